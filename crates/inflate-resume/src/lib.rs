@@ -1,1 +1,4 @@
-//! Placeholder until the crate's first commit.
+//! Decoding a gzip stream from the middle.
+
+/// How far back deflate can refer.
+pub const WINDOW_SIZE: usize = 32 * 1024;
