@@ -1,3 +1,62 @@
-//! Developer tasks.
+//! `cargo xtask`: every task of this repository behind one door, each task a module.
+//!
+//! Invariants: pure Rust and none of our crates, so that it builds on a machine that has a
+//! toolchain, a linker and nothing else; what a task starts, it stops. It deliberately has no
+//! argument parser and no configuration: a task takes a flag or two and prints what it does.
 
-fn main() {}
+mod arguments;
+mod bench;
+mod ci;
+mod demo;
+mod process;
+mod setup;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::arguments::Arguments;
+
+const HELP: &str = "\
+Tasks of the Holdfast repository.
+
+Usage: cargo xtask TASK [FLAG…]
+
+Tasks:
+  setup [--check]                 install what building, testing and the demo need (Debian 12, root)
+  demo [--profile dev|release] [--binary FILE]
+                                  pack a private image, log in, run it lazily, rotate the password
+  ci                              everything that must pass: format, lints, tidy, docs, tests, demo
+  tidy                            layers, dependencies, headers, lengths and other house rules
+  bench NAME [--json FILE] [--runs N]
+                                  measure side by side; NAME is image
+  help                            this text
+";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_process();
+    match dispatch(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
+    match arguments.next_word().as_deref() {
+        Some("setup") => setup::run(arguments),
+        Some("demo") => demo::run(arguments),
+        Some("ci") => ci::run(arguments),
+        Some("tidy") => tidy::run(arguments),
+        Some("bench") => bench::run(arguments),
+        None | Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(other) => anyhow::bail!("no task named {other}\n\n{HELP}"),
+    }
+}

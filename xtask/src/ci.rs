@@ -1,0 +1,189 @@
+//! `cargo xtask ci`: everything that must pass, in the order in which it fails cheapest.
+//!
+//! Invariants: the same on a laptop and in CI; caches only below `target/`; each step owns what it
+//! starts and stops it; the closing line counts the tests that ran. It deliberately has no flags.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::arguments::Arguments;
+use crate::{demo, process, setup, tidy, tree};
+
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    arguments.finish()?;
+    let mut steps = Steps::new();
+    steps.step("setup", || succeed(setup::run(Arguments::none())?))?;
+    steps.step("fetch", || cargo(&["fetch", "--locked"]))?;
+    steps.step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    steps.step("tidy", || succeed(tidy::run(Arguments::none())?))?;
+    steps.step("clippy", clippy)?;
+    steps.step("docs", docs)?;
+    steps.step("build", || {
+        cargo(&["build", "--workspace", "--bins", "--tests", "--examples"])
+    })?;
+    let mut count = TestCount::default();
+    let tests = steps.step("tests", || test(&mut count));
+    let demo = tests.and_then(|()| steps.step("demo", demo_with_what_was_built));
+    steps.print();
+    println!("{} passed, {} failed", count.passed, count.failed);
+    demo.map(|()| ExitCode::SUCCESS)
+}
+
+fn clippy() -> Result<()> {
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
+
+fn docs() -> Result<()> {
+    let mut command = cargo_command(&["doc", "--workspace", "--no-deps", "--quiet"]);
+    process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The demo runs the binary of the build step: building it alone would choose other features.
+fn demo_with_what_was_built() -> Result<()> {
+    let binary = tree::target().join("debug/holdfast");
+    let binary = binary
+        .to_str()
+        .context("the target directory's name is not UTF-8")?;
+    succeed(demo::run(Arguments::from_words(&["--binary", binary]))?)
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    process::run(&mut cargo_command(arguments))
+}
+
+fn cargo_command(arguments: &[&str]) -> Command {
+    let mut command = process::command("cargo", arguments);
+    command.current_dir(tree::root());
+    command
+}
+
+fn succeed(code: ExitCode) -> Result<()> {
+    if code != ExitCode::SUCCESS {
+        bail!("see above");
+    }
+    Ok(())
+}
+
+/// Runs all tests once and counts what cargo's own closing lines say.
+fn test(count: &mut TestCount) -> Result<()> {
+    let mut command = cargo_command(&["test", "--workspace", "--no-fail-fast"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo test")?;
+    let stdout = child.stdout.take().expect("standard output was asked for");
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.context("cannot read what the tests print")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        count.add(&line);
+    }
+    let status = child.wait().context("lost cargo test")?;
+    if !status.success() {
+        bail!("tests failed ({status})");
+    }
+    if count.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct TestCount {
+    passed: u64,
+    failed: u64,
+}
+
+impl TestCount {
+    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        for part in result.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            let number = words.next().and_then(|word| word.parse::<u64>().ok());
+            match (number, words.next()) {
+                (Some(number), Some("passed")) => self.passed += number,
+                (Some(number), Some("failed")) => self.failed += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Steps and how long each took.
+#[derive(Debug)]
+struct Steps {
+    done: Vec<(String, Duration)>,
+}
+
+impl Steps {
+    fn new() -> Self {
+        Self { done: Vec::new() }
+    }
+
+    fn step(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        println!("\n=== {name}");
+        let start = Instant::now();
+        let result = work().with_context(|| format!("step {name}"));
+        let took = start.elapsed();
+        println!(
+            "=== {name}: {} in {}",
+            if result.is_ok() { "ok" } else { "FAILED" },
+            show(took)
+        );
+        self.done.push((name.to_owned(), took));
+        result
+    }
+
+    fn print(&self) {
+        println!();
+        for (name, took) in &self.done {
+            println!("{name:>8}  {}", show(*took));
+        }
+        let total = self.done.iter().map(|(_, took)| *took).sum();
+        println!("{:>8}  {}", "total", show(total));
+    }
+}
+
+fn show(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!(
+            "{} min {:02} s",
+            duration.as_secs() / 60,
+            duration.as_secs() % 60
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TestCount;
+
+    #[test]
+    fn counts_what_cargo_test_prints() {
+        let mut count = TestCount::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished",
+            "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+        ] {
+            count.add(line);
+        }
+        assert_eq!((count.passed, count.failed), (5, 1));
+    }
+}

@@ -1,0 +1,275 @@
+//! `cargo xtask setup`: what building, testing and the demo need from Debian, and the toolchain's
+//! own components.
+//!
+//! Invariants: quick and silent when everything is there (one `dpkg-query`); no daemon of an
+//! installed package is started, and a `policy-rc.d` that was there before is put back. It
+//! deliberately installs nothing outside Debian's packages and never edits configuration.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::arguments::Arguments;
+use crate::process;
+
+/// Debian packages, with what would not work without each.
+const PACKAGES: &[(&str, &str)] = &[
+    ("gcc", "the C parts of SQLite, zstd, BLAKE3 and AWS-LC"),
+    ("libc6-dev", "C headers for the same"),
+    ("runc", "the OCI runtime"),
+    ("nftables", "the egress rules of a container's network"),
+    ("iproute2", "network namespaces in tests and benches"),
+    ("ca-certificates", "system roots for TLS"),
+    ("docker-registry", "the registry of the tests and the demo"),
+    ("apache2-utils", "htpasswd, for that registry"),
+    ("skopeo", "pushing test images, and a peer in benches"),
+    ("umoci", "packing test images, and a peer in benches"),
+    ("debootstrap", "the root filesystem of the demo image"),
+    ("containerd", "extraction to compare the mounted tree with"),
+    ("attr", "extended attributes in test images"),
+    ("libcap2-bin", "file capabilities in test images"),
+    ("busybox-static", "small test images"),
+    ("openssl", "certificates of test registries"),
+    ("python3", "the demo's handler and test scripts"),
+];
+
+/// What invoke-rc.d asks before it starts anything; 101 means no.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+const POLICY_SAVED: &str = "/usr/sbin/policy-rc.d.before-holdfast-setup";
+const POLICY_TEXT: &str = "#!/bin/sh\n# Written by `cargo xtask setup` of Holdfast for the time of \
+                           one installation.\nexit 101\n";
+
+pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
+    let check_only = arguments.flag("--check");
+    arguments.finish()?;
+    let packages = missing_packages()?;
+    let components = missing_components();
+    if packages.is_empty() && components.is_empty() {
+        println!(
+            "setup: everything is there ({} Debian packages)",
+            PACKAGES.len()
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    report(&packages, &components);
+    if check_only {
+        println!("setup: install with `cargo xtask setup` as root");
+        return Ok(ExitCode::FAILURE);
+    }
+    install_components(&components)?;
+    install_packages(&packages)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(packages: &[&str], components: &[&str]) {
+    for (name, purpose) in PACKAGES.iter().filter(|(name, _)| packages.contains(name)) {
+        println!("missing package {name}: {purpose}");
+    }
+    for name in components {
+        println!("missing toolchain component {name}");
+    }
+}
+
+fn missing_packages() -> Result<Vec<&'static str>> {
+    let mut query = process::command("dpkg-query", &["-W", "-f", "${Package} ${Status}\\n"]);
+    query.args(PACKAGES.iter().map(|(name, _)| name));
+    // It exits with 1 when it does not know one of the names, and still prints the others.
+    let output = process::output(&mut query).with_context(|| {
+        format!(
+            "this is not a Debian system; install these by hand: {}",
+            names().join(" ")
+        )
+    })?;
+    Ok(missing_from(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn missing_from(listing: &str) -> Vec<&'static str> {
+    let installed: Vec<&str> = listing
+        .lines()
+        .filter_map(|line| line.strip_suffix(" install ok installed"))
+        .collect();
+    names()
+        .into_iter()
+        .filter(|name| !installed.contains(name))
+        .collect()
+}
+
+fn names() -> Vec<&'static str> {
+    PACKAGES.iter().map(|(name, _)| *name).collect()
+}
+
+fn missing_components() -> Vec<&'static str> {
+    let works = |subcommand: &str| {
+        process::output(&mut process::command("cargo", &[subcommand, "--version"]))
+            .is_ok_and(|output| output.status.success())
+    };
+    [("fmt", "rustfmt"), ("clippy", "clippy")]
+        .into_iter()
+        .filter(|(subcommand, _)| !works(subcommand))
+        .map(|(_, component)| component)
+        .collect()
+}
+
+fn install_components(components: &[&str]) -> Result<()> {
+    if components.is_empty() {
+        return Ok(());
+    }
+    process::run(process::command("rustup", &["component", "add"]).args(components))
+        .context("cannot add toolchain components; without rustup, install them with the toolchain")
+}
+
+fn install_packages(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    require_debian_12(&std::fs::read_to_string("/etc/os-release").unwrap_or_default())?;
+    require_root()?;
+    let _policy = NoDaemons::begin(Path::new(POLICY), Path::new(POLICY_SAVED))?;
+    apt_get(&["update", "-q"])
+        .context("no package lists: is the network up, and are Debian's sources configured?")?;
+    let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
+    install.extend(packages);
+    apt_get(&install)?;
+    let left = missing_packages()?;
+    if !left.is_empty() {
+        bail!(
+            "apt-get succeeded but these are still missing: {}",
+            left.join(" ")
+        );
+    }
+    println!(
+        "setup: installed {}; no daemon was started",
+        packages.join(" ")
+    );
+    Ok(())
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let mut command = process::command("apt-get", arguments);
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    process::run(&mut command)
+}
+
+fn require_debian_12(os_release: &str) -> Result<()> {
+    let field = |name: &str| {
+        os_release
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+            .map_or("unknown", |value| value.trim_matches('"'))
+            .to_owned()
+    };
+    let (id, version) = (field("ID"), field("VERSION_ID"));
+    if id != "debian" || version != "12" {
+        let list = names().join(" ");
+        bail!("setup knows Debian 12, this is {id} {version}; install these by hand: {list}");
+    }
+    Ok(())
+}
+
+/// Refuses to go on without root; says so before any work is lost.
+pub(crate) fn require_root() -> Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").context("no /proc/self/status")?;
+    let user = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .and_then(|ids| ids.split_whitespace().nth(1));
+    if user != Some("0") {
+        bail!("this needs root: it installs packages, mounts filesystems and starts containers");
+    }
+    Ok(())
+}
+
+/// Holds a `policy-rc.d` that says no; puts things back when dropped.
+///
+/// A run that was killed leaves its file behind: the next one recognises it by its text.
+#[derive(Debug)]
+struct NoDaemons {
+    policy: PathBuf,
+    saved: PathBuf,
+}
+
+impl NoDaemons {
+    fn begin(policy: &Path, saved: &Path) -> Result<Self> {
+        let guard = Self {
+            policy: policy.to_path_buf(),
+            saved: saved.to_path_buf(),
+        };
+        let ours = std::fs::read_to_string(policy).is_ok_and(|text| text == POLICY_TEXT);
+        if policy.exists() && !ours {
+            std::fs::rename(policy, saved)
+                .with_context(|| format!("cannot set aside {}", policy.display()))?;
+        }
+        write_executable(policy, POLICY_TEXT)?;
+        Ok(guard)
+    }
+}
+
+impl Drop for NoDaemons {
+    fn drop(&mut self) {
+        let restored = if self.saved.exists() {
+            std::fs::rename(&self.saved, &self.policy)
+        } else {
+            std::fs::remove_file(&self.policy)
+        };
+        if let Err(error) = restored {
+            eprintln!("warning: cannot restore {}: {error}", self.policy.display());
+        }
+    }
+}
+
+fn write_executable(path: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let subject = || format!("cannot write {}", path.display());
+    std::fs::write(path, text).with_context(subject)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).with_context(subject)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NoDaemons, POLICY_TEXT, missing_from, names, require_debian_12};
+
+    #[test]
+    fn a_removed_package_is_missing() {
+        let listing: String = names()
+            .iter()
+            .map(|name| match *name {
+                "runc" => "runc deinstall ok config-files\n".to_owned(),
+                other => format!("{other} install ok installed\n"),
+            })
+            .collect();
+        assert_eq!(missing_from(&listing), ["runc"]);
+        assert_eq!(missing_from("").len(), names().len());
+    }
+
+    #[test]
+    fn only_debian_12_is_known() {
+        assert!(require_debian_12("ID=debian\nVERSION_ID=\"12\"\n").is_ok());
+        for other in [
+            "ID=debian\nVERSION_ID=\"13\"\n",
+            "ID=fedora\nVERSION_ID=41\n",
+            "",
+        ] {
+            let text = require_debian_12(other).unwrap_err().to_string();
+            assert!(text.contains("install these by hand: gcc"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_policy_that_was_there_comes_back() {
+        let folder = std::env::temp_dir().join(format!("holdfast-policy-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (policy, saved) = (folder.join("policy"), folder.join("saved"));
+        std::fs::write(&policy, "theirs").unwrap();
+        let guard = NoDaemons::begin(&policy, &saved).unwrap();
+        assert_eq!(std::fs::read_to_string(&policy).unwrap(), POLICY_TEXT);
+        // A killed run: its guard never drops, and the next one must not save our own file.
+        std::mem::forget(guard);
+        drop(NoDaemons::begin(&policy, &saved).unwrap());
+        assert_eq!(std::fs::read_to_string(&policy).unwrap(), "theirs");
+        std::fs::remove_file(&policy).unwrap();
+        drop(NoDaemons::begin(&policy, &saved).unwrap());
+        assert!(!policy.exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
