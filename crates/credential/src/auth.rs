@@ -1,0 +1,154 @@
+//! The short-lived thing that is sent to a registry, and the seam it comes through.
+//!
+//! A client asks an [`AuthSource`] at the moment of use and says when the registry refused what
+//! it got. What stands behind the source (a vault, a socket to a broker, nothing) is not its
+//! business. Nothing here can be serialised or displayed.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reference::Registry;
+use secrecy::SecretString;
+
+/// What goes into the `Authorization` header.
+#[derive(Clone)]
+pub enum AuthScheme {
+    /// No header at all.
+    Anonymous,
+    Basic {
+        username: String,
+        password: SecretString,
+    },
+    Bearer(SecretString),
+}
+
+impl fmt::Debug for AuthScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Basic { .. } => "Basic(redacted)",
+            Self::Bearer(_) => "Bearer(redacted)",
+        })
+    }
+}
+
+/// What is sent to a registry, and until when it can be.
+#[derive(Clone, Debug)]
+pub struct RegistryAuth {
+    pub scheme: AuthScheme,
+    /// When the registry stops taking it, where that is known.
+    pub not_after: Option<Timestamp>,
+    /// Which minting this is: a refusal names it, so that many refusals renew once.
+    pub serial: u64,
+}
+
+impl RegistryAuth {
+    pub fn anonymous() -> Self {
+        Self {
+            scheme: AuthScheme::Anonymous,
+            not_after: None,
+            serial: 0,
+        }
+    }
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub struct AuthRequest<'a> {
+    pub registry: &'a Registry,
+    pub repository: &'a str,
+    /// Set when the registry has just refused what the source gave before.
+    pub rejected: Option<Rejection>,
+}
+
+/// The registry's refusal of an earlier answer.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    /// The `serial` of the refused auth.
+    pub serial: u64,
+    pub status: u16,
+    /// `WWW-Authenticate` values as received, bounded in number and length.
+    pub challenges: Vec<String>,
+}
+
+/// The answer of an [`AuthSource`], to be awaited.
+pub type AuthFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<RegistryAuth, AuthError>> + Send + 'a>>;
+
+/// Where a registry client gets what it sends.
+pub trait AuthSource: fmt::Debug + Send + Sync {
+    /// The auth to use now for this registry and repository.
+    fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a>;
+}
+
+/// A source that never sends anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Anonymous;
+
+impl AuthSource for Anonymous {
+    fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
+        Box::pin(async move {
+            if request.rejected.is_none() {
+                return Ok(RegistryAuth::anonymous());
+            }
+            let registry = request.registry;
+            Err(AuthError::BadCredential {
+                message: format!("{registry} wants a credential and none is given"),
+            })
+        })
+    }
+}
+
+/// Why there is no auth. Messages never hold a secret or the body of a token service.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// The registry or token service refused the credential itself.
+    #[error("{message}")]
+    BadCredential { message: String },
+    /// The credential is good and may not do this.
+    #[error("{message}")]
+    NoPermission { message: String },
+    #[error("{message}")]
+    RateLimited {
+        retry_after: Option<Duration>,
+        message: String,
+    },
+    #[error("{message}")]
+    Unreachable { message: String },
+    #[error("{message}")]
+    Tls { message: String },
+    /// The credential was removed; waiting will not bring it back.
+    #[error("{message}")]
+    Revoked { message: String },
+    /// Our own policy: a realm that the credential is not bound to, a kind not supported.
+    #[error("{message}")]
+    Refused { message: String },
+    #[error("{message}")]
+    Internal { message: String },
+}
+
+impl AuthError {
+    /// True when the same question may be answered differently in a moment.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::RateLimited { .. } | Self::Unreachable { .. })
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::BadCredential { .. } => Some("run `holdfast login` with a valid credential"),
+            Self::NoPermission { .. } => {
+                Some("ask the owner of the repository for pull permission")
+            }
+            Self::RateLimited { .. } => Some("wait, or log in to be counted separately"),
+            Self::Unreachable { .. } => Some("check the registry's name, the network and proxies"),
+            Self::Tls { .. } => Some("give the registry's certificate authority by --ca-file"),
+            Self::Revoked { .. } => Some("run `holdfast login` again"),
+            Self::Refused { .. } | Self::Internal { .. } => None,
+        }
+    }
+}
