@@ -1,0 +1,254 @@
+//! The dialer and its clients: one pool of connections for each distinct profile.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use hyper_util::client::proxy::matcher::Matcher;
+use url::{Host, Url};
+
+use crate::address::is_loopback_host;
+use crate::error::DialError;
+use crate::limits::{self, Limits};
+use crate::policy::{AddressPolicy, DialPolicy, Judge};
+use crate::proxy;
+use crate::request::Request;
+use crate::resolver::{PolicyResolver, resolve_judged};
+use crate::response::Response;
+use crate::tls::{TlsProfile, client_config};
+
+/// Makes clients under one operator's policy. Clones share it and its connections.
+#[derive(Clone)]
+pub struct Dialer(Arc<Inner>);
+
+struct Inner {
+    policy: DialPolicy,
+    clients: Mutex<HashMap<(TlsProfile, AddressPolicy), HttpClient>>,
+}
+
+impl Dialer {
+    pub fn new(policy: DialPolicy) -> Self {
+        Self(Arc::new(Inner {
+            policy,
+            clients: Mutex::new(HashMap::new()),
+        }))
+    }
+
+    /// The operator's policy.
+    pub fn policy(&self) -> &DialPolicy {
+        &self.0.policy
+    }
+
+    /// The client for a registry. The same profile gives the same client, so connections are shared.
+    pub fn client(
+        &self,
+        tls: &TlsProfile,
+        addresses: &AddressPolicy,
+    ) -> Result<HttpClient, DialError> {
+        let key = (tls.clone(), addresses.clone());
+        let mut clients = self
+            .0
+            .clients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = HttpClient::build(&self.0.policy, tls, addresses)?;
+        if clients.len() >= limits::MAX_CLIENTS {
+            // Clients in use live on in their holders; what is lost is only the sharing.
+            clients.clear();
+        }
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Dialer")
+            .field("policy", &self.0.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sends single requests for one registry, its token service and what they point to.
+#[derive(Clone)]
+pub struct HttpClient(Arc<Profile>);
+
+struct Profile {
+    judge: Arc<Judge>,
+    tls: rustls::ClientConfig,
+    plain_http: bool,
+    limits: Limits,
+    matcher: Matcher,
+    direct: reqwest::Client,
+    http_proxied: OnceLock<reqwest::Client>,
+    https_proxied: OnceLock<reqwest::Client>,
+}
+
+impl HttpClient {
+    fn build(
+        policy: &DialPolicy,
+        tls: &TlsProfile,
+        addresses: &AddressPolicy,
+    ) -> Result<Self, DialError> {
+        let judge = Arc::new(Judge::new(policy, addresses));
+        let config = client_config(tls)?;
+        let resolver = PolicyResolver {
+            judge: Arc::clone(&judge),
+        };
+        let direct = base_client(&config, policy.limits)
+            .dns_resolver(Arc::new(resolver))
+            .build()
+            .map_err(|_| cannot_build())?;
+        Ok(Self(Arc::new(Profile {
+            judge,
+            tls: config,
+            plain_http: tls.plain_http,
+            limits: policy.limits,
+            matcher: policy.proxies.matcher(),
+            direct,
+            http_proxied: OnceLock::new(),
+            https_proxied: OnceLock::new(),
+        })))
+    }
+
+    /// Sends one request and returns whatever reply comes, redirects included.
+    pub async fn send(&self, request: Request) -> Result<Response, DialError> {
+        let host = shown_host(&request.url);
+        self.check(&request.url, &host)?;
+        let client = self.client_for(&request.url, &host).await?;
+        let mut built = reqwest::Request::new(request.method, request.url);
+        *built.headers_mut() = request.headers;
+        if !request.body.is_empty() {
+            *built.body_mut() = Some(request.body.into());
+        }
+        let limits = self.0.limits;
+        let reply = match tokio::time::timeout(limits.head, client.execute(built)).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error)) => return Err(DialError::from_http(&host, &error, false)),
+            Err(_) => {
+                let message = "no reply in time".to_owned();
+                return Err(DialError::Unreachable { host, message });
+            }
+        };
+        check_head(&reply, &host)?;
+        Ok(Response::new(reply, host, limits))
+    }
+
+    /// What can be said before any name is resolved.
+    fn check(&self, url: &Url, host: &str) -> Result<(), DialError> {
+        match url.scheme() {
+            "https" => {}
+            "http" if self.0.plain_http || is_loopback_host(url.host_str().unwrap_or("")) => {}
+            "http" => {
+                return Err(DialError::PlainHttp {
+                    host: host.to_owned(),
+                });
+            }
+            _ => return Err(unusable(host, "neither http nor https")),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(unusable(host, "the URL holds a user name or password"));
+        }
+        match url.host() {
+            Some(Host::Ipv4(address)) => self.0.judge.admit(host, address.into()),
+            Some(Host::Ipv6(address)) => self.0.judge.admit(host, address.into()),
+            Some(Host::Domain(_)) => Ok(()),
+            None => Err(unusable(host, "the URL has no host")),
+        }
+    }
+
+    /// The direct client, or the one behind the proxy that the operator chose for this URL.
+    async fn client_for(&self, url: &Url, host: &str) -> Result<&reqwest::Client, DialError> {
+        let Some(intercept) = proxy::intercept(&self.0.matcher, url) else {
+            return Ok(&self.0.direct);
+        };
+        if let Some(Host::Domain(name)) = url.host() {
+            // Behind a proxy, names often do not resolve here; then the proxy decides.
+            if let Err(error @ DialError::Denied { .. }) = resolve_judged(&self.0.judge, name).await
+            {
+                return Err(error);
+            }
+        }
+        let slot = match url.scheme() {
+            "http" => &self.0.http_proxied,
+            _ => &self.0.https_proxied,
+        };
+        if let Some(client) = slot.get() {
+            return Ok(client);
+        }
+        let (proxy, resolver) = proxy::through(&intercept)?;
+        let client = base_client(&self.0.tls, self.0.limits)
+            .proxy(proxy)
+            .dns_resolver(Arc::new(resolver))
+            .build()
+            .map_err(|_| cannot_build())?;
+        Ok(slot.get_or_init(|| client))
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("HttpClient")
+            .field("judge", &self.0.judge)
+            .finish_non_exhaustive()
+    }
+}
+
+fn base_client(tls: &rustls::ClientConfig, limits: Limits) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.clone())
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy()
+        .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(limits.connect)
+        .pool_max_idle_per_host(limits::IDLE_CONNECTIONS_PER_HOST)
+        .pool_idle_timeout(limits::IDLE_CONNECTION_LIFE)
+        .tcp_nodelay(true)
+        .http1_max_headers(limits::MAX_HEADER_COUNT)
+        .http2_initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .http2_max_header_list_size(limits::MAX_HEADER_BYTES)
+}
+
+/// HTTP/1.1 has no limit on the bytes of a head in the library, only on the lines.
+fn check_head(reply: &reqwest::Response, host: &str) -> Result<(), DialError> {
+    let bytes: usize = reply
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    if bytes > limits::MAX_HEADER_BYTES as usize {
+        return Err(unusable(host, "its head is too long"));
+    }
+    Ok(())
+}
+
+/// Host and, where it is not the usual one, port: what errors call the other side.
+fn shown_host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("(no host)");
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn unusable(host: &str, message: &str) -> DialError {
+    DialError::Protocol {
+        host: host.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+fn cannot_build() -> DialError {
+    DialError::Configuration {
+        subject: "HTTP client".to_owned(),
+        message: "the library refused its settings".to_owned(),
+    }
+}
