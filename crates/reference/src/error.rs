@@ -1,35 +1,52 @@
-//! Why a text is no image name.
+//! Why a text is not an image name. Messages never repeat the text: it may hold a password.
 
-/// Each variant is one thing that a person can mend.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
+use crate::digest::ParseDigestError;
+use crate::image_name::{TAG_LIMIT, TEXT_LIMIT};
+use crate::registry::ParseRegistryError;
+use crate::repository::ParseRepositoryError;
+
+/// Why a text is not an image name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseReferenceError {
-    #[error("the name is empty")]
+    #[error("image name is empty")]
     Empty,
-    #[error("the name is longer than {max} characters")]
-    TooLong { max: usize },
-    #[error("character {character:?} is not allowed in an image name")]
-    Character { character: char },
-    #[error("an image name takes no {scheme}:// in front")]
-    Scheme { scheme: String },
-    #[error("the registry host is empty")]
-    EmptyHost,
-    #[error("{host:?} is not a registry host")]
-    Host { host: String },
-    #[error("port {port:?} is not between 1 and 65535")]
-    Port { port: String },
-    #[error("the repository is empty")]
-    EmptyRepository,
-    #[error("repository {repository:?} must be lower-case")]
-    UpperCase { repository: String },
-    #[error("{part:?} is not a path part of a repository")]
-    PathPart { part: String },
-    #[error("the repository is longer than {max} characters")]
-    RepositoryTooLong { max: usize },
-    #[error("a bare digest is no image name")]
-    BareDigest,
-    #[error("{tag:?} is not a tag")]
-    Tag { tag: String },
-    #[error("{digest:?} is not a digest")]
-    Digest { digest: String },
+    #[error("image name is longer than {TEXT_LIMIT} bytes")]
+    TooLong,
+    #[error("image name starts with a scheme that is not docker:// or oci://")]
+    Scheme,
+    #[error("64 hexadecimal digits are an image id, not an image name")]
+    ImageId,
+    #[error(transparent)]
+    Registry(#[from] ParseRegistryError),
+    #[error(transparent)]
+    Repository(#[from] ParseRepositoryError),
+    #[error("tag is empty")]
+    EmptyTag,
+    #[error("tag is longer than {TAG_LIMIT} bytes")]
+    TagTooLong,
+    #[error("character {character:?} is not allowed there in a tag")]
+    Tag { character: char },
+    #[error(transparent)]
+    Digest(#[from] ParseDigestError),
+}
+
+impl ParseReferenceError {
+    /// What to do about it, where that is not plain from the message.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Scheme => Some("write registry/repository:tag, without https:// or http://"),
+            Self::ImageId => Some("to name an image by digest, write repository@sha256:…"),
+            Self::Repository(ParseRepositoryError::UpperCase) => {
+                Some("registries store repositories in lower case only; write it in lower case")
+            }
+            Self::Registry(ParseRegistryError::Character { character: '_' }) => {
+                Some("a host has no '_'; for a path on Docker Hub put docker.io/ in front")
+            }
+            Self::Registry(ParseRegistryError::NotIpv6) => {
+                Some("write an IPv6 registry as [2001:db8::1]:5000, without a zone")
+            }
+            Self::Digest(ParseDigestError::NotLowerHex) => Some("write the digest in lower case"),
+            _ => None,
+        }
+    }
 }

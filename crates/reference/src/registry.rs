@@ -1,27 +1,26 @@
-//! The registry part of a name: a host and perhaps a port.
-//!
-//! Invariant: lower-case, validated, and Docker Hub's names folded into `docker.io`.
+//! Registries: a host and perhaps a port. Compared lower-case, with `:443` as the default port, and
+//! with Docker Hub's host names folded into one. Does not resolve or dial.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use crate::error::ParseReferenceError;
-
-/// What Docker Hub's API answers to.
+/// The name of Docker Hub in canonical form.
 const DOCKER_HUB: &str = "docker.io";
-const DOCKER_HUB_ENDPOINT: &str = "registry-1.docker.io";
+/// Host names that mean Docker Hub. Its API answers on the last one only.
 const DOCKER_HUB_FAMILY: [&str; 3] = [DOCKER_HUB, "index.docker.io", DOCKER_HUB_ENDPOINT];
+const DOCKER_HUB_ENDPOINT: &str = "registry-1.docker.io";
+/// The port a registry without one is identified with.
+const DEFAULT_PORT: u16 = 443;
+/// Longest host name and longest label that DNS can carry.
+const HOST_LIMIT: usize = 253;
+const LABEL_LIMIT: usize = 63;
 
-/// A DNS name's limit.
-const HOST_MAX: usize = 253;
-const LABEL_MAX: usize = 63;
-
-/// The port that https implies; naming it changes nothing.
-const HTTPS_PORT: u16 = 443;
-
-/// A registry host with an optional port. Equality ignores a port of 443.
+/// Where repositories live: `host` or `host:port`.
+///
+/// `Eq`, `Ord` and `Hash` ignore a port of 443, so `a.io` and `a.io:443` are one registry.
 #[derive(Clone)]
 pub struct Registry {
     text: String,
@@ -29,176 +28,262 @@ pub struct Registry {
     port: Option<u16>,
 }
 
+/// Why a text is not a registry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseRegistryError {
+    #[error("registry host is empty")]
+    EmptyHost,
+    #[error("registry host is longer than DNS allows")]
+    HostTooLong,
+    #[error("registry host has an empty label (a '.' at an end, or two in a row)")]
+    EmptyLabel,
+    #[error("a label of a registry host must start and end with a letter or digit")]
+    LabelEdge,
+    #[error("character {character:?} is not allowed in a registry host")]
+    Character { character: char },
+    #[error("registry host ends in a number but is not an IPv4 address")]
+    NotIpv4,
+    #[error("registry host is not an IPv6 address in brackets")]
+    NotIpv6,
+    #[error("registry port must be a number from 1 to 65535")]
+    Port,
+}
+
 impl Registry {
-    /// Reads `host`, `host:port` or `[ipv6]:port`.
-    pub fn parse(text: &str) -> Result<Self, ParseReferenceError> {
+    /// Reads `host` or `host:port`, without a scheme or a path.
+    pub fn parse(text: &str) -> Result<Self, ParseRegistryError> {
         let (host, port) = split_port(text)?;
-        let host = parse_host(host)?;
         let port = port.map(parse_port).transpose()?;
-        if DOCKER_HUB_FAMILY.contains(&host.as_str()) && port.is_none_or(|p| p == HTTPS_PORT) {
-            return Ok(Self::docker_hub());
-        }
-        let shown = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.clone()
+        let host = match host.strip_prefix('[') {
+            Some(rest) => parse_ipv6(rest)?,
+            None => parse_host_name(host)?,
         };
-        let text = port.map_or(shown.clone(), |port| format!("{shown}:{port}"));
-        Ok(Self { text, host, port })
+        Ok(Self::new(host, port))
     }
 
+    /// Docker Hub, the registry of names that give none.
     pub fn docker_hub() -> Self {
-        let host = DOCKER_HUB.to_owned();
+        Self::new(DOCKER_HUB.to_owned(), None)
+    }
+
+    fn new(host: String, port: Option<u16>) -> Self {
+        let default_port = port.is_none_or(|port| port == DEFAULT_PORT);
+        if default_port && DOCKER_HUB_FAMILY.contains(&host.as_str()) {
+            let host = DOCKER_HUB.to_owned();
+            return Self {
+                text: host.clone(),
+                host,
+                port: None,
+            };
+        }
         Self {
-            text: host.clone(),
+            text: join(&host, port),
             host,
-            port: None,
+            port,
         }
     }
 
-    /// `host[:port]`, as shown and stored.
+    /// `host` or `host:port`, lower-case, with the port as it was given.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The host alone; an IPv6 address without its brackets.
+    /// The host name or address, without brackets and port.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port that was typed.
+    /// The port as it was given; `Some(443)` and `None` are still equal registries.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
     pub fn is_docker_hub(&self) -> bool {
-        self.host == DOCKER_HUB
+        self.host == DOCKER_HUB && self.port.is_none()
     }
 
-    /// True for `localhost`, names below it, and loopback addresses.
+    /// Whether the host is this machine by its very name: `localhost` or a loopback address. What
+    /// another name resolves to is not this crate's to know.
     pub fn is_loopback(&self) -> bool {
-        match self.host.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => self.host == "localhost" || self.host.ends_with(".localhost"),
-        }
+        let v4 = |text: &str| {
+            text.parse::<Ipv4Addr>()
+                .is_ok_and(|address| address.is_loopback())
+        };
+        let v6 = |text: &str| {
+            text.parse::<Ipv6Addr>()
+                .is_ok_and(|address| address.to_canonical().is_loopback())
+        };
+        self.host == "localhost" || v4(&self.host) || v6(&self.host)
     }
 
-    /// The `host[:port]` to dial.
+    /// `host[:port]` to dial. Differs from [`Self::as_str`] for Docker Hub alone.
     pub fn endpoint(&self) -> String {
-        if self.is_docker_hub() {
-            DOCKER_HUB_ENDPOINT.to_owned()
+        let host = if self.is_docker_hub() {
+            DOCKER_HUB_ENDPOINT
         } else {
-            self.text.clone()
+            &self.host
+        };
+        join(host, self.port)
+    }
+
+    /// The form that stands in a canonical name: equal registries have equal ones, and in front of
+    /// a path it is read as a registry again. That takes the default port away, except from a
+    /// single label, which without it would be the first part of a path on Docker Hub.
+    pub fn canonical(&self) -> String {
+        match self.distinct_port() {
+            None if !stands_alone(&self.host) => join(&self.host, Some(DEFAULT_PORT)),
+            port => join(&self.host, port),
         }
     }
 
-    fn identity(&self) -> (&str, u16) {
-        (&self.host, self.port.unwrap_or(HTTPS_PORT))
+    fn distinct_port(&self) -> Option<u16> {
+        self.port.filter(|port| *port != DEFAULT_PORT)
+    }
+
+    fn key(&self) -> (&str, Option<u16>) {
+        (&self.host, self.distinct_port())
     }
 }
 
-fn split_port(text: &str) -> Result<(&str, Option<&str>), ParseReferenceError> {
-    if text.is_empty() || text.starts_with(':') {
-        return Err(ParseReferenceError::EmptyHost);
-    }
-    if !text.starts_with('[') {
-        return Ok(text
-            .split_once(':')
-            .map_or((text, None), |(host, port)| (host, Some(port))));
-    }
-    let host_error = || ParseReferenceError::Host {
-        host: text.to_owned(),
+/// Whether this lower-case host, in front of a path, is taken for a registry without a port.
+fn stands_alone(host: &str) -> bool {
+    host == "localhost" || host.contains(['.', ':'])
+}
+
+/// Whether the first part of a name with a `/` is a registry and not part of a path.
+pub(crate) fn looks_like_registry(first: &str) -> bool {
+    stands_alone(first) || first.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+fn join(host: &str, port: Option<u16>) -> String {
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
     };
-    let end = text.find(']').ok_or_else(host_error)?;
+    match port {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    }
+}
+
+/// Splits `host:port`, leaving the brackets of an IPv6 address on the host.
+fn split_port(text: &str) -> Result<(&str, Option<&str>), ParseRegistryError> {
+    if !text.starts_with('[') {
+        return Ok(match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        });
+    }
+    let end = text.find(']').ok_or(ParseRegistryError::NotIpv6)?;
     let (host, rest) = text.split_at(end + 1);
     match rest.strip_prefix(':') {
         Some(port) => Ok((host, Some(port))),
         None if rest.is_empty() => Ok((host, None)),
-        None => Err(host_error()),
+        None => Err(ParseRegistryError::NotIpv6),
     }
 }
 
-fn parse_port(text: &str) -> Result<u16, ParseReferenceError> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+fn parse_port(text: &str) -> Result<u16, ParseRegistryError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(ParseRegistryError::Port);
+    }
     text.parse()
         .ok()
-        .filter(|port| digits && *port != 0)
-        .ok_or_else(|| ParseReferenceError::Port {
-            port: text.to_owned(),
-        })
+        .filter(|port| *port != 0)
+        .ok_or(ParseRegistryError::Port)
 }
 
-/// The host in lower case; an IPv6 address in its shortest form.
-fn parse_host(text: &str) -> Result<String, ParseReferenceError> {
-    let error = || ParseReferenceError::Host {
-        host: text.to_owned(),
-    };
-    if let Some(address) = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
-        let address: Ipv6Addr = address.parse().map_err(|_| error())?;
-        return Ok(address.to_string());
-    }
-    if text.len() > HOST_MAX || !text.split('.').all(is_label) {
-        return Err(error());
-    }
-    Ok(text.to_ascii_lowercase())
+/// `rest` is what follows the opening bracket.
+fn parse_ipv6(rest: &str) -> Result<String, ParseRegistryError> {
+    let address = rest.strip_suffix(']').ok_or(ParseRegistryError::NotIpv6)?;
+    let address: Ipv6Addr = address.parse().map_err(|_| ParseRegistryError::NotIpv6)?;
+    Ok(address.to_string())
 }
 
-fn is_label(label: &str) -> bool {
-    let bytes = label.as_bytes();
-    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    bytes.len() <= LABEL_MAX
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+fn parse_host_name(host: &str) -> Result<String, ParseRegistryError> {
+    if host.is_empty() {
+        return Err(ParseRegistryError::EmptyHost);
+    }
+    host.split('.').try_for_each(check_label)?;
+    if host.len() > HOST_LIMIT {
+        return Err(ParseRegistryError::HostTooLong);
+    }
+    let host = host.to_ascii_lowercase();
+    // URL libraries read `127.1` and `0x7f000001` as IPv4 addresses; a name must mean one thing.
+    let last = host.rsplit('.').next().unwrap_or(&host);
+    if is_number(last) && host.contains('.') && host.parse::<Ipv4Addr>().is_err() {
+        return Err(ParseRegistryError::NotIpv4);
+    }
+    Ok(host)
 }
 
-impl FromStr for Registry {
-    type Err = ParseReferenceError;
-
-    fn from_str(text: &str) -> Result<Self, ParseReferenceError> {
-        Self::parse(text)
+fn check_label(label: &str) -> Result<(), ParseRegistryError> {
+    if label.is_empty() {
+        return Err(ParseRegistryError::EmptyLabel);
     }
+    let allowed = |character: &char| character.is_ascii_alphanumeric() || *character == '-';
+    if let Some(character) = label.chars().find(|character| !allowed(character)) {
+        return Err(ParseRegistryError::Character { character });
+    }
+    if label.starts_with('-') || label.ends_with('-') {
+        return Err(ParseRegistryError::LabelEdge);
+    }
+    if label.len() > LABEL_LIMIT {
+        return Err(ParseRegistryError::HostTooLong);
+    }
+    Ok(())
 }
 
-impl fmt::Display for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
+/// A decimal or hexadecimal number, as URL libraries recognise one in the last label of a host.
+fn is_number(label: &str) -> bool {
+    let hexadecimal = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    label.bytes().all(|byte| byte.is_ascii_digit())
+        || label.strip_prefix("0x").is_some_and(hexadecimal)
 }
 
 impl PartialEq for Registry {
     fn eq(&self, other: &Self) -> bool {
-        self.identity() == other.identity()
+        self.key() == other.key()
     }
 }
 
 impl Eq for Registry {}
 
 impl PartialOrd for Registry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Registry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.identity().cmp(&other.identity())
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
     }
 }
 
 impl Hash for Registry {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.identity().hash(state);
+        self.key().hash(state);
+    }
+}
+
+impl fmt::Display for Registry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Registry").field(&self.text).finish()
+    }
+}
+
+impl FromStr for Registry {
+    type Err = ParseRegistryError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
     }
 }
