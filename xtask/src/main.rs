@@ -8,6 +8,7 @@ mod arguments;
 mod bench;
 mod ci;
 mod demo;
+mod lab;
 mod process;
 mod setup;
 mod tidy;
@@ -28,6 +29,7 @@ Tasks:
   setup [--check]                 install what building, testing and the demo need (Debian 12, root)
   demo [--profile dev|release] [--binary FILE]
                                   pack a private image, log in, run it lazily, rotate the password
+  pack                            pack the demo image if it is not there, and print where it is
   ci                              everything that must pass: format, lints, tidy, docs, tests, demo
   tidy                            layers, dependencies, headers, lengths and other house rules
   bench NAME [--json FILE] [--runs N]
@@ -50,6 +52,7 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
     match arguments.next_word().as_deref() {
         Some("setup") => setup::run(arguments),
         Some("demo") => demo::run(arguments),
+        Some("pack") => lab::pack(arguments),
         Some("ci") => ci::run(arguments),
         Some("tidy") => tidy::run(arguments),
         Some("bench") => bench::run(arguments),

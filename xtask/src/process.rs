@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -117,13 +117,9 @@ impl Service {
         Ok(Self { child })
     }
 
-    /// The exit status as text, when the program has already ended.
-    pub(crate) fn ended(&mut self) -> Option<String> {
-        self.child
-            .try_wait()
-            .ok()
-            .flatten()
-            .map(|status| status.to_string())
+    /// What the program says on standard error, when it was started with a pipe there.
+    pub(crate) fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
     }
 }
 

@@ -1,0 +1,131 @@
+//! The demo image: Debian, Python, a layer of oddities and a small handler, four layers in all.
+//!
+//! Packed once and kept; [`RECIPE`] names what was packed, so that a changed recipe packs anew.
+//! Layers 1 and 3 are encoded by gzip(1) from archives of GNU tar, 2 and 4 by umoci, in Go.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::{debian, layout, oddities};
+use crate::process;
+
+/// Goes up whenever what is packed changes.
+const RECIPE: u32 = 2;
+
+/// The tag inside the layout.
+pub(crate) const TAG: &str = "demo";
+
+/// Packages of the second layer: an interpreter and a few libraries that are only Python.
+const PACKAGES: &[&str] = &["python3", "python3-requests", "python3-yaml"];
+
+const HANDLER: &str = "\
+import json, platform, sys
+
+def handle(name):
+    return {'hello': name, 'python': platform.python_version()}
+
+if __name__ == '__main__':
+    print(json.dumps(handle(sys.argv[1] if len(sys.argv) > 1 else 'world')))
+";
+
+/// An image on disk, ready to be pushed.
+#[derive(Debug)]
+pub(crate) struct PackedImage {
+    /// An OCI layout with one image, tagged [`TAG`].
+    pub(crate) layout: PathBuf,
+}
+
+/// The packed image below `folder`, packing it if it is not there yet.
+pub(crate) fn packed_image(folder: &Path) -> Result<PackedImage> {
+    let layout = folder.join(format!("image-{RECIPE}"));
+    if !layout.join("index.json").exists() {
+        println!("packing the demo image (once; about a minute)");
+        let work = folder.join("packing");
+        remove(&work)?;
+        std::fs::create_dir_all(&work)?;
+        pack(&work, &folder.join("packing.log"))?;
+        remove(&layout)?;
+        std::fs::rename(work.join("image"), &layout).context("cannot keep the packed image")?;
+        remove(&work)?;
+    }
+    Ok(PackedImage { layout })
+}
+
+fn pack(work: &Path, log: &Path) -> Result<()> {
+    let image = work.join("image");
+    let tagged = format!("{}:{TAG}", image.display());
+    umoci(&["init", "--layout", path(&image)?])?;
+    umoci(&["new", "--image", &tagged])?;
+    println!("  layer 1: Debian, by debootstrap");
+    let base = work.join("base");
+    debian::bootstrap(&base, log)?;
+    archive_layer(work, &base, &image, "a minimal Debian")?;
+    println!("  layer 2: Python, by apt");
+    let bundle = work.join("bundle");
+    umoci(&["unpack", "--image", &tagged, path(&bundle)?])?;
+    debian::install(&bundle.join("rootfs"), PACKAGES, log)?;
+    umoci(&["repack", "--image", &tagged, path(&bundle)?])?;
+    println!("  layer 3: oddities, by tar");
+    let odd = work.join("oddities");
+    std::fs::create_dir(&odd)?;
+    oddities::fill(&odd)?;
+    archive_layer(work, &odd, &image, "oddities")?;
+    println!("  layer 4: a handler");
+    let handler = work.join("handler.py");
+    std::fs::write(&handler, HANDLER)?;
+    umoci(&[
+        "insert",
+        "--image",
+        &tagged,
+        path(&handler)?,
+        "/app/handler.py",
+    ])?;
+    configure(&tagged)
+}
+
+fn configure(tagged: &str) -> Result<()> {
+    umoci(&[
+        "config",
+        "--image",
+        tagged,
+        "--config.workingdir=/app",
+        "--config.env=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "--config.env=LANG=C.UTF-8",
+        "--config.cmd=python3",
+        "--config.cmd=/app/handler.py",
+        "--architecture=amd64",
+        "--os=linux",
+    ])
+}
+
+fn archive_layer(work: &Path, folder: &Path, image: &Path, note: &str) -> Result<()> {
+    let archive = work.join(format!("{}.tar", note.replace(' ', "-")));
+    let mut tar = process::command("tar", &["--create", "--format=posix", "--numeric-owner"]);
+    tar.args([
+        "--xattrs",
+        "--xattrs-include=*",
+        "--sparse",
+        "--sort=name",
+        "--file",
+    ]);
+    process::run(tar.arg(&archive).arg("--directory").arg(folder).arg("."))?;
+    layout::add_gzip_layer(image, &archive, note)
+}
+
+fn umoci(arguments: &[&str]) -> Result<()> {
+    process::capture(&mut process::command("umoci", arguments)).map(drop)
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str()
+        .with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}

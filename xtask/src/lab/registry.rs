@@ -1,0 +1,174 @@
+//! Debian's docker-registry on a free loopback port, behind a password that can be changed.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::image::{PackedImage, TAG};
+use crate::process::{self, Service};
+
+/// How often to look for another port when one was taken between looking and using it.
+const PORT_TRIES: usize = 5;
+
+/// A user name and a password made for this run.
+pub(crate) struct Login {
+    pub(crate) username: &'static str,
+    pub(crate) password: String,
+    /// `username:password` in base64, as it stands in a header.
+    pub(crate) basic: String,
+}
+
+impl Login {
+    /// A fresh password from the kernel's randomness.
+    pub(crate) fn generate(username: &'static str) -> Result<Self> {
+        let mut bytes = [0_u8; 16];
+        std::io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
+        let password = format!("{:032x}", u128::from_ne_bytes(bytes));
+        let mut encode = process::command("base64", &["--wrap=0"]);
+        let pair = format!("{username}:{password}");
+        let output = process::output_with_input(&mut encode, pair.as_bytes())?;
+        Ok(Self {
+            username,
+            password,
+            basic: String::from_utf8(output.stdout)?,
+        })
+    }
+}
+
+/// A running registry; it stops when dropped.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    folder: PathBuf,
+    port: u16,
+    service: Option<Service>,
+}
+
+impl Registry {
+    /// Starts one with its data below `folder`, for one user.
+    pub(crate) fn start(folder: &Path, login: &Login) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        write_passwords(folder, login)?;
+        let mut registry = Self {
+            folder: folder.to_path_buf(),
+            port: 0,
+            service: None,
+        };
+        let mut last = None;
+        for _ in 0..PORT_TRIES {
+            registry.port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            match registry.serve() {
+                Ok(()) => return Ok(registry),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.expect("there was at least one try"))
+    }
+
+    /// `127.0.0.1:PORT`, as it stands in image names.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Replaces the password. The registry is restarted, so that no old answer is remembered.
+    pub(crate) fn change_password(&mut self, login: &Login) -> Result<()> {
+        self.service = None;
+        write_passwords(&self.folder, login)?;
+        self.serve()
+    }
+
+    /// Pushes the image and returns its name in this registry.
+    pub(crate) fn push(&self, image: &PackedImage, login: &Login) -> Result<String> {
+        let name = format!("{}/acme/{TAG}:v1", self.address());
+        let mut command = process::command("skopeo", &["copy", "--quiet"]);
+        command.args(["--dest-tls-verify=false", "--dest-authfile"]);
+        command.arg(self.auth_file(login)?);
+        command.arg(format!("oci:{}:{TAG}", image.layout.display()));
+        process::capture(command.arg(format!("docker://{name}")))?;
+        Ok(name)
+    }
+
+    /// A file that tells skopeo the password, readable by root alone.
+    pub(crate) fn auth_file(&self, login: &Login) -> Result<PathBuf> {
+        let path = self.folder.join("skopeo-auth.json");
+        let document = serde_json::json!({"auths": {self.address(): {"auth": login.basic}}});
+        write_private(&path, document.to_string().as_bytes())?;
+        Ok(path)
+    }
+
+    fn serve(&mut self) -> Result<()> {
+        let config = self.folder.join("config.yml");
+        std::fs::write(&config, self.config())?;
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig=KILL", "docker-registry", "serve"])
+            .arg(config);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut service = Service::start(&mut command)?;
+        let errors = service.take_stderr().expect("standard error was asked for");
+        wait_until_listening(errors, &self.folder.join("registry.log"))?;
+        self.service = Some(service);
+        Ok(())
+    }
+
+    fn config(&self) -> String {
+        let folder = self.folder.display();
+        format!(
+            "version: 0.1\n\
+             log: {{level: info}}\n\
+             storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n\
+             http: {{addr: '{}', secret: holdfast-lab}}\n\
+             auth: {{htpasswd: {{realm: holdfast, path: {folder}/htpasswd}}}}\n",
+            self.address()
+        )
+    }
+}
+
+/// Reads the registry's log until it says that it listens; a thread keeps the rest in a file.
+fn wait_until_listening(errors: impl std::io::Read + Send + 'static, log: &Path) -> Result<()> {
+    let mut file = File::options().create(true).append(true).open(log)?;
+    let mut lines = BufReader::new(errors).lines();
+    let mut last = String::new();
+    for line in lines.by_ref() {
+        last = line.context("cannot read the registry's log")?;
+        writeln!(file, "{last}")?;
+        if last.contains("listening on ") {
+            std::thread::spawn(move || {
+                for line in lines.map_while(Result::ok) {
+                    if writeln!(file, "{line}").is_err() {
+                        break;
+                    }
+                }
+            });
+            return Ok(());
+        }
+    }
+    bail!("docker-registry ended at once: {last}")
+}
+
+fn write_passwords(folder: &Path, login: &Login) -> Result<()> {
+    let mut command = process::command("htpasswd", &["-n", "-i", "-B", login.username]);
+    let output = process::output_with_input(&mut command, login.password.as_bytes())?;
+    if !output.status.success() {
+        bail!(
+            "htpasswd failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    write_private(&folder.join("htpasswd"), &output.stdout)
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
