@@ -47,11 +47,14 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let name = registry.push(&image, &first)?;
     println!("\nA private image is at {name}; the registry demands a login.\n");
     let holdfast = Holdfast::new(binary, scratch.path())?;
+    let mounts_before = checks::mounts()?;
+    let passwords = vec![first];
     let mut demo = Demo {
         holdfast,
         registry,
         name,
-        passwords: vec![first],
+        passwords,
+        mounts_before,
     };
     demo.first_use()?;
     demo.lazy_runs()?;
