@@ -1,12 +1,55 @@
-//! `cargo xtask bench`: side-by-side measurements.
+//! `cargo xtask bench NAME`: ours beside a peer, measured in one run.
+//!
+//! Invariants: contenders take turns, so that a noisy minute hits all of them; medians with their
+//! range are shown; a missed target is printed and is not an error, since a benchmark is no test.
 
+mod image;
+mod link;
+mod ours;
+mod peer;
+mod report;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::arguments::Arguments;
+use crate::setup;
+
+/// Turns that each contender gets unless `--runs` says otherwise.
+const DEFAULT_RUNS: usize = 3;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
-    let _ = arguments.number("--runs")?;
-    bail!("no bench yet")
+    let json = arguments.value("--json")?.map(PathBuf::from);
+    let runs = arguments.number("--runs")?.unwrap_or(DEFAULT_RUNS).max(1);
+    let only = arguments.value("--only")?;
+    let name = arguments
+        .next_word()
+        .context("which bench? there is: image")?;
+    arguments.finish()?;
+    setup::require_root()?;
+    let rows = match name.as_str() {
+        "image" => image::run(runs, only.as_deref())?,
+        other => bail!("no bench named {other}; there is: image"),
+    };
+    report::print(&rows);
+    if let Some(path) = json {
+        report::write_json(&path, &name, &rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `work` gives and how many seconds it took.
+fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let start = Instant::now();
+    let value = work()?;
+    Ok((value, start.elapsed().as_secs_f64()))
+}
+
+/// Forgets what the kernel has read, so that the next reads come from where the data is.
+fn drop_page_cache() -> Result<()> {
+    crate::process::run(&mut crate::process::command("sync", &[""; 0]))?;
+    std::fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop the page cache")
 }

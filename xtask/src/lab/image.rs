@@ -16,6 +16,9 @@ const RECIPE: u32 = 2;
 /// The tag inside the layout.
 pub(crate) const TAG: &str = "demo";
 
+/// Large enough that reading it takes a while, small enough to pack in seconds.
+const DATA_BYTES: usize = 256 << 20;
+
 /// Packages of the second layer: an interpreter and a few libraries that are only Python.
 const PACKAGES: &[&str] = &["python3", "python3-requests", "python3-yaml"];
 
@@ -32,6 +35,8 @@ if __name__ == '__main__':
 /// An image on disk, ready to be pushed.
 #[derive(Debug)]
 pub(crate) struct PackedImage {
+    /// The last part of its repository.
+    pub(crate) name: &'static str,
     /// An OCI layout with one image, tagged [`TAG`].
     pub(crate) layout: PathBuf,
 }
@@ -39,17 +44,65 @@ pub(crate) struct PackedImage {
 /// The packed image below `folder`, packing it if it is not there yet.
 pub(crate) fn packed_image(folder: &Path) -> Result<PackedImage> {
     let layout = folder.join(format!("image-{RECIPE}"));
-    if !layout.join("index.json").exists() {
+    keep(folder, &layout, || {
         println!("packing the demo image (once; about a minute)");
+        pack(&folder.join("packing"), &folder.join("packing.log"))
+    })?;
+    Ok(PackedImage {
+        name: "demo",
+        layout,
+    })
+}
+
+/// The demo image with a layer of one large file, for reading.
+pub(crate) fn packed_image_with_data(folder: &Path) -> Result<PackedImage> {
+    let demo = packed_image(folder)?;
+    let layout = folder.join(format!("image-{RECIPE}-with-data"));
+    keep(folder, &layout, || {
+        println!("packing the image with data (once)");
         let work = folder.join("packing");
-        remove(&work)?;
-        std::fs::create_dir_all(&work)?;
-        pack(&work, &folder.join("packing.log"))?;
-        remove(&layout)?;
-        std::fs::rename(work.join("image"), &layout).context("cannot keep the packed image")?;
-        remove(&work)?;
+        let image = work.join("image");
+        process::run(
+            process::command("cp", &["--archive"])
+                .arg(&demo.layout)
+                .arg(&image),
+        )?;
+        let data = work.join("data");
+        std::fs::create_dir_all(data.join("data"))?;
+        write_data(&data.join("data/large"))?;
+        archive_layer(&work, &data, &image, "data")
+    })?;
+    Ok(PackedImage {
+        name: "data",
+        layout,
+    })
+}
+
+/// Makes `layout` by `pack`, which leaves it in `packing/image`, unless it is there.
+fn keep(folder: &Path, layout: &Path, pack: impl FnOnce() -> Result<()>) -> Result<()> {
+    if layout.join("index.json").exists() {
+        return Ok(());
     }
-    Ok(PackedImage { layout })
+    let work = folder.join("packing");
+    remove(&work)?;
+    std::fs::create_dir_all(&work)?;
+    pack()?;
+    remove(layout)?;
+    std::fs::rename(work.join("image"), layout).context("cannot keep the packed image")?;
+    remove(&work)
+}
+
+/// Bytes of which gzip saves about half: each carries four bits of a fixed random sequence.
+fn write_data(path: &Path) -> Result<()> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(DATA_BYTES);
+    while bytes.len() < DATA_BYTES {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&(state & 0x0f0f_0f0f_0f0f_0f0f).to_le_bytes());
+    }
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn pack(work: &Path, log: &Path) -> Result<()> {

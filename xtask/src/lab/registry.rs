@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -69,9 +69,13 @@ impl Registry {
         Err(last.expect("there was at least one try"))
     }
 
+    pub(crate) fn socket(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
     /// `127.0.0.1:PORT`, as it stands in image names.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.socket().to_string()
     }
 
     /// Replaces the password. The registry is restarted, so that no old answer is remembered.
@@ -83,19 +87,24 @@ impl Registry {
 
     /// Pushes the image and returns its name in this registry.
     pub(crate) fn push(&self, image: &PackedImage, login: &Login) -> Result<String> {
-        let name = format!("{}/acme/{TAG}:v1", self.address());
+        let repository = format!("acme/{}:v1", image.name);
+        let name = format!("{}/{repository}", self.address());
+        let auth_file = self.auth_file(&self.address(), login)?;
         let mut command = process::command("skopeo", &["copy", "--quiet"]);
-        command.args(["--dest-tls-verify=false", "--dest-authfile"]);
-        command.arg(self.auth_file(login)?);
+        command
+            .args(["--dest-tls-verify=false", "--dest-authfile"])
+            .arg(auth_file);
         command.arg(format!("oci:{}:{TAG}", image.layout.display()));
         process::capture(command.arg(format!("docker://{name}")))?;
         Ok(name)
     }
 
-    /// A file that tells skopeo the password, readable by root alone.
-    pub(crate) fn auth_file(&self, login: &Login) -> Result<PathBuf> {
-        let path = self.folder.join("skopeo-auth.json");
-        let document = serde_json::json!({"auths": {self.address(): {"auth": login.basic}}});
+    /// A file that tells skopeo the password at `address`, readable by root alone.
+    pub(crate) fn auth_file(&self, address: &str, login: &Login) -> Result<PathBuf> {
+        let path = self
+            .folder
+            .join(format!("skopeo-{}.json", address.replace(':', "-")));
+        let document = serde_json::json!({"auths": {address: {"auth": login.basic}}});
         write_private(&path, document.to_string().as_bytes())?;
         Ok(path)
     }

@@ -1,0 +1,92 @@
+//! Our side of a bench: a release build of `holdfast` with state of its own, run in silence.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::lab::Login;
+use crate::{process, tree};
+
+#[derive(Debug)]
+pub(super) struct Ours {
+    binary: PathBuf,
+    folder: PathBuf,
+}
+
+impl Ours {
+    /// Builds the binary; its state will be below `folder`.
+    pub(super) fn build(folder: &Path) -> Result<Self> {
+        println!("building holdfast (release)");
+        let mut command = process::command("cargo", &["build", "--release", "--quiet"]);
+        process::run(
+            command
+                .args(["--package", "holdfast-cli"])
+                .current_dir(tree::root()),
+        )?;
+        let binary = tree::target().join("release/holdfast");
+        Ok(Self {
+            binary,
+            folder: folder.to_path_buf(),
+        })
+    }
+
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments);
+        command.env("HOLDFAST_DATA_DIR", self.folder.join("data"));
+        command.env("HOLDFAST_ROOT_KEY", self.folder.join("root.key"));
+        command
+    }
+
+    /// Standard output of a command that has to succeed.
+    pub(super) fn output(&self, arguments: &[&str]) -> Result<String> {
+        process::capture(&mut self.command(arguments))
+    }
+
+    pub(super) fn login(&self, address: &str, login: &Login) -> Result<()> {
+        let scope = format!("{address}/acme");
+        let arguments = [
+            "login",
+            &scope,
+            "--username",
+            login.username,
+            "--password-stdin",
+        ];
+        let mut command = self.command(&arguments);
+        let output = process::output_with_input(&mut command, login.password.as_bytes())?;
+        if !output.status.success() {
+            bail!(
+                "login failed: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(())
+    }
+
+    /// Forgets everything: credentials, indexes and cache.
+    pub(super) fn forget(&self) -> Result<()> {
+        for name in ["data", "root.key"] {
+            process::run(process::command("rm", &["-rf"]).arg(self.folder.join(name)))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn empty_cache(&self) -> Result<()> {
+        self.output(&["cache", "prune", "--all"]).map(drop)
+    }
+
+    /// Runs a command in an image, on the host's network, and returns its timing document.
+    pub(super) fn run(&self, image: &str, words: &[&str], expected: &str) -> Result<Value> {
+        let file = self.folder.join("timing.json");
+        let mut command = self.command(&["run", "--network", "host", "--timing-json"]);
+        command.arg(&file).args([image, "--"]).args(words);
+        let output = process::capture(&mut command)?;
+        if output.trim_end() != expected {
+            bail!("the command printed {output:?} instead of {expected:?}");
+        }
+        let text = std::fs::read(&file).context("no timing was written")?;
+        serde_json::from_slice(&text).context("the timing is not JSON")
+    }
+}

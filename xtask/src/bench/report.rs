@@ -1,0 +1,214 @@
+//! What a bench says: a table for people and one JSON document for scripts.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+/// Which side of the target is good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+    /// Measured to be known; nothing was promised.
+    None,
+}
+
+impl Target {
+    fn holds(self, ratio: f64) -> bool {
+        match self {
+            Self::AtLeast(limit) => ratio >= limit,
+            Self::AtMost(limit) => ratio <= limit,
+            Self::None => true,
+        }
+    }
+
+    fn limit(self) -> Option<f64> {
+        match self {
+            Self::AtLeast(limit) | Self::AtMost(limit) => Some(limit),
+            Self::None => None,
+        }
+    }
+
+    fn show(self) -> String {
+        match self {
+            Self::AtLeast(limit) => format!(">= {limit}"),
+            Self::AtMost(limit) => format!("<= {limit}"),
+            Self::None => "-".to_owned(),
+        }
+    }
+}
+
+/// Several runs of one thing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Samples(Vec<f64>);
+
+impl Samples {
+    pub(crate) fn push(&mut self, value: f64) {
+        self.0.push(value);
+        self.0.sort_by(f64::total_cmp);
+    }
+
+    /// The middle one; the lower of two.
+    pub(crate) fn median(&self) -> f64 {
+        self.0
+            .get(self.0.len().saturating_sub(1) / 2)
+            .copied()
+            .unwrap_or(f64::NAN)
+    }
+
+    fn show(&self) -> String {
+        let bounds = (self.0.first(), self.0.last());
+        let (Some(least), Some(most)) = bounds else {
+            return "-".to_owned();
+        };
+        format!(
+            "{} ({}-{})",
+            number(self.median()),
+            number(*least),
+            number(*most)
+        )
+    }
+}
+
+/// One comparison. `ratio` is ours divided by the peer's.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) what: String,
+    pub(crate) unit: &'static str,
+    pub(crate) ours: Samples,
+    pub(crate) peer: Samples,
+    pub(crate) peer_name: String,
+    pub(crate) target: Target,
+}
+
+impl Row {
+    fn ratio(&self) -> f64 {
+        self.ours.median() / self.peer.median()
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "what": self.what,
+            "unit": self.unit,
+            "ours": self.ours.median(),
+            "peer": self.peer.median(),
+            "peer_name": self.peer_name,
+            "ratio": self.ratio(),
+            "target": self.target.limit(),
+            "ok": self.target.holds(self.ratio()),
+        })
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let ok = match (self.target, self.target.holds(self.ratio())) {
+            (Target::None, _) => "",
+            (_, true) => "ok",
+            (_, false) => "MISSED",
+        };
+        [
+            format!("{} [{}]", self.what, self.unit),
+            self.ours.show(),
+            self.peer.show(),
+            self.peer_name.clone(),
+            format!("{:.2}", self.ratio()),
+            self.target.show(),
+            ok.to_owned(),
+        ]
+    }
+}
+
+/// Prints the table; medians with their range, ours and the peer's from interleaved runs.
+pub(crate) fn print(rows: &[Row]) {
+    let head = ["what", "ours", "peer", "peer's name", "ratio", "target", ""].map(str::to_owned);
+    let table: Vec<[String; 7]> = std::iter::once(head)
+        .chain(rows.iter().map(Row::cells))
+        .collect();
+    let width = |column: usize| {
+        table
+            .iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..7).map(width).collect();
+    println!();
+    for row in &table {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}
+
+/// Writes `{"bench","machine","rows"}`.
+pub(crate) fn write_json(path: &Path, bench: &str, rows: &[Row]) -> Result<()> {
+    let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+    let document = json!({"bench": bench, "machine": machine(), "rows": rows});
+    std::fs::write(path, format!("{document:#}\n"))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Processor, cores and kernel, for whoever compares two documents.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!(
+        "{model}, {cores} cores, Linux {}",
+        read("/proc/sys/kernel/osrelease").trim()
+    )
+}
+
+/// Three significant digits are all that these measurements carry.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Row, Samples, Target};
+
+    fn samples(values: &[f64]) -> Samples {
+        let mut samples = Samples::default();
+        for value in values {
+            samples.push(*value);
+        }
+        samples
+    }
+
+    #[test]
+    fn a_row_is_judged_by_its_medians() {
+        let row = |target| Row {
+            what: "start".to_owned(),
+            unit: "s",
+            ours: samples(&[3.0, 1.0, 2.0]),
+            peer: samples(&[4.0, 4.0]),
+            peer_name: "peer".to_owned(),
+            target,
+        };
+        for (target, ok) in [
+            (Target::AtMost(0.5), true),
+            (Target::AtMost(0.4), false),
+            (Target::AtLeast(0.5), true),
+            (Target::AtLeast(0.6), false),
+            (Target::None, true),
+        ] {
+            let json = row(target).json();
+            assert_eq!(json["ratio"], 0.5);
+            assert_eq!(json["ok"], ok, "{target:?}");
+        }
+        assert_eq!(row(Target::None).cells()[1], "2.00 (1.00-3.00)");
+    }
+}
