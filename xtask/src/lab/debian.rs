@@ -216,7 +216,8 @@ mod tests {
             ),
             ("Types: deb-src\nURIs: http://c\nSuites: bookworm\n", None),
             (
-                "Types: deb\nURIs: http://s\nSuites: bookworm-security\n\nTypes: deb\nURIs: http://d\nSuites: bookworm\n",
+                "Types: deb\nURIs: http://s\nSuites: bookworm-security\n\n\
+                 Types: deb\nURIs: http://d\nSuites: bookworm\n",
                 Some("http://d"),
             ),
             ("", None),
