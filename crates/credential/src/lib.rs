@@ -1,8 +1,67 @@
-//! Registry credentials as values: kinds, detection, scopes, names, stored form.
+//! Registry credentials as values: kinds, detection, scopes, secret names, the stored form.
 //!
-//! Pure: no I/O and no process environment. Every secret is a [`SecretString`]: redacted in
-//! `Debug`, neither displayed nor serialised except in the explicit stored form.
+//! Pure: no I/O and no process environment. Every secret is a [`SecretString`]: wiped when
+//! dropped, redacted in `Debug`, never displayed, and written out by [`Credential::to_stored`]
+//! alone.
+//!
+//! # What a map of keys means
+//!
+//! [`detect`] reads a map such as `{"GITHUB_USERNAME": …, "GITHUB_TOKEN": …}` for one registry.
+//! It decides in this order, and never leaves a key unread:
+//!
+//! 1. Every key must be one of [`KNOWN_KEYS`], and its value a text that is not empty.
+//! 2. No keys at all is `public`, an explicit anonymous pull.
+//! 3. All keys must be of one [family](known_keys::Family). Two families are a conflict, not a
+//!    choice.
+//! 4. The family decides the kind, and which of its keys must be there:
+//!
+//! | family | keys (`?` may be absent) | kind | registry |
+//! |---|---|---|---|
+//! | plain | `USERNAME` `PASSWORD` | basic | any |
+//! | docker | `DOCKER_USERNAME` `DOCKER_PASSWORD` | basic | any |
+//! | registry | `REGISTRY_USERNAME` `REGISTRY_PASSWORD` | basic | any |
+//! | registry | `REGISTRY_USERNAME`? `REGISTRY_TOKEN` | token; gcp at Google | any |
+//! | aws | `AWS_ACCESS_KEY_ID` `AWS_SECRET_ACCESS_KEY` `AWS_SESSION_TOKEN`? `AWS_REGION`? `AWS_ROLE_ARN`? `AWS_EXTERNAL_ID`? `AWS_ROLE_SESSION_NAME`? | aws | ECR, ECR Public |
+//! | gcp | `GOOGLE_APPLICATION_CREDENTIALS` or `GCP_ACCESS_TOKEN`, `GCP_PROJECT_ID`? | gcp | Google |
+//! | azure | `AZURE_CLIENT_ID` `AZURE_CLIENT_SECRET` `AZURE_TENANT_ID`? | azure | ACR |
+//! | ngc | `NGC_API_KEY` | token | `nvcr.io` |
+//! | github | `GITHUB_TOKEN` `GITHUB_USERNAME`? | token | `ghcr.io` and kin |
+//! | docker hub | `DOCKERHUB_USERNAME` `DOCKERHUB_PASSWORD` | basic | Docker Hub |
+//! | docker hub | `DOCKERHUB_USERNAME` `DOCKERHUB_TOKEN` | token | Docker Hub |
+//! | gitlab | `GITLAB_TOKEN` `GITLAB_USERNAME`? | token | `registry.gitlab.com` |
+//! | quay | `QUAY_TOKEN` `QUAY_USERNAME`? | token | `quay.io` |
+//!
+//! 5. A family that names a service is refused at every other registry, look-alikes among them:
+//!    a token meant for one host does not travel to another. Hosts are matched whole, on the
+//!    parsed registry ([`Service::of`]), never by a piece of the image's text.
+//! 6. The registry decides the user name of a token that came without one
+//!    ([`token_username`]).
 
 pub mod auth;
+mod aws;
+mod detect;
+mod error;
+mod expiry;
+mod fields;
+mod hints;
+pub mod hosts;
+pub mod known_keys;
+mod scope;
+mod secret_name;
+mod service_account;
+mod stored;
+mod suggestion;
+mod token_user;
 
 pub use secrecy::{ExposeSecret, SecretString};
+
+pub use detect::{Detected, detect, from_token, wipe};
+pub use error::CredentialError;
+pub use fields::{AwsFields, AzureFields, Credential, CredentialKind, Fields, GcpFields};
+pub use hints::Hint;
+pub use hosts::Service;
+pub use known_keys::KNOWN_KEYS;
+pub use scope::{ParseScopeError, RegistryScope, most_specific};
+pub use secret_name::{ParseSecretNameError, SecretName};
+pub use stored::StoredCredentialError;
+pub use token_user::token_username;

@@ -1,0 +1,136 @@
+//! Why a map of keys is not a credential. Messages name keys and never repeat a value; an unknown
+//! key is repeated only when it looks like a name.
+
+use reference::Registry;
+
+use crate::suggestion;
+
+/// Longest unknown key that a message repeats: a token pasted as a key is mostly longer.
+const SHOWN_KEY_LIMIT: usize = 32;
+/// What tokens start with, so that one pasted as a key is not repeated.
+const TOKEN_PREFIXES: [&str; 9] = [
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "glpat-",
+    "gldt-",
+    "dckr_",
+    "nvapi-",
+];
+
+/// Why a map of keys is not a credential.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// A key that is not on the list.
+    #[error("credential key {} is not known", shown(.key))]
+    UnknownKey { key: String },
+    /// A value that is not a JSON text.
+    #[error("credential key {key} must have a text as its value")]
+    NotText { key: &'static str },
+    #[error("credential key {key} is empty")]
+    Empty { key: &'static str },
+    #[error("credential key {key} is longer than {limit} bytes")]
+    TooLong { key: &'static str, limit: usize },
+    /// Half of a credential.
+    #[error("credential key {given} needs {missing} beside it")]
+    Missing {
+        given: &'static str,
+        missing: &'static str,
+    },
+    /// Two keys that cannot both be meant.
+    #[error("credential keys {first} and {second} exclude each other")]
+    Conflict {
+        first: &'static str,
+        second: &'static str,
+    },
+    /// A key of one service for the registry of another.
+    #[error("credential key {key} is for {service} and {registry} is not that")]
+    WrongRegistry {
+        key: &'static str,
+        service: &'static str,
+        registry: Registry,
+    },
+    #[error("credential key {key} {problem}")]
+    Malformed {
+        key: &'static str,
+        problem: Malformed,
+    },
+}
+
+/// What is wrong with a value, without the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("holds a colon, which no user name may")]
+    ColonInUser,
+    #[error("holds a control character")]
+    ControlCharacter,
+    #[error("holds a space or a line break")]
+    Whitespace,
+    #[error("is not an AWS access key id")]
+    AwsAccessKeyId,
+    #[error("is not an AWS region")]
+    AwsRegion,
+    #[error("is not the ARN of an IAM role")]
+    AwsRoleArn,
+    #[error("is not a role session name")]
+    AwsSessionName,
+    #[error("is a path or something else than the JSON of a service account")]
+    PathNotJson,
+    #[error("is not the JSON of a service account")]
+    NotServiceAccountJson,
+    #[error("lacks the client_email or private_key of a service account")]
+    IncompleteServiceAccount,
+    #[error("is of type {0}, which is not supported")]
+    UnsupportedKey(&'static str),
+    #[error("is a service account of another cloud than googleapis.com")]
+    ForeignServiceAccount,
+}
+
+impl CredentialError {
+    /// What to do about it, where that is not plain from the message.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownKey { key } => {
+                suggestion::for_key(key).map(|known| format!("did you mean {known}?"))
+            }
+            Self::NotText { .. } => Some("put the value in quotes".to_owned()),
+            Self::Empty { key } => Some(format!(
+                "is the variable set? A shell replaces $names by their values, as in $oauthtoken: \
+                 put {key} in single quotes",
+            )),
+            Self::Conflict { .. } => Some("give the keys of one credential only".to_owned()),
+            Self::WrongRegistry { .. } => Some(
+                "if this credential is truly for that registry, give it as REGISTRY_USERNAME and \
+                 REGISTRY_PASSWORD"
+                    .to_owned(),
+            ),
+            Self::Malformed { problem, .. } => problem.hint().map(str::to_owned),
+            Self::Missing { .. } | Self::TooLong { .. } => None,
+        }
+    }
+}
+
+impl Malformed {
+    fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::PathNotJson => Some("give what is in the file, not where it is"),
+            Self::Whitespace => Some("was a line break copied along with it?"),
+            Self::UnsupportedKey(_) => {
+                Some("make a key for a service account that may read the registry")
+            }
+            _ => None,
+        }
+    }
+}
+
+fn shown(key: &str) -> String {
+    let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    let token = TOKEN_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
+    if !key.is_empty() && key.len() <= SHOWN_KEY_LIMIT && key.bytes().all(named) && !token {
+        format!("{key:?}")
+    } else {
+        format!("of {} bytes", key.len())
+    }
+}
