@@ -1,0 +1,479 @@
+//! One question to the registry: auth, redirects, the meaning of the answer, tries.
+
+use std::sync::Arc;
+
+use credential::ExposeSecret;
+use credential::auth::{AuthError, AuthScheme, AuthSource, RegistryAuth, Rejection};
+use dial::header::{
+    ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use dial::{DialError, HttpClient, Method, Request, Response, Url};
+use jiff::Timestamp;
+use tokio::sync::OnceCell;
+
+use crate::challenge;
+use crate::endpoint::Endpoint;
+use crate::error::RegistryError;
+use crate::follow::{self, Landed, Outgoing};
+use crate::location::Locations;
+use crate::retry::{Attempts, RetryPolicy};
+use crate::session::Session;
+use crate::stats::Counters;
+use std::time::Duration;
+
+/// Of an error's body, this much is read. Registries' own are below 1 KiB; proxies send pages.
+const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
+
+/// Of an error's text, this much is shown.
+const MAX_ERROR_TEXT: usize = 200;
+
+/// A refusal's challenges are passed on up to this many and this long.
+const MAX_PASSED_CHALLENGES: usize = 16;
+const MAX_PASSED_CHALLENGE_BYTES: usize = 8 * 1024;
+
+/// Longest wait that a registry can ask for and be obeyed; beyond it, the caller is told.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(60);
+
+/// A registry as everything in this crate speaks to it.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) name: String,
+    pub(crate) http: HttpClient,
+    pub(crate) counters: Counters,
+    pub(crate) locations: Locations,
+    pub(crate) retry: RetryPolicy,
+    endpoint: Endpoint,
+    session: Session,
+    base: OnceCell<Url>,
+}
+
+/// One question.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    /// From `/v2/` on.
+    pub(crate) path: String,
+    pub(crate) repository: &'a str,
+    pub(crate) accept: Option<&'static str>,
+    /// First and last byte.
+    pub(crate) range: Option<(u64, u64)>,
+    /// What an error calls it.
+    pub(crate) subject: String,
+}
+
+/// An answer that is not the thing asked for.
+struct Refusal {
+    status: u16,
+    challenges: Vec<String>,
+    retry_after: Option<Duration>,
+    text: String,
+    foreign: bool,
+}
+
+impl Core {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        http: HttpClient,
+        source: Arc<dyn AuthSource>,
+        retry: RetryPolicy,
+    ) -> Self {
+        Self {
+            name: endpoint.registry.as_str().to_owned(),
+            http,
+            counters: Counters::default(),
+            locations: Locations::default(),
+            retry,
+            session: Session::new(endpoint.registry.clone(), source),
+            endpoint,
+            base: OnceCell::new(),
+        }
+    }
+
+    /// The registry's origin. For a loopback registry that nothing was said about, https is tried
+    /// first, and plain http when nothing there speaks TLS.
+    pub(crate) async fn base(&self) -> Result<&Url, RegistryError> {
+        self.base.get_or_try_init(|| self.find_base()).await
+    }
+
+    async fn find_base(&self) -> Result<Url, RegistryError> {
+        let url = |scheme: &str| {
+            Url::parse(&format!(
+                "{scheme}://{}/",
+                self.endpoint.registry.endpoint()
+            ))
+            .map_err(|_| self.protocol("its name makes no URL"))
+        };
+        if self.endpoint.plain_http {
+            return url("http");
+        }
+        if !self.endpoint.scheme_is_open() {
+            return url("https");
+        }
+        let probe = |base: Url| async move {
+            let mut target = base.clone();
+            target.set_path("/v2/");
+            self.http.send(Request::get(target)).await.map(|_| base)
+        };
+        match probe(url("https")?).await {
+            Ok(base) => Ok(base),
+            Err(DialError::NotTls { .. } | DialError::Unreachable { .. }) => probe(url("http")?)
+                .await
+                .map_err(|error| RegistryError::from_dial(&self.name, &error)),
+            // A certificate that is not trusted is still TLS.
+            Err(_) => url("https"),
+        }
+    }
+
+    /// Asks, and asks again while it is worth it.
+    pub(crate) async fn exchange(&self, call: &Call<'_>) -> Result<Landed, RegistryError> {
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            match self.attempt(call).await {
+                Ok(landed) => return Ok(landed),
+                Err(error) => {
+                    attempts.pause_after(error).await?;
+                    self.counters.count_retry();
+                }
+            }
+        }
+    }
+
+    /// Asks once; when the auth is refused, renews it and asks once more.
+    pub(crate) async fn attempt(&self, call: &Call<'_>) -> Result<Landed, RegistryError> {
+        let auth = self.session.current(call.repository).await?;
+        let refusal = match self.ask(call, &auth).await? {
+            Ok(landed) => return Ok(landed),
+            Err(refusal) => refusal,
+        };
+        if !refusal.is_about(&auth) {
+            return Err(self.verdict(call, &auth, refusal));
+        }
+        let rejection = Rejection {
+            serial: auth.serial,
+            status: refusal.status,
+            challenges: refusal.challenges.clone(),
+        };
+        let renewed = self.session.renewed(call.repository, rejection).await?;
+        if is_same(&renewed, &auth) {
+            return Err(self.verdict(call, &auth, refusal));
+        }
+        match self.ask(call, &renewed).await? {
+            Ok(landed) => Ok(landed),
+            Err(refusal) => Err(self.verdict(call, &renewed, refusal)),
+        }
+    }
+
+    async fn ask(
+        &self,
+        call: &Call<'_>,
+        auth: &RegistryAuth,
+    ) -> Result<Result<Landed, Refusal>, RegistryError> {
+        let url = self
+            .base()
+            .await?
+            .join(&call.path)
+            .map_err(|_| self.protocol("no such path"))?;
+        let headers = call.headers();
+        let outgoing = Outgoing {
+            registry: &self.name,
+            method: call.method.clone(),
+            url,
+            headers: &headers,
+            authorization: follow::authorization(&self.name, &auth.scheme)?,
+        };
+        let landed = follow::follow(&self.http, &self.counters, outgoing).await?;
+        if landed.response.status.is_success() {
+            return Ok(Ok(landed));
+        }
+        Ok(Err(self.refusal(landed, &auth.scheme).await))
+    }
+
+    async fn refusal(&self, landed: Landed, scheme: &AuthScheme) -> Refusal {
+        let Landed {
+            response, foreign, ..
+        } = landed;
+        Refusal {
+            status: response.status.as_u16(),
+            // A challenge of another host is not the registry's.
+            challenges: if foreign {
+                Vec::new()
+            } else {
+                challenges(&response)
+            },
+            retry_after: retry_after(&response),
+            text: self.error_text(response, scheme).await,
+            foreign,
+        }
+    }
+
+    /// An answer that says "later", whatever was asked.
+    pub(crate) fn busy(&self, response: &Response) -> Option<RegistryError> {
+        let registry = self.name.clone();
+        match response.status.as_u16() {
+            429 => Some(RegistryError::RateLimited {
+                registry,
+                retry_after: retry_after(response),
+            }),
+            status @ (408 | 500 | 502..=504) => {
+                let message = format!("status {status}");
+                Some(RegistryError::Unreachable { registry, message })
+            }
+            _ => None,
+        }
+    }
+
+    /// What a reply says in words, fit to be shown.
+    pub(crate) async fn error_text(&self, response: Response, scheme: &AuthScheme) -> String {
+        // The status says what matters; a body that cannot be read says nothing more.
+        let body = response
+            .read_bounded(MAX_ERROR_BODY_BYTES)
+            .await
+            .unwrap_or_default();
+        self.counters.count_bytes(body.len());
+        let text = error_message(&body).unwrap_or_else(|| String::from_utf8_lossy(&body).into());
+        dial::quoted(without_secrets(text, scheme).as_bytes(), MAX_ERROR_TEXT)
+    }
+
+    /// What a refusal means to the caller.
+    fn verdict(&self, call: &Call<'_>, auth: &RegistryAuth, refusal: Refusal) -> RegistryError {
+        let subject = call.subject.clone();
+        let registry = self.name.clone();
+        if refusal.foreign {
+            return self.foreign_verdict(&refusal);
+        }
+        match refusal.status {
+            401 if !refusal.says("insufficient_scope") => {
+                RegistryError::Auth(AuthError::BadCredential {
+                    message: self.refused_login(auth, &refusal),
+                })
+            }
+            status @ (401 | 403) => {
+                let message = refusal.message("the credential may not pull it");
+                RegistryError::Denied {
+                    subject,
+                    status,
+                    message,
+                }
+            }
+            404 => RegistryError::NotFound { subject },
+            416 => RegistryError::Corrupt {
+                subject,
+                message: "the registry holds fewer bytes than the manifest says".to_owned(),
+            },
+            429 => RegistryError::RateLimited {
+                registry,
+                retry_after: refusal.retry_after,
+            },
+            408 | 500 | 502..=504 => RegistryError::Unreachable {
+                registry,
+                message: format!(
+                    "status {}, {}",
+                    refusal.status,
+                    refusal.message("no reason")
+                ),
+            },
+            status => RegistryError::Protocol {
+                registry,
+                message: format!("status {status}, {}", refusal.message("no reason given")),
+            },
+        }
+    }
+
+    /// The storage behind the registry refuses: signed URLs die, and the next one may live.
+    fn foreign_verdict(&self, refusal: &Refusal) -> RegistryError {
+        let registry = self.name.clone();
+        if refusal.status == 429 {
+            return RegistryError::RateLimited {
+                registry,
+                retry_after: refusal.retry_after,
+            };
+        }
+        let message = format!(
+            "the storage behind it answered with status {}",
+            refusal.status
+        );
+        RegistryError::Unreachable { registry, message }
+    }
+
+    fn refused_login(&self, auth: &RegistryAuth, refusal: &Refusal) -> String {
+        match auth.scheme {
+            AuthScheme::Anonymous => {
+                format!("{} wants a credential and none is given", self.name)
+            }
+            _ => format!(
+                "{} refused the credential: {}",
+                self.name,
+                refusal.message("no reason given")
+            ),
+        }
+    }
+
+    pub(crate) fn protocol(&self, message: &str) -> RegistryError {
+        RegistryError::Protocol {
+            registry: self.name.clone(),
+            message: message.to_owned(),
+        }
+    }
+
+    pub(crate) fn corrupt(&self, subject: &str, message: &str) -> RegistryError {
+        RegistryError::Corrupt {
+            subject: subject.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+impl Call<'_> {
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = self.accept {
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        }
+        // Bytes are compared with digests and ranges of the stored form.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some((first, last)) = self.range {
+            let value = HeaderValue::from_str(&format!("bytes={first}-{last}"))
+                .expect("numbers make a header value");
+            headers.insert(RANGE, value);
+        }
+        headers
+    }
+}
+
+impl Refusal {
+    /// Whether the auth itself may be at fault. Some registries know no 401 for "expired": ECR
+    /// answers 403 without a challenge, its public twin 400.
+    fn is_about(&self, auth: &RegistryAuth) -> bool {
+        if self.foreign {
+            return false;
+        }
+        let sent = !matches!(auth.scheme, AuthScheme::Anonymous);
+        let expired = self.text.to_ascii_lowercase().contains("expired");
+        match self.status {
+            401 => true,
+            403 => sent && (self.challenges.is_empty() || expired),
+            400 => sent && (expired || self.text.starts_with("DENIED")),
+            _ => false,
+        }
+    }
+
+    fn says(&self, error: &str) -> bool {
+        challenge::parse(self.challenges.iter().map(String::as_str))
+            .iter()
+            .any(|challenge| challenge.param("error") == Some(error))
+    }
+
+    fn message(&self, otherwise: &str) -> String {
+        if self.text.is_empty() {
+            otherwise.to_owned()
+        } else {
+            self.text.clone()
+        }
+    }
+}
+
+fn is_same(one: &RegistryAuth, other: &RegistryAuth) -> bool {
+    let kind = |auth: &RegistryAuth| std::mem::discriminant(&auth.scheme);
+    one.serial == other.serial && kind(one) == kind(other)
+}
+
+/// The challenges of a reply as they came, bounded.
+pub(crate) fn challenges(response: &Response) -> Vec<String> {
+    response
+        .headers
+        .get_all(WWW_AUTHENTICATE)
+        .iter()
+        .filter(|value| value.len() <= MAX_PASSED_CHALLENGE_BYTES)
+        .take(MAX_PASSED_CHALLENGES)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .collect()
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.header(&RETRY_AFTER)?;
+    parse_retry_after(value, Timestamp::now())
+}
+
+/// Seconds, or a date of HTTP. Bounded, so that a caller may add it to anything.
+pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER));
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    let wait = Duration::try_from(date.duration_since(now)).unwrap_or_default();
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// Code and message of the first error in a registry's own format.
+fn error_message(body: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let first = value.get("errors")?.get(0)?;
+    let code = first
+        .get("code")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default();
+    let message = first
+        .get("message")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default();
+    Some(format!("{code}: {message}"))
+}
+
+/// A registry may send back what it was sent. That must not become an error's text.
+fn without_secrets(text: String, scheme: &AuthScheme) -> String {
+    let secret = match scheme {
+        AuthScheme::Anonymous => return text,
+        AuthScheme::Basic { password, .. } => password.expose_secret(),
+        AuthScheme::Bearer(token) => token.expose_secret(),
+    };
+    let header = follow::authorization("", scheme).ok().flatten();
+    let encoded = header
+        .as_ref()
+        .and_then(|value| value.to_str().ok()?.split(' ').nth(1));
+    let mut text = text;
+    for known in [Some(secret), encoded]
+        .into_iter()
+        .flatten()
+        .filter(|known| known.len() >= 4)
+    {
+        text = text.replace(known, "[redacted]");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_and_bounded() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("time");
+        let cases = [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("999999999", Some(3600)),
+            ("Thu, 01 Jan 2026 00:00:09 GMT", Some(9)),
+            ("Wed, 31 Dec 2025 00:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ];
+        for (value, seconds) in cases {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(parse_retry_after(value, now), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn errors_do_not_repeat_what_was_sent() {
+        let password = "hunter2-canary".to_owned().into();
+        let scheme = AuthScheme::Basic {
+            username: "u".to_owned(),
+            password,
+        };
+        let echoed = "you sent dTpodW50ZXIyLWNhbmFyeQ== that is u:hunter2-canary".to_owned();
+        let text = without_secrets(echoed, &scheme);
+        assert_eq!(text, "you sent [redacted] that is u:[redacted]");
+    }
+}

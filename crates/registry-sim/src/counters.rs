@@ -1,0 +1,156 @@
+//! What arrived at a host: requests, and bytes of credential.
+//!
+//! Every value of a header that carries credentials counts whole; in other headers, the URL and the
+//! body, each known secret counts, raw, percent-encoded or as Basic.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::request::Parts;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use tokio::sync::watch;
+
+/// A reading of a host's counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub requests: u64,
+    /// Bytes of headers that carry credentials, and of secrets elsewhere.
+    pub credential_bytes: u64,
+}
+
+/// The counters of one host. Clones read the same ones.
+#[derive(Debug, Clone)]
+pub struct HostCounter {
+    counts: Arc<watch::Sender<Counts>>,
+    paths: Arc<Mutex<Vec<String>>>,
+}
+
+/// Secrets that a test knows, to be looked for everywhere.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownSecrets(Arc<Mutex<Vec<String>>>);
+
+const CREDENTIAL_HEADERS: [&str; 5] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "x-registry-auth",
+    "x-amz-security-token",
+];
+
+impl HostCounter {
+    pub(crate) fn new() -> Self {
+        Self {
+            counts: Arc::new(watch::Sender::new(Counts::default())),
+            paths: Arc::default(),
+        }
+    }
+
+    pub fn read(&self) -> Counts {
+        *self.counts.borrow()
+    }
+
+    /// Method and path with query of each request so far, in order of arrival.
+    pub fn paths(&self) -> Vec<String> {
+        self.paths
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits until this many requests have arrived.
+    pub async fn wait_for_requests(&self, requests: u64) {
+        let mut changes = self.counts.subscribe();
+        changes
+            .wait_for(|counts| counts.requests >= requests)
+            .await
+            .expect("the counter outlives who waits for it");
+    }
+
+    pub(crate) fn record(&self, parts: &Parts, body: &[u8], secrets: &KnownSecrets) {
+        let path = format!("{} {}", parts.method, parts.uri);
+        self.paths
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path);
+        let bytes = credential_bytes(parts, body, secrets);
+        self.counts.send_modify(|counts| {
+            counts.requests += 1;
+            counts.credential_bytes += bytes;
+        });
+    }
+}
+
+impl KnownSecrets {
+    pub(crate) fn add(&self, secret: &str) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(secret.to_owned());
+    }
+
+    /// Bytes of known secrets in this text.
+    fn count(&self, text: &[u8]) -> u64 {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let forms = known.iter().flat_map(|secret| forms(secret));
+        forms
+            .map(|form| occurrences(text, form.as_bytes()) * form.len() as u64)
+            .sum()
+    }
+}
+
+/// The secret itself, percent-encoded, and in base64.
+fn forms(secret: &str) -> Vec<String> {
+    let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let mut forms = vec![secret.to_owned(), BASE64_STANDARD.encode(secret)];
+    if encoded != secret {
+        forms.push(encoded);
+    }
+    forms
+}
+
+fn occurrences(text: &[u8], wanted: &[u8]) -> u64 {
+    if wanted.is_empty() {
+        return 0;
+    }
+    text.windows(wanted.len())
+        .filter(|window| *window == wanted)
+        .count() as u64
+}
+
+fn credential_bytes(parts: &Parts, body: &[u8], secrets: &KnownSecrets) -> u64 {
+    let mut bytes = secrets.count(parts.uri.to_string().as_bytes()) + secrets.count(body);
+    for (name, value) in &parts.headers {
+        if CREDENTIAL_HEADERS.contains(&name.as_str()) {
+            bytes += value.len() as u64;
+        } else {
+            bytes += secrets.count(value.as_bytes());
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::Request;
+
+    #[test]
+    fn credentials_are_found_wherever_they_are() {
+        let secrets = KnownSecrets::default();
+        secrets.add("s3cret/");
+        let count = |uri: &str, header: Option<(&str, &str)>, body: &str| {
+            let mut request = Request::builder().uri(uri);
+            if let Some((name, value)) = header {
+                request = request.header(name, value);
+            }
+            let (parts, ()) = request.body(()).expect("request").into_parts();
+            credential_bytes(&parts, body.as_bytes(), &secrets)
+        };
+        assert_eq!(count("/v2/", None, "nothing"), 0);
+        assert_eq!(count("/v2/?x=s3cret/", None, ""), 7);
+        assert_eq!(count("/v2/?x=s3cret%2F", None, ""), 9);
+        assert_eq!(count("/v2/", None, "a s3cret/ in a s3cret/"), 14);
+        assert_eq!(count("/v2/", Some(("authorization", "Bearer x")), ""), 8);
+        assert_eq!(count("/v2/", Some(("x-other", "s3cret/")), ""), 7);
+    }
+}

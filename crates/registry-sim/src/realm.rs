@@ -1,0 +1,96 @@
+//! The token service: `GET` with a user name and password, `POST` with an identity token.
+
+use std::sync::Arc;
+
+use axum::http::Method;
+use axum::response::Response;
+use serde_json::json;
+
+use crate::answer::{error_reply, json_reply, too_many_requests};
+use crate::faults::Faults;
+use crate::host::{Arrived, Handler};
+use crate::sim::{Login, Shared, lock};
+
+pub(crate) fn handler(shared: &Arc<Shared>) -> Handler {
+    let shared = Arc::clone(shared);
+    Arc::new(move |arrived| {
+        let shared = Arc::clone(&shared);
+        Box::pin(async move { answer(&shared, &arrived).await })
+    })
+}
+
+pub(crate) async fn answer(shared: &Shared, arrived: &Arrived) -> Response {
+    shared
+        .token_requests
+        .record(&arrived.parts, &arrived.body, &shared.secrets);
+    let mut gate = shared.token_gate.subscribe();
+    gate.wait_for(|open| *open)
+        .await
+        .expect("the gate lives as long as the registry");
+    if let Some(response) = busy(shared) {
+        return response;
+    }
+    let post = arrived.parts.method == Method::POST;
+    let fields = if post {
+        &arrived.body[..]
+    } else {
+        query(arrived).as_bytes()
+    };
+    let fields: Vec<(String, String)> = url::form_urlencoded::parse(fields)
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    let mut tokens = lock(&shared.tokens);
+    let public = shared.options.login == Login::PublicBearer;
+    let allowed = if post {
+        is(&fields, "grant_type", "refresh_token")
+            && find(&fields, "refresh_token").is_some_and(|token| tokens.knows_identity(token))
+    } else {
+        let anonymous = !arrived.parts.headers.contains_key("authorization");
+        tokens.knows(&arrived.parts.headers) || (public && anonymous)
+    };
+    if !allowed {
+        return error_reply(401, "UNAUTHORIZED", "incorrect username or password");
+    }
+    let scopes = fields
+        .iter()
+        .filter(|(name, _)| name == "scope")
+        .flat_map(|(_, value)| value.split(' ').map(str::to_owned))
+        .collect();
+    let token = tokens.give(scopes, shared.options.token_life);
+    shared.secrets.add(&token);
+    reply_with(shared, &token)
+}
+
+fn busy(shared: &Shared) -> Option<Response> {
+    let mut faults = lock(&shared.faults);
+    if Faults::take(&mut faults.token_too_many_requests) {
+        return Some(too_many_requests(&faults));
+    }
+    Faults::take(&mut faults.token_unavailable)
+        .then(|| error_reply(503, "UNAVAILABLE", "come back later"))
+}
+
+fn reply_with(shared: &Shared, token: &str) -> Response {
+    let mut reply = json!({ "token": "", "access_token": "" });
+    reply[shared.options.token_field] = json!(token);
+    if shared.options.state_token_life {
+        reply["expires_in"] = json!(shared.options.token_life.as_secs());
+        reply["issued_at"] = json!(jiff::Timestamp::now().to_string());
+    }
+    json_reply(200, &reply)
+}
+
+fn query(arrived: &Arrived) -> &str {
+    arrived.parts.uri.query().unwrap_or_default()
+}
+
+fn find<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    fields
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
+}
+
+fn is(fields: &[(String, String)], name: &str, value: &str) -> bool {
+    find(fields, name) == Some(value)
+}

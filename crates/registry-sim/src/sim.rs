@@ -1,0 +1,316 @@
+//! The simulated registry as a test sees it: its options, its switches, its counters.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::answer;
+use crate::authority::Authority;
+use crate::counters::{HostCounter, KnownSecrets};
+use crate::faults::Faults;
+use crate::host::{Host, Reserved};
+use crate::image::Image;
+use crate::storage::Signatures;
+use crate::store::Store;
+use crate::tokens::Tokens;
+use crate::{realm, registry, storage};
+
+/// How a simulated registry wants to be logged in to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// Everybody may pull.
+    Nobody,
+    /// User name and password.
+    Basic,
+    /// A token of a token service.
+    Bearer(Realm),
+    /// A token that anybody gets, as for public images.
+    PublicBearer,
+    /// User name and password; a wrong one is answered 403 without a challenge, as ECR does for one
+    /// that has expired.
+    EcrLike,
+}
+
+/// Where the token service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Realm {
+    /// On the registry's own host and port.
+    SameHost,
+    /// On the registry's host name, at another port.
+    OtherPort,
+    /// On another host name (`localhost` for `127.0.0.1`), at another port.
+    OtherName,
+    /// Whatever this says.
+    Url(String),
+}
+
+/// How a simulated registry is set up.
+#[derive(Debug)]
+pub struct Options {
+    pub login: Login,
+    pub username: String,
+    pub password: String,
+    /// How long tokens live, and whether replies say so.
+    pub token_life: Duration,
+    pub state_token_life: bool,
+    /// The field of the reply that holds the token; the other one is an empty string.
+    pub token_field: &'static str,
+    /// Blobs are on another host, behind signed URLs.
+    pub redirect_blobs: bool,
+    /// How long a signed URL says that it lives.
+    pub location_life: Duration,
+    /// TLS on all hosts, with certificates of this authority.
+    pub tls: Option<Authority>,
+    /// What the registry is called in URLs: `127.0.0.1` or `localhost`.
+    pub host_name: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            login: Login::Nobody,
+            username: "puller".to_owned(),
+            password: "correct-horse-battery".to_owned(),
+            token_life: Duration::from_mins(5),
+            state_token_life: true,
+            token_field: "token",
+            redirect_blobs: false,
+            location_life: Duration::from_mins(5),
+            tls: None,
+            host_name: "127.0.0.1".to_owned(),
+        }
+    }
+}
+
+/// Everything that the hosts of one simulated registry share.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) realm_url: String,
+    pub(crate) storage_url: String,
+    pub(crate) secrets: KnownSecrets,
+    pub(crate) store: Mutex<Store>,
+    pub(crate) tokens: Mutex<Tokens>,
+    pub(crate) faults: Mutex<Faults>,
+    pub(crate) signatures: Mutex<Signatures>,
+    /// While closed, token requests wait.
+    pub(crate) token_gate: watch::Sender<bool>,
+    pub(crate) token_requests: HostCounter,
+}
+
+/// A registry in this process. Dropping it ends it.
+pub struct RegistrySim {
+    shared: Arc<Shared>,
+    registry: Host,
+    realm: Host,
+    storage: Host,
+    stranger: Host,
+}
+
+impl RegistrySim {
+    /// A registry that everybody may pull from.
+    pub async fn anonymous() -> Self {
+        Self::start(Options::default()).await
+    }
+
+    pub async fn with_login(login: Login) -> Self {
+        Self::start(Options {
+            login,
+            ..Options::default()
+        })
+        .await
+    }
+
+    pub async fn start(options: Options) -> Self {
+        let tls = options.tls.as_ref();
+        let registry = Reserved::new(&options.host_name, tls).await;
+        let other = if options.host_name == "localhost" {
+            "127.0.0.1"
+        } else {
+            "localhost"
+        };
+        let realm_name = match &options.login {
+            Login::Bearer(Realm::OtherName) => other,
+            _ => &options.host_name,
+        };
+        let realm = Reserved::new(realm_name, tls).await;
+        let storage = Reserved::new(&options.host_name, tls).await;
+        let stranger = Reserved::new(other, tls).await;
+        let url = |host: &Reserved| format!("{}://{}", host.scheme(), host.authority());
+        let realm_url = match &options.login {
+            Login::Bearer(Realm::Url(text)) => text.clone(),
+            Login::Bearer(Realm::OtherPort | Realm::OtherName) => format!("{}/token", url(&realm)),
+            _ => format!("{}/token", url(&registry)),
+        };
+        let secrets = KnownSecrets::default();
+        secrets.add(&options.password);
+        let mut tokens = Tokens::default();
+        tokens.set_account(&options.username, &options.password);
+        let shared = Arc::new(Shared {
+            realm_url,
+            storage_url: url(&storage),
+            secrets: secrets.clone(),
+            store: Mutex::default(),
+            tokens: Mutex::new(tokens),
+            faults: Mutex::default(),
+            signatures: Mutex::default(),
+            token_gate: watch::Sender::new(true),
+            token_requests: HostCounter::new(),
+            options,
+        });
+        Self {
+            registry: registry.serve(&secrets, registry::handler(&shared)),
+            realm: realm.serve(&secrets, realm::handler(&shared)),
+            storage: storage.serve(&secrets, storage::handler(&shared)),
+            stranger: stranger.serve(&secrets, stranger_handler()),
+            shared,
+        }
+    }
+
+    /// `host:port` of the registry, as it stands in an image name.
+    pub fn host(&self) -> &str {
+        &self.registry.authority
+    }
+
+    /// `host:port` of the token service, when it is a host of its own.
+    pub fn realm_host(&self) -> &str {
+        &self.realm.authority
+    }
+
+    /// The base URL of a host that has nothing to do with the registry and asks everybody for a
+    /// user name and password.
+    pub fn stranger_url(&self) -> String {
+        format!("{}://{}", self.stranger.scheme, self.stranger.authority)
+    }
+
+    /// Changes what goes wrong.
+    pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
+        let mut faults = lock(&self.shared.faults);
+        change(&mut faults);
+        self.registry.set_outage(faults.outage);
+        self.realm.set_outage(faults.outage);
+        self.storage.set_outage(faults.outage);
+    }
+
+    pub fn push(&self, repository: &str, tag: &str, image: &Image) {
+        lock(&self.shared.store).put_image(repository, tag, image);
+    }
+
+    /// Pushes images for several `os/architecture`s under one index, whose digest is returned.
+    pub fn push_index(&self, repository: &str, tag: &str, images: &[(&str, &Image)]) -> String {
+        let mut store = lock(&self.shared.store);
+        let entries: Vec<_> = images
+            .iter()
+            .map(|(platform, image)| {
+                store.put_blobs(repository, image);
+                store.put_manifest(
+                    repository,
+                    &image.digest,
+                    &image.media_type,
+                    &image.manifest,
+                );
+                let (os, architecture) = platform.split_once('/').expect("os/architecture");
+                json!({ "mediaType": image.media_type, "digest": image.digest,
+                        "size": image.manifest.len(),
+                        "platform": { "os": os, "architecture": architecture } })
+            })
+            .collect();
+        let media_type = "application/vnd.oci.image.index.v1+json";
+        let index = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": entries });
+        store.put_manifest(repository, tag, media_type, index.to_string().as_bytes())
+    }
+
+    /// Stores any bytes as a manifest and returns their digest.
+    pub fn put_manifest(
+        &self,
+        repository: &str,
+        tag: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> String {
+        lock(&self.shared.store).put_manifest(repository, tag, media_type, bytes)
+    }
+
+    pub fn remove_blob(&self, repository: &str, digest: &str) {
+        lock(&self.shared.store).remove_blob(repository, digest);
+    }
+
+    /// Changes the password. Tokens that were given out live on.
+    pub fn set_password(&self, password: &str) {
+        self.shared.secrets.add(password);
+        lock(&self.shared.tokens).set_account(&self.shared.options.username, password);
+    }
+
+    /// Every token given out so far is expired from now on.
+    pub fn expire_tokens(&self) {
+        lock(&self.shared.tokens).expire_all();
+    }
+
+    /// Every signed URL given out so far is expired from now on.
+    pub fn expire_locations(&self) {
+        lock(&self.shared.signatures).expire_all();
+    }
+
+    /// Token requests wait from now on, until the gate is opened.
+    pub fn close_token_gate(&self) {
+        self.shared.token_gate.send_replace(false);
+    }
+
+    pub fn open_token_gate(&self) {
+        self.shared.token_gate.send_replace(true);
+    }
+
+    /// Requests for a token, on whichever host.
+    pub fn token_requests(&self) -> &HostCounter {
+        &self.shared.token_requests
+    }
+
+    /// What arrived at the registry, its token service at the same address included.
+    pub fn registry(&self) -> &HostCounter {
+        &self.registry.counter
+    }
+
+    /// What arrived at the token service's own host.
+    pub fn realm(&self) -> &HostCounter {
+        &self.realm.counter
+    }
+
+    /// What arrived at the host of the signed URLs.
+    pub fn storage(&self) -> &HostCounter {
+        &self.storage.counter
+    }
+
+    /// What arrived at the host that has nothing to do with the registry.
+    pub fn stranger(&self) -> &HostCounter {
+        &self.stranger.counter
+    }
+
+    /// The CA certificate to trust, when the registry has TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.shared.options.tls.as_ref().map(Authority::pem)
+    }
+}
+
+impl std::fmt::Debug for RegistrySim {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("RegistrySim")
+            .field("host", &self.host())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Asks for a login, as a trap would, and has everything that is asked for.
+fn stranger_handler() -> crate::host::Handler {
+    Arc::new(|_| {
+        Box::pin(async {
+            let refused = answer::error_reply(401, "UNAUTHORIZED", "log in here");
+            answer::with_header(refused, "www-authenticate", "Basic realm=\"trap\"")
+        })
+    })
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
