@@ -21,17 +21,29 @@ use crate::setup;
 /// Turns that each contender gets unless `--runs` says otherwise.
 const DEFAULT_RUNS: usize = 3;
 
+/// What the command line says about any bench.
+struct Options {
+    runs: usize,
+    /// One part of the bench by name.
+    only: Option<String>,
+    /// A binary to measure instead of building one.
+    binary: Option<PathBuf>,
+}
+
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let json = arguments.value("--json")?.map(PathBuf::from);
-    let runs = arguments.number("--runs")?.unwrap_or(DEFAULT_RUNS).max(1);
-    let only = arguments.value("--only")?;
+    let options = Options {
+        runs: arguments.number("--runs")?.unwrap_or(DEFAULT_RUNS).max(1),
+        only: arguments.value("--only")?,
+        binary: arguments.value("--binary")?.map(PathBuf::from),
+    };
     let name = arguments
         .next_word()
         .context("which bench? there is: image")?;
     arguments.finish()?;
     setup::require_root()?;
     let rows = match name.as_str() {
-        "image" => image::run(runs, only.as_deref())?,
+        "image" => image::run(options)?,
         other => bail!("no bench named {other}; there is: image"),
     };
     report::print(&rows);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::arguments::Arguments;
-use crate::{demo, process, setup, tidy, tree};
+use crate::{demo, lab, process, setup, tidy, tree};
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     arguments.finish()?;
@@ -24,6 +24,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     steps.step("build", || {
         cargo(&["build", "--workspace", "--bins", "--tests", "--examples"])
     })?;
+    steps.step("image", || succeed(lab::pack(Arguments::none())?))?;
     let mut count = TestCount::default();
     let tests = steps.step("tests", || test(&mut count));
     let demo = tests.and_then(|()| steps.step("demo", demo_with_what_was_built));

@@ -19,7 +19,7 @@ use crate::{process, setup, tree};
 use self::holdfast::{Holdfast, Timing};
 
 /// What the demo runs: an interpreter and a library, nothing of the handler.
-const SCRIPT: &str = "import sys, requests; print('hello from', sys.version.split()[0])";
+const SCRIPT: &str = r#"import sys, requests; print("hello from", sys.version.split()[0])"#;
 const ANSWER: &str = "hello from 3.11";
 
 /// `run` exits with this when the failure is ours and not the command's.

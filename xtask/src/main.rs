@@ -32,7 +32,7 @@ Tasks:
   pack                            pack the demo image if it is not there, and print where it is
   ci                              everything that must pass: format, lints, tidy, docs, tests, demo
   tidy                            layers, dependencies, headers, lengths and other house rules
-  bench NAME [--json FILE] [--runs N] [--only PART]
+  bench NAME [--json FILE] [--runs N] [--only PART] [--binary FILE]
                                   measure side by side; NAME is image
                                   (parts: index, start, reads, cold)
   help                            this text

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::Options;
 use super::ours::Ours;
 use super::report::Row;
 use crate::lab::{self, Login, PackedImage, Registry, Scratch};
@@ -25,13 +26,13 @@ pub(super) struct Lab {
 }
 
 impl Lab {
-    fn new(runs: usize) -> Result<Self> {
+    fn new(runs: usize, binary: Option<PathBuf>) -> Result<Self> {
         let folder = tree::target().join("holdfast-demo");
         let demo = lab::packed_image(&folder)?;
         let scratch = Scratch::new(&folder, "bench")?;
         let login = Login::generate("alice")?;
         let registry = Registry::start(&scratch.path().join("registry"), &login)?;
-        let ours = Ours::build(scratch.path())?;
+        let ours = Ours::new(binary, scratch.path())?;
         Ok(Self {
             runs,
             scratch,
@@ -57,12 +58,13 @@ const PARTS: &[Part] = &[
     ("cold", cold::rows),
 ];
 
-pub(super) fn run(runs: usize, only: Option<&str>) -> Result<Vec<Row>> {
-    let lab = Lab::new(runs)?;
+pub(super) fn run(options: Options) -> Result<Vec<Row>> {
+    let (runs, only) = (options.runs, options.only);
+    let lab = Lab::new(runs, options.binary)?;
     let mut rows = Vec::new();
     for (name, part) in PARTS
         .iter()
-        .filter(|(name, _)| only.is_none_or(|only| only == *name))
+        .filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name))
     {
         println!("measuring {name} ({runs} runs each)");
         rows.extend(part(&lab)?);

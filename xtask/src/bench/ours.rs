@@ -16,16 +16,9 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    /// Builds the binary; its state will be below `folder`.
-    pub(super) fn build(folder: &Path) -> Result<Self> {
-        println!("building holdfast (release)");
-        let mut command = process::command("cargo", &["build", "--release", "--quiet"]);
-        process::run(
-            command
-                .args(["--package", "holdfast-cli"])
-                .current_dir(tree::root()),
-        )?;
-        let binary = tree::target().join("release/holdfast");
+    /// Builds the binary unless one is given; its state will be below `folder`.
+    pub(super) fn new(binary: Option<PathBuf>, folder: &Path) -> Result<Self> {
+        let binary = binary.map_or_else(build, Ok)?;
         Ok(Self {
             binary,
             folder: folder.to_path_buf(),
@@ -89,4 +82,15 @@ impl Ours {
         let text = std::fs::read(&file).context("no timing was written")?;
         serde_json::from_slice(&text).context("the timing is not JSON")
     }
+}
+
+fn build() -> Result<PathBuf> {
+    println!("building holdfast (release)");
+    let mut command = process::command("cargo", &["build", "--release", "--quiet"]);
+    process::run(
+        command
+            .args(["--package", "holdfast-cli"])
+            .current_dir(tree::root()),
+    )?;
+    Ok(tree::target().join("release/holdfast"))
 }
