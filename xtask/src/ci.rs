@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::arguments::Arguments;
+use crate::leftovers::Snapshot;
 use crate::{demo, lab, process, setup, tidy, tree};
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     arguments.finish()?;
+    let before = Snapshot::take()?;
     let mut steps = Steps::new();
     steps.step("setup", || succeed(setup::run(Arguments::none())?))?;
     steps.step("fetch", || cargo(&["fetch", "--locked"]))?;
@@ -28,9 +30,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut count = TestCount::default();
     let tests = steps.step("tests", || test(&mut count));
     let demo = tests.and_then(|()| steps.step("demo", demo_with_what_was_built));
+    let clean = steps.step("leftovers", || before.check());
     steps.print();
     println!("{} passed, {} failed", count.passed, count.failed);
-    demo.map(|()| ExitCode::SUCCESS)
+    demo.and(clean).map(|()| ExitCode::SUCCESS)
 }
 
 fn clippy() -> Result<()> {
@@ -151,10 +154,10 @@ impl Steps {
     fn print(&self) {
         println!();
         for (name, took) in &self.done {
-            println!("{name:>8}  {}", show(*took));
+            println!("{name:>9}  {}", show(*took));
         }
         let total = self.done.iter().map(|(_, took)| *took).sum();
-        println!("{:>8}  {}", "total", show(total));
+        println!("{:>9}  {}", "total", show(total));
     }
 }
 

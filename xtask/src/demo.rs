@@ -47,14 +47,12 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let name = registry.push(&image, &first)?;
     println!("\nA private image is at {name}; the registry demands a login.\n");
     let holdfast = Holdfast::new(binary, scratch.path())?;
-    let mounts_before = checks::mounts()?;
     let passwords = vec![first];
     let mut demo = Demo {
         holdfast,
         registry,
         name,
         passwords,
-        mounts_before,
     };
     demo.first_use()?;
     demo.lazy_runs()?;
@@ -86,7 +84,6 @@ struct Demo {
     name: String,
     /// Every password so far; the last one is in force.
     passwords: Vec<Login>,
-    mounts_before: Vec<String>,
 }
 
 impl Demo {
@@ -140,7 +137,7 @@ impl Demo {
         self.holdfast.succeed(&["credentials", "list"])?;
         checks::no_secret_in(self.holdfast.data_dir(), &self.passwords)?;
         checks::no_secret_in(self.holdfast.transcript_dir(), &self.passwords)?;
-        checks::no_mount_since(&self.mounts_before)
+        checks::no_mount_below(self.holdfast.run_dir())
     }
 
     fn login(&self) -> Result<()> {

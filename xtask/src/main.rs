@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod demo;
 mod lab;
+mod leftovers;
 mod process;
 mod setup;
 mod tidy;

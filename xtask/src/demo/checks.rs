@@ -76,19 +76,11 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
 
-/// The mounts of Holdfast that are there now.
-pub(super) fn mounts() -> Result<Vec<String>> {
+/// No mount is left below the folder where running containers are.
+pub(super) fn no_mount_below(folder: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
-    Ok(mounts
-        .lines()
-        .filter(|line| line.contains("holdfast"))
-        .map(str::to_owned)
-        .collect())
-}
-
-/// No mount is left that was not there before.
-pub(super) fn no_mount_since(before: &[String]) -> Result<()> {
-    match mounts()?.into_iter().find(|mount| !before.contains(mount)) {
+    let folder = folder.to_string_lossy();
+    match mounts.lines().find(|line| line.contains(folder.as_ref())) {
         Some(mount) => bail!("a mount is left behind: {mount}"),
         None => Ok(()),
     }
