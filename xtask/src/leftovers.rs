@@ -43,7 +43,7 @@ impl Snapshot {
     }
 
     /// What `now` has and this one has not.
-    fn missing_of<'a>(&self, now: &'a Self) -> Vec<&'a str> {
+    fn missing_of<'a>(&'a self, now: &'a Self) -> Vec<&'a str> {
         now.seen
             .difference(&self.seen)
             .map(String::as_str)
