@@ -225,7 +225,6 @@ mod tests {
                 "dckr_pat_x",
                 vec![Hint::TokenOfAnotherService("Docker Hub")],
             ),
-            ("ghcr.io.evil.com", "u", "github_pat_x", vec![]),
             ("docker.io", "u", "dckr_pat_x", vec![]),
             (
                 "docker.io",
@@ -255,7 +254,6 @@ mod tests {
             (ecr, "AWS", "x", vec![Hint::EcrPassword]),
             (ecr, "me", "x", vec![Hint::EcrUser]),
             ("acme.azurecr.io", ZERO_USER, "x", vec![Hint::AzureToken]),
-            ("acme.azurecr.io", "token1", "x", vec![]),
             ("nvcr.io", "$oauthtoken", "nvapi-x", vec![]),
             ("nvcr.io", "$oauthtoken", "older", vec![]),
             ("nvcr.io", "oauthtoken", "nvapi-x", vec![Hint::NgcUser]),

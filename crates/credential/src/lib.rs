@@ -15,21 +15,26 @@
 //!    choice.
 //! 4. The family decides the kind, and which of its keys must be there:
 //!
-//! | family | keys (`?` may be absent) | kind | registry |
-//! |---|---|---|---|
-//! | plain | `USERNAME` `PASSWORD` | basic | any |
-//! | docker | `DOCKER_USERNAME` `DOCKER_PASSWORD` | basic | any |
-//! | registry | `REGISTRY_USERNAME` `REGISTRY_PASSWORD` | basic | any |
-//! | registry | `REGISTRY_USERNAME`? `REGISTRY_TOKEN` | token; gcp at Google | any |
-//! | aws | `AWS_ACCESS_KEY_ID` `AWS_SECRET_ACCESS_KEY` `AWS_SESSION_TOKEN`? `AWS_REGION`? `AWS_ROLE_ARN`? `AWS_EXTERNAL_ID`? `AWS_ROLE_SESSION_NAME`? | aws | ECR, ECR Public |
-//! | gcp | `GOOGLE_APPLICATION_CREDENTIALS` or `GCP_ACCESS_TOKEN`, `GCP_PROJECT_ID`? | gcp | Google |
-//! | azure | `AZURE_CLIENT_ID` `AZURE_CLIENT_SECRET` `AZURE_TENANT_ID`? | azure | ACR |
-//! | ngc | `NGC_API_KEY` | token | `nvcr.io` |
-//! | github | `GITHUB_TOKEN` `GITHUB_USERNAME`? | token | `ghcr.io` and kin |
-//! | docker hub | `DOCKERHUB_USERNAME` `DOCKERHUB_PASSWORD` | basic | Docker Hub |
-//! | docker hub | `DOCKERHUB_USERNAME` `DOCKERHUB_TOKEN` | token | Docker Hub |
-//! | gitlab | `GITLAB_TOKEN` `GITLAB_USERNAME`? | token | `registry.gitlab.com` |
-//! | quay | `QUAY_TOKEN` `QUAY_USERNAME`? | token | `quay.io` |
+//! ```text
+//! family      keys (? may be absent)                       kind    registry
+//! plain       USERNAME PASSWORD                            basic   any
+//! docker      DOCKER_USERNAME DOCKER_PASSWORD              basic   any
+//! registry    REGISTRY_USERNAME REGISTRY_PASSWORD          basic   any
+//! registry    REGISTRY_USERNAME? REGISTRY_TOKEN            token   any (gcp at Google)
+//! aws         AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY      aws     ECR, ECR Public
+//!             AWS_SESSION_TOKEN? AWS_REGION? AWS_ROLE_ARN?
+//!             AWS_EXTERNAL_ID? AWS_ROLE_SESSION_NAME?
+//! gcp         GOOGLE_APPLICATION_CREDENTIALS               gcp     Google
+//!             or GCP_ACCESS_TOKEN; GCP_PROJECT_ID?
+//! azure       AZURE_CLIENT_ID AZURE_CLIENT_SECRET          azure   ACR
+//!             AZURE_TENANT_ID?
+//! ngc         NGC_API_KEY                                  token   nvcr.io
+//! github      GITHUB_TOKEN GITHUB_USERNAME?                token   ghcr.io and kin
+//! docker hub  DOCKERHUB_USERNAME DOCKERHUB_PASSWORD        basic   Docker Hub
+//! docker hub  DOCKERHUB_USERNAME DOCKERHUB_TOKEN           token   Docker Hub
+//! gitlab      GITLAB_TOKEN GITLAB_USERNAME?                token   registry.gitlab.com
+//! quay        QUAY_TOKEN QUAY_USERNAME?                    token   quay.io
+//! ```
 //!
 //! 5. A family that names a service is refused at every other registry, look-alikes among them:
 //!    a token meant for one host does not travel to another. Hosts are matched whole, on the

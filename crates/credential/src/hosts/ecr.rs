@@ -104,84 +104,35 @@ impl<'a> EcrHost<'a> {
 mod tests {
     use super::*;
 
+    /// Host after the account, region, whether FIPS, and the API's host; `*` is the region.
+    const REGISTRIES: &str = "
+        dkr.ecr.*.amazonaws.com us-east-1 - api.ecr.*.amazonaws.com
+        dkr.ecr-fips.*.amazonaws.com us-gov-west-1 fips ecr-fips.*.amazonaws.com
+        dkr-ecr.*.on.aws eu-west-1 - ecr.*.api.aws
+        dkr-ecr-fips.*.on.aws us-east-2 fips ecr-fips.*.api.aws
+        dkr.ecr.*.amazonaws.com.cn cn-north-1 - api.ecr.*.amazonaws.com.cn
+        dkr-ecr.*.on.amazonwebservices.com.cn cn-north-1 - ecr.*.api.amazonwebservices.com.cn
+        dkr.ecr.*.amazonaws.eu eusc-de-east-1 - api.ecr.*.amazonaws.eu
+        dkr.ecr.*.c2s.ic.gov us-iso-east-1 - api.ecr.*.c2s.ic.gov
+        dkr.ecr.*.sc2s.sgov.gov us-isob-east-1 - api.ecr.*.sc2s.sgov.gov
+        dkr.ecr.*.cloud.adc-e.uk eu-isoe-west-1 - api.ecr.*.cloud.adc-e.uk
+        dkr.ecr.*.csp.hci.ic.gov us-isof-south-1 - api.ecr.*.csp.hci.ic.gov
+    ";
+
     #[test]
     fn registries_of_every_partition() {
-        let table = [
-            (
-                "dkr.ecr.us-east-1.amazonaws.com",
-                "us-east-1",
-                false,
-                "api.ecr.us-east-1.amazonaws.com",
-            ),
-            (
-                "dkr.ecr-fips.us-gov-west-1.amazonaws.com",
-                "us-gov-west-1",
-                true,
-                "ecr-fips.us-gov-west-1.amazonaws.com",
-            ),
-            (
-                "dkr-ecr.eu-west-1.on.aws",
-                "eu-west-1",
-                false,
-                "ecr.eu-west-1.api.aws",
-            ),
-            (
-                "dkr-ecr-fips.us-east-2.on.aws",
-                "us-east-2",
-                true,
-                "ecr-fips.us-east-2.api.aws",
-            ),
-            (
-                "dkr.ecr.cn-north-1.amazonaws.com.cn",
-                "cn-north-1",
-                false,
-                "api.ecr.cn-north-1.amazonaws.com.cn",
-            ),
-            (
-                "dkr-ecr.cn-north-1.on.amazonwebservices.com.cn",
-                "cn-north-1",
-                false,
-                "ecr.cn-north-1.api.amazonwebservices.com.cn",
-            ),
-            (
-                "dkr.ecr.eusc-de-east-1.amazonaws.eu",
-                "eusc-de-east-1",
-                false,
-                "api.ecr.eusc-de-east-1.amazonaws.eu",
-            ),
-            (
-                "dkr.ecr.us-iso-east-1.c2s.ic.gov",
-                "us-iso-east-1",
-                false,
-                "api.ecr.us-iso-east-1.c2s.ic.gov",
-            ),
-            (
-                "dkr.ecr.us-isob-east-1.sc2s.sgov.gov",
-                "us-isob-east-1",
-                false,
-                "api.ecr.us-isob-east-1.sc2s.sgov.gov",
-            ),
-            (
-                "dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk",
-                "eu-isoe-west-1",
-                false,
-                "api.ecr.eu-isoe-west-1.cloud.adc-e.uk",
-            ),
-            (
-                "dkr.ecr.us-isof-south-1.csp.hci.ic.gov",
-                "us-isof-south-1",
-                false,
-                "api.ecr.us-isof-south-1.csp.hci.ic.gov",
-            ),
-        ];
-        for (rest, region, fips, api) in table {
-            let host = format!("123456789012.{rest}");
+        for line in REGISTRIES
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+        {
+            let columns: Vec<&str> = line.split(' ').collect();
+            let [rest, region, fips, api] = columns.try_into().expect(line);
+            let host = format!("123456789012.{}", rest.replace('*', region));
             let ecr = EcrHost::parse(&host).expect(&host);
-            assert_eq!(
-                (ecr.account, ecr.region, ecr.fips),
-                ("123456789012", region, fips)
-            );
-            assert_eq!(ecr.api_host(), api);
+            assert_eq!((ecr.account, ecr.region), ("123456789012", region));
+            assert_eq!(ecr.fips, fips == "fips", "{line}");
+            assert_eq!(ecr.api_host(), api.replace('*', region));
         }
     }
 
