@@ -119,7 +119,7 @@ impl HttpClient {
     pub async fn send(&self, request: Request) -> Result<Response, DialError> {
         let host = shown_host(&request.url);
         self.check(&request.url, &host)?;
-        let client = self.client_for(&request.url, &host).await?;
+        let client = self.client_for(&request.url).await?;
         let mut built = reqwest::Request::new(request.method, request.url);
         *built.headers_mut() = request.headers;
         if !request.body.is_empty() {
@@ -162,7 +162,7 @@ impl HttpClient {
     }
 
     /// The direct client, or the one behind the proxy that the operator chose for this URL.
-    async fn client_for(&self, url: &Url, host: &str) -> Result<&reqwest::Client, DialError> {
+    async fn client_for(&self, url: &Url) -> Result<&reqwest::Client, DialError> {
         let Some(intercept) = proxy::intercept(&self.0.matcher, url) else {
             return Ok(&self.0.direct);
         };

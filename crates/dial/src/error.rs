@@ -24,6 +24,9 @@ pub enum DialError {
     /// The other side's certificate or handshake is not acceptable.
     #[error("secure connection to {host} failed: {message}")]
     Tls { host: String, message: String },
+    /// The other side does not speak TLS at all.
+    #[error("{host} does not speak TLS")]
+    NotTls { host: String },
     /// No connection, or no reply in time. May pass.
     #[error("cannot reach {host}: {message}")]
     Unreachable { host: String, message: String },
@@ -54,7 +57,7 @@ impl DialError {
                 "if {host} is meant to be on a private network, add it to `allow` under [dial] in \
                  the configuration, or log in to the registry with --ca-file or --plain-http"
             )),
-            Self::PlainHttp { .. } => {
+            Self::PlainHttp { .. } | Self::NotTls { .. } => {
                 Some("log in with --plain-http if this registry really has no TLS".to_owned())
             }
             Self::Tls { .. } => Some(
@@ -73,6 +76,9 @@ impl DialError {
         }
         let host = host.to_owned();
         if let Some(tls) = find::<rustls::Error>(error) {
+            if !started && matches!(tls, rustls::Error::InvalidMessage(_)) {
+                return Self::NotTls { host };
+            }
             return Self::Tls {
                 host,
                 message: quoted(tls.to_string().as_bytes(), 200),

@@ -35,3 +35,8 @@ pub use tls::TlsProfile;
 pub use reqwest::header;
 pub use reqwest::{Method, StatusCode};
 pub use url::Url;
+
+/// A form of `application/x-www-form-urlencoded`, to be filled in.
+pub fn form() -> url::form_urlencoded::Serializer<'static, String> {
+    url::form_urlencoded::Serializer::new(String::new())
+}

@@ -101,16 +101,15 @@ impl Response {
             }
             Ok(whole.freeze())
         };
-        match tokio::time::timeout(deadline, read).await {
-            Ok(result) => result,
-            Err(_) => {
+        tokio::time::timeout(deadline, read)
+            .await
+            .unwrap_or_else(|_| {
                 let message = "the body took too long".to_owned();
                 Err(DialError::Interrupted {
                     host: host.clone(),
                     message,
                 })
-            }
-        }
+            })
     }
 }
 

@@ -1,0 +1,255 @@
+//! The exchange: sources of auth for identities, over one cache.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use credential::Credential;
+use credential::auth::{
+    AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, RegistryAuth, Rejection,
+};
+use dial::Dialer;
+use registry_client::Endpoint;
+
+use crate::clock::Clock;
+use crate::flight::{Minted, Slot, Wanted};
+use crate::login::Login;
+use crate::mint::{Mint, Refused};
+use crate::proof::{self, Proof};
+
+/// A login that nobody has used for so long is forgotten, and its credential with it.
+const IDLE_LIFE: Duration = Duration::from_mins(10);
+
+/// Logins held at once. A login is small; the bound is against a leak, not against use.
+const MAX_LOGINS: usize = 4096;
+
+/// A refusal without a challenge (ECR's way of saying "expired") renews nothing younger than this:
+/// else each read of a repository that is simply forbidden would mint a token.
+const LEAST_AGE_TO_RENEW: Duration = Duration::from_secs(10);
+
+/// Whose credential it is.
+#[derive(Clone)]
+pub struct Identity {
+    /// Unique for workspace, secret and version. Never the secret.
+    pub key: String,
+    pub credential: Credential,
+    /// A token service on another host that the user allowed, as `host` or `host:port`.
+    pub token_service: Option<String>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Identity")
+            .field("key", &self.key)
+            .field("credential", &self.credential)
+            .field("token_service", &self.token_service)
+            .finish()
+    }
+}
+
+/// Turns credentials into registry auth. Clones share one cache.
+#[derive(Clone)]
+pub struct TokenExchange(Arc<Inner>);
+
+struct Inner {
+    dialer: Dialer,
+    mint: Arc<Mint>,
+    logins: Mutex<HashMap<LoginKey, Arc<Login>>>,
+}
+
+/// What a token may be shared by: the same identity at the same registry, reached the same way.
+#[derive(PartialEq, Eq, Hash)]
+struct LoginKey {
+    identity: String,
+    token_service: Option<String>,
+    endpoint: Endpoint,
+}
+
+impl TokenExchange {
+    pub fn new(dialer: Dialer, clock: Arc<dyn Clock>) -> Self {
+        let mint = Arc::new(Mint::new(clock));
+        Self(Arc::new(Inner {
+            dialer,
+            mint,
+            logins: Mutex::default(),
+        }))
+    }
+
+    /// A source of auth for one registry. Sources of one identity share tokens, however often they
+    /// are made.
+    pub fn source(&self, endpoint: Endpoint, identity: Identity) -> Arc<dyn AuthSource> {
+        let login = self.0.login(endpoint, identity);
+        Arc::new(Source {
+            login,
+            mint: Arc::clone(&self.0.mint),
+        })
+    }
+
+    /// Asks the registry now, past every cache, whether it takes the credential, and for
+    /// `repository`, when one is given.
+    pub async fn check(
+        &self,
+        endpoint: Endpoint,
+        identity: Identity,
+        repository: Option<&str>,
+    ) -> Result<Proof, AuthError> {
+        let login = Arc::new(Login::new(self.0.dialer.clone(), endpoint, identity));
+        proof::check(&self.0.dialer, &self.0.mint, login, repository).await
+    }
+
+    /// Forgets an identity's tokens, such as when its credential is removed.
+    pub fn forget(&self, identity_key: &str) {
+        let mut logins = self.0.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        logins.retain(|key, _| key.identity != identity_key);
+    }
+
+    /// Requests sent to token services so far.
+    pub fn token_requests(&self) -> u64 {
+        self.0.mint.token_requests.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for TokenExchange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("TokenExchange")
+            .field("token_requests", &self.token_requests())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn login(&self, endpoint: Endpoint, identity: Identity) -> Arc<Login> {
+        let key = LoginKey {
+            identity: identity.key.clone(),
+            token_service: identity.token_service.clone(),
+            endpoint: endpoint.clone(),
+        };
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(login) = logins.get(&key) {
+            login.touch();
+            return Arc::clone(login);
+        }
+        let now = Instant::now();
+        logins.retain(|_, login| now.duration_since(login.used()) < IDLE_LIFE);
+        if logins.len() >= MAX_LOGINS {
+            logins.clear();
+        }
+        let login = Arc::new(Login::new(self.dialer.clone(), endpoint, identity));
+        logins.insert(key, Arc::clone(&login));
+        login
+    }
+}
+
+/// One identity at one registry, as a registry client sees it.
+#[derive(Debug)]
+struct Source {
+    login: Arc<Login>,
+    mint: Arc<Mint>,
+}
+
+impl AuthSource for Source {
+    fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
+        Box::pin(self.answer(request))
+    }
+}
+
+impl Source {
+    async fn answer(&self, request: AuthRequest<'_>) -> Result<RegistryAuth, AuthError> {
+        let own = &self.login.endpoint.registry;
+        if request.registry != own {
+            let message = format!(
+                "a credential for {own} was asked for by {}",
+                request.registry
+            );
+            return Err(AuthError::Refused { message });
+        }
+        self.login.touch();
+        let slot = self.login.slot(request.repository);
+        match request.rejected {
+            None => self.current(&slot, request.repository).await,
+            Some(rejection) => self.renewed(&slot, request.repository, rejection).await,
+        }
+    }
+
+    async fn current(&self, slot: &Arc<Slot>, repository: &str) -> Result<RegistryAuth, AuthError> {
+        let now = self.mint.clock.now();
+        if let Some(held) = slot.held(now) {
+            return Ok(held.auth);
+        }
+        let outcome = self.fly(slot, repository, None).await;
+        match (outcome, slot.last()) {
+            (Ok(minted), _) => Ok(minted.auth),
+            // Renewal was early: while it fails for the moment, what is held still works.
+            (Err(error), Some(held))
+                if error.is_transient() && held.is_alive(self.mint.clock.now()) =>
+            {
+                tracing::debug!(%error, "renewal failed, the old token is still good");
+                Ok(held.auth)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn renewed(
+        &self,
+        slot: &Arc<Slot>,
+        repository: &str,
+        rejection: Rejection,
+    ) -> Result<RegistryAuth, AuthError> {
+        let now = self.mint.clock.now();
+        let previous = slot.last();
+        if let Some(held) = &previous {
+            let newer = held.auth.serial != rejection.serial && held.is_alive(now);
+            if newer || !may_renew(held, &rejection, now) {
+                return Ok(held.auth.clone());
+            }
+        }
+        slot.drop_refused(rejection.serial);
+        self.fly(
+            slot,
+            repository,
+            Some(Refused {
+                rejection,
+                previous,
+            }),
+        )
+        .await
+        .map(|minted| minted.auth)
+    }
+
+    async fn fly(
+        &self,
+        slot: &Arc<Slot>,
+        repository: &str,
+        refused: Option<Refused>,
+    ) -> Result<Minted, AuthError> {
+        let now = self.mint.clock.now();
+        if let Some(error) = self.login.refusal(now).or_else(|| slot.refusal(now)) {
+            return Err(error);
+        }
+        let (mint, login) = (Arc::clone(&self.mint), Arc::clone(&self.login));
+        let repository = repository.to_owned();
+        let wanted = match &refused {
+            None => Wanted::Fresh,
+            Some(refused) => Wanted::OtherThan(refused.rejection.serial),
+        };
+        slot.join(now, wanted, async move {
+            mint.mint(&login, &repository, refused).await
+        })
+        .await
+    }
+}
+
+/// Whether this refusal can be helped by minting. One without a challenge may only mean "no".
+fn may_renew(held: &Minted, rejection: &Rejection, now: jiff::Timestamp) -> bool {
+    if rejection.status == 401 || !rejection.challenges.is_empty() {
+        return true;
+    }
+    let minted = matches!(held.auth.scheme, AuthScheme::Bearer(_)) && held.scope.is_some();
+    let age = Duration::try_from(now.duration_since(held.since)).unwrap_or_default();
+    minted && age >= LEAST_AGE_TO_RENEW
+}

@@ -1,0 +1,146 @@
+//! One identity at one registry: what the registry demands, and the tokens by repository.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use credential::auth::{Anonymous, AuthError};
+use dial::{Dialer, HttpClient};
+use jiff::Timestamp;
+use registry_client::{Endpoint, RegistryClient, RetryPolicy};
+
+use crate::demand::Demand;
+use crate::exchange::Identity;
+use crate::flight::{Refusal, Slot};
+
+/// Repositories for which one identity holds tokens; beyond it all are minted anew.
+const MAX_SLOTS: usize = 1024;
+
+/// Everything known about one identity at one registry.
+pub(crate) struct Login {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) identity: Identity,
+    dialer: Dialer,
+    remembered: Mutex<Remembered>,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+}
+
+struct Remembered {
+    used: Instant,
+    demand: Option<Demand>,
+    /// The credential itself was refused: for whatever repository, it will be again.
+    refusal: Option<Refusal>,
+    door: Option<Door>,
+}
+
+/// The registry as this login speaks to it, before it has anything to send.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) http: HttpClient,
+    pub(crate) registry: RegistryClient,
+}
+
+impl Login {
+    pub(crate) fn new(dialer: Dialer, endpoint: Endpoint, identity: Identity) -> Self {
+        let remembered = Remembered {
+            used: Instant::now(),
+            demand: None,
+            refusal: None,
+            door: None,
+        };
+        Self {
+            endpoint,
+            identity,
+            dialer,
+            remembered: Mutex::new(remembered),
+            slots: Mutex::default(),
+        }
+    }
+
+    /// The registry's door, opened once.
+    pub(crate) fn door(&self) -> Result<Door, AuthError> {
+        self.with(|remembered| {
+            if let Some(door) = &remembered.door {
+                return Ok(door.clone());
+            }
+            let door = Door::open(&self.dialer, &self.endpoint)?;
+            remembered.door = Some(door.clone());
+            Ok(door)
+        })
+    }
+
+    pub(crate) fn slot(&self, repository: &str) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= MAX_SLOTS && !slots.contains_key(repository) {
+            slots.clear();
+        }
+        Arc::clone(slots.entry(repository.to_owned()).or_default())
+    }
+
+    pub(crate) fn demand(&self) -> Option<Demand> {
+        self.with(|remembered| remembered.demand.clone())
+    }
+
+    pub(crate) fn remember_demand(&self, demand: &Demand) {
+        self.with(|remembered| remembered.demand = Some(demand.clone()));
+    }
+
+    pub(crate) fn refusal(&self, now: Timestamp) -> Option<AuthError> {
+        self.with(|remembered| remembered.refusal.as_ref()?.standing(now))
+    }
+
+    /// A wrong password is wrong, and a limit on its account a limit, for every repository.
+    pub(crate) fn remember_refusal(&self, error: &AuthError, now: Timestamp) {
+        if matches!(
+            error,
+            AuthError::BadCredential { .. } | AuthError::RateLimited { .. }
+        ) {
+            self.with(|remembered| remembered.refusal = Refusal::new(error, now));
+        }
+    }
+
+    pub(crate) fn touch(&self) {
+        self.with(|remembered| remembered.used = Instant::now());
+    }
+
+    pub(crate) fn used(&self) -> Instant {
+        self.with(|remembered| remembered.used)
+    }
+
+    fn with<T>(&self, action: impl FnOnce(&mut Remembered) -> T) -> T {
+        action(
+            &mut self
+                .remembered
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+}
+
+impl Door {
+    pub(crate) fn open(dialer: &Dialer, endpoint: &Endpoint) -> Result<Self, AuthError> {
+        let http = endpoint
+            .http_client(dialer)
+            .map_err(|error| crate::wire::from_dial(&error))?;
+        // Who waits for auth tries again on its own; trying in both places multiplies.
+        let once = RetryPolicy {
+            attempts: 1,
+            ..RetryPolicy::default()
+        };
+        let registry =
+            RegistryClient::with_retry(dialer, endpoint.clone(), Arc::new(Anonymous), once)
+                .map_err(crate::mint::from_registry)?;
+        Ok(Self { http, registry })
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Login")
+            .field("registry", &self.endpoint.registry)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,233 @@
+//! The request for a token, built and sent.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use credential::auth::AuthError;
+use credential::{Credential, ExposeSecret, SecretString};
+use dial::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use dial::{DialError, HttpClient, Method, Request, Response, Url};
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::demand::TokenDemand;
+use crate::realm::authority;
+use crate::reply::{self, Token};
+
+/// Longest reply of a token service; a token with many claims is below 32 KiB.
+const MAX_REPLY_BYTES: usize = 128 * 1024;
+
+/// The user name that stands for "the password is an identity token".
+const IDENTITY_TOKEN_USER: &str = "<token>";
+
+/// How we call ourselves where a name is required.
+const CLIENT_ID: &str = "holdfast";
+
+/// Who asks a token service.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asker<'a> {
+    Anonymous,
+    Password {
+        username: &'a str,
+        password: &'a SecretString,
+    },
+    IdentityToken(&'a SecretString),
+}
+
+impl<'a> Asker<'a> {
+    /// Who a credential lets ask; `None` for one that has nothing to ask with.
+    pub(crate) fn of(credential: &'a Credential) -> Option<Self> {
+        if credential.kind() == credential::CredentialKind::Public {
+            return Some(Self::Anonymous);
+        }
+        let (username, password) = credential.basic_parts()?;
+        if username == IDENTITY_TOKEN_USER {
+            return Some(Self::IdentityToken(password));
+        }
+        Some(Self::Password { username, password })
+    }
+}
+
+/// Asks the token service at `realm` for a token.
+pub(crate) async fn ask(
+    http: &HttpClient,
+    realm: &Url,
+    demand: &TokenDemand,
+    scope: Option<&str>,
+    asker: Asker<'_>,
+    now: Timestamp,
+) -> Result<Token, AuthError> {
+    let request = match asker {
+        Asker::IdentityToken(token) => post(realm, demand, scope, token),
+        _ => get(realm, demand, scope, asker)?,
+    };
+    let service = authority(realm);
+    let response = http
+        .send(request)
+        .await
+        .map_err(|error| from_dial(&error))?;
+    if response.status.as_u16() != 200 {
+        return Err(refusal(&response, &service, asker));
+    }
+    let body = response
+        .read_bounded(MAX_REPLY_BYTES)
+        .await
+        .map_err(|error| from_dial(&error))?;
+    let body = Zeroizing::new(body.to_vec());
+    reply::read(&body, now).ok_or_else(|| AuthError::Unreachable {
+        message: format!("token service {service} answered without a usable token"),
+    })
+}
+
+fn get(
+    realm: &Url,
+    demand: &TokenDemand,
+    scope: Option<&str>,
+    asker: Asker<'_>,
+) -> Result<Request, AuthError> {
+    let mut url = realm.clone();
+    {
+        // The realm's own query stays in front.
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = &demand.service {
+            query.append_pair("service", service);
+        }
+        if let Some(scope) = scope {
+            query.append_pair("scope", scope);
+        }
+        if let Asker::Password { username, .. } = asker {
+            query.append_pair("account", username);
+        }
+    }
+    if url.query() == Some("") {
+        url.set_query(None);
+    }
+    let request = Request::get(url);
+    match asker {
+        Asker::Password { username, password } => {
+            Ok(request.header(AUTHORIZATION, basic(username, password)?))
+        }
+        _ => Ok(request),
+    }
+}
+
+fn post(realm: &Url, demand: &TokenDemand, scope: Option<&str>, token: &SecretString) -> Request {
+    let mut form = dial::form();
+    form.append_pair("grant_type", "refresh_token");
+    form.append_pair("client_id", CLIENT_ID);
+    form.append_pair("service", demand.service.as_deref().unwrap_or_default());
+    if let Some(scope) = scope {
+        form.append_pair("scope", scope);
+    }
+    form.append_pair("refresh_token", token.expose_secret());
+    let mut request = Request::new(Method::POST, realm.clone()).header(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    );
+    request.body = Bytes::from(form.finish());
+    request
+}
+
+fn basic(username: &str, password: &SecretString) -> Result<HeaderValue, AuthError> {
+    let pair = Zeroizing::new(format!("{username}:{}", password.expose_secret()));
+    let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
+    let mut value = HeaderValue::from_str(&text).map_err(|_| AuthError::Internal {
+        message: "the credential makes no header".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// What a status of a token service means. The body is not read: it has been seen to hold tokens.
+fn refusal(response: &Response, service: &str, asker: Asker<'_>) -> AuthError {
+    let status = response.status.as_u16();
+    match (status, asker) {
+        (401 | 403, Asker::Anonymous) => AuthError::NoPermission {
+            message: format!("token service {service} gives no anonymous token; a login is needed"),
+        },
+        (400 | 401 | 403, _) => AuthError::BadCredential {
+            message: format!("token service {service} refused the credential (status {status})"),
+        },
+        (404 | 405, Asker::IdentityToken(_)) => AuthError::Refused {
+            message: format!("token service {service} does not take identity tokens"),
+        },
+        (300..=399, _) => AuthError::Refused {
+            message: format!("token service {service} redirects; a credential does not follow"),
+        },
+        (429, _) => AuthError::RateLimited {
+            retry_after: retry_after(response),
+            message: format!("token service {service} is limiting requests"),
+        },
+        _ => AuthError::Unreachable {
+            message: format!("token service {service} answered with status {status}"),
+        },
+    }
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    registry_client::parse_retry_after(response.header(&RETRY_AFTER)?, Timestamp::now())
+}
+
+/// An error on the way, told as one of auth.
+pub(crate) fn from_dial(error: &DialError) -> AuthError {
+    let message = error.to_string();
+    match error {
+        DialError::Denied { .. }
+        | DialError::PlainHttp { .. }
+        | DialError::Configuration { .. } => AuthError::Refused { message },
+        DialError::Tls { .. } | DialError::NotTls { .. } => AuthError::Tls { message },
+        DialError::Unreachable { .. }
+        | DialError::Interrupted { .. }
+        | DialError::TooLarge { .. }
+        | DialError::Protocol { .. } => AuthError::Unreachable { message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demand(service: Option<&str>) -> TokenDemand {
+        let service = service.map(str::to_owned);
+        TokenDemand {
+            realm: String::new(),
+            service,
+            scope: None,
+        }
+    }
+
+    #[test]
+    fn queries_keep_the_realms_own_and_escape_ours() {
+        let password = SecretString::from("p".to_owned());
+        let user = Asker::Password {
+            username: "org+robot",
+            password: &password,
+        };
+        let scope = Some("repository:a/b:pull");
+        let cases = [
+            ("https://a/t", None, None, Asker::Anonymous, "https://a/t"),
+            ("https://a/t?", None, None, Asker::Anonymous, "https://a/t"),
+            (
+                "https://a/t?x=1",
+                Some("s p"),
+                scope,
+                Asker::Anonymous,
+                "https://a/t?x=1&service=s+p&scope=repository%3Aa%2Fb%3Apull",
+            ),
+            (
+                "https://a/t",
+                Some("s"),
+                scope,
+                user,
+                "https://a/t?service=s&scope=repository%3Aa%2Fb%3Apull&account=org%2Brobot",
+            ),
+        ];
+        for (realm, service, scope, asker, expected) in cases {
+            let realm = Url::parse(realm).expect("url");
+            let request = get(&realm, &demand(service), scope, asker).expect("request");
+            assert_eq!(request.url.as_str(), expected);
+        }
+    }
+}
