@@ -45,4 +45,6 @@ pub enum BuildError {
     Invalid(&'static str),
     #[error("cannot compress layer index")]
     Compress(#[source] std::io::Error),
+    #[error("cannot write layer index")]
+    Write(#[source] std::io::Error),
 }

@@ -4,6 +4,7 @@
 use crate::LayerIndex;
 use crate::entry::{Extent, Mtime, Xattr};
 
+mod layer;
 mod merge;
 
 pub use merge::MergeError;

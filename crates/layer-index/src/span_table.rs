@@ -1,0 +1,142 @@
+//! Section B: where decoding can start, and what each span must decode to.
+
+use crate::column::{Column, Reader, join, split};
+use crate::error::IndexError;
+use crate::limits::{MAX_SPAN, MAX_SPANS, MAX_WINDOW_FRAME};
+use crate::span::Span;
+
+const COLUMNS: usize = 4;
+
+/// The window frame of a checkpoint: where it is in section C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowFrame {
+    pub(crate) offset: u64,
+    /// 0 is no window.
+    pub(crate) length: u32,
+    pub(crate) digest: [u8; 16],
+}
+
+/// A checkpoint without its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) compressed_offset: u64,
+    pub(crate) bits: u8,
+    pub(crate) first_span: usize,
+    pub(crate) window: WindowFrame,
+}
+
+/// The digest by which a window frame is checked.
+pub(crate) fn frame_digest(frame: &[u8]) -> [u8; 16] {
+    let digest = blake3::hash(frame);
+    digest.as_bytes()[..16]
+        .try_into()
+        .expect("half of 32 bytes")
+}
+
+pub(crate) fn encode(starts: &[Start], spans: &[Span]) -> Vec<u8> {
+    let [mut places, mut digests, mut lengths, mut span_digests] =
+        [(); COLUMNS].map(|()| Column::default());
+    let mut offset = 0;
+    places.number(starts.len() as u64);
+    for (number, start) in starts.iter().enumerate() {
+        let end = starts
+            .get(number + 1)
+            .map_or(spans.len(), |next| next.first_span);
+        places.number(start.compressed_offset - offset);
+        places.number(u64::from(start.bits));
+        places.number((end - start.first_span) as u64);
+        places.number(u64::from(start.window.length));
+        if start.window.length > 0 {
+            digests.raw(&start.window.digest);
+        }
+        offset = start.compressed_offset;
+    }
+    for span in spans {
+        lengths.number(u64::from(span.length));
+        span_digests.raw(&span.digest);
+    }
+    join(&[places, digests, lengths, span_digests])
+}
+
+/// Reads and checks the table. `compressed` and `uncompressed` are the layer's sizes.
+pub(crate) fn decode(
+    section: &[u8],
+    compressed: u64,
+    uncompressed: u64,
+    windows: u64,
+) -> Result<(Vec<Start>, Vec<Span>), IndexError> {
+    let [mut places, mut digests, mut lengths, mut span_digests] = split::<COLUMNS>(section)?;
+    let count: u64 = places.number()?;
+    if count > MAX_SPANS {
+        return Err(IndexError::Limit("too many checkpoints"));
+    }
+    let (mut starts, mut spans) = (Vec::new(), Vec::new());
+    let (mut offset, mut uncompressed_offset, mut window_offset) = (0_u64, 0_u64, 0_u64);
+    for checkpoint in 0..count {
+        let mut start = read_start(&mut places, offset, window_offset)?;
+        start.first_span = spans.len();
+        let span_count = places.number()?;
+        start.window.length = window_length(&mut places)?;
+        if start.window.length > 0 {
+            start.window.digest = digests.array()?;
+        }
+        offset = start.compressed_offset;
+        window_offset += u64::from(start.window.length);
+        if span_count == 0 || span_count + spans.len() as u64 > MAX_SPANS || offset >= compressed {
+            return Err(IndexError::Corrupt(
+                "a checkpoint without spans or outside the layer",
+            ));
+        }
+        for _ in 0..span_count {
+            let span = Span {
+                uncompressed_offset,
+                length: lengths.narrow()?,
+                checkpoint: u32::try_from(checkpoint).expect("at most MAX_SPANS"),
+                digest: span_digests.array()?,
+            };
+            if span.length == 0 || span.length > MAX_SPAN {
+                return Err(IndexError::Corrupt("a span of a bad length"));
+            }
+            uncompressed_offset = span.end();
+            spans.push(span);
+        }
+        starts.push(start);
+    }
+    [places, digests, lengths, span_digests]
+        .into_iter()
+        .try_for_each(Reader::end)?;
+    if uncompressed_offset != uncompressed || window_offset != windows {
+        return Err(IndexError::Corrupt("spans or windows do not add up"));
+    }
+    Ok((starts, spans))
+}
+
+fn read_start(
+    places: &mut Reader<'_>,
+    offset: u64,
+    window_offset: u64,
+) -> Result<Start, IndexError> {
+    let compressed_offset = places.number()?.checked_add(offset);
+    let bits: u8 = places.narrow()?;
+    match compressed_offset {
+        Some(compressed_offset) if bits < 8 => Ok(Start {
+            compressed_offset,
+            bits,
+            first_span: 0,
+            window: WindowFrame {
+                offset: window_offset,
+                length: 0,
+                digest: [0; 16],
+            },
+        }),
+        _ => Err(IndexError::Corrupt("a checkpoint at an impossible place")),
+    }
+}
+
+fn window_length(places: &mut Reader<'_>) -> Result<u32, IndexError> {
+    let length = places.narrow()?;
+    if length > MAX_WINDOW_FRAME {
+        return Err(IndexError::Limit("a window is too long"));
+    }
+    Ok(length)
+}
