@@ -210,7 +210,8 @@ fn parse_host_name(host: &str) -> Result<String, ParseRegistryError> {
         return Err(ParseRegistryError::HostTooLong);
     }
     let host = host.to_ascii_lowercase();
-    // URL libraries read `127.1`, `2130706433` and `0x7f000001` as IPv4 addresses; a name must mean one thing.
+    // URL libraries read `127.1`, `2130706433` and `0x7f000001` as IPv4 addresses; a name must
+    // mean one thing.
     let last = host.rsplit('.').next().unwrap_or(&host);
     if is_number(last) && host.parse::<Ipv4Addr>().is_err() {
         return Err(ParseRegistryError::NotIpv4);

@@ -43,7 +43,8 @@ const fn dual_stack(registry: &'static str, api: &'static str) -> Partition {
     }
 }
 
-/// Suffixes that AWS documents. Dual-stack hosts of the European sovereign cloud are not among them.
+/// Suffixes that AWS documents. Dual-stack hosts of its European sovereign cloud are not among
+/// them.
 const PARTITIONS: [Partition; 9] = [
     classic(".amazonaws.com"),
     classic(".amazonaws.com.cn"),
