@@ -1,0 +1,313 @@
+//! The span cache: decoded bytes of layers on disk, by the origin that they were read from.
+//!
+//! ```text
+//! <directory>/
+//!   lock                        held while layers come and go, never while they are read
+//!   incoming/<name>             a layer that an indexer is filling, to be adopted whole
+//!   trash/<name>                a layer that is being deleted
+//!   layers/<origin>/<layer>/
+//!     about                     origin and layer in words
+//!     use                       locked shared by every process that has the layer open
+//!     data                      decoded bytes at their own offsets; sparse
+//!     map-<root>                which spans are there, per index root: see `presence`
+//! ```
+//!
+//! The same layer from two origins is kept twice: what one origin's credential opened says nothing
+//! about another's. A layer in use is never evicted; one that is unlinked stays readable to those
+//! who have it open. The map is a hint and the digest decides, so no order of writes and no power
+//! cut can make wrong bytes readable.
+
+mod budget;
+mod layer;
+mod presence;
+mod usage;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use layer_index::LayerIndex;
+use rustix::fs::{FlockOperation, flock};
+
+use self::budget::Budget;
+pub use self::layer::{LayerCache, StoreError};
+use self::presence::PresenceMap;
+pub use self::usage::{LayerUsage, PruneReport};
+
+/// A cache that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    #[error("{action} {}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("layer digest is not one that the cache can name: {0:?}")]
+    Layer(String),
+    /// The file that was to be adopted is not the layer's.
+    #[error("decoded layer {layer} has {found} bytes, its index says {expected}")]
+    Length {
+        layer: String,
+        found: u64,
+        expected: u64,
+    },
+}
+
+/// How much of the disk the cache may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// Disk blocks of all layers together. Layers in use count, and are never evicted: when they
+    /// alone reach the limit, what is read beyond it is not kept.
+    pub max_bytes: u64,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self {
+            max_bytes: u64::MAX,
+        }
+    }
+}
+
+/// The cache of one directory. Cheap to clone; any number of processes may have it open.
+#[derive(Clone, Debug)]
+pub struct SpanCache {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    budget: Budget,
+    /// Makes names unique within the process.
+    names: AtomicU64,
+}
+
+impl SpanCache {
+    /// Opens or creates the cache in `directory`, and deletes what a crash left half-made.
+    pub fn open(directory: &Path, limits: CacheLimits) -> Result<Self, CacheError> {
+        let inner = Inner {
+            directory: directory.to_owned(),
+            budget: Budget::new(limits.max_bytes),
+            names: AtomicU64::default(),
+        };
+        let cache = Self {
+            inner: Arc::new(inner),
+        };
+        for name in ["layers", "incoming", "trash"] {
+            create_directories(&cache.path(name))?;
+        }
+        cache.sweep()?;
+        Ok(cache)
+    }
+
+    /// The part of the cache that holds this layer as read from `origin`. Keeps the layer from
+    /// being evicted for as long as it lives.
+    pub fn origin_layer(&self, origin: &str, index: &LayerIndex) -> Result<LayerCache, CacheError> {
+        let home = self.home(origin, index)?;
+        let _lock = self.lock()?;
+        self.prepare(&home, origin, index)?;
+        LayerCache::open(self.clone(), &home, index)
+    }
+
+    /// A file for an indexer to write the decoded layer into.
+    pub fn incoming(&self) -> Result<Incoming, CacheError> {
+        let path = self.path("incoming").join(self.unique_name());
+        // Under the lock nobody can take the file for a dead one before it is locked itself.
+        let _lock = self.lock()?;
+        let file = open_file(&path, OpenOptions::new().create_new(true))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| failed("cannot lock", &path)(error.into()))?;
+        Ok(Incoming { path, file })
+    }
+
+    /// Takes a whole decoded layer. Its spans are still verified when they are first used.
+    pub fn adopt(
+        &self,
+        origin: &str,
+        index: &LayerIndex,
+        incoming: Incoming,
+    ) -> Result<(), CacheError> {
+        let found = incoming
+            .file
+            .metadata()
+            .map_err(failed("cannot read", &incoming.path))?
+            .len();
+        let expected = index.header().uncompressed_size;
+        if found != expected {
+            let layer = index.header().layer_digest.clone();
+            return Err(CacheError::Length {
+                layer,
+                found,
+                expected,
+            });
+        }
+        let home = self.home(origin, index)?;
+        let lock = self.lock()?;
+        self.prepare(&home, origin, index)?;
+        let data = home.join("data");
+        fs::rename(&incoming.path, &data).map_err(failed("cannot create", &data))?;
+        let (map, _) = PresenceMap::open(&home, index)?;
+        map.set_all().map_err(failed("cannot write", &home))?;
+        drop(lock);
+        self.check_budget();
+        Ok(())
+    }
+
+    /// Files of a layer that are there before anything of it is.
+    fn prepare(&self, home: &Path, origin: &str, index: &LayerIndex) -> Result<(), CacheError> {
+        create_directories(home)?;
+        let about = home.join("about");
+        if !about.exists() {
+            let text = format!("{origin}\n{}\n", index.header().layer_digest);
+            fs::write(&about, text).map_err(failed("cannot write", &about))?;
+        }
+        let usage = home.join("use");
+        open_file(&usage, OpenOptions::new().create(true).truncate(false)).map(|_| ())
+    }
+
+    fn home(&self, origin: &str, index: &LayerIndex) -> Result<PathBuf, CacheError> {
+        let layer = layer_name(&index.header().layer_digest)?;
+        Ok(self.path("layers").join(origin_name(origin)).join(layer))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.inner.directory.join(name)
+    }
+
+    /// Waits until no other process adds or removes layers.
+    fn lock(&self) -> Result<File, CacheError> {
+        let path = self.path("lock");
+        let file = open_file(&path, OpenOptions::new().create(true).truncate(false))?;
+        loop {
+            match flock(&file, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(failed("cannot lock", &path)(error.into())),
+            }
+        }
+    }
+
+    /// Deletes what has no owner: trash, and incoming files whose writer is gone.
+    fn sweep(&self) -> Result<(), CacheError> {
+        let lock = self.lock()?;
+        let mut dead = list(&self.path("trash"))?;
+        dead.extend(
+            list(&self.path("incoming"))?
+                .into_iter()
+                .filter(|path| !is_locked(path)),
+        );
+        drop(lock);
+        dead.iter().for_each(|path| delete(path));
+        Ok(())
+    }
+
+    fn unique_name(&self) -> String {
+        let number = self.inner.names.fetch_add(1, Relaxed);
+        let now = std::time::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default()
+            .as_nanos();
+        format!("{}-{now:x}-{number}", std::process::id())
+    }
+}
+
+/// A decoded layer on its way into the cache. Gone when it is dropped without being adopted.
+#[derive(Debug)]
+pub struct Incoming {
+    path: PathBuf,
+    file: File,
+}
+
+impl Incoming {
+    /// The file to write decoded bytes into, each at its own offset.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        // After an adoption the name is gone already.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// `sha256:…` as a file name.
+fn layer_name(layer: &str) -> Result<String, CacheError> {
+    let is_plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    match layer.split_once(':') {
+        Some((algorithm, hex)) if is_plain(algorithm) && is_plain(hex) && layer.len() <= 200 => {
+            Ok(format!("{algorithm}-{hex}"))
+        }
+        _ => Err(CacheError::Layer(layer.chars().take(80).collect())),
+    }
+}
+
+/// An origin as a file name: any text may be one, so it is hashed.
+fn origin_name(origin: &str) -> String {
+    blake3::hash(origin.as_bytes()).to_hex()[..32].to_owned()
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
+    let path = path.to_owned();
+    move |source| CacheError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Decoded private layers are for their owner only.
+fn create_directories(path: &Path) -> Result<(), CacheError> {
+    let mut builder = DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed("cannot create", path))
+}
+
+fn open_file(path: &Path, options: &mut OpenOptions) -> Result<File, CacheError> {
+    options
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+        .map_err(failed("cannot open", path))
+}
+
+fn list(directory: &Path) -> Result<Vec<PathBuf>, CacheError> {
+    let entries = fs::read_dir(directory).map_err(failed("cannot read", directory))?;
+    Ok(entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect())
+}
+
+/// Whether some process holds a lock on this file. One that cannot be opened counts as held.
+fn is_locked(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_err(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// Deletes a file or directory. What cannot be deleted is tried again at the next opening.
+fn delete(path: &Path) {
+    let result = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "cannot delete from the span cache");
+    }
+}

@@ -1,0 +1,484 @@
+//! Fetching spans: who wants what, one flight for all who want the same, and bytes for a read.
+//!
+//! A flight is a task of its own that fetches one run of spans, decodes, verifies, keeps and
+//! publishes them; readers only wait for its seats. So a reader that goes away takes nothing from
+//! the others, and what was fetched for it is kept.
+
+mod flight;
+mod gate;
+mod spare;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use layer_index::LayerIndex;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::blob::BlobSource;
+use crate::cache::LayerCache;
+use crate::error::ReadError;
+use crate::notice::{Notice, NoticeKind, NoticeSink};
+use crate::plan::{self, Layout, Piece, Run};
+use crate::readahead::ReadAhead;
+use crate::stats::Counters;
+
+use self::flight::Flight;
+use self::gate::Gate;
+use self::spare::Spare;
+
+/// A request is filled up to this much with missing neighbours: a round trip of 20 ms costs as
+/// much time as this many bytes at 200 Mbit/s.
+const FETCH_FLOOR: u64 = 512 * 1024;
+
+/// Connections that read-ahead leaves to readers who wait.
+const DEMAND_CONNECTIONS: usize = 2;
+
+/// How often a read may find its span gone from the disk after it was fetched. Something else is
+/// then writing to the cache, and it is not a reader's place to outlast it.
+const MAX_ROUNDS: usize = 4;
+
+/// What became of a span that was waited for.
+#[derive(Clone, Debug)]
+enum Outcome {
+    Pending,
+    /// It is in the cache.
+    Stored,
+    /// It is not in the cache, but here.
+    Bytes(Bytes),
+    Failed(ReadError),
+}
+
+/// A layer and all that is going on with it.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub(crate) cache: LayerCache,
+    flights: Mutex<HashMap<usize, watch::Receiver<Outcome>>>,
+    ahead: Mutex<ReadAhead>,
+}
+
+impl Layer {
+    pub(crate) fn new(cache: LayerCache) -> Self {
+        Self {
+            cache,
+            flights: Mutex::default(),
+            ahead: Mutex::default(),
+        }
+    }
+
+    fn index(&self) -> &LayerIndex {
+        self.cache.index()
+    }
+
+    fn digest(&self) -> &str {
+        &self.index().header().layer_digest
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<usize, watch::Receiver<Outcome>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Layout for Layer {
+    fn span_count(&self) -> usize {
+        self.index().spans().len()
+    }
+
+    fn group(&self, span: usize) -> Run {
+        let spans = self.index().spans();
+        let Some(checkpoint) = spans.get(span).map(|entry| entry.checkpoint) else {
+            return Run {
+                first: span,
+                last: span,
+            };
+        };
+        let first = spans.partition_point(|entry| entry.checkpoint < checkpoint);
+        let after = spans.partition_point(|entry| entry.checkpoint <= checkpoint);
+        Run {
+            first: first.min(span),
+            last: after.saturating_sub(1).max(span),
+        }
+    }
+
+    fn compressed_range(&self, run: Run) -> Range<u64> {
+        self.index().compressed_range(run.first, run.last)
+    }
+}
+
+/// Everything that flights share.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) counters: Counters,
+    source: Arc<dyn BlobSource>,
+    connections: Semaphore,
+    decoders: Semaphore,
+    gate: Gate,
+    spare: Spare,
+    read_deadline: Duration,
+    runtime: Handle,
+    notices: Notices,
+    told_full: AtomicBool,
+}
+
+struct Notices(Option<NoticeSink>);
+
+impl std::fmt::Debug for Notices {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Notices({})", self.0.is_some())
+    }
+}
+
+/// How a fetcher is set up.
+pub(crate) struct FetcherOptions {
+    pub(crate) source: Arc<dyn BlobSource>,
+    pub(crate) connections: usize,
+    pub(crate) read_deadline: Duration,
+    pub(crate) runtime: Handle,
+    pub(crate) notices: Option<NoticeSink>,
+}
+
+impl Fetcher {
+    pub(crate) fn new(layers: Vec<Layer>, options: FetcherOptions) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            layers,
+            counters: Counters::default(),
+            source: options.source,
+            connections: Semaphore::new(options.connections.max(1)),
+            decoders: Semaphore::new(cores),
+            gate: Gate::default(),
+            spare: Spare::default(),
+            read_deadline: options.read_deadline,
+            runtime: options.runtime,
+            notices: Notices(options.notices),
+            told_full: AtomicBool::default(),
+        }
+    }
+
+    fn notice(&self, kind: NoticeKind, message: impl Into<String>) {
+        if let Some(sink) = &self.notices.0 {
+            sink(Notice {
+                kind,
+                message: message.into(),
+            });
+        }
+    }
+
+    /// The read's bytes, if all of them are in the cache. Blocks on the disk only.
+    pub(crate) fn fill_cached(
+        self: &Arc<Self>,
+        layer: usize,
+        pieces: &[Piece],
+        length: usize,
+    ) -> Option<Bytes> {
+        let spans = self.spans_of(layer, pieces).ok()?;
+        let cache = &self.layers.get(layer)?.cache;
+        if !spans.iter().all(|span| cache.verify(*span)) {
+            return None;
+        }
+        let bytes = self
+            .assemble(layer, pieces, length, &BTreeMap::new())
+            .ok()?;
+        self.read_ahead(layer, &spans);
+        Some(bytes)
+    }
+
+    /// The read's bytes, fetched where they are missing.
+    pub(crate) async fn fill(
+        self: &Arc<Self>,
+        layer: usize,
+        pieces: &[Piece],
+        length: usize,
+    ) -> Result<Bytes, ReadError> {
+        let result = self.fetch_and_assemble(layer, pieces, length).await;
+        if let Err(error) = &result {
+            self.notice(NoticeKind::Failed, error.to_string());
+        }
+        result
+    }
+
+    async fn fetch_and_assemble(
+        self: &Arc<Self>,
+        layer: usize,
+        pieces: &[Piece],
+        length: usize,
+    ) -> Result<Bytes, ReadError> {
+        let spans = self.spans_of(layer, pieces)?;
+        let deadline = Instant::now() + self.read_deadline;
+        let mut held = BTreeMap::new();
+        for _ in 0..MAX_ROUNDS {
+            self.bring(layer, &spans, deadline, &mut held).await?;
+            self.read_ahead(layer, &spans);
+            match self.assemble(layer, pieces, length, &held) {
+                Ok(bytes) => return Ok(bytes),
+                Err(span) => self.layers[layer].cache.distrust(span),
+            }
+        }
+        Err(self.internal(layer, "the span cache loses what is written to it"))
+    }
+
+    /// Returns when every span is in the cache or in `held`.
+    async fn bring(
+        self: &Arc<Self>,
+        layer: usize,
+        spans: &[usize],
+        deadline: Instant,
+        held: &mut BTreeMap<usize, Bytes>,
+    ) -> Result<(), ReadError> {
+        self.verify(layer, spans).await?;
+        loop {
+            let missing: Vec<usize> = spans
+                .iter()
+                .copied()
+                .filter(|span| !held.contains_key(span))
+                .collect();
+            let waiting = self.board(layer, &missing, held);
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            for (span, receiver) in waiting {
+                match self.landing(layer, receiver).await {
+                    Outcome::Bytes(bytes) => drop(held.insert(span, bytes)),
+                    // What was begun by read-ahead gives up early; this reader does not.
+                    Outcome::Failed(ReadError::Deadline { .. }) if Instant::now() < deadline => {
+                        break;
+                    }
+                    Outcome::Failed(error) => return Err(error),
+                    Outcome::Stored | Outcome::Pending => {}
+                }
+            }
+        }
+    }
+
+    async fn landing(&self, layer: usize, receiver: watch::Receiver<Outcome>) -> Outcome {
+        let mut receiver = receiver;
+        let landed = receiver
+            .wait_for(|outcome| !matches!(outcome, Outcome::Pending))
+            .await;
+        match landed {
+            Ok(outcome) => outcome.clone(),
+            Err(_) => Outcome::Failed(self.internal(layer, "the fetch was abandoned")),
+        }
+    }
+
+    /// Looks at claims of the cache, away from the runtime's workers.
+    async fn verify(self: &Arc<Self>, layer: usize, spans: &[usize]) -> Result<(), ReadError> {
+        let cache = &self.layers[layer].cache;
+        let unverified: Vec<usize> = spans
+            .iter()
+            .copied()
+            .filter(|span| !cache.is_verified(*span))
+            .collect();
+        let fetcher = Arc::clone(self);
+        let look = move || {
+            for span in unverified {
+                fetcher.layers[layer].cache.verify(span);
+            }
+        };
+        let looked = self.runtime.spawn_blocking(look).await;
+        looked.map_err(|_| self.internal(layer, "checking the cache failed"))
+    }
+
+    /// Joins flights that carry the wanted spans, and starts flights for what no flight carries.
+    fn board(
+        self: &Arc<Self>,
+        layer: usize,
+        wanted: &[usize],
+        held: &mut BTreeMap<usize, Bytes>,
+    ) -> Vec<(usize, watch::Receiver<Outcome>)> {
+        let at = &self.layers[layer];
+        let mut flights = at.flights();
+        let mut grounded = Vec::new();
+        for span in wanted
+            .iter()
+            .copied()
+            .filter(|span| !at.cache.is_verified(*span))
+        {
+            if let Some(bytes) = self.spare.get(layer, span) {
+                held.insert(span, bytes);
+            } else if !flights.contains_key(&span) {
+                grounded.push(span);
+            }
+        }
+        let deadline = Instant::now() + self.read_deadline;
+        let runs = plan::runs(at, &grounded);
+        for run in runs {
+            let is_missing = |span| !at.cache.is_verified(span) && !flights.contains_key(&span);
+            let run = plan::lengthen(at, run, FETCH_FLOOR, is_missing);
+            self.take_off(layer, run, deadline, &mut flights);
+        }
+        wanted
+            .iter()
+            .filter(|span| !held.contains_key(span) && !at.cache.is_verified(**span))
+            .filter_map(|span| Some((*span, flights.get(span)?.clone())))
+            .collect()
+    }
+
+    /// Starts a flight for a run. Spans that are here, or in another flight, get no seat.
+    fn take_off(
+        self: &Arc<Self>,
+        layer: usize,
+        run: Run,
+        deadline: Instant,
+        flights: &mut HashMap<usize, watch::Receiver<Outcome>>,
+    ) {
+        let cache = &self.layers[layer].cache;
+        let mut seats = BTreeMap::new();
+        for span in run.first..=run.last {
+            if !cache.is_verified(span) && !flights.contains_key(&span) {
+                let (sender, receiver) = watch::channel(Outcome::Pending);
+                flights.insert(span, receiver);
+                seats.insert(span, sender);
+            }
+        }
+        let flight = Flight::new(Arc::clone(self), layer, run, seats);
+        self.runtime.spawn(flight.fly(deadline));
+    }
+
+    /// Fetches ahead of a reader that goes through the layer in order.
+    fn read_ahead(self: &Arc<Self>, layer: usize, spans: &[usize]) {
+        let (Some(first), Some(last)) = (spans.first(), spans.last()) else {
+            return;
+        };
+        let at = &self.layers[layer];
+        let window = {
+            let mut ahead = at.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            ahead.note(*first, *last)
+        };
+        let Some(window) = window else { return };
+        if self.connections.available_permits() <= DEMAND_CONNECTIONS {
+            return;
+        }
+        let here = at
+            .compressed_range(Run {
+                first: *last,
+                last: *last,
+            })
+            .end;
+        let mut flights = at.flights();
+        let missing: Vec<usize> = (last + 1..at.span_count())
+            .map(|span| {
+                (
+                    span,
+                    at.compressed_range(Run {
+                        first: span,
+                        last: span,
+                    })
+                    .start,
+                )
+            })
+            .take_while(|(_, start)| start.saturating_sub(here) < window)
+            .map(|(span, _)| span)
+            .filter(|span| !at.cache.is_verified(*span) && !flights.contains_key(span))
+            .collect();
+        let Some(nearest) = missing.first() else {
+            return;
+        };
+        let start = at
+            .compressed_range(Run {
+                first: *nearest,
+                last: *nearest,
+            })
+            .start;
+        // Half a window is still ahead: wait until there is more to ask for at once.
+        if start.saturating_sub(here) > window / 2 {
+            return;
+        }
+        for run in plan::runs(at, &missing) {
+            self.take_off(layer, run, Instant::now(), &mut flights);
+        }
+    }
+
+    /// The spans that hold the pieces, ascending, each once.
+    fn spans_of(&self, layer: usize, pieces: &[Piece]) -> Result<Vec<usize>, ReadError> {
+        let at = self.layers.get(layer).ok_or(ReadError::NoSuchInode)?;
+        let size = at.index().header().uncompressed_size;
+        let mut spans = Vec::new();
+        for piece in pieces {
+            let end = piece.layer_offset.saturating_add(piece.length as u64);
+            if end > size {
+                return Err(self.internal(layer, "a file lies outside its layer"));
+            }
+            let first = at.index().span_at(piece.layer_offset);
+            spans.extend(first..=at.index().span_at(end - 1));
+        }
+        spans.sort_unstable();
+        spans.dedup();
+        Ok(spans)
+    }
+
+    /// Puts the read together; an error names a span that the cache did not have after all.
+    fn assemble(
+        &self,
+        layer: usize,
+        pieces: &[Piece],
+        length: usize,
+        held: &BTreeMap<usize, Bytes>,
+    ) -> Result<Bytes, usize> {
+        let at = &self.layers[layer];
+        let mut buffer = vec![0; length];
+        for piece in pieces {
+            let target = &mut buffer[piece.buffer_offset..piece.buffer_offset + piece.length];
+            at.copy(piece.layer_offset, target, held)?;
+        }
+        Ok(buffer.into())
+    }
+
+    fn internal(&self, layer: usize, message: &str) -> ReadError {
+        let layer = self
+            .layers
+            .get(layer)
+            .map(|layer| layer.digest().to_owned());
+        ReadError::Internal {
+            layer: layer.unwrap_or_default(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+impl Layer {
+    fn copy(
+        &self,
+        layer_offset: u64,
+        target: &mut [u8],
+        held: &BTreeMap<usize, Bytes>,
+    ) -> Result<(), usize> {
+        let first = self.index().span_at(layer_offset);
+        if held.is_empty() {
+            let is_there = self.cache.read_at(target, layer_offset);
+            return if is_there { Ok(()) } else { Err(first) };
+        }
+        let mut done = 0;
+        for span in first.. {
+            let Some(entry) = self
+                .index()
+                .spans()
+                .get(span)
+                .filter(|_| done < target.len())
+            else {
+                break;
+            };
+            let at = layer_offset + done as u64;
+            let left = usize::try_from(entry.end() - at).unwrap_or(usize::MAX);
+            let end = done.saturating_add(left).min(target.len());
+            let part = &mut target[done..end];
+            let from = usize::try_from(at - entry.uncompressed_offset).unwrap_or(usize::MAX);
+            let bytes = held
+                .get(&span)
+                .and_then(|bytes| bytes.get(from..from + part.len()));
+            match bytes {
+                Some(bytes) => part.copy_from_slice(bytes),
+                None if self.cache.read_at(part, at) => {}
+                None => return Err(span),
+            }
+            done = end;
+        }
+        Ok(())
+    }
+}

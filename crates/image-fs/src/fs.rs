@@ -1,0 +1,197 @@
+//! The filesystem of one image: its tree, and the bytes of its files.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use layer_index::{InodeId, LayerIndex, NodeKind, Tree};
+use tokio::runtime::Handle;
+
+use crate::blob::BlobSource;
+use crate::cache::SpanCache;
+use crate::error::{OpenError, ReadError};
+use crate::fetch::{Fetcher, FetcherOptions, Layer};
+use crate::notice::NoticeSink;
+use crate::plan::{self, Piece};
+use crate::stats::FsStats;
+use crate::trace::{Trace, TraceEntry};
+
+/// How long a read waits for a source that is away or refuses: longer than a registry's restart
+/// or a person's new login takes, shorter than most programs' patience.
+const READ_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Requests at once. Single flows to object stores differ twentyfold; eight even that out.
+const CONNECTIONS: usize = 8;
+
+/// How an image is read.
+#[derive(Clone)]
+pub struct FsOptions {
+    pub read_deadline: Duration,
+    pub connections: usize,
+    pub notices: Option<NoticeSink>,
+}
+
+impl Default for FsOptions {
+    fn default() -> Self {
+        Self {
+            read_deadline: READ_DEADLINE,
+            connections: CONNECTIONS,
+            notices: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for FsOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("FsOptions")
+            .field("read_deadline", &self.read_deadline)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A merged image whose file bytes come when they are read.
+#[derive(Debug)]
+pub struct ImageFs {
+    tree: Tree,
+    fetcher: Arc<Fetcher>,
+    trace: Trace,
+    bytes_total: u64,
+}
+
+/// Where a read goes.
+struct Target {
+    layer: usize,
+    pieces: Vec<Piece>,
+    length: usize,
+}
+
+impl ImageFs {
+    /// Merges `layers`, lowest first. Fetches run on the tokio runtime that this is called in.
+    pub fn new(
+        layers: Vec<LayerIndex>,
+        origin: &str,
+        cache: &SpanCache,
+        source: Arc<dyn BlobSource>,
+        options: FsOptions,
+    ) -> Result<Self, OpenError> {
+        let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
+        let tree = Tree::merge(&layers)?;
+        let trace = Trace::new(layers.iter().map(|layer| layer.spans().len()));
+        let bytes_total = layers
+            .iter()
+            .map(|layer| layer.header().compressed_size)
+            .sum();
+        let layers = layers
+            .iter()
+            .map(|index| Ok(Layer::new(cache.origin_layer(origin, index)?)))
+            .collect::<Result<Vec<_>, OpenError>>()?;
+        let options = FetcherOptions {
+            source,
+            connections: options.connections,
+            read_deadline: options.read_deadline,
+            runtime,
+            notices: options.notices,
+        };
+        let fetcher = Arc::new(Fetcher::new(layers, options));
+        Ok(Self {
+            tree,
+            fetcher,
+            trace,
+            bytes_total,
+        })
+    }
+
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The bytes, if they are all on this machine. Never waits for the source, so it may be
+    /// called from a thread outside of the runtime; it may wait for the disk.
+    pub fn read_cached(&self, inode: InodeId, offset: u64, length: usize) -> Option<Bytes> {
+        let target = self.target(inode, offset, length).ok()?;
+        let bytes = self
+            .fetcher
+            .fill_cached(target.layer, &target.pieces, target.length)?;
+        self.touch(&target);
+        self.fetcher.counters.served(bytes.len(), Duration::ZERO);
+        Some(bytes)
+    }
+
+    /// The bytes of the file at `offset`: `length` of them, or fewer at its end. Waits for the
+    /// source as long as `FsOptions` says.
+    pub async fn read(
+        &self,
+        inode: InodeId,
+        offset: u64,
+        length: usize,
+    ) -> Result<Bytes, ReadError> {
+        let target = self.target(inode, offset, length)?;
+        self.touch(&target);
+        let begun = Instant::now();
+        let bytes = self
+            .fetcher
+            .fill(target.layer, &target.pieces, target.length)
+            .await?;
+        self.fetcher
+            .counters
+            .served(bytes.len(), begun.elapsed().max(Duration::from_micros(1)));
+        Ok(bytes)
+    }
+
+    /// What reading this image has cost so far.
+    pub fn stats(&self) -> FsStats {
+        self.fetcher.counters.read(self.bytes_total)
+    }
+
+    /// Spans in the order in which they were first touched.
+    pub fn trace(&self) -> Vec<TraceEntry> {
+        self.trace.entries()
+    }
+
+    /// Spans of all layers, and how many of them are in the cache.
+    pub fn spans_present(&self) -> (usize, usize) {
+        self.fetcher
+            .layers
+            .iter()
+            .fold((0, 0), |(total, present), layer| {
+                (
+                    total + layer.cache.index().spans().len(),
+                    present + layer.cache.present_spans(),
+                )
+            })
+    }
+
+    fn target(&self, inode: InodeId, offset: u64, length: usize) -> Result<Target, ReadError> {
+        let inode = self.tree.inode(inode).ok_or(ReadError::NoSuchInode)?;
+        let NodeKind::File {
+            size,
+            layer,
+            extents,
+        } = &inode.kind
+        else {
+            return Err(ReadError::NotAFile);
+        };
+        let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let length = length.min(left);
+        Ok(Target {
+            layer: *layer,
+            pieces: plan::pieces(extents, offset, length),
+            length,
+        })
+    }
+
+    fn touch(&self, target: &Target) {
+        let Some(layer) = self.fetcher.layers.get(target.layer) else {
+            return;
+        };
+        let index = layer.cache.index();
+        for piece in &target.pieces {
+            let end = piece.layer_offset + piece.length as u64;
+            for span in index.span_at(piece.layer_offset)..=index.span_at(end - 1) {
+                self.trace.touch(target.layer, span);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Noticing that a layer is read in order, and how far to fetch ahead of the reader then. Pure.
+
+/// Streams per layer that are told apart: a few files read side by side.
+const CURSORS: usize = 4;
+/// Steps in order before it counts as a stream: one step is chance.
+const STEPS: u32 = 2;
+/// First window of a stream, in compressed bytes.
+const FIRST_WINDOW: u64 = 512 * 1024;
+/// Widest window: what a fast link holds in flight, and memory for a few of them.
+const WIDEST_WINDOW: u64 = 4 * 1024 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct ReadAhead {
+    cursors: [Cursor; CURSORS],
+    clock: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    last_span: usize,
+    steps: u32,
+    used: u64,
+}
+
+impl ReadAhead {
+    /// A read touched spans `first` to `last`. Says how many compressed bytes after `last` are
+    /// worth having, when the reader has just moved on within a stream.
+    pub(crate) fn note(&mut self, first: usize, last: usize) -> Option<u64> {
+        self.clock += 1;
+        let clock = self.clock;
+        let follows = |cursor: &&mut Cursor| {
+            cursor.used > 0 && (first == cursor.last_span || first == cursor.last_span + 1)
+        };
+        if let Some(cursor) = self.cursors.iter_mut().find(follows) {
+            cursor.used = clock;
+            if last <= cursor.last_span {
+                return None;
+            }
+            cursor.last_span = last;
+            cursor.steps = cursor.steps.saturating_add(1);
+            return window(cursor.steps);
+        }
+        let oldest = self.cursors.iter_mut().min_by_key(|cursor| cursor.used)?;
+        *oldest = Cursor {
+            last_span: last,
+            steps: 0,
+            used: clock,
+        };
+        None
+    }
+}
+
+fn window(steps: u32) -> Option<u64> {
+    let doublings = steps.checked_sub(STEPS)?;
+    Some((FIRST_WINDOW << doublings.min(8)).min(WIDEST_WINDOW))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_noticed() {
+        let (first, second) = (Some(FIRST_WINDOW), Some(FIRST_WINDOW * 2));
+        let cases: &[(&str, &[(usize, usize, Option<u64>)])] = &[
+            (
+                "in order",
+                &[(0, 0, None), (1, 1, None), (2, 2, first), (3, 3, second)],
+            ),
+            (
+                "small reads",
+                &[
+                    (0, 0, None),
+                    (0, 0, None),
+                    (0, 1, None),
+                    (1, 1, None),
+                    (2, 2, first),
+                ],
+            ),
+            (
+                "jumps",
+                &[(0, 0, None), (9, 9, None), (4, 4, None), (70, 70, None)],
+            ),
+            (
+                "two at once",
+                &[
+                    (0, 0, None),
+                    (50, 50, None),
+                    (1, 1, None),
+                    (51, 51, None),
+                    (2, 2, first),
+                    (52, 52, first),
+                ],
+            ),
+            (
+                "backwards",
+                &[(9, 9, None), (8, 8, None), (7, 7, None), (6, 6, None)],
+            ),
+        ];
+        for (name, reads) in cases {
+            let mut ahead = ReadAhead::default();
+            for (first, last, expected) in *reads {
+                assert_eq!(
+                    ahead.note(*first, *last),
+                    *expected,
+                    "{name}: {first}..={last}"
+                );
+            }
+        }
+        let mut ahead = ReadAhead::default();
+        let widest = (0..100).filter_map(|span| ahead.note(span, span)).max();
+        assert_eq!(widest, Some(WIDEST_WINDOW));
+    }
+}
