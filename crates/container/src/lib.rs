@@ -1,1 +1,66 @@
-//! Placeholder until the crate's first commit.
+//! One container on this machine: a root over a read-only image, an OCI configuration, control
+//! groups, a network with an egress policy, and the OCI runtime that starts it.
+//!
+//! ```text
+//! RunDir::create ─▶ (caller mounts the image at RunDir::lower)   Network::prepare
+//!                        └──────────────┬─────────────────────────────┘
+//!                                 Runtime::run ─▶ Running::wait ─▶ ExitStatus
+//! RunDir::remove, or dropping it: processes, mounts, network, cgroups and files are gone
+//! reap_stale: the same for containers whose owner was killed
+//! ```
+//!
+//! Invariants: the container's isolation is docker's default and beyond it no new privileges;
+//! everything about the image is taken as hostile; nothing of the caller's environment reaches a
+//! container or a tool. It deliberately knows nothing of images, registries or credentials.
+//!
+//! A process that runs containers adopts orphans of its children (`PR_SET_CHILD_SUBREAPER`), which
+//! is how it learns of their ends.
+
+mod bundle;
+mod capabilities;
+mod cgroup;
+mod config;
+mod executable;
+mod inside;
+mod mounts;
+mod network;
+mod port;
+mod process;
+mod reap;
+mod rootfs;
+mod run_dir;
+mod running;
+mod runtime;
+mod seccomp;
+mod signals;
+mod size;
+mod spec;
+mod stdio;
+mod sys;
+mod terminal;
+mod tool;
+mod user;
+mod volume;
+
+pub use bundle::BundleError;
+pub use cgroup::{CgroupMode, Cgroups, UnsupportedLimit};
+pub use executable::ExecutableError;
+pub use network::{Network, NetworkError, NetworkRequest, Subnet};
+pub use port::{ParsePortError, PortMap, Protocol};
+pub use process::{
+    DEFAULT_PATH, ImageDefaults, MAX_CONFIG_BYTES, Overrides, Process, ProcessError, compose,
+};
+pub use reap::{Reaped, reap_stale};
+pub use rootfs::RootfsError;
+pub use run_dir::{RunDir, RunDirError};
+pub use running::{ExitStatus, MemoryNote, Running};
+pub use runtime::{RunError, Runtime, RuntimeError, Version};
+pub use signals::Signals;
+pub use size::{ParseSizeError, parse_size_bytes};
+pub use spec::{
+    ContainerSpec, DEFAULT_PIDS, DEFAULT_SHM_BYTES, NetworkMode, ParseNetworkError, Resources,
+    default_hostname,
+};
+pub use tool::ToolError;
+pub use user::{ResolvedUser, UserError, UserSpec};
+pub use volume::{ParseVolumeError, Volume};

@@ -1,0 +1,245 @@
+//! The OCI runtime configuration of a container, as one pure function of its parts.
+//!
+//! Isolation is docker's default: the same namespaces, mounts, hidden paths, capabilities and
+//! system calls, and beyond it no new privileges. Paths in it are relative to the bundle.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::capabilities;
+use crate::cgroup::Cgroups;
+use crate::process::variable;
+use crate::seccomp;
+use crate::spec::{ContainerSpec, NetworkMode};
+use crate::user::ResolvedUser;
+
+/// The oldest specification that has what is used here; older runtimes refuse a newer number.
+const OCI_VERSION: &str = "1.0.2";
+
+/// Open files at once: programs that loop over all descriptors choke on more.
+const OPEN_FILES_SOFT: u64 = 65_536;
+
+/// What a program may raise that to: the kernel's default ceiling.
+const OPEN_FILES_HARD: u64 = 1 << 20;
+
+/// Microseconds over which processor time is shared out, the kernel's own default.
+const CPU_PERIOD_US: u32 = 100_000;
+
+/// Shortest share of a period that the kernel takes.
+const CPU_QUOTA_MIN_US: u64 = 1_000;
+
+/// Files of `/proc` and `/sys` that tell about or reach the machine, hidden.
+const MASKED_PATHS: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Files of `/proc` that would change the machine, made read-only.
+const READONLY_PATHS: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// What the configuration is made from.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) spec: &'a ContainerSpec,
+    pub(crate) user: &'a ResolvedUser,
+    pub(crate) cgroups: &'a Cgroups,
+    /// A network namespace that exists already.
+    pub(crate) network_namespace: Option<&'a Path>,
+    /// Generated files: name in the container, path on the host.
+    pub(crate) files: &'a [(&'static str, String)],
+    /// Rows and columns of the terminal, when known.
+    pub(crate) console: Option<(u16, u16)>,
+}
+
+/// The runtime's configuration of a container.
+pub(crate) fn config(parts: &Parts<'_>) -> Value {
+    json!({
+        "ociVersion": OCI_VERSION,
+        "process": process(parts),
+        "root": { "path": "rootfs", "readonly": false },
+        "hostname": parts.spec.hostname,
+        "mounts": mounts(parts),
+        "linux": {
+            "cgroupsPath": Cgroups::path_of(&parts.spec.id),
+            "namespaces": namespaces(parts),
+            "resources": resources(parts),
+            "maskedPaths": MASKED_PATHS,
+            "readonlyPaths": READONLY_PATHS,
+            "rootfsPropagation": "rprivate",
+            "seccomp": seccomp::policy(),
+        },
+    })
+}
+
+fn process(parts: &Parts<'_>) -> Value {
+    let process = &parts.spec.process;
+    let mut env = process.env.clone();
+    if variable(&env, "HOME").is_none() {
+        env.push(format!("HOME={}", parts.user.home));
+    }
+    // Execution by anyone but root would drop these in any case; not giving them first leaves no
+    // moment in which they could be used.
+    let effective: &[&str] = if parts.user.uid == 0 {
+        &capabilities::DEFAULT
+    } else {
+        &[]
+    };
+    let mut value = json!({
+        "terminal": process.terminal,
+        "user": {
+            "uid": parts.user.uid,
+            "gid": parts.user.gid,
+            "additionalGids": parts.user.additional_gids,
+        },
+        "args": process.args,
+        "env": env,
+        "cwd": process.cwd,
+        "capabilities": {
+            "bounding": capabilities::DEFAULT,
+            "effective": effective,
+            "permitted": effective,
+        },
+        "rlimits": [
+            { "type": "RLIMIT_NOFILE", "hard": OPEN_FILES_HARD, "soft": OPEN_FILES_SOFT },
+            { "type": "RLIMIT_CORE", "hard": 0, "soft": 0 },
+        ],
+        "noNewPrivileges": true,
+    });
+    if let (true, Some((height, width))) = (process.terminal, parts.console) {
+        value["consoleSize"] = json!({ "height": height, "width": width });
+    }
+    value
+}
+
+fn namespaces(parts: &Parts<'_>) -> Value {
+    let mut list = vec![
+        json!({ "type": "pid" }),
+        json!({ "type": "mount" }),
+        json!({ "type": "ipc" }),
+        json!({ "type": "uts" }),
+        json!({ "type": "cgroup" }),
+    ];
+    match (parts.spec.network, parts.network_namespace) {
+        (NetworkMode::Host, _) => {}
+        (_, Some(path)) => list.push(json!({ "type": "network", "path": path })),
+        (_, None) => list.push(json!({ "type": "network" })),
+    }
+    Value::Array(list)
+}
+
+fn mounts(parts: &Parts<'_>) -> Value {
+    let shm = format!("size={}", parts.spec.shm_bytes);
+    let mut list = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        ),
+        mount(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ),
+        mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["ro", "nosuid", "noexec", "nodev"],
+        ),
+        mount(
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            &["nosuid", "noexec", "nodev"],
+        ),
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &["nosuid", "noexec", "nodev", "mode=1777", &shm],
+        ),
+    ];
+    for (target, source) in parts.files {
+        list.push(mount(target, "bind", source, &["bind", "rprivate"]));
+    }
+    for volume in &parts.spec.volumes {
+        // `rro` reaches what is mounted below the source too, which `ro` would leave writable.
+        let access = if volume.read_only { "rro" } else { "rw" };
+        let source = volume.source.to_string_lossy();
+        let target = volume.target.to_string_lossy();
+        list.push(mount(
+            &target,
+            "bind",
+            &source,
+            &["rbind", "rprivate", access],
+        ));
+    }
+    Value::Array(list)
+}
+
+fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
+    json!({ "destination": target, "type": kind, "source": source, "options": options })
+}
+
+fn resources(parts: &Parts<'_>) -> Value {
+    let limits = &parts.spec.resources;
+    let mut value = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    if let Some(bytes) = limits.memory_bytes {
+        value["memory"] = json!({ "limit": bytes });
+        if parts.cgroups.counts_swap() {
+            value["memory"]["swap"] = json!(bytes);
+        }
+    }
+    if let Some(cpus) = limits.cpus {
+        value["cpu"] = json!({ "quota": quota_us(cpus), "period": CPU_PERIOD_US });
+    }
+    if let Some(pids) = limits.pids
+        && parts.cgroups.has_controller("pids")
+    {
+        value["pids"] = json!({ "limit": pids });
+    }
+    value
+}
+
+/// Microseconds of processor time in each period.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float cast saturates, and nonsense was refused before"
+)]
+fn quota_us(cpus: f64) -> u64 {
+    ((cpus * f64::from(CPU_PERIOD_US)) as u64).max(CPU_QUOTA_MIN_US)
+}

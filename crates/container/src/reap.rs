@@ -1,0 +1,82 @@
+//! Taking a container away: its processes, mounts, network, control groups and directory.
+//!
+//! The same steps end a container in the ordinary way, after an error and after a crash; each step
+//! is harmless when there is nothing to do. A directory is removed only when nothing is mounted
+//! below it any more, so that nothing behind a mount can be deleted.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use ids::ContainerId;
+
+use crate::cgroup::Cgroups;
+use crate::mounts;
+use crate::network;
+use crate::run_dir::{lock_root, try_own};
+
+/// A container that was left behind, and what became of it.
+#[derive(Debug)]
+pub struct Reaped {
+    /// Which one.
+    pub id: ContainerId,
+    /// Its directory.
+    pub path: PathBuf,
+    /// Why it could not be cleared away whole.
+    pub error: Option<io::Error>,
+}
+
+/// Clears away every container below a root whose owner is gone.
+pub fn reap_stale(run_root: &Path) -> Vec<Reaped> {
+    let Ok(entries) = fs::read_dir(run_root) else {
+        return Vec::new();
+    };
+    let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    names.sort();
+    // Nobody makes a directory while we look for those without an owner.
+    let Ok(_lock) = lock_root(run_root) else {
+        return Vec::new();
+    };
+    names.iter().filter_map(|path| reap_one(path)).collect()
+}
+
+fn reap_one(path: &Path) -> Option<Reaped> {
+    let id: ContainerId = path.file_name()?.to_str()?.parse().ok()?;
+    let owner: Option<OwnedFd> = match try_own(path) {
+        Ok(None) => return None,
+        Ok(owner) => owner,
+        // Removed by its own owner meanwhile, or not a directory; clearing reports what is wrong.
+        Err(_) if !path.exists() => return None,
+        Err(_) => None,
+    };
+    let error = clear(path, id).err();
+    drop(owner);
+    Some(Reaped {
+        id,
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// Takes a container away; goes on after a failed step and reports the first failure.
+pub(crate) fn clear(path: &Path, id: ContainerId) -> io::Result<()> {
+    let cgroups = Cgroups::detect()?;
+    let killed = cgroups.kill(&id).map(|_| ());
+    let unmounted = mounts::unmount_below(path).map(|_| ());
+    let released = network::release(id).map_err(io::Error::other);
+    let ungrouped = cgroups.remove(&id);
+    killed.and(unmounted)?;
+    remove_directory(path)?;
+    released.and(ungrouped)
+}
+
+fn remove_directory(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io::Error::new(
+            error.kind(),
+            format!("cannot remove {}: {error}", path.display()),
+        )),
+        _ => Ok(()),
+    }
+}

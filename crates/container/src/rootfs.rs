@@ -1,0 +1,197 @@
+//! The root that a container sees: an overlay that takes writes, over the image that takes none.
+//!
+//! Writes go to the run directory's own disk; where its filesystem cannot hold an upper layer they
+//! go to memory. The upper directory's attributes become those of `/`, so they are copied from the
+//! image. Nothing in it survives the container, which is why the overlay may skip syncing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, chmodat, chownat, utimensat};
+use rustix::mount::{MountFlags, mount};
+
+use crate::inside::{Made, Root, shown};
+use crate::run_dir::Layout;
+use crate::volume::Volume;
+
+/// Why a root cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RootfsError {
+    /// The image's root is not there.
+    #[error("cannot open the image's root")]
+    Lower(#[source] io::Error),
+    /// The directory for writes cannot be made.
+    #[error("cannot prepare the container's writable layer")]
+    Upper(#[source] io::Error),
+    /// The kernel refuses the overlay.
+    #[error("cannot mount the container's root over the image")]
+    Overlay(#[source] io::Error),
+    /// A volume's source cannot be used.
+    #[error("cannot use volume source {path}")]
+    VolumeSource {
+        /// As typed.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The image has something in the way.
+    #[error("cannot make {path} in the container")]
+    Target {
+        /// In the container.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The image has something in the way.
+    #[error("cannot make working directory {path} in the container")]
+    WorkingDir {
+        /// In the container.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of the image cannot be read.
+    #[error("cannot read {path} of the image")]
+    ImageFile {
+        /// In the image.
+        path: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Mounts the overlay and opens it.
+pub(crate) fn mount_overlay(dir: &Layout, lower: &Path) -> Result<Root, RootfsError> {
+    let image = Root::open(lower).map_err(RootfsError::Lower)?;
+    match try_overlay(dir, lower, &image) {
+        Err(RootfsError::Overlay(refused)) if refused.kind() == io::ErrorKind::InvalidInput => {
+            tracing::debug!(path = %dir.path.display(), "no upper layer there, using memory");
+            let scratch = dir.scratch();
+            let flags = MountFlags::NODEV | MountFlags::NOSUID;
+            mount("holdfast", &scratch, "tmpfs", flags, c"mode=0700")
+                .map_err(|errno| RootfsError::Upper(errno.into()))?;
+            try_overlay(dir, lower, &image)?;
+        }
+        other => other?,
+    }
+    Root::open(&dir.rootfs()).map_err(RootfsError::Lower)
+}
+
+fn try_overlay(dir: &Layout, lower: &Path, image: &Root) -> Result<(), RootfsError> {
+    let scratch = dir.scratch();
+    let (upper, work) = (scratch.join("upper"), scratch.join("work"));
+    for path in [&upper, &work] {
+        fs::create_dir_all(path).map_err(RootfsError::Upper)?;
+    }
+    copy_attributes(image, &upper).map_err(RootfsError::Upper)?;
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},volatile",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let options = std::ffi::CString::new(options).expect("paths hold no zero byte");
+    mount(
+        "overlay",
+        dir.rootfs(),
+        "overlay",
+        MountFlags::empty(),
+        options.as_c_str(),
+    )
+    .map_err(|errno| RootfsError::Overlay(errno.into()))
+}
+
+/// Gives the upper directory the image root's owner, mode and times.
+fn copy_attributes(image: &Root, upper: &Path) -> io::Result<()> {
+    let stat = image.stat()?;
+    let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    chownat(
+        CWD,
+        upper,
+        Some(owner.0),
+        Some(owner.1),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?;
+    chmodat(
+        CWD,
+        upper,
+        Mode::from_raw_mode(stat.st_mode & 0o7777),
+        AtFlags::empty(),
+    )?;
+    let time = |seconds, nanoseconds| Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds,
+    };
+    let times = Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec.cast_signed()),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
+    };
+    utimensat(CWD, upper, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
+}
+
+/// Makes sure that every volume has a source, and inside the root something to be mounted on.
+pub(crate) fn prepare_volumes(root: &Root, volumes: &[Volume]) -> Result<Vec<Volume>, RootfsError> {
+    let mut ready: Vec<Volume> = Vec::with_capacity(volumes.len());
+    for volume in volumes {
+        let failed = |source| RootfsError::VolumeSource {
+            path: volume.source.clone(),
+            source,
+        };
+        let source = fs::canonicalize(&volume.source).map_err(failed)?;
+        if source.to_str().is_none() {
+            return Err(failed(io::Error::other("its path is not UTF-8")));
+        }
+        let made = if fs::metadata(&source).map_err(failed)?.is_dir() {
+            Made::Directory
+        } else {
+            Made::File
+        };
+        // What lies below a mount is made there by the runtime, not in the layer that it hides.
+        if !is_hidden(&volume.target, &ready) {
+            create_target(root, &volume.target, made)?;
+        }
+        ready.push(Volume {
+            source,
+            ..volume.clone()
+        });
+    }
+    Ok(ready)
+}
+
+/// Makes something inside the root to be mounted on.
+pub(crate) fn create_target(root: &Root, target: &Path, made: Made) -> Result<(), RootfsError> {
+    root.create(target, made)
+        .map_err(|source| RootfsError::Target {
+            path: shown(target),
+            source,
+        })
+}
+
+/// Makes the working directory, unless a mount hides where it would be.
+pub(crate) fn create_working_dir(
+    root: &Root,
+    cwd: &str,
+    volumes: &[Volume],
+) -> Result<(), RootfsError> {
+    let path = Path::new(cwd);
+    if is_hidden(path, volumes) {
+        return Ok(());
+    }
+    root.create(path, Made::Directory)
+        .map_err(|source| RootfsError::WorkingDir {
+            path: shown(path),
+            source,
+        })
+}
+
+/// Whether a path lies on or below something that will be mounted over the root.
+pub(crate) fn is_hidden(path: &Path, volumes: &[Volume]) -> bool {
+    let fixed = ["/proc", "/dev", "/sys"].map(Path::new);
+    let targets = volumes.iter().map(|volume| volume.target.as_path());
+    fixed
+        .into_iter()
+        .chain(targets)
+        .any(|target| path.starts_with(target))
+}
