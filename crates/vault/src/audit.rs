@@ -1,0 +1,519 @@
+//! The audit log: who sealed, opened, was denied, rotated, removed, leased.
+//!
+//! ```text
+//!  row 1            row 2            row 3          head, in the vault's own row
+//!  +-------+        +-------+        +-------+      +--------------------------------+
+//!  | entry |        | entry |        | entry |      | sequence 3, mac 3              |
+//!  | mac 1 |<-------| mac 2 |<-------| mac 3 |<-----| seal = HMAC(vault, 3, mac 3)   |
+//!  +-------+        +-------+        +-------+      +--------------------------------+
+//!
+//!  mac n = HMAC-SHA-256(audit key, fields(domain, vault id, n, entry, mac n-1))
+//! ```
+//!
+//! A changed, inserted or missing row breaks the chain; a cut tail disagrees with the head, whose
+//! seal cannot be made without the audit key. Every append checks head and tail first, so a log
+//! that was cut is not written on. The key is random and wrapped by the root key, so a rotation
+//! of the root key does not touch the chain. What this cannot see is the whole file put back to
+//! an older state: for that, compare [`AuditHead`]s noted outside.
+
+use std::sync::{Mutex, PoisonError};
+
+use ids::{SecretId, WorkspaceId};
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use tokio::sync::oneshot;
+
+use crate::clock::{Clock, timestamp};
+use crate::database::Database;
+use crate::error::{Doing, VaultError};
+use crate::keys::{Fields, Key};
+
+const ROW_DOMAIN: &str = "holdfast/vault/audit-row/v1";
+const HEAD_DOMAIN: &str = "holdfast/vault/audit-head/v1";
+const GENESIS_DOMAIN: &str = "holdfast/vault/audit-genesis/v1";
+const SECRET_HEAD_DOMAIN: &str = "holdfast/vault/secret-head/v1";
+
+/// Longest actor, subject or detail that is kept. They are names and short reasons.
+const TEXT_LIMIT: usize = 1024;
+/// Rows in one commit: bounds the time for which one leader holds the write lock.
+const BATCH_LIMIT: usize = 256;
+/// Rows read at a time when the log is walked.
+const PAGE_ROWS: i64 = 1000;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuditAction {
+    Create,
+    Seal,
+    Open,
+    Deny,
+    Rotate,
+    Remove,
+    Retire,
+    LeaseBegin,
+    LeaseMove,
+    LeaseEnd,
+    Backup,
+    Restore,
+}
+
+impl AuditAction {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Seal => "seal",
+            Self::Open => "open",
+            Self::Deny => "deny",
+            Self::Rotate => "rotate",
+            Self::Remove => "remove",
+            Self::Retire => "retire",
+            Self::LeaseBegin => "lease-begin",
+            Self::LeaseMove => "lease-move",
+            Self::LeaseEnd => "lease-end",
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// One row of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    pub sequence: u64,
+    pub at: Timestamp,
+    pub actor: String,
+    pub action: String,
+    pub workspace: Option<String>,
+    pub secret_id: Option<String>,
+    pub version: Option<u32>,
+    /// The name of the secret, or what else it was about.
+    pub subject: String,
+    pub detail: String,
+}
+
+/// Where the log ends. Noted outside, it shows later that nothing before it was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditHead {
+    pub sequence: u64,
+    pub mac: Vec<u8>,
+}
+
+/// A row that is to be written.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) action: AuditAction,
+    pub(crate) actor: String,
+    pub(crate) workspace: Option<WorkspaceId>,
+    pub(crate) secret_id: Option<SecretId>,
+    pub(crate) version: Option<u32>,
+    pub(crate) subject: String,
+    pub(crate) detail: String,
+}
+
+impl Entry {
+    pub(crate) fn new(action: AuditAction, actor: &str) -> Self {
+        Self {
+            action,
+            actor: bounded(actor),
+            workspace: None,
+            secret_id: None,
+            version: None,
+            subject: String::new(),
+            detail: String::new(),
+        }
+    }
+
+    pub(crate) fn of(mut self, workspace: WorkspaceId, name: &str) -> Self {
+        self.workspace = Some(workspace);
+        self.subject = bounded(name);
+        self
+    }
+
+    pub(crate) fn version(mut self, secret_id: SecretId, version: u32) -> Self {
+        self.secret_id = Some(secret_id);
+        self.version = Some(version);
+        self
+    }
+
+    pub(crate) fn detail(mut self, detail: &str) -> Self {
+        self.detail = bounded(detail);
+        self
+    }
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().take(TEXT_LIMIT).collect()
+}
+
+/// The stored form of a row, as it is read and written.
+type StoredRow = (
+    i64,
+    i64,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    String,
+    String,
+    Vec<u8>,
+);
+
+/// The key of the chain and the vault that it is of.
+#[derive(Debug)]
+pub(crate) struct AuditKey {
+    vault_id: Vec<u8>,
+    key: Key,
+}
+
+impl AuditKey {
+    pub(crate) fn new(vault_id: &[u8], key: Key) -> Self {
+        Self {
+            vault_id: vault_id.to_vec(),
+            key,
+        }
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// What the first row follows.
+    pub(crate) fn genesis(&self) -> Vec<u8> {
+        let message = Fields::new(GENESIS_DOMAIN).bytes(&self.vault_id);
+        self.key.mac(&message.finish())
+    }
+
+    pub(crate) fn head_seal(&self, sequence: i64, mac: &[u8]) -> Vec<u8> {
+        self.key.mac(&self.head_message(sequence, mac))
+    }
+
+    /// The keyed hash over what says which version of a secret is current.
+    pub(crate) fn secret_head(&self, head: &SecretHead<'_>) -> Vec<u8> {
+        self.key.mac(&self.secret_head_message(head))
+    }
+
+    pub(crate) fn secret_head_matches(&self, head: &SecretHead<'_>, mac: &[u8]) -> bool {
+        self.key.mac_matches(&self.secret_head_message(head), mac)
+    }
+
+    fn secret_head_message(&self, head: &SecretHead<'_>) -> Vec<u8> {
+        Fields::new(SECRET_HEAD_DOMAIN)
+            .bytes(&self.vault_id)
+            .text(head.workspace)
+            .text(head.secret_id)
+            .text(head.name)
+            .number(head.current_version)
+            .bytes(&[u8::from(head.removed)])
+            .finish()
+    }
+
+    fn head_message(&self, sequence: i64, mac: &[u8]) -> Vec<u8> {
+        Fields::new(HEAD_DOMAIN)
+            .bytes(&self.vault_id)
+            .number(sequence)
+            .bytes(mac)
+            .finish()
+    }
+
+    fn row_message(&self, row: &StoredRow, before: &[u8]) -> Vec<u8> {
+        Fields::new(ROW_DOMAIN)
+            .bytes(&self.vault_id)
+            .number(row.0)
+            .number(row.1)
+            .text(&row.2)
+            .text(&row.3)
+            .option(row.4.as_deref().map(str::as_bytes))
+            .option(row.5.as_deref().map(str::as_bytes))
+            .option(
+                row.6
+                    .map(i64::to_le_bytes)
+                    .as_ref()
+                    .map(<[u8; 8]>::as_slice),
+            )
+            .text(&row.7)
+            .text(&row.8)
+            .bytes(before)
+            .finish()
+    }
+}
+
+/// What a secret's head is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SecretHead<'a> {
+    pub(crate) workspace: &'a str,
+    pub(crate) secret_id: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) current_version: i64,
+    pub(crate) removed: bool,
+}
+
+/// Appends rows within the caller's transaction, after checking that the log ends as it should.
+pub(crate) async fn append(
+    connection: &mut SqliteConnection,
+    key: &AuditKey,
+    at: i64,
+    entries: &[Entry],
+) -> Result<(), VaultError> {
+    let (mut sequence, mut mac) = checked_head(connection, key).await?;
+    for entry in entries {
+        sequence += 1;
+        let row = stored(entry, sequence, at);
+        mac = key.key.mac(&key.row_message(&row, &mac));
+        insert(connection, &row, &mac).await?;
+    }
+    sqlx::query("UPDATE vault SET head_sequence = ?1, head_mac = ?2, head_seal = ?3")
+        .bind(sequence)
+        .bind(&mac)
+        .bind(key.head_seal(sequence, &mac))
+        .execute(connection)
+        .await
+        .doing("moving the audit head")?;
+    Ok(())
+}
+
+/// The head, when its seal is right and the last row is the one it names.
+pub(crate) async fn checked_head(
+    connection: &mut SqliteConnection,
+    key: &AuditKey,
+) -> Result<(i64, Vec<u8>), VaultError> {
+    let (sequence, mac, seal): (i64, Vec<u8>, Vec<u8>) =
+        sqlx::query_as("SELECT head_sequence, head_mac, head_seal FROM vault")
+            .fetch_one(&mut *connection)
+            .await
+            .doing("reading the audit head")?;
+    if !key
+        .key
+        .mac_matches(&key.head_message(sequence, &mac), &seal)
+    {
+        return Err(damaged("has a head that the vault did not write"));
+    }
+    let last: Option<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT sequence, mac FROM audit ORDER BY sequence DESC LIMIT 1")
+            .fetch_optional(connection)
+            .await
+            .doing("reading the last audit row")?;
+    let (last_sequence, last_mac) = last.unwrap_or_else(|| (0, key.genesis()));
+    if last_sequence < sequence {
+        return Err(damaged(&format!(
+            "was cut: it ends at row {last_sequence} and had {sequence} rows"
+        )));
+    }
+    if last_sequence > sequence || last_mac != mac {
+        return Err(damaged(&format!("does not end with its row {sequence}")));
+    }
+    Ok((sequence, mac))
+}
+
+/// Walks the whole chain. Answers how many rows it has.
+pub(crate) async fn verify_chain(
+    connection: &mut SqliteConnection,
+    key: &AuditKey,
+    noted: Option<&AuditHead>,
+) -> Result<AuditHead, VaultError> {
+    let (head_sequence, head_mac) = checked_head(connection, key).await?;
+    let (mut sequence, mut mac) = (0_i64, key.genesis());
+    while sequence < head_sequence {
+        let rows = page(connection, sequence).await?;
+        if rows.is_empty() {
+            return Err(damaged(&format!("has no row {}", sequence + 1)));
+        }
+        for row in rows {
+            sequence += 1;
+            if row.0 != sequence {
+                return Err(damaged(&format!("has no row {sequence}")));
+            }
+            if !key.key.mac_matches(&key.row_message(&row, &mac), &row.9) {
+                return Err(damaged(&format!("was changed at row {sequence}")));
+            }
+            mac = row.9;
+            check_noted(noted, sequence, &mac)?;
+        }
+    }
+    let head = AuditHead {
+        sequence: head_sequence.unsigned_abs(),
+        mac: head_mac,
+    };
+    match noted {
+        Some(noted) if noted.sequence > head.sequence => Err(damaged(&format!(
+            "was put back: it ends at row {} and had {} rows",
+            head.sequence, noted.sequence
+        ))),
+        _ => Ok(head),
+    }
+}
+
+/// The last rows, newest first.
+pub(crate) async fn tail(
+    connection: &mut SqliteConnection,
+    limit: u32,
+) -> Result<Vec<AuditRow>, VaultError> {
+    let rows: Vec<StoredRow> = sqlx::query_as(
+        "SELECT sequence, at, actor, action, workspace, secret_id, version, subject, detail, mac
+         FROM audit ORDER BY sequence DESC LIMIT ?1",
+    )
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+    .doing("reading the audit log")?;
+    Ok(rows.into_iter().map(shown).collect())
+}
+
+async fn page(connection: &mut SqliteConnection, after: i64) -> Result<Vec<StoredRow>, VaultError> {
+    sqlx::query_as(
+        "SELECT sequence, at, actor, action, workspace, secret_id, version, subject, detail, mac
+         FROM audit WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+    )
+    .bind(after)
+    .bind(PAGE_ROWS)
+    .fetch_all(connection)
+    .await
+    .doing("walking the audit log")
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    row: &StoredRow,
+    mac: &[u8],
+) -> Result<(), VaultError> {
+    sqlx::query(
+        "INSERT INTO audit (sequence, at, actor, action, workspace, secret_id, version, subject,
+                            detail, mac)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )
+    .bind(row.0)
+    .bind(row.1)
+    .bind(&row.2)
+    .bind(&row.3)
+    .bind(&row.4)
+    .bind(&row.5)
+    .bind(row.6)
+    .bind(&row.7)
+    .bind(&row.8)
+    .bind(mac)
+    .execute(connection)
+    .await
+    .doing("writing an audit row")?;
+    Ok(())
+}
+
+fn stored(entry: &Entry, sequence: i64, at: i64) -> StoredRow {
+    (
+        sequence,
+        at,
+        entry.actor.clone(),
+        entry.action.as_str().to_owned(),
+        entry.workspace.map(|workspace| workspace.to_string()),
+        entry.secret_id.map(|secret| secret.to_string()),
+        entry.version.map(i64::from),
+        entry.subject.clone(),
+        entry.detail.clone(),
+        Vec::new(),
+    )
+}
+
+fn shown(row: StoredRow) -> AuditRow {
+    AuditRow {
+        sequence: row.0.unsigned_abs(),
+        at: timestamp(row.1),
+        actor: row.2,
+        action: row.3,
+        workspace: row.4,
+        secret_id: row.5,
+        version: row.6.and_then(|version| u32::try_from(version).ok()),
+        subject: row.7,
+        detail: row.8,
+    }
+}
+
+fn check_noted(noted: Option<&AuditHead>, sequence: i64, mac: &[u8]) -> Result<(), VaultError> {
+    match noted {
+        Some(noted) if noted.sequence == sequence.unsigned_abs() && noted.mac != mac => {
+            Err(damaged(&format!(
+                "was rewritten: row {sequence} is not the one that was noted"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn damaged(problem: &str) -> VaultError {
+    VaultError::AuditDamaged {
+        problem: problem.to_owned(),
+    }
+}
+
+/// Entries of concurrent callers, written in one commit.
+///
+/// Whoever gets the lead writes what waits, its own entry included; the others find theirs
+/// written when their turn comes. There is no task behind this, so nothing outlives the callers.
+#[derive(Debug, Default)]
+pub(crate) struct GroupCommit {
+    waiting: Mutex<Vec<Waiting>>,
+    lead: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entry: Entry,
+    written: oneshot::Sender<()>,
+}
+
+impl GroupCommit {
+    /// Writes an entry, and returns when it is on disk.
+    pub(crate) async fn record(
+        &self,
+        database: &Database,
+        key: &AuditKey,
+        clock: &Clock,
+        entry: Entry,
+    ) -> Result<(), VaultError> {
+        let mut written = self.enqueue(entry.clone());
+        let _lead = self.lead.lock().await;
+        loop {
+            match written.try_recv() {
+                Ok(()) => return Ok(()),
+                // The leader that took it failed or was cancelled: it was not written.
+                Err(oneshot::error::TryRecvError::Closed) => {
+                    written = self.enqueue(entry.clone());
+                }
+                Err(oneshot::error::TryRecvError::Empty) => {}
+            }
+            self.write_batch(database, key, clock).await?;
+        }
+    }
+
+    fn enqueue(&self, entry: Entry) -> oneshot::Receiver<()> {
+        let (written, receiver) = oneshot::channel();
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Waiting { entry, written });
+        receiver
+    }
+
+    async fn write_batch(
+        &self,
+        database: &Database,
+        key: &AuditKey,
+        clock: &Clock,
+    ) -> Result<(), VaultError> {
+        let mut transaction = database.begin().await?;
+        let batch = self.take_batch();
+        let entries: Vec<_> = batch.iter().map(|waiting| waiting.entry.clone()).collect();
+        append(&mut transaction, key, clock.now_ms(), &entries).await?;
+        transaction.commit().await.doing("committing audit rows")?;
+        for waiting in batch {
+            // A caller that went away does not need to know.
+            let _gone = waiting.written.send(());
+        }
+        Ok(())
+    }
+
+    fn take_batch(&self) -> Vec<Waiting> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = waiting.len().min(BATCH_LIMIT);
+        waiting.drain(..length).collect()
+    }
+}

@@ -1,0 +1,186 @@
+//! What can go wrong in the vault, by what the caller would do about it.
+//!
+//! Messages name the secret, the version or the file; never a value.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use ids::LeaseId;
+
+/// How a sealed row is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Damage {
+    /// The sealed bytes of another secret or version stand here.
+    Swapped,
+    /// Workspace, name, kind or scope are not those that were sealed.
+    Renamed,
+    /// The sealed bytes are cut short or padded.
+    Truncated,
+    /// Sealed under a key that is not this workspace's.
+    WrongKey,
+    /// The sealed bytes or their header were changed.
+    Altered,
+    /// The audit log knows a later version than the current one.
+    RolledBack,
+    /// The row that says which version is current was changed.
+    Head,
+    /// The sealed bytes are gone although the version was never retired.
+    Missing,
+}
+
+impl Damage {
+    /// One word for machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Swapped => "swapped",
+            Self::Renamed => "renamed",
+            Self::Truncated => "truncated",
+            Self::WrongKey => "wrong_key",
+            Self::Altered => "altered",
+            Self::RolledBack => "rolled_back",
+            Self::Head => "head",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Swapped => "holds the sealed bytes of another secret or version",
+            Self::Renamed => "does not have the workspace, name, kind and scope it was sealed with",
+            Self::Truncated => "is not as long as it was when sealed",
+            Self::WrongKey => "is sealed under a key that is not its workspace's",
+            Self::Altered => "was changed after it was sealed",
+            Self::RolledBack => "is older than the version that the audit log saw last",
+            Self::Head => "has a head that the vault did not write",
+            Self::Missing => "has lost its sealed bytes",
+        })
+    }
+}
+
+/// Why the vault did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    #[error("no secret {name:?} in this workspace")]
+    NotFound { name: String },
+    #[error("secret {name:?} has no version {version}")]
+    NoVersion { name: String, version: u32 },
+    #[error("version {version} of secret {name:?} has retired and its bytes are erased")]
+    Retired { name: String, version: u32 },
+    #[error("version {version} of secret {name:?} {damage}")]
+    Damaged {
+        name: String,
+        version: u32,
+        damage: Damage,
+    },
+    #[error("audit log of the vault {problem}")]
+    AuditDamaged { problem: String },
+    #[error("key of workspace {workspace} does not open under the root key")]
+    WorkspaceKeyDamaged { workspace: String },
+    #[error("vault database {path} {problem}")]
+    NotAVault { path: PathBuf, problem: String },
+    #[error("root key {path} is missing, and the vault was sealed under root key {key_id}")]
+    RootKeyMissing { path: PathBuf, key_id: String },
+    #[error("root key {path} is {found}, and the vault was sealed under root key {expected}")]
+    RootKeyWrong {
+        path: PathBuf,
+        found: String,
+        expected: String,
+    },
+    #[error("root key {path} {problem}")]
+    RootKeyUnsafe {
+        path: PathBuf,
+        problem: String,
+        fix: String,
+    },
+    #[error("root key {path} {problem}")]
+    RootKeyMalformed {
+        path: PathBuf,
+        problem: &'static str,
+    },
+    #[error("{what} is {length} bytes long and may be {limit}")]
+    TooLong {
+        what: &'static str,
+        length: usize,
+        limit: usize,
+    },
+    #[error("lease {lease} has ended")]
+    LeaseEnded { lease: LeaseId },
+    #[error("{path} already exists")]
+    Exists { path: PathBuf },
+    #[error("backup {path} {problem}")]
+    BadBackup { path: PathBuf, problem: String },
+    #[error("{subject} is in use by another process for too long")]
+    Busy { subject: String },
+    #[error("{subject} cannot be used")]
+    Io { subject: String, source: io::Error },
+    #[error("vault database failed while {doing}")]
+    Database {
+        doing: &'static str,
+        source: sqlx::Error,
+    },
+    #[error("vault database cannot be brought up to date")]
+    Migration { source: sqlx::migrate::MigrateError },
+}
+
+impl VaultError {
+    /// One word for machines: what sort of answer this is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } | Self::NoVersion { .. } => "not_found",
+            Self::Retired { .. } | Self::LeaseEnded { .. } => "ended",
+            Self::Damaged { .. }
+            | Self::AuditDamaged { .. }
+            | Self::WorkspaceKeyDamaged { .. }
+            | Self::NotAVault { .. }
+            | Self::BadBackup { .. } => "damaged",
+            Self::RootKeyMissing { .. }
+            | Self::RootKeyWrong { .. }
+            | Self::RootKeyUnsafe { .. }
+            | Self::RootKeyMalformed { .. } => "root_key",
+            Self::TooLong { .. } | Self::Exists { .. } => "bad_input",
+            Self::Busy { .. } => "busy",
+            Self::Io { .. } | Self::Database { .. } | Self::Migration { .. } => "storage",
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::RootKeyUnsafe { fix, .. } => return Some(format!("run `{fix}`")),
+            Self::RootKeyMissing { .. } | Self::RootKeyWrong { .. } => {
+                "put the key back from where it is kept; without it the sealed secrets are lost, \
+                 and only moving vault.db away starts afresh"
+            }
+            Self::RootKeyMalformed { .. } => "put the key file back from where it is kept",
+            Self::Damaged { .. } => {
+                "restore a backup, or remove this secret and give the credential again; \
+                 `holdfast vault verify` lists all damage"
+            }
+            Self::AuditDamaged { .. } | Self::WorkspaceKeyDamaged { .. } => {
+                "someone changed vault.db; `holdfast vault verify` lists all damage, and \
+                 `holdfast vault restore` brings a backup back"
+            }
+            Self::Exists { .. } => "choose another path or move the file away",
+            Self::Busy { .. } => "look for a holdfast process that hangs",
+            Self::Migration { .. } => "use the holdfast version that wrote this data directory",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// Says what was being done when the database failed.
+pub(crate) trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, VaultError>;
+}
+
+impl<T> Doing<T> for Result<T, sqlx::Error> {
+    fn doing(self, doing: &'static str) -> Result<T, VaultError> {
+        self.map_err(|source| VaultError::Database { doing, source })
+    }
+}

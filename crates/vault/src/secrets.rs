@@ -1,0 +1,688 @@
+//! Secrets and their versions: sealing, opening, listing, removing.
+//!
+//! A version is current, or superseded and still leased, or retired: its bytes are erased and its
+//! history stays. Every way of damaging a row that this crate can see is refused by name before
+//! any plaintext leaves; opening writes its audit row first.
+
+use std::fmt;
+
+use credential::SecretName;
+use ids::{SecretId, WorkspaceId};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::SqliteConnection;
+use zeroize::Zeroizing;
+
+use crate::audit::{AuditAction, Entry, SecretHead};
+use crate::clock::timestamp;
+use crate::error::{Damage, Doing, VaultError};
+use crate::leases;
+use crate::seal::{self, Context, Fresh};
+use crate::state::{CheckedState, VersionState};
+use crate::vault::{Inner, Vault};
+
+/// Largest secret. A service account's key has about 2.4 KB and a CA bundle rarely 64 KB; both
+/// fit with room.
+const PLAINTEXT_LIMIT: usize = 256 * 1024;
+/// Longest kind.
+const KIND_LIMIT: usize = 64;
+/// Longest scope: a host and a path, each at its own limit.
+const SCOPE_LIMIT: usize = 1024;
+
+/// What is to be sealed.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSecret<'a> {
+    pub name: &'a SecretName,
+    pub kind: &'a str,
+    pub scope: &'a str,
+    pub plaintext: &'a SecretString,
+}
+
+/// What was sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealedVersion {
+    pub secret_id: SecretId,
+    pub version: u32,
+}
+
+/// A version's plaintext, for as long as it is needed.
+pub struct OpenedSecret {
+    pub secret_id: SecretId,
+    pub version: u32,
+    pub kind: String,
+    pub scope: String,
+    pub plaintext: SecretString,
+}
+
+impl fmt::Debug for OpenedSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("OpenedSecret")
+            .field("secret_id", &self.secret_id)
+            .field("version", &self.version)
+            .field("kind", &self.kind)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A live secret and its current version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRow {
+    pub secret_id: SecretId,
+    pub name: String,
+    pub kind: String,
+    pub scope: String,
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub state: VersionState,
+}
+
+/// One version in the history of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRow {
+    pub secret_id: SecretId,
+    pub version: u32,
+    pub kind: String,
+    pub scope: String,
+    pub actor: String,
+    pub created_at: Timestamp,
+    pub current: bool,
+    /// When its bytes were erased.
+    pub retired_at: Option<Timestamp>,
+    /// When the whole secret was removed.
+    pub removed_at: Option<Timestamp>,
+    pub leases: u32,
+    pub state: VersionState,
+}
+
+/// A secret's row as it is found by name.
+#[derive(Debug, Clone)]
+struct Found {
+    secret_id: SecretId,
+    current_version: i64,
+    head_mac: Vec<u8>,
+    audited_version: i64,
+}
+
+impl Vault {
+    /// Seals a new version, the first or the next of its name. Older versions without a lease
+    /// retire in the same transaction.
+    pub async fn put(
+        &self,
+        workspace: WorkspaceId,
+        secret: NewSecret<'_>,
+        actor: &str,
+    ) -> Result<SealedVersion, VaultError> {
+        check_lengths(&secret)?;
+        let vault = &*self.inner;
+        let mut transaction = vault.database.begin().await?;
+        let sealed = put_within(vault, &mut transaction, workspace, secret, actor).await?;
+        transaction
+            .commit()
+            .await
+            .doing("committing a sealed version")?;
+        if sealed.version > 1 {
+            vault.database.truncate_log().await;
+        }
+        Ok(sealed)
+    }
+
+    /// Opens a version, the current one unless told otherwise. `purpose` stands in the audit log,
+    /// whose row is on disk before the plaintext is returned; a refusal is a row too.
+    pub async fn open_secret(
+        &self,
+        workspace: WorkspaceId,
+        name: &SecretName,
+        version: Option<u32>,
+        purpose: &str,
+    ) -> Result<OpenedSecret, VaultError> {
+        let opened = self.open_unrecorded(workspace, name, version).await;
+        let vault = &*self.inner;
+        match opened {
+            Ok(opened) => {
+                let entry = Entry::new(AuditAction::Open, purpose)
+                    .of(workspace, name.as_str())
+                    .version(opened.secret_id, opened.version);
+                vault.record(entry).await?;
+                Ok(opened)
+            }
+            // A log that cannot be written on hides the reason less than the reason itself.
+            Err(error @ (VaultError::Database { .. } | VaultError::Io { .. })) => Err(error),
+            Err(error) => {
+                let mut entry = Entry::new(AuditAction::Deny, purpose).of(workspace, name.as_str());
+                entry = entry.detail(&error.to_string());
+                let _unwritten = vault.record(entry).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The current version of a live secret: one indexed read, for callers that ask often.
+    pub async fn current_version(
+        &self,
+        workspace: WorkspaceId,
+        name: &SecretName,
+    ) -> Result<Option<SealedVersion>, VaultError> {
+        let row: Option<(String, i64)> = sqlx::query_as(
+            "SELECT secret_id, current_version FROM secret
+             WHERE workspace = ?1 AND name = ?2 AND removed_at IS NULL",
+        )
+        .bind(workspace.to_string())
+        .bind(name.as_str())
+        .fetch_optional(self.inner.database.reader())
+        .await
+        .doing("reading the current version")?;
+        row.map(|(secret_id, version)| {
+            Ok(SealedVersion {
+                secret_id: parse_secret_id(&secret_id)?,
+                version: parse_version(name.as_str(), version)?,
+            })
+        })
+        .transpose()
+    }
+
+    /// The live secrets of a workspace, by name.
+    pub async fn list(&self, workspace: WorkspaceId) -> Result<Vec<SecretRow>, VaultError> {
+        type Row = (
+            String,
+            String,
+            String,
+            String,
+            i64,
+            i64,
+            String,
+            Option<String>,
+            Option<i64>,
+            Option<i64>,
+        );
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT secret.secret_id, name, kind, scope, version, secret_version.created_at,
+                    state, proven, checked_at, not_after
+             FROM secret JOIN secret_version
+                  ON secret_version.secret_id = secret.secret_id AND version = current_version
+             WHERE workspace = ?1 AND removed_at IS NULL ORDER BY name",
+        )
+        .bind(workspace.to_string())
+        .fetch_all(self.inner.database.reader())
+        .await
+        .doing("listing secrets")?;
+        let row = |row: Row| {
+            Ok(SecretRow {
+                secret_id: parse_secret_id(&row.0)?,
+                version: parse_version(&row.1, row.4)?,
+                name: row.1,
+                kind: row.2,
+                scope: row.3,
+                created_at: timestamp(row.5),
+                state: VersionState::read(&row.6, row.7, row.8, row.9),
+            })
+        };
+        rows.into_iter().map(row).collect()
+    }
+
+    /// All versions that a name ever had in this workspace, newest first, removed ones included.
+    pub async fn history(
+        &self,
+        workspace: WorkspaceId,
+        name: &SecretName,
+    ) -> Result<Vec<VersionRow>, VaultError> {
+        let rows: Vec<HistoryRow> = sqlx::query_as(
+            "SELECT secret.secret_id, version, kind, scope, actor, secret_version.created_at,
+                    version = current_version AND removed_at IS NULL, retired_at, removed_at,
+                    (SELECT count(*) FROM lease
+                     WHERE lease.secret_id = secret_version.secret_id
+                       AND lease.version = secret_version.version AND ended_at IS NULL),
+                    state, proven, checked_at, not_after
+             FROM secret JOIN secret_version ON secret_version.secret_id = secret.secret_id
+             WHERE workspace = ?1 AND name = ?2
+             ORDER BY secret.created_at DESC, secret.secret_id DESC, version DESC",
+        )
+        .bind(workspace.to_string())
+        .bind(name.as_str())
+        .fetch_all(self.inner.database.reader())
+        .await
+        .doing("reading a secret's history")?;
+        rows.into_iter()
+            .map(|row| history_row(name.as_str(), row))
+            .collect()
+    }
+
+    /// Removes a secret at once: the bytes of every version are erased and every lease ends.
+    /// Works on damaged secrets too, so that a new one can take their place.
+    pub async fn remove(
+        &self,
+        workspace: WorkspaceId,
+        name: &SecretName,
+        actor: &str,
+    ) -> Result<SealedVersion, VaultError> {
+        let vault = &*self.inner;
+        let mut transaction = vault.database.begin().await?;
+        let Some(found) = find(&mut transaction, workspace, name.as_str()).await? else {
+            return Err(not_found(name));
+        };
+        let now = vault.clock.now_ms();
+        erase(
+            vault,
+            &mut transaction,
+            workspace,
+            name.as_str(),
+            &found,
+            now,
+        )
+        .await?;
+        let version = u32::try_from(found.current_version).unwrap_or(u32::MAX);
+        let entry = Entry::new(AuditAction::Remove, actor)
+            .of(workspace, name.as_str())
+            .version(found.secret_id, version);
+        vault.audit(&mut transaction, &[entry]).await?;
+        transaction.commit().await.doing("committing a removal")?;
+        vault.database.truncate_log().await;
+        Ok(SealedVersion {
+            secret_id: found.secret_id,
+            version,
+        })
+    }
+
+    /// Notes what a check of a version found.
+    pub async fn set_state(
+        &self,
+        sealed: SealedVersion,
+        state: &CheckedState,
+    ) -> Result<(), VaultError> {
+        let vault = &*self.inner;
+        let mut transaction = vault.database.begin().await?;
+        sqlx::query(
+            "UPDATE secret_version SET state = ?1, proven = ?2, checked_at = ?3, not_after = ?4
+             WHERE secret_id = ?5 AND version = ?6",
+        )
+        .bind(state.state.as_str())
+        .bind(state.proven.as_deref())
+        .bind(vault.clock.now_ms())
+        .bind(state.not_after.map(Timestamp::as_millisecond))
+        .bind(sealed.secret_id.to_string())
+        .bind(sealed.version)
+        .execute(&mut *transaction)
+        .await
+        .doing("noting a check")?;
+        transaction.commit().await.doing("committing a check")
+    }
+
+    async fn open_unrecorded(
+        &self,
+        workspace: WorkspaceId,
+        name: &SecretName,
+        version: Option<u32>,
+    ) -> Result<OpenedSecret, VaultError> {
+        let vault = &*self.inner;
+        let mut transaction = vault
+            .database
+            .reader()
+            .begin()
+            .await
+            .doing("beginning to read")?;
+        let found = find(&mut transaction, workspace, name.as_str()).await?;
+        let found = found.ok_or_else(|| not_found(name))?;
+        let current = check_rollback(name.as_str(), &found)?;
+        let wanted = version.unwrap_or(current);
+        let opened = open_version(
+            vault,
+            &mut transaction,
+            workspace,
+            name.as_str(),
+            &found,
+            wanted,
+        )
+        .await?;
+        check_head(vault, workspace, name.as_str(), &found)?;
+        Ok(opened)
+    }
+}
+
+async fn put_within(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    secret: NewSecret<'_>,
+    actor: &str,
+) -> Result<SealedVersion, VaultError> {
+    let name = secret.name.as_str();
+    let key = vault.workspace_key_or_new(connection, workspace).await?;
+    let found = find(connection, workspace, name).await?;
+    let sealed = match &found {
+        None => SealedVersion {
+            secret_id: SecretId::new(),
+            version: 1,
+        },
+        Some(found) => {
+            let current = check_rollback(name, found)?;
+            check_head(vault, workspace, name, found)?;
+            SealedVersion {
+                secret_id: found.secret_id,
+                version: current
+                    .checked_add(1)
+                    .ok_or_else(|| damaged(name, current, Damage::Head))?,
+            }
+        }
+    };
+    let context = Context {
+        vault_id: &vault.vault_id,
+        workspace,
+        secret_id: sealed.secret_id,
+        version: sealed.version,
+        name,
+        kind: secret.kind,
+        scope: secret.scope,
+    };
+    let plaintext = secret.plaintext.expose_secret().as_bytes();
+    let bytes = seal::seal(&key, &context, &Fresh::random(), plaintext);
+    write_head(vault, connection, &context).await?;
+    write_version(vault, connection, &context, &bytes, actor).await?;
+    let entry = Entry::new(AuditAction::Seal, actor)
+        .of(workspace, name)
+        .version(sealed.secret_id, sealed.version)
+        .detail(secret.kind);
+    vault.audit(connection, &[entry]).await?;
+    leases::sweep_within(vault, connection, Some(sealed.secret_id)).await?;
+    leases::retire_within(vault, connection, Some(sealed.secret_id)).await?;
+    Ok(sealed)
+}
+
+async fn write_head(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    context: &Context<'_>,
+) -> Result<(), VaultError> {
+    let (workspace, secret_id) = (context.workspace.to_string(), context.secret_id.to_string());
+    let head = SecretHead {
+        workspace: &workspace,
+        secret_id: &secret_id,
+        name: context.name,
+        current_version: i64::from(context.version),
+        removed: false,
+    };
+    sqlx::query(
+        "INSERT INTO secret (secret_id, workspace, name, current_version, head_mac, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (secret_id) DO UPDATE
+         SET current_version = excluded.current_version, head_mac = excluded.head_mac",
+    )
+    .bind(&secret_id)
+    .bind(&workspace)
+    .bind(context.name)
+    .bind(context.version)
+    .bind(vault.audit_key.secret_head(&head))
+    .bind(vault.clock.now_ms())
+    .execute(connection)
+    .await
+    .doing("writing a secret's head")?;
+    Ok(())
+}
+
+async fn write_version(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    context: &Context<'_>,
+    sealed: &[u8],
+    actor: &str,
+) -> Result<(), VaultError> {
+    sqlx::query(
+        "INSERT INTO secret_version (secret_id, version, kind, scope, sealed, actor, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )
+    .bind(context.secret_id.to_string())
+    .bind(context.version)
+    .bind(context.kind)
+    .bind(context.scope)
+    .bind(sealed)
+    .bind(actor)
+    .bind(vault.clock.now_ms())
+    .execute(connection)
+    .await
+    .doing("writing a sealed version")?;
+    Ok(())
+}
+
+async fn find(
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    name: &str,
+) -> Result<Option<Found>, VaultError> {
+    let row: Option<(String, i64, Vec<u8>, Option<i64>)> = sqlx::query_as(
+        "SELECT secret_id, current_version, head_mac,
+                (SELECT max(version) FROM audit
+                 WHERE action = 'seal' AND audit.secret_id = secret.secret_id)
+         FROM secret WHERE workspace = ?1 AND name = ?2 AND removed_at IS NULL",
+    )
+    .bind(workspace.to_string())
+    .bind(name)
+    .fetch_optional(connection)
+    .await
+    .doing("finding a secret")?;
+    let Some((secret_id, current_version, head_mac, audited_version)) = row else {
+        return Ok(None);
+    };
+    Ok(Some(Found {
+        secret_id: parse_secret_id(&secret_id)?,
+        current_version,
+        head_mac,
+        audited_version: audited_version.unwrap_or(0),
+    }))
+}
+
+/// The current version, when the audit log agrees that it is the last that was sealed.
+fn check_rollback(name: &str, found: &Found) -> Result<u32, VaultError> {
+    let current = parse_version(name, found.current_version)?;
+    match found.audited_version.cmp(&found.current_version) {
+        std::cmp::Ordering::Greater => Err(damaged(name, current, Damage::RolledBack)),
+        std::cmp::Ordering::Less => Err(damaged(name, current, Damage::Head)),
+        std::cmp::Ordering::Equal => Ok(current),
+    }
+}
+
+fn check_head(
+    vault: &Inner,
+    workspace: WorkspaceId,
+    name: &str,
+    found: &Found,
+) -> Result<(), VaultError> {
+    let head = SecretHead {
+        workspace: &workspace.to_string(),
+        secret_id: &found.secret_id.to_string(),
+        name,
+        current_version: found.current_version,
+        removed: false,
+    };
+    if vault.audit_key.secret_head_matches(&head, &found.head_mac) {
+        return Ok(());
+    }
+    let version = parse_version(name, found.current_version)?;
+    Err(damaged(name, version, Damage::Head))
+}
+
+async fn open_version(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    name: &str,
+    found: &Found,
+    version: u32,
+) -> Result<OpenedSecret, VaultError> {
+    type Row = (String, String, Option<Vec<u8>>, Option<i64>);
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT kind, scope, sealed, retired_at FROM secret_version
+         WHERE secret_id = ?1 AND version = ?2",
+    )
+    .bind(found.secret_id.to_string())
+    .bind(version)
+    .fetch_optional(&mut *connection)
+    .await
+    .doing("reading a sealed version")?;
+    let missing = || damaged(name, version, Damage::Missing);
+    let (kind, scope, sealed) = match row {
+        Some((kind, scope, Some(sealed), _)) => (kind, scope, sealed),
+        Some((_, _, None, Some(_))) if i64::from(version) < found.current_version => {
+            return Err(VaultError::Retired {
+                name: name.to_owned(),
+                version,
+            });
+        }
+        Some((_, _, None, _)) => return Err(missing()),
+        None if i64::from(version) <= found.current_version && version > 0 => {
+            return Err(missing());
+        }
+        None => {
+            return Err(VaultError::NoVersion {
+                name: name.to_owned(),
+                version,
+            });
+        }
+    };
+    let key = vault.workspace_key(connection, workspace).await?;
+    let key = key.ok_or_else(|| VaultError::WorkspaceKeyDamaged {
+        workspace: workspace.to_string(),
+    })?;
+    let context = Context {
+        vault_id: &vault.vault_id,
+        workspace,
+        secret_id: found.secret_id,
+        version,
+        name,
+        kind: &kind,
+        scope: &scope,
+    };
+    let plaintext = seal::open(&key, &context, &sealed)
+        .map_err(|damage| damaged(name, version, damage))
+        .and_then(|bytes| {
+            secret_string(&bytes).ok_or_else(|| damaged(name, version, Damage::Altered))
+        })?;
+    Ok(OpenedSecret {
+        secret_id: found.secret_id,
+        version,
+        kind,
+        scope,
+        plaintext,
+    })
+}
+
+/// Copies into a buffer of the exact size: one that is shrunk later would leave a copy behind.
+fn secret_string(bytes: &Zeroizing<Vec<u8>>) -> Option<SecretString> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut exact = String::with_capacity(text.len());
+    exact.push_str(text);
+    Some(SecretString::from(exact))
+}
+
+async fn erase(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    name: &str,
+    found: &Found,
+    now: i64,
+) -> Result<(), VaultError> {
+    let secret_id = found.secret_id.to_string();
+    let head = SecretHead {
+        workspace: &workspace.to_string(),
+        secret_id: &secret_id,
+        name,
+        current_version: found.current_version,
+        removed: true,
+    };
+    sqlx::query("UPDATE secret SET removed_at = ?1, head_mac = ?2 WHERE secret_id = ?3")
+        .bind(now)
+        .bind(vault.audit_key.secret_head(&head))
+        .bind(&secret_id)
+        .execute(&mut *connection)
+        .await
+        .doing("removing a secret")?;
+    sqlx::query(
+        "UPDATE secret_version SET sealed = NULL, retired_at = coalesce(retired_at, ?1)
+         WHERE secret_id = ?2",
+    )
+    .bind(now)
+    .bind(&secret_id)
+    .execute(&mut *connection)
+    .await
+    .doing("erasing a secret")?;
+    leases::end_all_within(connection, found.secret_id, now).await
+}
+
+type HistoryRow = (
+    String,
+    i64,
+    String,
+    String,
+    String,
+    i64,
+    bool,
+    Option<i64>,
+    Option<i64>,
+    i64,
+    String,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+);
+
+fn history_row(name: &str, row: HistoryRow) -> Result<VersionRow, VaultError> {
+    Ok(VersionRow {
+        secret_id: parse_secret_id(&row.0)?,
+        version: parse_version(name, row.1)?,
+        kind: row.2,
+        scope: row.3,
+        actor: row.4,
+        created_at: timestamp(row.5),
+        current: row.6,
+        retired_at: row.7.map(timestamp),
+        removed_at: row.8.map(timestamp),
+        leases: u32::try_from(row.9).unwrap_or(u32::MAX),
+        state: VersionState::read(&row.10, row.11, row.12, row.13),
+    })
+}
+
+fn check_lengths(secret: &NewSecret<'_>) -> Result<(), VaultError> {
+    let lengths = [
+        (
+            "secret",
+            secret.plaintext.expose_secret().len(),
+            PLAINTEXT_LIMIT,
+        ),
+        ("kind of the secret", secret.kind.len(), KIND_LIMIT),
+        ("scope of the secret", secret.scope.len(), SCOPE_LIMIT),
+    ];
+    for (what, length, limit) in lengths {
+        if length > limit {
+            return Err(VaultError::TooLong {
+                what,
+                length,
+                limit,
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn damaged(name: &str, version: u32, damage: Damage) -> VaultError {
+    VaultError::Damaged {
+        name: name.to_owned(),
+        version,
+        damage,
+    }
+}
+
+fn not_found(name: &SecretName) -> VaultError {
+    VaultError::NotFound {
+        name: name.as_str().to_owned(),
+    }
+}
+
+pub(crate) fn parse_version(name: &str, version: i64) -> Result<u32, VaultError> {
+    u32::try_from(version).map_err(|_| damaged(name, u32::MAX, Damage::Head))
+}
+
+pub(crate) fn parse_secret_id(text: &str) -> Result<SecretId, VaultError> {
+    text.parse().map_err(|_| VaultError::AuditDamaged {
+        problem: "stands beside a secret whose id the vault did not write".to_owned(),
+    })
+}

@@ -1,0 +1,273 @@
+//! Looks at everything: the audit chain, every head, every sealed byte.
+//!
+//! One read transaction, so that what others write meanwhile does not look like damage. All
+//! damage is listed, not only the first. Plaintext is opened to see that it opens and wiped.
+
+use std::collections::BTreeSet;
+
+use ids::WorkspaceId;
+use sqlx::SqliteConnection;
+
+use crate::audit::{self, AuditHead, AuditRow, SecretHead};
+use crate::error::{Damage, Doing, VaultError};
+use crate::keys::Key;
+use crate::rotation::parse_workspace;
+use crate::seal::{self, Context};
+use crate::secrets::{damaged, parse_secret_id, parse_version};
+use crate::vault::{Inner, Vault, key_id_of, unwrap_workspace};
+
+/// What was looked at, and what was wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditReport {
+    /// Where the log ends; absent when the chain is broken.
+    pub head: Option<AuditHead>,
+    pub workspaces: usize,
+    pub secrets: usize,
+    /// Versions whose sealed bytes opened.
+    pub versions_opened: usize,
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// One word for machines: the damage, `audit` or `key`.
+    pub kind: &'static str,
+    pub message: String,
+}
+
+impl AuditReport {
+    pub fn is_sound(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    fn note(&mut self, error: &VaultError) {
+        let kind = match error {
+            VaultError::Damaged { damage, .. } => damage.as_str(),
+            VaultError::AuditDamaged { .. } => "audit",
+            VaultError::WorkspaceKeyDamaged { .. } => "key",
+            _ => error.kind(),
+        };
+        self.findings.push(Finding {
+            kind,
+            message: error.to_string(),
+        });
+    }
+}
+
+/// A secret's row, whether it is removed or not.
+struct SecretLine {
+    workspace: WorkspaceId,
+    secret_id: String,
+    name: String,
+    current_version: i64,
+    head_mac: Vec<u8>,
+    removed: bool,
+}
+
+impl Vault {
+    /// Verifies the whole vault. With a head noted outside, it also shows that nothing before it
+    /// was taken back, which the file alone cannot.
+    pub async fn verify(&self, noted: Option<&AuditHead>) -> Result<AuditReport, VaultError> {
+        let vault = &*self.inner;
+        let mut report = AuditReport {
+            head: None,
+            workspaces: 0,
+            secrets: 0,
+            versions_opened: 0,
+            findings: Vec::new(),
+        };
+        let mut transaction = vault
+            .database
+            .reader()
+            .begin()
+            .await
+            .doing("beginning to verify")?;
+        match audit::verify_chain(&mut transaction, &vault.audit_key, noted).await {
+            Ok(head) => report.head = Some(head),
+            Err(error @ VaultError::AuditDamaged { .. }) => report.note(&error),
+            Err(error) => return Err(error),
+        }
+        verify_workspaces(vault, &mut transaction, &mut report).await?;
+        verify_against_audit(&mut transaction, &mut report).await?;
+        Ok(report)
+    }
+
+    /// The last rows of the audit log, newest first.
+    pub async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditRow>, VaultError> {
+        let reader = self.inner.database.reader();
+        let mut connection = reader.acquire().await.doing("reading the audit log")?;
+        audit::tail(&mut connection, limit).await
+    }
+}
+
+async fn verify_workspaces(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    report: &mut AuditReport,
+) -> Result<(), VaultError> {
+    let rows: Vec<(Vec<u8>, String, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+        "SELECT root_key_id, workspace, key_id, wrapped FROM workspace_key, vault
+         ORDER BY workspace",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .doing("reading workspace keys")?;
+    for (root_key_id, text, key_id, wrapped) in rows {
+        report.workspaces += 1;
+        let root = vault.root_key.matching(key_id_of(&root_key_id)?)?;
+        let key = parse_workspace(&text).and_then(|workspace| {
+            let key = unwrap_workspace(&root, &vault.vault_id, workspace, &key_id, &wrapped)?;
+            Ok((workspace, key))
+        });
+        match key {
+            Ok((workspace, key)) => {
+                verify_secrets(vault, connection, (workspace, &key), report).await?;
+            }
+            Err(error) => report.note(&error),
+        }
+    }
+    Ok(())
+}
+
+async fn verify_secrets(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    (workspace, key): (WorkspaceId, &Key),
+    report: &mut AuditReport,
+) -> Result<(), VaultError> {
+    let rows: Vec<(String, String, i64, Vec<u8>, bool)> = sqlx::query_as(
+        "SELECT secret_id, name, current_version, head_mac, removed_at IS NOT NULL
+         FROM secret WHERE workspace = ?1 ORDER BY name, secret_id",
+    )
+    .bind(workspace.to_string())
+    .fetch_all(&mut *connection)
+    .await
+    .doing("reading secrets")?;
+    for (secret_id, name, current_version, head_mac, removed) in rows {
+        report.secrets += 1;
+        let line = SecretLine {
+            workspace,
+            secret_id,
+            name,
+            current_version,
+            head_mac,
+            removed,
+        };
+        if let Err(error) = verify_head(vault, connection, &line).await {
+            report.note(&error);
+        }
+        verify_versions(vault, connection, (&line, key), report).await?;
+    }
+    Ok(())
+}
+
+async fn verify_head(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    line: &SecretLine,
+) -> Result<(), VaultError> {
+    let current = parse_version(&line.name, line.current_version)?;
+    let audited: Option<i64> = sqlx::query_scalar(
+        "SELECT max(version) FROM audit WHERE action = 'seal' AND secret_id = ?1",
+    )
+    .bind(&line.secret_id)
+    .fetch_one(connection)
+    .await
+    .doing("reading the audited version")?;
+    if audited.unwrap_or(0) > line.current_version {
+        return Err(damaged(&line.name, current, Damage::RolledBack));
+    }
+    let head = SecretHead {
+        workspace: &line.workspace.to_string(),
+        secret_id: &line.secret_id,
+        name: &line.name,
+        current_version: line.current_version,
+        removed: line.removed,
+    };
+    let sound = audited == Some(line.current_version)
+        && vault.audit_key.secret_head_matches(&head, &line.head_mac);
+    if sound {
+        return Ok(());
+    }
+    Err(damaged(&line.name, current, Damage::Head))
+}
+
+async fn verify_versions(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    (line, key): (&SecretLine, &Key),
+    report: &mut AuditReport,
+) -> Result<(), VaultError> {
+    let rows: Vec<(i64, String, String, Option<Vec<u8>>, bool)> = sqlx::query_as(
+        "SELECT version, kind, scope, sealed, retired_at IS NOT NULL FROM secret_version
+         WHERE secret_id = ?1 ORDER BY version",
+    )
+    .bind(&line.secret_id)
+    .fetch_all(connection)
+    .await
+    .doing("reading versions")?;
+    let mut next = 1;
+    for (stored, kind, scope, sealed, retired) in rows {
+        let version = parse_version(&line.name, stored)?;
+        while next < version {
+            report.note(&damaged(&line.name, next, Damage::Missing));
+            next += 1;
+        }
+        next = version.saturating_add(1);
+        let context = Context {
+            vault_id: &vault.vault_id,
+            workspace: line.workspace,
+            secret_id: parse_secret_id(&line.secret_id)?,
+            version,
+            name: &line.name,
+            kind: &kind,
+            scope: &scope,
+        };
+        let erased = line.removed || retired;
+        match verify_version(key, &context, sealed.as_deref(), erased) {
+            Ok(opened) => report.versions_opened += usize::from(opened),
+            Err(damage) => report.note(&damaged(&line.name, version, damage)),
+        }
+    }
+    if i64::from(next) <= line.current_version {
+        report.note(&damaged(&line.name, next, Damage::Missing));
+    }
+    Ok(())
+}
+
+/// Whether a version opened; one that is erased has nothing to open.
+fn verify_version(
+    key: &Key,
+    context: &Context<'_>,
+    sealed: Option<&[u8]>,
+    erased: bool,
+) -> Result<bool, Damage> {
+    match (sealed, erased) {
+        (None, true) => Ok(false),
+        (None, false) => Err(Damage::Missing),
+        (Some(sealed), _) => seal::open(key, context, sealed).map(|_plaintext| true),
+    }
+}
+
+/// Secrets that the log knows and the tables do not, or knows as removed and the tables do not.
+async fn verify_against_audit(
+    connection: &mut SqliteConnection,
+    report: &mut AuditReport,
+) -> Result<(), VaultError> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT subject, version FROM audit WHERE action = 'seal'
+           AND secret_id NOT IN (SELECT secret_id FROM secret)
+         UNION
+         SELECT subject, version FROM audit WHERE action = 'remove'
+           AND secret_id IN (SELECT secret_id FROM secret WHERE removed_at IS NULL)",
+    )
+    .fetch_all(connection)
+    .await
+    .doing("comparing with the audit log")?;
+    for (name, version) in BTreeSet::from_iter(rows) {
+        let version = parse_version(&name, version)?;
+        report.note(&damaged(&name, version, Damage::Head));
+    }
+    Ok(())
+}
