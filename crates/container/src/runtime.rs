@@ -216,7 +216,7 @@ impl Runtime {
         network: &Network,
     ) -> Result<Running, RunError> {
         let console = Console::of(&spec.process)?;
-        let size = console.as_ref().and_then(Console::size);
+        let size = console.as_ref().and_then(|_| Console::size());
         prepare(spec, dir, network, size).await?;
         set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|errno| RunError::io("adopt the container")(errno.into()))?;
@@ -245,7 +245,7 @@ impl Runtime {
             .args(stdio.arguments())
             .arg(dir.id().to_string());
         let io = || RunError::io("run the container runtime");
-        stdio.connect(&mut command).map_err(io())?;
+        stdio.connect(&mut command);
         let mut command = tokio::process::Command::from(command);
         let mut child = command.kill_on_drop(true).spawn().map_err(io())?;
         // The command holds the container's ends of the pipes; they must not stay open here.

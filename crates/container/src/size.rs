@@ -25,10 +25,8 @@ pub fn parse_size_bytes(text: &str) -> Result<u64, ParseSizeError> {
         "t" | "tb" | "tib" => 40,
         _ => return Err(error()),
     };
-    let (whole, fraction) = digits
-        .trim_end()
-        .split_once('.')
-        .unwrap_or((digits.trim_end(), ""));
+    let digits = digits.trim_end();
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let whole: u64 = parse_digits(whole).ok_or_else(error)?;
     let scaled = whole.checked_mul(1 << shift).ok_or_else(error)?;
     let part = fraction_bytes(fraction, shift).ok_or_else(error)?;
@@ -43,13 +41,15 @@ fn parse_digits(text: &str) -> Option<u64> {
     text.parse().ok()
 }
 
+/// Digits of a fraction that count: nine tell apart every byte of a gigabyte, and more would
+/// overflow for nothing.
+const PRECISION: usize = 9;
+
 /// What `0.fraction` of the unit is in bytes, rounded down.
 fn fraction_bytes(fraction: &str, shift: u32) -> Option<u64> {
     if fraction.is_empty() {
         return Some(0);
     }
-    // Nine digits tell apart every byte of a gigabyte; more would overflow for nothing.
-    const PRECISION: usize = 9;
     fraction
         .bytes()
         .all(|byte| byte.is_ascii_digit())

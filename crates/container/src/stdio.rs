@@ -50,7 +50,7 @@ impl Console {
     }
 
     /// Rows and columns.
-    pub(crate) fn size(&self) -> Option<(u16, u16)> {
+    pub(crate) fn size() -> Option<(u16, u16)> {
         let size = size_of(rustix::stdio::stdout()).or_else(|| size_of(rustix::stdio::stdin()))?;
         Some((size.ws_row, size.ws_col))
     }
@@ -101,13 +101,13 @@ impl ContainerStdio {
     }
 
     /// Gives the runtime what it passes on to the container.
-    pub(crate) fn connect(&mut self, command: &mut Command) -> io::Result<()> {
+    pub(crate) fn connect(&mut self, command: &mut Command) {
         let Self::Pipes(pipes) = self else {
             command
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null());
-            return Ok(());
+            return;
         };
         let input = pipes
             .input_reader
@@ -115,7 +115,6 @@ impl ContainerStdio {
             .map_or_else(Stdio::null, Stdio::from);
         let (output, errors) = pipes.output_writers.take().expect("connected once");
         command.stdin(input).stdout(output).stderr(errors);
-        Ok(())
     }
 
     /// Waits for the runtime to end, and for the terminal that it sends meanwhile.
