@@ -30,7 +30,7 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "reqwest",
-        crates: &["dial"],
+        crates: &["dial", "registry-sim"],
         why: "one way out",
     },
     Home {
@@ -40,7 +40,7 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "rustls",
-        crates: &["dial", "holdfast-cli"],
+        crates: &["dial", "holdfast-cli", "registry-sim"],
         why: "one TLS profile",
     },
     Home {
