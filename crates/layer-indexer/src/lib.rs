@@ -1,1 +1,28 @@
-//! Placeholder until the crate's first commit.
+//! A layer's compressed bytes in, its index and its decoded bytes out, in one pass.
+//!
+//! The pass runs in a child process that is fed through a pipe: hostile bytes are decoded and
+//! parsed where there is no network, no key, no credential and no environment. [`index_layer`] is
+//! the pass itself, [`child`] the process around it, [`IndexerProcess`] the parent's side. The
+//! parent hashes what it feeds and compares both digests; nothing of a layer that does not match
+//! is published, which is the caller's part.
+//!
+//! Archives are read as containerd reads them: what Go's reader would refuse is refused, what it
+//! skips is skipped. Nothing here unpacks.
+
+pub mod child;
+mod chunk;
+mod error;
+mod hasher;
+mod pass;
+mod pax;
+mod process;
+mod scan;
+mod sparse_windows;
+mod stream;
+
+pub use error::IndexerError;
+pub use pass::{Indexed, Limits, index_bytes, index_layer};
+pub use process::{Finished, IndexerProcess};
+
+#[cfg(test)]
+mod tests;

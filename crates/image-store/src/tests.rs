@@ -1,0 +1,119 @@
+//! What is published is whole; what is damaged is gone.
+
+use std::io::Write;
+
+use layer_index::{Builder, Codec, Layer};
+
+use super::*;
+
+fn digest(byte: char) -> String {
+    format!("sha256:{}", byte.to_string().repeat(64))
+}
+
+fn write_index(file: &mut impl Write, layer: &str) {
+    let layer = Layer {
+        layer_digest: layer.to_owned(),
+        diff_id: layer.to_owned(),
+        codec: Codec::Tar,
+        compressed_size: 0,
+    };
+    Builder::new().finish(layer, file).expect("writes");
+}
+
+#[test]
+fn an_index_is_there_once_it_is_published() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = ImageStore::open(directory.path()).expect("opens");
+    let layer = digest('a');
+    assert!(store.open_index(&layer).expect("reads").is_none());
+    let mut file = store.new_file().expect("makes");
+    write_index(&mut file, &layer);
+    let root = store.publish_index(&layer, file).expect("publishes").root();
+    assert_eq!(
+        store
+            .open_index(&layer)
+            .expect("reads")
+            .expect("there")
+            .root(),
+        root
+    );
+    assert_eq!(
+        fs::read_dir(directory.path().join("tmp"))
+            .expect("reads")
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_damaged_index_is_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = ImageStore::open(directory.path()).expect("opens");
+    let layer = digest('a');
+    let path = store.index_path(&layer).expect("a digest");
+    for damage in [
+        |bytes: &mut Vec<u8>| bytes.truncate(40),
+        |bytes: &mut Vec<u8>| bytes[90] ^= 1,
+    ] {
+        let mut file = store.new_file().expect("makes");
+        write_index(&mut file, &layer);
+        store.publish_index(&layer, file).expect("publishes");
+        let mut bytes = fs::read(&path).expect("reads");
+        damage(&mut bytes);
+        fs::write(&path, bytes).expect("writes");
+        assert!(store.open_index(&layer).expect("reads").is_none());
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn what_is_not_the_layers_index_is_not_published() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = ImageStore::open(directory.path()).expect("opens");
+    let mut file = store.new_file().expect("makes");
+    write_index(&mut file, &digest('b'));
+    assert!(store.publish_index(&digest('a'), file).is_err());
+    let mut file = store.new_file().expect("makes");
+    file.write_all(b"nonsense").expect("writes");
+    assert!(store.publish_index(&digest('a'), file).is_err());
+    assert!(store.open_index(&digest('a')).expect("reads").is_none());
+    assert_eq!(
+        fs::read_dir(directory.path().join("tmp"))
+            .expect("reads")
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn documents_are_checked_both_ways() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = ImageStore::open(directory.path()).expect("opens");
+    let name = sha256(b"document");
+    assert!(store.put_document(&name, b"another").is_err());
+    store.put_document(&name, b"document").expect("keeps");
+    assert_eq!(
+        store.document(&name).expect("reads").as_deref(),
+        Some(&b"document"[..])
+    );
+    let path = store.document_path(&name).expect("a digest");
+    fs::write(&path, b"damaged").expect("writes");
+    assert!(store.document(&name).expect("reads").is_none());
+    assert!(!path.exists());
+}
+
+#[test]
+fn names_cannot_leave_the_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = ImageStore::open(directory.path()).expect("opens");
+    for name in [
+        "",
+        "sha256:",
+        "sha256:../../x",
+        "md5:aa",
+        &digest('A'),
+        &digest('/'),
+    ] {
+        assert!(store.open_index(name).is_err(), "{name}");
+    }
+}

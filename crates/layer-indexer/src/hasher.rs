@@ -1,0 +1,134 @@
+//! Digests of the compressed and the uncompressed stream, and the cache file, on another thread.
+//!
+//! Buffers go there and come back to be used again.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::IndexerError;
+
+/// Buffers on their way: enough to keep both threads busy, few enough to stay in a cache.
+const QUEUE: usize = 8;
+
+/// Zeros at least this long become a hole in the cache file.
+const HOLE_BYTES: usize = 4096;
+
+enum Work {
+    Compressed(Vec<u8>),
+    Uncompressed(Vec<u8>),
+}
+
+/// What the thread found.
+#[derive(Debug)]
+pub(crate) struct Digests {
+    pub(crate) compressed: [u8; 32],
+    pub(crate) compressed_size: u64,
+    pub(crate) uncompressed: [u8; 32],
+    pub(crate) uncompressed_size: u64,
+}
+
+/// The thread's end that the pass holds.
+#[derive(Debug)]
+pub(crate) struct Hasher {
+    work: SyncSender<Work>,
+    returned: Receiver<Vec<u8>>,
+    thread: JoinHandle<Result<Digests, IndexerError>>,
+}
+
+impl Hasher {
+    /// `cache` receives the uncompressed stream at its own offsets.
+    pub(crate) fn start(cache: Option<File>) -> Self {
+        let (work, incoming) = sync_channel(QUEUE);
+        let (give_back, returned) = sync_channel(2 * QUEUE);
+        let thread = std::thread::spawn(move || run(&incoming, &give_back, cache.as_ref()));
+        Self {
+            work,
+            returned,
+            thread,
+        }
+    }
+
+    /// An empty buffer, a used one where there is one.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        let mut buffer = self.returned.try_recv().unwrap_or_default();
+        buffer.clear();
+        buffer
+    }
+
+    /// A thread that has failed tells why in `finish`; what is sent to it is dropped.
+    pub(crate) fn compressed(&self, bytes: Vec<u8>) {
+        let _ = self.work.send(Work::Compressed(bytes));
+    }
+
+    pub(crate) fn uncompressed(&self, bytes: Vec<u8>) {
+        let _ = self.work.send(Work::Uncompressed(bytes));
+    }
+
+    pub(crate) fn finish(self) -> Result<Digests, IndexerError> {
+        drop(self.work);
+        drop(self.returned);
+        let failed = |_| IndexerError::Process("the hashing thread panicked".to_owned());
+        self.thread.join().map_err(failed)?
+    }
+}
+
+fn run(
+    incoming: &Receiver<Work>,
+    give_back: &SyncSender<Vec<u8>>,
+    cache: Option<&File>,
+) -> Result<Digests, IndexerError> {
+    let (mut compressed, mut uncompressed) = (Sha256::new(), Sha256::new());
+    let (mut compressed_size, mut uncompressed_size) = (0, 0);
+    for work in incoming {
+        let buffer = match work {
+            Work::Compressed(bytes) => {
+                compressed.update(&bytes);
+                compressed_size += bytes.len() as u64;
+                bytes
+            }
+            Work::Uncompressed(bytes) => {
+                uncompressed.update(&bytes);
+                if let Some(cache) = cache {
+                    write(cache, uncompressed_size, &bytes)?;
+                }
+                uncompressed_size += bytes.len() as u64;
+                bytes
+            }
+        };
+        // A full queue means that buffers are plenty.
+        let _ = give_back.try_send(buffer);
+    }
+    if let Some(cache) = cache {
+        cache
+            .set_len(uncompressed_size)
+            .map_err(|error| write_error(&error))?;
+    }
+    Ok(Digests {
+        compressed: compressed.finalize().into(),
+        compressed_size,
+        uncompressed: uncompressed.finalize().into(),
+        uncompressed_size,
+    })
+}
+
+/// Writes all but long runs of zeros, which stay holes.
+fn write(cache: &File, offset: u64, bytes: &[u8]) -> Result<(), IndexerError> {
+    for (number, part) in bytes.chunks(64 << 10).enumerate() {
+        let zeros = part.len() >= HOLE_BYTES && part.iter().all(|byte| *byte == 0);
+        if !zeros {
+            let offset = offset + (number * (64 << 10)) as u64;
+            cache
+                .write_all_at(part, offset)
+                .map_err(|error| write_error(&error))?;
+        }
+    }
+    Ok(())
+}
+
+fn write_error(error: &std::io::Error) -> IndexerError {
+    IndexerError::Write(format!("cache file: {error}"))
+}

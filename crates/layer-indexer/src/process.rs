@@ -1,0 +1,154 @@
+//! The parent's side of the indexing process.
+//!
+//! The parent hashes what it feeds, so that the child is believed in nothing that the manifest
+//! says: a child that hostile bytes have taken over can at worst make this one layer unreadable.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+
+use bytes::Bytes;
+use command_fds::{CommandFdExt, FdMapping};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
+
+use crate::child::{CACHE_FD, INDEX_FD, Report};
+use crate::error::IndexerError;
+use crate::pass::{Indexed, sha256};
+
+/// A report is a few hundred bytes.
+const REPORT_MAX_BYTES: u64 = 64 << 10;
+
+/// An indexing process that is being fed. Dropping it kills the process.
+#[derive(Debug)]
+pub struct IndexerProcess {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    hash: Sha256,
+    expected: Expected,
+}
+
+#[derive(Debug)]
+struct Expected {
+    layer_digest: String,
+    diff_id: String,
+}
+
+/// What came of it: both digests are as expected.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    pub indexed: Indexed,
+}
+
+impl IndexerProcess {
+    /// Starts `program layer-indexer`. The index is written to `index`, the decompressed bytes to
+    /// `cache`.
+    pub fn spawn(
+        program: &Path,
+        layer_digest: &str,
+        diff_id: &str,
+        index: &File,
+        cache: Option<&File>,
+    ) -> Result<Self, IndexerError> {
+        let failed = |error: std::io::Error| IndexerError::Process(error.to_string());
+        let duplicate = |file: &File| file.try_clone().map(OwnedFd::from).map_err(failed);
+        let mut mappings = vec![FdMapping {
+            parent_fd: duplicate(index)?,
+            child_fd: INDEX_FD,
+        }];
+        let mut command = Command::new(program);
+        command.arg("layer-indexer");
+        if let Some(cache) = cache {
+            command.arg("--fill-cache");
+            mappings.push(FdMapping {
+                parent_fd: duplicate(cache)?,
+                child_fd: CACHE_FD,
+            });
+        }
+        command
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        let mapped = command.as_std_mut().fd_mappings(mappings).map(|_| ());
+        mapped.map_err(|_| IndexerError::Process("descriptors collide".to_owned()))?;
+        let mut child = command.spawn().map_err(failed)?;
+        let expected = Expected {
+            layer_digest: layer_digest.to_owned(),
+            diff_id: diff_id.to_owned(),
+        };
+        Ok(Self {
+            stdin: child.stdin.take(),
+            child,
+            hash: Sha256::new(),
+            expected,
+        })
+    }
+
+    /// Feeds the next bytes. A process that stopped reading tells why in `finish`.
+    pub async fn feed(&mut self, bytes: &Bytes) -> Result<(), IndexerError> {
+        self.hash.update(bytes);
+        if let Some(stdin) = &mut self.stdin
+            && stdin.write_all(bytes).await.is_err()
+        {
+            self.stdin = None;
+            return Err(self.failure().await);
+        }
+        Ok(())
+    }
+
+    /// Ends the input, waits for the index, and compares both digests.
+    pub async fn finish(mut self) -> Result<Finished, IndexerError> {
+        drop(self.stdin.take());
+        let indexed = self.report().await?;
+        let found = sha256(&self.hash.finalize().into());
+        let Expected {
+            layer_digest,
+            diff_id,
+        } = self.expected;
+        compare("layer", layer_digest.clone(), found)?;
+        compare("indexed", layer_digest, indexed.layer_digest.clone())?;
+        compare("uncompressed", diff_id, indexed.diff_id.clone())?;
+        Ok(Finished { indexed })
+    }
+
+    async fn failure(&mut self) -> IndexerError {
+        match self.report().await {
+            Err(error) => error,
+            Ok(_) => IndexerError::Process("it stopped reading".to_owned()),
+        }
+    }
+
+    async fn report(&mut self) -> Result<Indexed, IndexerError> {
+        let failed = |error: std::io::Error| IndexerError::Process(error.to_string());
+        let mut line = Vec::new();
+        if let Some(stdout) = self.child.stdout.take() {
+            stdout
+                .take(REPORT_MAX_BYTES)
+                .read_to_end(&mut line)
+                .await
+                .map_err(failed)?;
+        }
+        let status = self.child.wait().await.map_err(failed)?;
+        match serde_json::from_slice(&line) {
+            Ok(Report::Indexed(indexed)) if status.success() => Ok(indexed),
+            Ok(Report::Failed(error)) => Err(error.into()),
+            _ => Err(IndexerError::Process(format!("it ended with {status}"))),
+        }
+    }
+}
+
+fn compare(what: &'static str, expected: String, found: String) -> Result<(), IndexerError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(IndexerError::Digest {
+        what,
+        expected,
+        found,
+    })
+}
