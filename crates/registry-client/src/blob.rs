@@ -133,7 +133,7 @@ pub(crate) async fn range(
             "{} to {} is outside its {size} bytes",
             range.start, range.end
         );
-        return Err(core.corrupt(&reader.subject(), &message));
+        return Err(RegistryError::corrupt(&reader.subject(), &message));
     }
     collect(reader, length).await
 }

@@ -117,9 +117,10 @@ impl BlobReader {
         let left = self.end - self.position;
         if piece.len() as u64 > left {
             if !open.goes_on {
-                return Err(self
-                    .core
-                    .corrupt(&self.subject(), "more bytes came than it has"));
+                return Err(RegistryError::corrupt(
+                    &self.subject(),
+                    "more bytes came than it has",
+                ));
             }
             piece.truncate(to_usize(left));
         }
@@ -145,9 +146,10 @@ impl BlobReader {
         };
         while let Some(Ok(piece)) = open.body.next().await {
             if !piece.is_empty() {
-                return Err(self
-                    .core
-                    .corrupt(&self.subject(), "more bytes came than it has"));
+                return Err(RegistryError::corrupt(
+                    &self.subject(),
+                    "more bytes came than it has",
+                ));
             }
         }
         Ok(())
@@ -214,7 +216,7 @@ impl BlobReader {
         match claimed {
             Some(claimed) if claimed != expected => {
                 let message = format!("the registry sends {claimed} bytes for {expected}");
-                Err(self.core.corrupt(&self.subject(), &message))
+                Err(RegistryError::corrupt(&self.subject(), &message))
             }
             _ => Ok(()),
         }
@@ -236,7 +238,7 @@ impl BlobReader {
         match total {
             Some(total) if total != self.size => {
                 let message = format!("it has {total} bytes, the manifest says {}", self.size);
-                Err(self.core.corrupt(&self.subject(), &message))
+                Err(RegistryError::corrupt(&self.subject(), &message))
             }
             _ => Ok(()),
         }

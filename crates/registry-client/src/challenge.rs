@@ -179,16 +179,18 @@ fn is_token68(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write as _;
+
     use proptest::prelude::*;
 
     fn shown(values: &[&str]) -> String {
         let one = |challenge: Challenge| {
             let mut text = challenge.scheme;
             if let Some(token) = challenge.token68 {
-                text.push_str(&format!(" <{token}>"));
+                write!(text, " <{token}>").expect("writing to a string");
             }
             for (name, value) in challenge.params {
-                text.push_str(&format!(" {name}=[{value}]"));
+                write!(text, " {name}=[{value}]").expect("writing to a string");
             }
             text
         };

@@ -194,7 +194,7 @@ impl RegistryClient {
             .await
             .map_err(|error| RegistryError::from_dial(&self.core.name, &error))?;
         self.core.counters.count_bytes(raw.len());
-        let digest = self.check_digest(selector, stated_digest(&headers), &raw, subject)?;
+        let digest = Self::check_digest(selector, stated_digest(&headers).as_ref(), &raw, subject)?;
         let content_type = headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
@@ -210,24 +210,24 @@ impl RegistryClient {
     /// The digest to pin: the one asked for, or else the SHA-256 of the bytes. A digest that the
     /// registry states must be that of the bytes, too.
     fn check_digest(
-        &self,
         selector: &Selector,
-        stated: Option<Digest>,
+        stated: Option<&Digest>,
         raw: &[u8],
         subject: &str,
     ) -> Result<Digest, RegistryError> {
         let expected = match selector {
-            Selector::Digest(digest) => Some(digest.clone()),
+            Selector::Digest(digest) => Some(digest),
             Selector::Tag(_) => None,
         };
-        for digest in [&expected, &stated].into_iter().flatten() {
+        for digest in [expected, stated].into_iter().flatten() {
             if !verify::matches(raw, digest) {
-                return Err(self
-                    .core
-                    .corrupt(subject, "its bytes do not have its digest"));
+                return Err(RegistryError::corrupt(
+                    subject,
+                    "its bytes do not have its digest",
+                ));
             }
         }
-        Ok(expected.unwrap_or_else(|| verify::sha256(raw)))
+        Ok(expected.cloned().unwrap_or_else(|| verify::sha256(raw)))
     }
 
     /// Digest, size and type of a manifest (of an index, when the selector names one).
@@ -271,7 +271,7 @@ impl RegistryClient {
         descriptor: &Descriptor,
         limit_bytes: u64,
     ) -> Result<Bytes, RegistryError> {
-        self.check_repository(repository)?;
+        check_repository(repository)?;
         if descriptor.size > limit_bytes {
             let subject = format!(
                 "blob {} of {}/{repository}",
@@ -289,7 +289,7 @@ impl RegistryClient {
         repository: &str,
         descriptor: &Descriptor,
     ) -> Result<BlobStream, RegistryError> {
-        self.check_repository(repository)?;
+        check_repository(repository)?;
         blob::stream(Arc::clone(&self.core), repository, descriptor).await
     }
 
@@ -301,7 +301,7 @@ impl RegistryClient {
         size: u64,
         range: Range<u64>,
     ) -> Result<Bytes, RegistryError> {
-        self.check_repository(repository)?;
+        check_repository(repository)?;
         blob::range(Arc::clone(&self.core), repository, digest, size, range).await
     }
 
@@ -346,7 +346,7 @@ impl RegistryClient {
         selector: &Selector,
         subject: &str,
     ) -> Result<Call<'a>, RegistryError> {
-        self.check_repository(repository)?;
+        check_repository(repository)?;
         Ok(Call {
             method,
             path: format!("/v2/{repository}/manifests/{selector}"),
@@ -354,14 +354,6 @@ impl RegistryClient {
             accept: Some(media_type::ACCEPT),
             range: None,
             subject: subject.to_owned(),
-        })
-    }
-
-    /// Names come from parsed references; a path that is none must not shape a URL.
-    fn check_repository(&self, repository: &str) -> Result<(), RegistryError> {
-        reference::check_repository(repository).map_err(|error| RegistryError::Unsupported {
-            subject: format!("repository {}", dial::quoted(repository.as_bytes(), 100)),
-            message: error.to_string(),
         })
     }
 
@@ -384,6 +376,14 @@ impl fmt::Debug for RegistryClient {
             .field("registry", &self.core.name)
             .finish()
     }
+}
+
+/// Names come from parsed references; a path that is none must not shape a URL.
+fn check_repository(repository: &str) -> Result<(), RegistryError> {
+    reference::check_repository(repository).map_err(|error| RegistryError::Unsupported {
+        subject: format!("repository {}", dial::quoted(repository.as_bytes(), 100)),
+        message: error.to_string(),
+    })
 }
 
 /// The digest in the reply's head, when it is one that can be checked.

@@ -102,6 +102,13 @@ impl RegistryError {
         }
     }
 
+    pub(crate) fn corrupt(subject: &str, message: &str) -> Self {
+        Self::Corrupt {
+            subject: subject.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+
     /// An error on the way, told as the registry's.
     pub(crate) fn from_dial(registry: &str, error: &DialError) -> Self {
         let registry = registry.to_owned();

@@ -32,7 +32,7 @@ const MAX_PASSED_CHALLENGES: usize = 16;
 const MAX_PASSED_CHALLENGE_BYTES: usize = 8 * 1024;
 
 /// Longest wait that a registry can ask for and be obeyed; beyond it, the caller is told.
-const MAX_RETRY_AFTER: Duration = Duration::from_mins(60);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// A registry as everything in this crate speaks to it.
 #[derive(Debug)]
@@ -146,7 +146,7 @@ impl Core {
             Err(refusal) => refusal,
         };
         if !refusal.is_about(&auth) {
-            return Err(self.verdict(call, &auth, refusal));
+            return Err(self.verdict(call, &auth, &refusal));
         }
         let rejection = Rejection {
             serial: auth.serial,
@@ -155,11 +155,11 @@ impl Core {
         };
         let renewed = self.session.renewed(call.repository, rejection).await?;
         if is_same(&renewed, &auth) {
-            return Err(self.verdict(call, &auth, refusal));
+            return Err(self.verdict(call, &auth, &refusal));
         }
         match self.ask(call, &renewed).await? {
             Ok(landed) => Ok(landed),
-            Err(refusal) => Err(self.verdict(call, &renewed, refusal)),
+            Err(refusal) => Err(self.verdict(call, &renewed, &refusal)),
         }
     }
 
@@ -235,16 +235,16 @@ impl Core {
     }
 
     /// What a refusal means to the caller.
-    fn verdict(&self, call: &Call<'_>, auth: &RegistryAuth, refusal: Refusal) -> RegistryError {
+    fn verdict(&self, call: &Call<'_>, auth: &RegistryAuth, refusal: &Refusal) -> RegistryError {
         let subject = call.subject.clone();
         let registry = self.name.clone();
         if refusal.foreign {
-            return self.foreign_verdict(&refusal);
+            return self.foreign_verdict(refusal);
         }
         match refusal.status {
             401 if !refusal.says("insufficient_scope") => {
                 RegistryError::Auth(AuthError::BadCredential {
-                    message: self.refused_login(auth, &refusal),
+                    message: self.refused_login(auth, refusal),
                 })
             }
             status @ (401 | 403) => {
@@ -311,13 +311,6 @@ impl Core {
     pub(crate) fn protocol(&self, message: &str) -> RegistryError {
         RegistryError::Protocol {
             registry: self.name.clone(),
-            message: message.to_owned(),
-        }
-    }
-
-    pub(crate) fn corrupt(&self, subject: &str, message: &str) -> RegistryError {
-        RegistryError::Corrupt {
-            subject: subject.to_owned(),
             message: message.to_owned(),
         }
     }

@@ -84,7 +84,7 @@ fn life(url: &Url, now: Timestamp) -> Duration {
     left.saturating_sub(MARGIN).min(MAX_LIFE)
 }
 
-/// The end that the usual signatures state: S3 and GCS (V4), GCS and CloudFront (V2), Azure.
+/// The end that the usual signatures state: S3 and GCS (V4), GCS and `CloudFront` (V2), Azure.
 fn stated_end(url: &Url, now: Timestamp) -> Option<Timestamp> {
     let mut signed_at = None;
     let mut lasting = None;
@@ -97,7 +97,7 @@ fn stated_end(url: &Url, now: Timestamp) -> Option<Timestamp> {
                 end = value
                     .parse::<i64>()
                     .ok()
-                    .and_then(|s| Timestamp::from_second(s).ok())
+                    .and_then(|s| Timestamp::from_second(s).ok());
             }
             "se" => end = value.parse().ok(),
             _ => {}

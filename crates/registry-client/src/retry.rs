@@ -134,7 +134,7 @@ mod tests {
             attempts: 3,
             first_pause: Duration::ZERO,
             longest_pause: Duration::ZERO,
-            budget: Duration::from_secs(60),
+            budget: Duration::from_mins(1),
         };
         let mut attempts = Attempts::new(quick);
         assert!(attempts.pause_after(lasting).await.is_err());

@@ -71,6 +71,6 @@ impl Faults {
     /// The pause after this many bytes, to keep to the rate.
     pub(crate) fn pause_for(&self, bytes: usize) -> Option<Duration> {
         let rate = self.bytes_per_second?;
-        Some(Duration::from_secs_f64(bytes as f64 / rate as f64))
+        Some(Duration::from_micros(bytes as u64 * 1_000_000 / rate))
     }
 }

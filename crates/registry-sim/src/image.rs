@@ -159,7 +159,8 @@ impl Layer {
     /// The same as a foreign layer that is said to be at these URLs.
     #[must_use]
     pub fn foreign(mut self, urls: &[&str]) -> Self {
-        self.media_type = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip".to_owned();
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+            .clone_into(&mut self.media_type);
         self.urls = urls.iter().map(|url| (*url).to_owned()).collect();
         self
     }

@@ -52,8 +52,8 @@ impl Tokens {
 
     pub(crate) fn give(&mut self, scopes: Vec<String>, life: Duration) -> String {
         self.count += 1;
-        let random: [u8; 16] =
-            std::array::from_fn(|at| (self.count as u8).wrapping_mul(at as u8 + 3));
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random).expect("the system has random numbers");
         let token = format!(
             "sim-token-{}-{}",
             self.count,

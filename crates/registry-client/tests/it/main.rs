@@ -1,0 +1,10 @@
+//! The client against a registry that misbehaves and against Debian's.
+
+mod auth;
+mod blobs;
+mod debian;
+mod manifests;
+mod patience;
+mod redirects;
+mod support;
+mod tls;
