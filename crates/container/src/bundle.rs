@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::cgroup::{Cgroups, UnsupportedLimit};
 use crate::config::{Parts, config};
 use crate::executable::{self, ExecutableError};
@@ -84,6 +86,7 @@ pub(crate) fn prepare(
         cgroups: &cgroups,
         network_namespace: network.namespace.as_deref(),
         files: &files,
+        open_files_ceiling: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
         console,
     };
     let text = config(&parts).to_string();

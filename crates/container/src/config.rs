@@ -64,6 +64,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) network_namespace: Option<&'a Path>,
     /// Generated files: name in the container, path on the host.
     pub(crate) files: &'a [(&'static str, String)],
+    /// How many open files this process may allow anybody; raising that takes a right of its own.
+    pub(crate) open_files_ceiling: u64,
     /// Rows and columns of the terminal, when known.
     pub(crate) console: Option<(u16, u16)>,
 }
@@ -94,6 +96,7 @@ fn process(parts: &Parts<'_>) -> Value {
     if variable(&env, "HOME").is_none() {
         env.push(format!("HOME={}", parts.user.home));
     }
+    let open_files = parts.open_files_ceiling.min(OPEN_FILES_HARD);
     // Execution by anyone but root would drop these in any case; not giving them first leaves no
     // moment in which they could be used.
     let effective: &[&str] = if parts.user.uid == 0 {
@@ -117,7 +120,7 @@ fn process(parts: &Parts<'_>) -> Value {
             "permitted": effective,
         },
         "rlimits": [
-            { "type": "RLIMIT_NOFILE", "hard": OPEN_FILES_HARD, "soft": OPEN_FILES_SOFT },
+            { "type": "RLIMIT_NOFILE", "hard": open_files, "soft": open_files.min(OPEN_FILES_SOFT) },
             { "type": "RLIMIT_CORE", "hard": 0, "soft": 0 },
         ],
         "noNewPrivileges": true,

@@ -1,0 +1,254 @@
+//! What a container's network reaches, tested in a small world of its own.
+//!
+//! Each test runs a script in new network, mount and process namespaces. There the script's own
+//! network is the machine, and a further namespace is everything outside of it, with an allowed
+//! server and servers at addresses that no container may reach.
+
+use std::process::{Command, Stdio};
+
+use crate::fixture::{Place, driver_path};
+
+const WORLD: &str = r#"
+set -eu
+mount -t tmpfs none /run
+mkdir -p /run/netns
+ip link set lo up
+ip netns add outside
+ip link add up0 type veth peer name out0 netns outside
+ip address add 198.18.0.1/24 dev up0
+ip address add 192.168.77.1/24 dev up0
+ip link set up0 up
+ip route add default via 198.18.0.2
+ip -n outside link set lo up
+ip -n outside address add 198.18.0.2/24 dev out0
+for address in 169.254.169.254 169.254.1.1 100.100.100.200 168.63.129.16 203.0.113.5 10.255.0.53; do
+    ip -n outside address add $address/32 dev lo
+done
+ip -n outside link set out0 up
+mkdir -p "$TOP/www/cgi-bin"
+echo page > "$TOP/www/index.html"
+printf '#!/bin/sh\nprintf "Content-type: text/plain\\r\\n\\r\\n"; echo $REMOTE_ADDR\n' \
+    > "$TOP/www/cgi-bin/who"
+chmod 755 "$TOP/www/cgi-bin/who"
+# Each returns when it listens.
+ip netns exec outside busybox httpd -p 80 -h "$TOP/www"
+busybox httpd -p 8080 -h "$TOP/www"
+run() { "$DRIVER" run "$TOP/run" "$TOP/image" "$@"; }
+nat() { run network=nat -- sh -c "$1"; }
+fetch='fetch() { wget -q -T 20 -O - "http://$1" 2>/dev/null || echo no; }'
+# Starts a container in the background and waits until it runs.
+background() { mkfifo "$TOP/$1"; name=$1; shift
+    "$DRIVER" run "$TOP/run" "$TOP/image" report="$TOP/$name" "$@" & read -r report < "$TOP/$name"
+    echo "$report" > "$TOP/$name.json"; }
+field() { sed "s/.*\"$2\":\[*\"*\([^],\"]*\).*/\1/" "$TOP/$1.json"; }
+"#;
+
+fn world(script: &str) -> String {
+    let place = Place::new();
+    let mut shell = Command::new("unshare");
+    shell
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
+        .args(["sh", "-c", &format!("{WORLD}\n{script}")])
+        .env("TOP", place.top.path())
+        .env("DRIVER", driver_path())
+        .stdin(Stdio::null());
+    let output = shell.output().expect("unshare: apt-get install util-linux");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{}\n{text}\n{errors}",
+        output.status
+    );
+    text
+}
+
+#[test]
+fn outside_is_reached_behind_the_machines_address() {
+    let text = world(r#"nat "$fetch; fetch 198.18.0.2/; fetch 203.0.113.5/cgi-bin/who""#);
+    assert_eq!(text, "page\n198.18.0.1\n");
+}
+
+#[test]
+fn metadata_services_are_not_reached() {
+    let text = world(
+        r#"
+        for address in 169.254.169.254 169.254.1.1 100.100.100.200 168.63.129.16; do
+            busybox wget -q -O - "http://$address/"
+            nat "$fetch; fetch $address/"
+        done"#,
+    );
+    assert_eq!(text, "page\nno\n".repeat(4));
+}
+
+#[test]
+fn the_machines_own_addresses_are_not_reached() {
+    let text = world(
+        r#"
+        for address in 198.18.0.1 192.168.77.1 10.88.0.1; do
+            nat "$fetch; fetch $address:8080/"
+        done
+        nat 'ping -c 1 -W 1 10.88.0.1 > /dev/null || echo no ping'"#,
+    );
+    assert_eq!(text, "no\nno\nno\nno ping\n");
+}
+
+#[test]
+fn other_containers_are_not_reached() {
+    let text = world(
+        r#"
+        background a network=nat -- httpd -f -p 80 -h /etc
+        address=$(field a address)
+        busybox wget -q -O - "http://$address/group" | head -n 1
+        nat "$fetch; fetch $address/group""#,
+    );
+    assert_eq!(text, "root:x:0:\nno\n");
+}
+
+#[test]
+fn a_container_has_no_ipv6_and_cannot_borrow_an_address() {
+    let text = world(
+        r#"
+        nat 'ip -6 address show dev eth0; ip address add 10.88.9.9/32 dev eth0 || echo no'"#,
+    );
+    assert_eq!(text, "no\n");
+}
+
+#[test]
+fn spoofed_sources_are_dropped() {
+    let text = world(
+        r#"
+        background a network=nat -- sleep 1000
+        # What a program with raw sockets could do, done from outside with the address itself.
+        ip netns attach a $(pgrep -f "^sleep 1000")
+        ip -n a address add 10.88.77.77/32 dev eth0
+        ip -n a route replace default via 10.88.0.1 dev eth0 src 10.88.77.77
+        ip netns exec a busybox wget -q -T 2 -O - http://198.18.0.2/ || echo no
+        ip -n a route replace default via 10.88.0.1 dev eth0 src $(field a address)
+        ip netns exec a busybox wget -q -T 20 -O - http://198.18.0.2/"#,
+    );
+    assert_eq!(text, "no\npage\n");
+}
+
+#[test]
+fn published_ports_are_reached_from_the_machine_and_from_outside() {
+    let text = world(
+        r#"
+        background a network=nat port=127.0.0.1:0:80 -- httpd -f -p 80 -h /etc
+        background b network=nat port=8081:80 -- httpd -f -p 80 -h /etc
+        busybox wget -q -O - "http://127.0.0.1:$(field a ports)/group" | head -n 1
+        busybox wget -q -O - "http://127.0.0.1:8081/group" | head -n 1
+        busybox wget -q -O - "http://[::1]:8081/group" | head -n 1
+        ip netns exec outside busybox wget -q -O - http://198.18.0.1:8081/group | head -n 1
+        ip netns exec outside busybox wget -q -O - "http://198.18.0.1:$(field a ports)/" || echo no"#,
+    );
+    assert_eq!(text, format!("{}no\n", "root:x:0:\n".repeat(4)));
+}
+
+#[test]
+fn ports_that_are_taken_or_make_no_sense_are_refused() {
+    let text = world(
+        r#"
+        run network=nat port=8080:80 report=$TOP/r -- true || cat $TOP/r
+        run network=none port=80 report=$TOP/r -- true || cat $TOP/r
+        ls /run/holdfast/network/leases "$TOP/run""#,
+    );
+    assert!(
+        text.contains("cannot publish port 8080:80/tcp: Address already in use"),
+        "{text}"
+    );
+    assert!(
+        text.contains("ports can only be published with network nat"),
+        "{text}"
+    );
+    assert!(!text.contains("ctr_"), "{text}");
+}
+
+#[test]
+fn names_are_asked_of_the_machines_servers() {
+    let text = world(
+        r#"
+        echo nameserver 10.255.0.53 > "$TOP/resolv.conf"
+        mount --bind "$TOP/resolv.conf" /etc/resolv.conf
+        ip netns exec outside busybox nc -lp 53 -e echo private-server &
+        until ip netns exec outside busybox nc -z 10.255.0.53 53; do :; done
+        ip netns exec outside busybox nc -lp 53 -e echo private-server &
+        until ip netns exec outside sh -c "grep -q ':0035 .* 0A ' /proc/net/tcp*"; do :; done
+        nat 'cat /etc/resolv.conf; nc 10.255.0.53 53'"#,
+    );
+    assert_eq!(text, "nameserver 10.255.0.53\nprivate-server\n");
+}
+
+#[test]
+fn a_loopback_server_is_asked_through_a_relay() {
+    let text = world(
+        r#"
+        echo nameserver 127.0.0.53 > "$TOP/resolv.conf"
+        mount --bind "$TOP/resolv.conf" /etc/resolv.conf
+        busybox nc -l -s 127.0.0.53 -p 53 -e echo loopback-server &
+        until grep -q '3500007F:0035 .* 0A ' /proc/net/tcp; do :; done
+        nat 'cat /etc/resolv.conf; nc 127.0.0.11 53'"#,
+    );
+    assert_eq!(text, "nameserver 127.0.0.11\nloopback-server\n");
+}
+
+#[test]
+fn the_last_container_leaves_the_machine_as_it_was() {
+    let text = world(
+        r#"
+        state() { cat /proc/sys/net/ipv4/ip_forward; nft list tables; ls /sys/class/net;
+            ls /run/holdfast/network/leases; }
+        echo 0 > /proc/sys/net/ipv4/ip_forward
+        ip address show > /dev/null
+        mkdir -p /run/holdfast/network/leases
+        state > "$TOP/before"
+        background a network=nat -- sleep 1000
+        nat true
+        cat /proc/sys/net/ipv4/ip_forward
+        nft list tables
+        nft list chain inet holdfast forward | grep -c '^		drop$'
+        kill -TERM $!; kill -TERM $!; kill -9 $(pgrep -f '^sleep 1000')
+        wait $! || echo ended $?
+        state | diff "$TOP/before" - && echo same"#,
+    );
+    assert_eq!(text, "1\ntable inet holdfast\n1\nended 137\nsame\n");
+}
+
+#[test]
+fn a_killed_owners_network_is_cleared_away() {
+    let text = world(
+        r#"
+        background a network=nat port=8081:80 -- sleep 1000
+        background b network=nat -- sleep 1000; b=$!
+        a=$(field a address)
+        kill -9 $(pgrep -f "report=$TOP/a ")
+        wait $(pgrep -f "report=$TOP/a ") 2>/dev/null || true
+        ls /sys/class/net | grep -c ^hfv
+        # The next start takes the address back even before anybody clears the directory away.
+        nat true
+        ls /sys/class/net | grep -c ^hfv
+        "$DRIVER" reap "$TOP/run"
+        ls "$TOP/run" | grep -c ctr_
+        grep -c "$TOP/run/$(field a id)" /proc/self/mountinfo || true
+        find /sys/fs/cgroup -name "$(field a id)"
+        pgrep -fc '^sleep 1000'
+        kill -9 $b
+        "$DRIVER" reap "$TOP/run"
+        ls /sys/class/net "$TOP/run" /run/holdfast/network/leases | grep -E '^(hfv|ctr_)' || true
+        nft list tables"#,
+    );
+    assert_eq!(text, "2\n1\nreaped 1 []\n1\n0\n1\nreaped 1 []\n");
+}
+
+#[test]
+fn the_machines_network_is_shared_when_asked() {
+    let text = world(r#"run network=host -- ls /sys/class/net; run -- ls /sys/class/net"#);
+    assert_eq!(text, "lo\nup0\nlo\n");
+}
