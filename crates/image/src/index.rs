@@ -1,0 +1,202 @@
+//! Layers that have no index get one; the same pass fills the span cache.
+//!
+//! Invariants: an index is published only after both whole-layer digests were right; a cache that
+//! cannot be filled (a full disk) never stops an index from being made; a layer that occurs twice
+//! in an image is read once.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use image_fs::SpanCache;
+use image_store::ImageStore;
+use layer_index::LayerIndex;
+use layer_indexer::{IndexerError, IndexerProcess};
+use registry_client::RegistryClient;
+
+use crate::error::ImageError;
+use crate::pinned::{PinnedImage, PinnedLayer};
+use crate::progress::Progress;
+
+/// Layers indexed at once. Each takes a core for inflating and part of another for hashing; more
+/// than this only divides the link.
+const LAYERS_AT_ONCE: usize = 3;
+
+/// How layers are indexed, and where the results go.
+#[derive(Clone, Debug)]
+pub struct Indexing {
+    pub store: ImageStore,
+    /// Filled in the same pass where given.
+    pub cache: Option<SpanCache>,
+    /// The binary that can be started as `layer-indexer`.
+    pub program: PathBuf,
+}
+
+/// What is known of one indexed layer.
+#[derive(Clone, Debug)]
+pub struct LayerReport {
+    pub digest: String,
+    pub media_type: String,
+    pub index: LayerIndex,
+    /// How long the pass took; nothing for an index that was there.
+    pub took: Option<Duration>,
+}
+
+impl Indexing {
+    /// The indexes of all layers of `image`, in its order, making those that are missing.
+    pub async fn index(
+        &self,
+        client: &RegistryClient,
+        image: &PinnedImage,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Vec<LayerReport>, ImageError> {
+        self.for_each_layer(image, |layer| {
+            self.layer(client, image, layer, &*progress, false)
+        })
+        .await
+    }
+
+    /// The same, and brings every layer into the cache that is not wholly there.
+    pub async fn warm(
+        &self,
+        client: &RegistryClient,
+        image: &PinnedImage,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Vec<LayerReport>, ImageError> {
+        self.for_each_layer(image, |layer| {
+            self.layer(client, image, layer, &*progress, true)
+        })
+        .await
+    }
+
+    /// True when no layer of `image` has to be read before it can start.
+    pub fn is_indexed(&self, image: &PinnedImage) -> Result<bool, ImageError> {
+        for layer in &image.layers {
+            if !self
+                .store
+                .index_path(layer.descriptor.digest.as_str())?
+                .exists()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn for_each_layer<'a, F>(
+        &self,
+        image: &'a PinnedImage,
+        work: impl Fn(&'a PinnedLayer) -> F,
+    ) -> Result<Vec<LayerReport>, ImageError>
+    where
+        F: Future<Output = Result<LayerReport, ImageError>>,
+    {
+        let mut seen = HashSet::new();
+        let distinct = image
+            .layers
+            .iter()
+            .filter(|layer| seen.insert(&layer.descriptor.digest));
+        let distinct: Vec<_> = distinct.map(work).collect();
+        let reports: Vec<LayerReport> = stream::iter(distinct)
+            .buffered(LAYERS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let of_layer = |layer: &PinnedLayer| {
+            let digest = layer.descriptor.digest.as_str();
+            let report = reports.iter().find(|report| report.digest == digest);
+            report.cloned().expect("every distinct layer has a report")
+        };
+        Ok(image.layers.iter().map(of_layer).collect())
+    }
+
+    async fn layer(
+        &self,
+        client: &RegistryClient,
+        image: &PinnedImage,
+        layer: &PinnedLayer,
+        progress: &dyn Progress,
+        fill: bool,
+    ) -> Result<LayerReport, ImageError> {
+        let digest = layer.descriptor.digest.as_str();
+        let report = |index, took| LayerReport {
+            digest: digest.to_owned(),
+            media_type: layer.descriptor.media_type.clone(),
+            index,
+            took,
+        };
+        if let Some(index) = self.store.open_index(digest)?
+            && (!fill || self.is_cached(image, &index)?)
+        {
+            return Ok(report(index, None));
+        }
+        let started = Instant::now();
+        progress.layer_started(digest, layer.descriptor.size);
+        let index = match self
+            .pass(client, image, layer, progress, self.cache.as_ref())
+            .await
+        {
+            Err(ImageError::Layer {
+                source: IndexerError::Write(problem),
+                ..
+            }) if self.cache.is_some() && !fill => {
+                tracing::warn!(layer = digest, %problem, "indexing without filling the cache");
+                self.pass(client, image, layer, progress, None).await
+            }
+            other => other,
+        }?;
+        progress.layer_finished(digest);
+        Ok(report(index, Some(started.elapsed())))
+    }
+
+    fn is_cached(&self, image: &PinnedImage, index: &LayerIndex) -> Result<bool, ImageError> {
+        let Some(cache) = &self.cache else {
+            return Ok(true);
+        };
+        let layer = cache.origin_layer(&image.origin(), index)?;
+        Ok(layer.present_spans() == index.spans().len())
+    }
+
+    /// Streams one layer through an indexing process.
+    async fn pass(
+        &self,
+        client: &RegistryClient,
+        image: &PinnedImage,
+        layer: &PinnedLayer,
+        progress: &dyn Progress,
+        cache: Option<&SpanCache>,
+    ) -> Result<LayerIndex, ImageError> {
+        let digest = layer.descriptor.digest.as_str();
+        let of_layer = |source| ImageError::Layer {
+            layer: digest.to_owned(),
+            source,
+        };
+        let output = self.store.new_file()?;
+        let incoming = cache.map(SpanCache::incoming).transpose()?;
+        let mut process = IndexerProcess::spawn(
+            &self.program,
+            digest,
+            layer.diff_id.as_str(),
+            output.file(),
+            incoming.as_ref().map(image_fs::Incoming::file),
+        )
+        .map_err(of_layer)?;
+        let mut blob = client
+            .blob_stream(image.reference.repository(), &layer.descriptor)
+            .await?;
+        while let Some(bytes) = blob.try_next().await? {
+            process.feed(&bytes).await.map_err(of_layer)?;
+            progress.layer_advanced(digest, bytes.len() as u64);
+        }
+        process.finish().await.map_err(of_layer)?;
+        let index = self.store.publish_index(digest, output)?;
+        if let (Some(cache), Some(incoming)) = (cache, incoming) {
+            let adopted = cache.adopt(&image.origin(), &index, incoming);
+            if let Err(error) = adopted {
+                tracing::warn!(layer = digest, %error, "the cache does not take the layer");
+            }
+        }
+        Ok(index)
+    }
+}

@@ -1,0 +1,142 @@
+//! An image whose tag has become a digest, with its configuration and layers.
+//!
+//! Invariants: every digest was computed over the bytes that are used; layers and diff ids pair
+//! up one to one; sizes and counts are bounded before anything is read.
+
+use bytes::Bytes;
+use reference::{Digest, Reference};
+use registry_client::{Descriptor, Platform, RegistryClient};
+use serde::Deserialize;
+
+use crate::error::ImageError;
+
+/// Configurations are a few kilobytes; the largest seen carry long histories and stay far below.
+const CONFIG_MAX_BYTES: u64 = 4 << 20;
+
+/// Docker stops at 127 and overlayfs at 500 lower directories. We merge, but a longer list is no
+/// honest image.
+const LAYERS_MAX: usize = 512;
+
+/// An image name pinned to one manifest.
+#[derive(Clone, Debug)]
+pub struct PinnedImage {
+    pub reference: Reference,
+    pub manifest_digest: Digest,
+    pub config_digest: Digest,
+    /// The image configuration, as its digest promises.
+    pub config: Bytes,
+    pub layers: Vec<PinnedLayer>,
+}
+
+impl PinnedImage {
+    /// What a full pull would transfer for the layers.
+    pub fn compressed_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.descriptor.size).sum()
+    }
+
+    /// Registry and repository: the origin that the layers' bytes belong to.
+    pub fn origin(&self) -> String {
+        format!(
+            "{}/{}",
+            self.reference.registry().as_str(),
+            self.reference.repository()
+        )
+    }
+}
+
+/// One layer, in the order in which layers stack.
+#[derive(Clone, Debug)]
+pub struct PinnedLayer {
+    pub descriptor: Descriptor,
+    /// Digest of the uncompressed layer, from the configuration.
+    pub diff_id: Digest,
+}
+
+/// Asks the registry what `reference` is at this moment, for `platform`.
+pub async fn resolve(
+    client: &RegistryClient,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<PinnedImage, ImageError> {
+    let repository = reference.repository();
+    let manifest = client
+        .manifest(repository, &reference.selector(), platform)
+        .await?;
+    let malformed = |problem: String| ImageError::Malformed {
+        image: reference.canonical(),
+        problem,
+    };
+    if manifest.layers.len() > LAYERS_MAX {
+        let count = manifest.layers.len();
+        return Err(malformed(format!(
+            "has {count} layers, more than {LAYERS_MAX}"
+        )));
+    }
+    let config = client
+        .blob_bytes(repository, &manifest.config, CONFIG_MAX_BYTES)
+        .await?;
+    let diff_ids = diff_ids(&config).map_err(malformed)?;
+    if diff_ids.len() != manifest.layers.len() {
+        return Err(malformed(format!(
+            "manifest lists {} layers, configuration {}",
+            manifest.layers.len(),
+            diff_ids.len(),
+        )));
+    }
+    let layers = manifest.layers.into_iter().zip(diff_ids);
+    Ok(PinnedImage {
+        reference: reference.clone(),
+        manifest_digest: manifest.digest,
+        config_digest: manifest.config.digest,
+        config,
+        layers: layers
+            .map(|(descriptor, diff_id)| PinnedLayer {
+                descriptor,
+                diff_id,
+            })
+            .collect(),
+    })
+}
+
+/// The part of an image configuration that says what the layers unpack to.
+#[derive(Deserialize)]
+struct ConfigRootfs {
+    rootfs: Rootfs,
+}
+
+#[derive(Deserialize)]
+struct Rootfs {
+    #[serde(default)]
+    diff_ids: Vec<String>,
+}
+
+fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
+    let config: ConfigRootfs = serde_json::from_slice(config)
+        .map_err(|error| format!("configuration is not understood: {error}"))?;
+    let parse = |text: &String| {
+        Digest::parse(text).map_err(|error| format!("configuration: diff id: {error}"))
+    };
+    config.rootfs.diff_ids.iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn diff_ids_are_read_or_refused() {
+        let zeros = format!("sha256:{}", "0".repeat(64));
+        let good =
+            format!(r#"{{"os":"linux","rootfs":{{"type":"layers","diff_ids":["{zeros}"]}}}}"#);
+        assert_eq!(diff_ids(good.as_bytes()).map(|ids| ids.len()), Ok(1));
+        for (bad, problem) in [
+            ("", "not understood"),
+            ("{}", "missing field `rootfs`"),
+            (r#"{"rootfs":{"diff_ids":["md5:00"]}}"#, "diff id"),
+            (r#"{"rootfs":{"diff_ids":[7]}}"#, "not understood"),
+        ] {
+            let error = diff_ids(bad.as_bytes()).expect_err(bad);
+            assert!(error.contains(problem), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! How long work tells of itself. Callers draw bars, print lines or keep quiet.
+
+use std::fmt::Debug;
+
+/// Told of each layer's way through the indexer, from several tasks at once.
+pub trait Progress: Debug + Send + Sync {
+    /// A layer is about to be read.
+    fn layer_started(&self, layer: &str, compressed_bytes: u64);
+    /// So many more compressed bytes of the layer were read.
+    fn layer_advanced(&self, layer: &str, bytes: u64);
+    /// The layer's index is published.
+    fn layer_finished(&self, layer: &str);
+}
+
+/// Keeps quiet.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn layer_started(&self, _layer: &str, _compressed_bytes: u64) {}
+    fn layer_advanced(&self, _layer: &str, _bytes: u64) {}
+    fn layer_finished(&self, _layer: &str) {}
+}
