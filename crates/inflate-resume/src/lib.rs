@@ -243,11 +243,11 @@ impl Inflater {
             0 => State::BetweenMembers,
             left => State::Trailer { left },
         };
-        Ok(Step {
+        Step {
             consumed,
             moved_on: consumed == left,
             ..Step::default()
-        })
+        }
     }
 
     fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, InflateError> {
