@@ -1,0 +1,70 @@
+//! What can go wrong in the store, by what the caller would do about it.
+
+use std::io;
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    #[error("no image {image}")]
+    NoImage { image: String },
+    #[error("{what} is {length} bytes long and may be {limit}")]
+    TooLong {
+        what: &'static str,
+        length: usize,
+        limit: usize,
+    },
+    /// A row does not say what this program writes: another program or a disk changed it.
+    #[error("control store has a row of {table} that does not read: {problem}")]
+    Damaged {
+        table: &'static str,
+        problem: String,
+    },
+    #[error("{subject} is in use by another process for too long")]
+    Busy { subject: String },
+    #[error("{subject} cannot be used")]
+    Io { subject: String, source: io::Error },
+    #[error("control store failed while {doing}")]
+    Database {
+        doing: &'static str,
+        source: sqlx::Error,
+    },
+    #[error("control store cannot be brought up to date")]
+    Migration { source: sqlx::migrate::MigrateError },
+}
+
+impl StoreError {
+    /// One word for machines: what sort of answer this is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoImage { .. } => "not_found",
+            Self::TooLong { .. } => "bad_input",
+            Self::Damaged { .. } => "damaged",
+            Self::Busy { .. } => "busy",
+            Self::Io { .. } | Self::Database { .. } | Self::Migration { .. } => "storage",
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Damaged { .. } => Some("move state.db away; it is made anew from registries"),
+            Self::Busy { .. } => Some("look for a holdfast process that hangs"),
+            Self::Migration { .. } => {
+                Some("use the holdfast version that wrote this data directory")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Says what was being done when the database failed.
+pub(crate) trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for Result<T, sqlx::Error> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Database { doing, source })
+    }
+}

@@ -1,0 +1,121 @@
+//! Grants: who proved possession of what, with which version of which secret.
+
+use ids::{GrantId, SecretId, WorkspaceId};
+use reference::Digest;
+use sqlx::SqliteConnection;
+
+use super::{damaged, digest, now_ms, parsed, timestamp};
+use crate::database::Database;
+use crate::error::{Doing, StoreError};
+use crate::model::{Grant, GrantOutcome, GrantProof, NewGrant, ProvenVersion};
+
+pub(super) async fn record(
+    database: &Database,
+    workspace: WorkspaceId,
+    grant: &NewGrant,
+) -> Result<GrantOutcome, StoreError> {
+    let mut transaction = database.begin().await?;
+    let outcome = record_within(&mut transaction, workspace, grant).await?;
+    transaction.commit().await.doing("committing a grant")?;
+    Ok(outcome)
+}
+
+/// Compare and set: a later version of the same secret stays. Another secret, or none, replaces
+/// what was there, since that is what the origin answered last.
+pub(super) async fn record_within(
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    grant: &NewGrant,
+) -> Result<GrantOutcome, StoreError> {
+    let (secret_id, version) = match grant.proof {
+        GrantProof::Anonymous => (None, None),
+        GrantProof::Credential(proven) => {
+            (Some(proven.secret_id.to_string()), Some(proven.version))
+        }
+    };
+    let recorded: Option<String> = sqlx::query_scalar(
+        "INSERT INTO image_grant (grant_id, workspace_id, image_id, origin, secret_id,
+                                  secret_version, granted_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (workspace_id, image_id, origin) DO UPDATE
+         SET secret_id = excluded.secret_id, secret_version = excluded.secret_version,
+             granted_at = excluded.granted_at
+         WHERE secret_id IS NOT excluded.secret_id OR secret_version IS NULL
+            OR secret_version <= excluded.secret_version
+         RETURNING grant_id",
+    )
+    .bind(GrantId::new().to_string())
+    .bind(workspace.to_string())
+    .bind(grant.image_id.as_str())
+    .bind(&grant.origin)
+    .bind(secret_id)
+    .bind(version)
+    .bind(now_ms())
+    .fetch_optional(connection)
+    .await
+    .doing("recording a grant")?;
+    match recorded {
+        Some(id) => Ok(GrantOutcome::Recorded(parsed("image_grant", &id)?)),
+        None => Ok(GrantOutcome::Superseded),
+    }
+}
+
+pub(super) async fn find(
+    database: &Database,
+    workspace: WorkspaceId,
+    image_id: &Digest,
+    origin: &str,
+) -> Result<Option<Grant>, StoreError> {
+    type Row = (String, String, String, Option<String>, Option<i64>, i64);
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT grant_id, image_id, origin, secret_id, secret_version, granted_at
+         FROM image_grant WHERE workspace_id = ?1 AND image_id = ?2 AND origin = ?3",
+    )
+    .bind(workspace.to_string())
+    .bind(image_id.as_str())
+    .bind(origin)
+    .fetch_optional(database.reader())
+    .await
+    .doing("finding a grant")?;
+    row.map(|(id, image_id, origin, secret_id, version, granted_at)| {
+        Ok(Grant {
+            id: parsed("image_grant", &id)?,
+            workspace,
+            image_id: digest("image_grant", &image_id)?,
+            origin,
+            proof: proof(secret_id.as_deref(), version)?,
+            granted_at: timestamp(granted_at),
+        })
+    })
+    .transpose()
+}
+
+pub(super) async fn revoke(
+    database: &Database,
+    workspace: WorkspaceId,
+    secret_id: SecretId,
+) -> Result<u64, StoreError> {
+    let mut transaction = database.begin().await?;
+    let revoked = sqlx::query("DELETE FROM image_grant WHERE workspace_id = ?1 AND secret_id = ?2")
+        .bind(workspace.to_string())
+        .bind(secret_id.to_string())
+        .execute(&mut *transaction)
+        .await
+        .doing("revoking grants")?;
+    transaction
+        .commit()
+        .await
+        .doing("committing a revocation")?;
+    Ok(revoked.rows_affected())
+}
+
+fn proof(secret_id: Option<&str>, version: Option<i64>) -> Result<GrantProof, StoreError> {
+    let (Some(secret_id), Some(version)) = (secret_id, version) else {
+        return Ok(GrantProof::Anonymous);
+    };
+    let version = u32::try_from(version);
+    Ok(GrantProof::Credential(ProvenVersion {
+        secret_id: parsed("image_grant", secret_id)?,
+        version: version.map_err(|error| damaged("image_grant", error.to_string()))?,
+    }))
+}

@@ -1,0 +1,146 @@
+//! Images and what names they were found by.
+
+use ids::WorkspaceId;
+use reference::Digest;
+use sqlx::SqliteConnection;
+
+use super::{digest, grants, layers, now_ms, timestamp};
+use crate::database::Database;
+use crate::error::{Doing, StoreError};
+use crate::model::{GrantOutcome, Image, ImageAlias, NewGrant, Publication};
+
+type Row = (String, String, String, String, String, String, String, i64);
+
+pub(super) async fn publish(
+    database: &Database,
+    workspace: WorkspaceId,
+    publication: &Publication,
+) -> Result<GrantOutcome, StoreError> {
+    let image = &publication.image;
+    let mut transaction = database.begin().await?;
+    insert(&mut transaction, workspace, image).await?;
+    sqlx::query(
+        "INSERT INTO image_alias (workspace_id, canonical, manifest_digest, image_id, checked_at)
+         VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (workspace_id, canonical) DO UPDATE
+         SET manifest_digest = excluded.manifest_digest, image_id = excluded.image_id,
+             checked_at = excluded.checked_at",
+    )
+    .bind(workspace.to_string())
+    .bind(&image.canonical)
+    .bind(image.manifest_digest.as_str())
+    .bind(image.id.as_str())
+    .bind(now_ms())
+    .execute(&mut *transaction)
+    .await
+    .doing("writing an alias")?;
+    let grant = NewGrant {
+        image_id: image.id.clone(),
+        origin: image.origin.clone(),
+        proof: publication.proof,
+    };
+    let outcome = grants::record_within(&mut transaction, workspace, &grant).await?;
+    transaction.commit().await.doing("committing an image")?;
+    Ok(outcome)
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    image: &Image,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO image (workspace_id, image_id, typed, canonical, origin, manifest_digest,
+                            config_digest, layers, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (workspace_id, image_id) DO UPDATE SET layers = excluded.layers",
+    )
+    .bind(workspace.to_string())
+    .bind(image.id.as_str())
+    .bind(&image.typed)
+    .bind(&image.canonical)
+    .bind(&image.origin)
+    .bind(image.manifest_digest.as_str())
+    .bind(image.config_digest.as_str())
+    .bind(layers::write(&image.layers))
+    .bind(image.created_at.as_millisecond())
+    .execute(connection)
+    .await
+    .doing("writing an image")?;
+    Ok(())
+}
+
+pub(super) async fn find(
+    database: &Database,
+    workspace: WorkspaceId,
+    id: &Digest,
+) -> Result<Option<Image>, StoreError> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT image_id, typed, canonical, origin, manifest_digest, config_digest, layers,
+                created_at
+         FROM image WHERE image_id = ?1 AND workspace_id = ?2
+           AND image_id IN (SELECT image_id FROM image_grant WHERE workspace_id = ?2)",
+    )
+    .bind(id.as_str())
+    .bind(workspace.to_string())
+    .fetch_optional(database.reader())
+    .await
+    .doing("finding an image")?;
+    row.map(image).transpose()
+}
+
+pub(super) async fn list(
+    database: &Database,
+    workspace: WorkspaceId,
+) -> Result<Vec<Image>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT image_id, typed, canonical, origin, manifest_digest, config_digest, layers,
+                created_at
+         FROM image
+         WHERE workspace_id = ?1 AND image_id IN (SELECT image_id FROM image_grant WHERE workspace_id = ?1)
+         ORDER BY created_at DESC, image_id",
+    )
+    .bind(workspace.to_string())
+    .fetch_all(database.reader())
+    .await
+    .doing("listing images")?;
+    rows.into_iter().map(image).collect()
+}
+
+pub(super) async fn alias(
+    database: &Database,
+    workspace: WorkspaceId,
+    canonical: &str,
+) -> Result<Option<ImageAlias>, StoreError> {
+    let row: Option<(String, String, String, i64)> = sqlx::query_as(
+        "SELECT canonical, manifest_digest, image_id, checked_at FROM image_alias
+         WHERE workspace_id = ?1 AND canonical = ?2",
+    )
+    .bind(workspace.to_string())
+    .bind(canonical)
+    .fetch_optional(database.reader())
+    .await
+    .doing("finding an alias")?;
+    row.map(|(canonical, manifest_digest, image_id, checked_at)| {
+        Ok(ImageAlias {
+            canonical,
+            manifest_digest: digest("image_alias", &manifest_digest)?,
+            image_id: digest("image_alias", &image_id)?,
+            checked_at: timestamp(checked_at),
+        })
+    })
+    .transpose()
+}
+
+fn image(row: Row) -> Result<Image, StoreError> {
+    Ok(Image {
+        id: digest("image", &row.0)?,
+        typed: row.1,
+        canonical: row.2,
+        origin: row.3,
+        manifest_digest: digest("image", &row.4)?,
+        config_digest: digest("image", &row.5)?,
+        layers: layers::read(&row.6)?,
+        created_at: timestamp(row.7),
+    })
+}
