@@ -58,6 +58,7 @@ pub struct ImageFs {
     fetcher: Arc<Fetcher>,
     trace: Trace,
     bytes_total: u64,
+    bytes_of_files: u64,
 }
 
 /// Where a read goes.
@@ -95,11 +96,13 @@ impl ImageFs {
             notices: options.notices,
         };
         let fetcher = Arc::new(Fetcher::new(layers, options));
+        let bytes_of_files = bytes_of_files(&tree);
         Ok(Self {
             tree,
             fetcher,
             trace,
             bytes_total,
+            bytes_of_files,
         })
     }
 
@@ -138,6 +141,11 @@ impl ImageFs {
             .counters
             .served(bytes.len(), begun.elapsed().max(Duration::from_micros(1)));
         Ok(bytes)
+    }
+
+    /// The sizes of all files together.
+    pub fn bytes_of_files(&self) -> u64 {
+        self.bytes_of_files
     }
 
     /// What reading this image has cost so far.
@@ -194,4 +202,13 @@ impl ImageFs {
             }
         }
     }
+}
+
+fn bytes_of_files(tree: &Tree) -> u64 {
+    let inodes = (1..=tree.len() as u64).filter_map(|id| tree.inode(InodeId(id)));
+    let sizes = inodes.map(|inode| match &inode.kind {
+        NodeKind::File { size, .. } => *size,
+        _ => 0,
+    });
+    sizes.fold(0, u64::saturating_add)
 }

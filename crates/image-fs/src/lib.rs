@@ -18,7 +18,7 @@ mod readahead;
 mod stats;
 mod trace;
 
-pub use blob::{BlobError, BlobSource, BoxFuture};
+pub use blob::{BlobError, BlobSource, BoxFuture, origin};
 pub use cache::{
     CacheError, CacheLimits, Incoming, LayerCache, LayerUsage, PruneReport, SpanCache, StoreError,
 };

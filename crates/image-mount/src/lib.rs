@@ -1,1 +1,22 @@
-//! Placeholder until the crate's first commit.
+//! Images as directories: the FUSE adaptor over `image-fs`, and the process that serves one image.
+//!
+//! Owns the mount process from both sides: the parent's handle ([`MountProcess`]) and the child's
+//! main function ([`serve`]); the protocol between them; and the translation of a merged tree into
+//! what the kernel's FUSE asks. Invariants: a mount is read-only; a request that panics or fails is
+//! that request's EIO; a credential crosses the socket and nothing else; the child cannot be dumped
+//! and unmounts when its parent is gone. Decides nothing about what a file contains.
+
+mod attributes;
+mod filesystem;
+mod mount;
+mod process;
+mod request;
+mod server;
+mod wire;
+
+pub use mount::unmount;
+pub use process::{MountError, MountProcess};
+pub use request::{IdShift, LayerRef, MountLog, MountRequest, MountStats};
+pub use server::{ServeError, serve, serve_inherited};
+
+pub use image_fs::{NoticeKind, TraceEntry};

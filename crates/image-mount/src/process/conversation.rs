@@ -1,0 +1,226 @@
+//! The parent's end of the control socket: questions and their answers, and the child's questions
+//! for auth, each answered in a task of its own so that a slow token service holds up nothing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use credential::auth::{AuthRequest, AuthSource, Rejection};
+use reference::Registry;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::request::MountLog;
+use crate::wire::{
+    self, Frame, MAX_QUEUED, ToChild, ToParent, WireAuth, WireError, WireRefused, WireStats,
+    denied_to_wire,
+};
+
+/// Questions for auth that are worked on at once. The child asks one at a time; more is a child
+/// gone wrong.
+const MAX_AUTH_QUESTIONS: usize = 8;
+
+/// Number of the one answer to the mount request, and of the one to `stop`; questions count from 1
+/// up and never get there.
+const MOUNT: u64 = 0;
+const STOP: u64 = u64::MAX;
+
+/// What the child answered.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Mounted,
+    Refused(WireRefused),
+    Stats(WireStats),
+    Trace(Vec<(u32, u32)>),
+    Stopped(WireStats),
+}
+
+/// Who answers questions for auth, and for what. The child does not choose.
+#[derive(Debug)]
+pub(super) struct AuthAnswers {
+    pub(super) auth: Arc<dyn AuthSource>,
+    pub(super) registry: Registry,
+    pub(super) repository: String,
+}
+
+type Waiting = Mutex<HashMap<u64, oneshot::Sender<Reply>>>;
+
+#[derive(Debug)]
+pub(super) struct Conversation {
+    frames: Option<mpsc::Sender<Frame>>,
+    waiting: Arc<Waiting>,
+    next: AtomicU64,
+    reader: AbortHandle,
+    writer: AbortHandle,
+}
+
+impl Conversation {
+    pub(super) fn start(
+        socket: UnixStream,
+        answers: AuthAnswers,
+        logs: mpsc::Sender<MountLog>,
+    ) -> Self {
+        let (reader, writer) = socket.into_split();
+        let (frames, queue) = mpsc::channel(MAX_QUEUED);
+        let waiting = Arc::new(Waiting::default());
+        let listener = Listener {
+            waiting: Arc::clone(&waiting),
+            frames: frames.downgrade(),
+            answers: Arc::new(answers),
+            logs,
+        };
+        let reader = tokio::spawn(listener.listen(reader)).abort_handle();
+        let writer = tokio::spawn(wire::send_all(writer, queue)).abort_handle();
+        let next = AtomicU64::new(MOUNT + 1);
+        Self {
+            frames: Some(frames),
+            waiting,
+            next,
+            reader,
+            writer,
+        }
+    }
+
+    pub(super) async fn mount(
+        &self,
+        message: &ToChild,
+        timeout: Duration,
+    ) -> Result<Reply, WireError> {
+        self.exchange(MOUNT, message, timeout).await
+    }
+
+    pub(super) async fn ask(
+        &self,
+        question: impl FnOnce(u64) -> ToChild,
+        timeout: Duration,
+    ) -> Result<Reply, WireError> {
+        let id = self.next.fetch_add(1, Relaxed);
+        self.exchange(id, &question(id), timeout).await
+    }
+
+    pub(super) async fn stop(&self, timeout: Duration) -> Result<Reply, WireError> {
+        self.exchange(STOP, &ToChild::Stop {}, timeout).await
+    }
+
+    async fn exchange(
+        &self,
+        id: u64,
+        message: &ToChild,
+        timeout: Duration,
+    ) -> Result<Reply, WireError> {
+        let closed = || WireError::Io(std::io::ErrorKind::BrokenPipe.into());
+        let frame = wire::encode(message)?;
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.waiting).insert(id, sender);
+        let answer = async {
+            let frames = self.frames.as_ref().ok_or_else(closed)?;
+            frames.send(frame).await.map_err(|_| closed())?;
+            // The listener ends with the socket, and takes those who wait with it.
+            if self.reader.is_finished() {
+                return Err(closed());
+            }
+            receiver.await.map_err(|_| closed())
+        };
+        let answer = tokio::time::timeout(timeout, answer).await;
+        lock(&self.waiting).remove(&id);
+        answer.unwrap_or_else(|_| Err(WireError::Io(std::io::ErrorKind::TimedOut.into())))
+    }
+
+    /// Closes our end, so that the child ends.
+    pub(super) fn close(&mut self) {
+        self.frames = None;
+        self.reader.abort();
+        self.writer.abort();
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Reply>>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Listener {
+    waiting: Arc<Waiting>,
+    /// Weak, so that the socket closes when the handle is dropped.
+    frames: mpsc::WeakSender<Frame>,
+    answers: Arc<AuthAnswers>,
+    logs: mpsc::Sender<MountLog>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        lock(&self.waiting).clear();
+    }
+}
+
+impl Listener {
+    async fn listen(self, mut reader: OwnedReadHalf) {
+        let turns = Arc::new(Semaphore::new(MAX_AUTH_QUESTIONS));
+        // Ends with this task: no auth is sought for a mount that is gone.
+        let mut questions = JoinSet::new();
+        loop {
+            let message = match wire::receive(&mut reader).await {
+                Ok(Some(message)) => message,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "mount process");
+                    return;
+                }
+            };
+            let (id, reply) = match message {
+                ToParent::Mounted {} => (MOUNT, Reply::Mounted),
+                ToParent::Refused(refused) => (MOUNT, Reply::Refused(refused)),
+                ToParent::Stats { id, stats } => (id, Reply::Stats(stats)),
+                ToParent::Trace { id, entries } => (id, Reply::Trace(entries)),
+                ToParent::Stopped { stats } => (STOP, Reply::Stopped(stats)),
+                ToParent::Log(log) => {
+                    let _ = self.logs.try_send(log.into());
+                    continue;
+                }
+                ToParent::WantAuth { id, rejected } => {
+                    while questions.try_join_next().is_some() {}
+                    let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
+                        return;
+                    };
+                    let answers = Arc::clone(&self.answers);
+                    let frames = self.frames.clone();
+                    questions.spawn(async move {
+                        answers
+                            .answer(id, rejected.map(Rejection::from), frames)
+                            .await;
+                        drop(turn);
+                    });
+                    continue;
+                }
+            };
+            if let Some(sender) = lock(&self.waiting).remove(&id) {
+                let _ = sender.send(reply);
+            }
+        }
+    }
+}
+
+impl AuthAnswers {
+    async fn answer(&self, id: u64, rejected: Option<Rejection>, frames: mpsc::WeakSender<Frame>) {
+        let request = AuthRequest {
+            registry: &self.registry,
+            repository: &self.repository,
+            rejected,
+        };
+        let message = match self.auth.auth(request).await {
+            Ok(auth) => ToChild::Auth(WireAuth::new(id, auth)),
+            Err(error) => ToChild::AuthDenied(denied_to_wire(id, &error)),
+        };
+        if let (Ok(frame), Some(frames)) = (wire::encode(&message), frames.upgrade()) {
+            let _ = frames.send(frame).await;
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What a parent asks a mount process for, and what it hears back. Plain data; how it crosses the
+//! socket is in `wire`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dial::DialPolicy;
+use image_fs::NoticeKind;
+use reference::Registry;
+
+/// One image to mount.
+#[derive(Clone, Debug)]
+pub struct MountRequest {
+    /// An existing directory. Its parent should be closed to other users: set-id programs and
+    /// device nodes of the image work on the mount.
+    pub mountpoint: PathBuf,
+    pub registry: Registry,
+    pub repository: String,
+    /// The user said that the registry speaks plain http.
+    pub plain_http: bool,
+    /// The registry's own CA.
+    pub ca_pem: Option<Vec<u8>>,
+    /// The operator's policy on where connections may go.
+    pub dial: DialPolicy,
+    /// Lowest first.
+    pub layers: Vec<LayerRef>,
+    pub cache_dir: PathBuf,
+    /// Disk space that the cache may take in all; see `image_fs::CacheLimits`.
+    pub cache_limit_bytes: u64,
+    pub id_shift: Option<IdShift>,
+    /// How long a read waits for a registry that is away or refuses.
+    pub read_deadline: Duration,
+}
+
+/// One layer and its index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerRef {
+    /// `sha256:…` of the compressed layer.
+    pub digest: String,
+    /// Its compressed size.
+    pub size: u64,
+    pub index_path: PathBuf,
+    /// What the index's root digest must be.
+    pub root: [u8; 32],
+}
+
+/// Owners of files as seen through the mount: id 0 of the image is `base`, and so on for `count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdShift {
+    pub base: u32,
+    pub count: u32,
+}
+
+/// What a mount has cost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MountStats {
+    pub fs: image_fs::FsStats,
+    /// Spans of all layers, and how many of them are in the cache.
+    pub spans: u64,
+    pub spans_present: u64,
+    /// Times that the parent was asked for a registry auth.
+    pub auth_requests: u64,
+}
+
+/// Something that belongs into the container's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountLog {
+    pub kind: NoticeKind,
+    pub message: String,
+}

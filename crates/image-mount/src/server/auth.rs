@@ -1,0 +1,289 @@
+//! The mount process's source of registry auth: its parent. Keeps what it was given for as long as
+//! it is good, asks once for all who want it, and gives the registry's refusal along.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
+use std::time::Duration;
+
+use credential::auth::{AuthError, AuthFuture, AuthRequest, AuthSource, RegistryAuth, Rejection};
+use jiff::Timestamp;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::wire::{self, Frame, ToParent, rejection_to_wire};
+
+/// How long the parent may take: it may have to ask a slow token service, with retries.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What comes without an end is asked for again after this, so that a new login or a revocation
+/// arrives without the registry having to refuse first.
+const UNDATED_LIFE: Duration = Duration::from_mins(5);
+
+/// An auth is not used in the last fifth of its life, or in its last half minute.
+const LIFE_SHARE: u32 = 5;
+const LONGEST_MARGIN: Duration = Duration::from_secs(30);
+
+type Answer = Result<RegistryAuth, AuthError>;
+
+#[derive(Debug)]
+pub(super) struct RemoteAuth {
+    /// Weak, so that the socket can close while readers still wait.
+    frames: mpsc::WeakSender<Frame>,
+    waiting: StdMutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    held: Mutex<Option<Held>>,
+    requests: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Held {
+    auth: RegistryAuth,
+    good_until: Instant,
+}
+
+impl RemoteAuth {
+    pub(super) fn new(frames: mpsc::WeakSender<Frame>) -> Self {
+        Self {
+            frames,
+            waiting: StdMutex::default(),
+            held: Mutex::default(),
+            requests: AtomicU64::default(),
+        }
+    }
+
+    /// The parent's answer to question `id`. One that nobody waits for any more is dropped.
+    pub(super) fn answer(&self, id: u64, answer: Answer) {
+        if let Some(sender) = self.waiting().remove(&id) {
+            let _ = sender.send(answer);
+        }
+    }
+
+    /// Times that the parent was asked.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    fn waiting(&self) -> StdMutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn get(&self, rejected: Option<Rejection>) -> Answer {
+        // Who comes while another asks waits here, and finds the answer.
+        let mut held = self.held.lock().await;
+        if let Some(held) = held.as_ref()
+            && Instant::now() < held.good_until
+            && rejected
+                .as_ref()
+                .is_none_or(|rejected| rejected.serial != held.auth.serial)
+        {
+            return Ok(held.auth.clone());
+        }
+        *held = None;
+        let auth = self.ask(rejected.as_ref()).await?;
+        let good_until = Instant::now() + usable_life(&auth, Timestamp::now());
+        *held = Some(Held {
+            auth: auth.clone(),
+            good_until,
+        });
+        Ok(auth)
+    }
+
+    async fn ask(&self, rejected: Option<&Rejection>) -> Answer {
+        let unreachable = |message: &str| AuthError::Unreachable {
+            message: message.to_owned(),
+        };
+        let id = self.requests.fetch_add(1, Relaxed);
+        let question = ToParent::WantAuth {
+            id,
+            rejected: rejected.map(rejection_to_wire),
+        };
+        let frame = wire::encode(&question).map_err(|error| AuthError::Internal {
+            message: error.to_string(),
+        })?;
+        let frames = self
+            .frames
+            .upgrade()
+            .ok_or_else(|| unreachable("holdfast is ending"))?;
+        let (sender, receiver) = oneshot::channel();
+        self.waiting().insert(id, sender);
+        let _forget = Forget { source: self, id };
+        frames
+            .send(frame)
+            .await
+            .map_err(|_| unreachable("holdfast is gone"))?;
+        drop(frames);
+        match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(unreachable("holdfast is gone")),
+            Err(_) => Err(unreachable("holdfast did not get a registry auth in time")),
+        }
+    }
+}
+
+/// Takes the question back when the asker goes away.
+struct Forget<'a> {
+    source: &'a RemoteAuth,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.source.waiting().remove(&self.id);
+    }
+}
+
+fn usable_life(auth: &RegistryAuth, now: Timestamp) -> Duration {
+    let Some(not_after) = auth.not_after else {
+        return UNDATED_LIFE;
+    };
+    let life = Duration::try_from(not_after.duration_since(now)).unwrap_or_default();
+    life.saturating_sub((life / LIFE_SHARE).min(LONGEST_MARGIN))
+}
+
+impl AuthSource for RemoteAuth {
+    fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
+        // The parent knows which registry and repository this mount is for, and answers for those
+        // alone; what is asked for here decides nothing.
+        Box::pin(self.get(request.rejected))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use credential::auth::AuthScheme;
+
+    use super::*;
+    use crate::wire::ToParent;
+
+    fn auth(serial: u64, seconds: Option<i64>) -> RegistryAuth {
+        let not_after = seconds.map(|seconds| {
+            Timestamp::now()
+                .checked_add(jiff::SignedDuration::from_secs(seconds))
+                .unwrap()
+        });
+        let scheme = AuthScheme::Bearer(format!("token-{serial}").into());
+        RegistryAuth {
+            scheme,
+            not_after,
+            serial,
+        }
+    }
+
+    fn rejection(serial: u64) -> Option<Rejection> {
+        Some(Rejection {
+            serial,
+            status: 401,
+            challenges: vec!["Bearer".to_owned()],
+        })
+    }
+
+    /// A source and the questions that it asks its parent.
+    fn source() -> (Arc<RemoteAuth>, mpsc::Sender<Frame>, mpsc::Receiver<Frame>) {
+        let (sender, questions) = mpsc::channel(8);
+        (
+            Arc::new(RemoteAuth::new(sender.downgrade())),
+            sender,
+            questions,
+        )
+    }
+
+    fn question(frame: &Frame) -> (u64, Option<u64>) {
+        match wire::decode(&frame[4..]).unwrap() {
+            ToParent::WantAuth { id, rejected } => (id, rejected.map(|rejected| rejected.serial)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn many_askers_are_one_question() {
+        let (source, _frames, mut questions) = source();
+        let askers: Vec<_> = (0..50)
+            .map(|_| {
+                let source = Arc::clone(&source);
+                tokio::spawn(async move { source.get(None).await })
+            })
+            .collect();
+        let (id, rejected) = question(&questions.recv().await.unwrap());
+        assert_eq!(rejected, None);
+        source.answer(id, Ok(auth(1, Some(600))));
+        for asker in askers {
+            assert_eq!(asker.await.unwrap().unwrap().serial, 1);
+        }
+        assert_eq!(source.requests(), 1);
+        // A refusal of what is no longer held renews nothing; of what is held, it does.
+        assert_eq!(source.get(rejection(0)).await.unwrap().serial, 1);
+        let renewing = tokio::spawn({
+            let source = Arc::clone(&source);
+            async move { source.get(rejection(1)).await }
+        });
+        let (id, rejected) = question(&questions.recv().await.unwrap());
+        assert_eq!(rejected, Some(1));
+        source.answer(id, Ok(auth(2, Some(600))));
+        assert_eq!(renewing.await.unwrap().unwrap().serial, 2);
+        assert_eq!(source.requests(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_asker_that_goes_away_is_forgotten() {
+        let (source, _frames, mut questions) = source();
+        let asker = tokio::spawn({
+            let source = Arc::clone(&source);
+            async move { source.get(None).await }
+        });
+        let (first, _) = question(&questions.recv().await.unwrap());
+        asker.abort();
+        assert!(asker.await.unwrap_err().is_cancelled());
+        assert!(source.waiting().is_empty());
+        source.answer(first, Ok(auth(1, None)));
+        let next = tokio::spawn({
+            let source = Arc::clone(&source);
+            async move { source.get(None).await }
+        });
+        let (second, _) = question(&questions.recv().await.unwrap());
+        assert_ne!(first, second);
+        source.answer(
+            second,
+            Err(AuthError::Revoked {
+                message: "gone".to_owned(),
+            }),
+        );
+        assert!(matches!(
+            next.await.unwrap(),
+            Err(AuthError::Revoked { .. })
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_answer_is_transient() {
+        let (source, frames, _questions) = source();
+        let error = source.get(None).await.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        drop(frames);
+        let error = source.get(None).await.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+    }
+
+    #[test]
+    fn an_auth_is_not_used_to_its_very_end() {
+        let now = Timestamp::UNIX_EPOCH;
+        let seconds = Duration::from_secs;
+        let cases = [
+            (None, UNDATED_LIFE),
+            (Some(-5), Duration::ZERO),
+            (Some(0), Duration::ZERO),
+            (Some(2), Duration::from_millis(1600)),
+            (Some(100), seconds(80)),
+            (Some(3600), seconds(3570)),
+        ];
+        for (life, expected) in cases {
+            let not_after = life.map(|life| Timestamp::from_second(life).unwrap());
+            let auth = RegistryAuth {
+                not_after,
+                ..auth(1, None)
+            };
+            assert_eq!(usable_life(&auth, now), expected, "{life:?}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Between the types of this crate and what is written. Everything that comes in is checked here.
+
+use std::time::Duration;
+
+use credential::auth::{AuthError, AuthScheme, RegistryAuth, Rejection};
+use credential::{ExposeSecret, SecretString};
+use dial::{AllowRule, DialPolicy, Limits, ProxySettings};
+use image_fs::{FsStats, NoticeKind};
+use reference::Registry;
+
+use super::messages::{
+    DenialKind, LogKind, WireAuth, WireDenied, WireLayer, WireLog, WireMount, WireRejection,
+    WireScheme, WireStats,
+};
+use super::secret::{HexBytes, WireSecret};
+use crate::request::{IdShift, LayerRef, MountLog, MountRequest, MountStats};
+
+/// Longest text of an error or a log line. Registries' answers are bounded before; this bounds
+/// everything else.
+const MAX_TEXT: usize = 4 * 1024;
+
+/// Challenges of one refusal that are passed on, and their length. Registries send one or two.
+const MAX_CHALLENGES: usize = 8;
+
+/// The text, cut where a character ends.
+pub(crate) fn bounded(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
+}
+
+impl From<&MountRequest> for WireMount {
+    fn from(request: &MountRequest) -> Self {
+        let dial = &request.dial;
+        let proxies = [
+            &dial.proxies.http,
+            &dial.proxies.https,
+            &dial.proxies.all,
+            &dial.proxies.no,
+        ];
+        let limits = [dial.limits.connect, dial.limits.head, dial.limits.idle];
+        let [connect, head, idle] = limits.map(milliseconds);
+        Self {
+            proxies: proxies.map(|proxy| WireSecret(SecretString::from(proxy.as_str()))),
+            mountpoint: request.mountpoint.as_path().into(),
+            registry: request.registry.as_str().to_owned(),
+            repository: request.repository.clone(),
+            plain_http: request.plain_http,
+            ca_pem: request.ca_pem.clone().map(HexBytes),
+            allow: dial.allow.iter().map(ToString::to_string).collect(),
+            users_may_name_private: dial.users_may_name_private,
+            limits_ms: [connect, head, idle, milliseconds(dial.limits.bounded_body)],
+            layers: request.layers.iter().map(WireLayer::from).collect(),
+            cache_dir: request.cache_dir.as_path().into(),
+            cache_limit_bytes: request.cache_limit_bytes,
+            id_shift: request.id_shift.map(|shift| (shift.base, shift.count)),
+            read_deadline_ms: milliseconds(request.read_deadline),
+        }
+    }
+}
+
+impl From<&LayerRef> for WireLayer {
+    fn from(layer: &LayerRef) -> Self {
+        Self {
+            digest: layer.digest.clone(),
+            size: layer.size,
+            index_path: layer.index_path.as_path().into(),
+            root: HexBytes(layer.root.to_vec()),
+        }
+    }
+}
+
+impl TryFrom<WireMount> for MountRequest {
+    type Error = &'static str;
+
+    fn try_from(wire: WireMount) -> Result<Self, Self::Error> {
+        let registry = Registry::parse(&wire.registry).map_err(|_| "registry is no registry")?;
+        let layers: Option<Vec<LayerRef>> = wire.layers.into_iter().map(layer).collect();
+        Ok(Self {
+            dial: dial_policy(
+                &wire.proxies,
+                wire.allow,
+                wire.limits_ms,
+                wire.users_may_name_private,
+            )
+            .ok_or("allow rule is no rule")?,
+            mountpoint: wire.mountpoint.into_path(),
+            registry,
+            repository: wire.repository,
+            plain_http: wire.plain_http,
+            ca_pem: wire.ca_pem.map(|pem| pem.0),
+            layers: layers.ok_or("root digest has the wrong length")?,
+            cache_dir: wire.cache_dir.into_path(),
+            cache_limit_bytes: wire.cache_limit_bytes,
+            id_shift: wire.id_shift.map(|(base, count)| IdShift { base, count }),
+            read_deadline: Duration::from_millis(wire.read_deadline_ms),
+        })
+    }
+}
+
+fn layer(wire: WireLayer) -> Option<LayerRef> {
+    Some(LayerRef {
+        digest: wire.digest,
+        size: wire.size,
+        index_path: wire.index_path.into_path(),
+        root: wire.root.0.try_into().ok()?,
+    })
+}
+
+fn dial_policy(
+    proxies: &[WireSecret; 4],
+    allow: Vec<String>,
+    limits_ms: [u64; 4],
+    users_may_name_private: bool,
+) -> Option<DialPolicy> {
+    let [http, https, all, no] = proxies
+        .each_ref()
+        .map(|proxy| proxy.0.expose_secret().to_owned());
+    let [connect, head, idle, bounded_body] = limits_ms.map(Duration::from_millis);
+    let allow: Option<Vec<AllowRule>> = allow.into_iter().map(|rule| rule.parse().ok()).collect();
+    Some(DialPolicy {
+        allow: allow?,
+        users_may_name_private,
+        proxies: ProxySettings {
+            http,
+            https,
+            all,
+            no,
+        },
+        limits: Limits {
+            connect,
+            head,
+            idle,
+            bounded_body,
+        },
+    })
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl WireAuth {
+    pub(crate) fn new(id: u64, auth: RegistryAuth) -> Self {
+        let scheme = match auth.scheme {
+            AuthScheme::Anonymous => WireScheme::Anonymous {},
+            AuthScheme::Basic { username, password } => WireScheme::Basic {
+                username,
+                password: WireSecret(password),
+            },
+            AuthScheme::Bearer(token) => WireScheme::Bearer {
+                token: WireSecret(token),
+            },
+        };
+        Self {
+            id,
+            serial: auth.serial,
+            not_after: auth.not_after,
+            scheme,
+        }
+    }
+}
+
+impl From<WireAuth> for RegistryAuth {
+    fn from(wire: WireAuth) -> Self {
+        let scheme = match wire.scheme {
+            WireScheme::Anonymous {} => AuthScheme::Anonymous,
+            WireScheme::Basic { username, password } => AuthScheme::Basic {
+                username,
+                password: password.0,
+            },
+            WireScheme::Bearer { token } => AuthScheme::Bearer(token.0),
+        };
+        Self {
+            scheme,
+            not_after: wire.not_after,
+            serial: wire.serial,
+        }
+    }
+}
+
+pub(crate) fn denied_to_wire(id: u64, error: &AuthError) -> WireDenied {
+    let kind = match error {
+        AuthError::BadCredential { .. } => DenialKind::BadCredential,
+        AuthError::NoPermission { .. } => DenialKind::NoPermission,
+        AuthError::RateLimited { .. } => DenialKind::RateLimited,
+        AuthError::Unreachable { .. } => DenialKind::Unreachable,
+        AuthError::Tls { .. } => DenialKind::Tls,
+        AuthError::Revoked { .. } => DenialKind::Revoked,
+        AuthError::Refused { .. } => DenialKind::Refused,
+        _ => DenialKind::Internal,
+    };
+    let retry_after_ms = match error {
+        AuthError::RateLimited { retry_after, .. } => retry_after.map(milliseconds),
+        _ => None,
+    };
+    WireDenied {
+        id,
+        kind,
+        message: bounded(&error.to_string()),
+        retry_after_ms,
+    }
+}
+
+impl From<WireDenied> for AuthError {
+    fn from(wire: WireDenied) -> Self {
+        let message = wire.message;
+        match wire.kind {
+            DenialKind::BadCredential => Self::BadCredential { message },
+            DenialKind::NoPermission => Self::NoPermission { message },
+            DenialKind::RateLimited => {
+                let retry_after = wire.retry_after_ms.map(Duration::from_millis);
+                Self::RateLimited {
+                    retry_after,
+                    message,
+                }
+            }
+            DenialKind::Unreachable => Self::Unreachable { message },
+            DenialKind::Tls => Self::Tls { message },
+            DenialKind::Revoked => Self::Revoked { message },
+            DenialKind::Refused => Self::Refused { message },
+            DenialKind::Internal => Self::Internal { message },
+        }
+    }
+}
+
+pub(crate) fn rejection_to_wire(rejection: &Rejection) -> WireRejection {
+    let challenges = rejection.challenges.iter().take(MAX_CHALLENGES);
+    WireRejection {
+        serial: rejection.serial,
+        status: rejection.status,
+        challenges: challenges.map(|challenge| bounded(challenge)).collect(),
+    }
+}
+
+impl From<WireRejection> for Rejection {
+    fn from(wire: WireRejection) -> Self {
+        Self {
+            serial: wire.serial,
+            status: wire.status,
+            challenges: wire.challenges,
+        }
+    }
+}
+
+const LOG_KINDS: [(NoticeKind, LogKind); 6] = [
+    (NoticeKind::Waiting, LogKind::Waiting),
+    (NoticeKind::Denied, LogKind::Denied),
+    (NoticeKind::Recovered, LogKind::Recovered),
+    (NoticeKind::Failed, LogKind::Failed),
+    (NoticeKind::Corrupt, LogKind::Corrupt),
+    (NoticeKind::CacheFull, LogKind::CacheFull),
+];
+
+impl WireLog {
+    pub(crate) fn new(kind: NoticeKind, message: &str) -> Self {
+        let found = LOG_KINDS.iter().find(|(notice, _)| *notice == kind);
+        let kind = found.map_or(LogKind::Failed, |(_, log)| *log);
+        Self {
+            kind,
+            message: bounded(message),
+        }
+    }
+}
+
+impl From<WireLog> for MountLog {
+    fn from(wire: WireLog) -> Self {
+        let found = LOG_KINDS.iter().find(|(_, log)| *log == wire.kind);
+        let kind = found.map_or(NoticeKind::Failed, |(notice, _)| *notice);
+        Self {
+            kind,
+            message: bounded(&wire.message),
+        }
+    }
+}
+
+impl From<MountStats> for WireStats {
+    fn from(stats: MountStats) -> Self {
+        Self {
+            bytes_fetched: stats.fs.bytes_fetched,
+            bytes_total: stats.fs.bytes_total,
+            bytes_served: stats.fs.bytes_served,
+            requests: stats.fs.requests,
+            retries: stats.fs.retries,
+            reads: stats.fs.reads,
+            cache_hits: stats.fs.cache_hits,
+            spans_decoded: stats.fs.spans_decoded,
+            spans_corrupt: stats.fs.spans_corrupt,
+            stall_p99_us: stats.fs.stall_p99_us,
+            spans: stats.spans,
+            spans_present: stats.spans_present,
+            auth_requests: stats.auth_requests,
+        }
+    }
+}
+
+impl From<WireStats> for MountStats {
+    fn from(wire: WireStats) -> Self {
+        let fs = FsStats {
+            bytes_fetched: wire.bytes_fetched,
+            requests: wire.requests,
+            retries: wire.retries,
+            reads: wire.reads,
+            cache_hits: wire.cache_hits,
+            bytes_served: wire.bytes_served,
+            spans_decoded: wire.spans_decoded,
+            spans_corrupt: wire.spans_corrupt,
+            stall_p99_us: wire.stall_p99_us,
+            bytes_total: wire.bytes_total,
+        };
+        Self {
+            fs,
+            spans: wire.spans,
+            spans_present: wire.spans_present,
+            auth_requests: wire.auth_requests,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The messages as they are written. Other types of this crate are converted at this edge.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::secret::{HexBytes, WireSecret};
+
+/// From the parent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum ToChild {
+    Mount(Box<WireMount>),
+    Auth(WireAuth),
+    AuthDenied(WireDenied),
+    Stats { id: u64 },
+    Trace { id: u64 },
+    Stop {},
+}
+
+/// From the mount process.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum ToParent {
+    Mounted {},
+    Refused(WireRefused),
+    WantAuth {
+        id: u64,
+        rejected: Option<WireRejection>,
+    },
+    Stats {
+        id: u64,
+        stats: WireStats,
+    },
+    Trace {
+        id: u64,
+        entries: Vec<(u32, u32)>,
+    },
+    Log(WireLog),
+    Stopped {
+        stats: WireStats,
+    },
+}
+
+/// How much of a message is secret, so that its buffer need not grow.
+pub(crate) trait Answer {
+    fn secret_bytes(&self) -> usize;
+}
+
+impl Answer for ToChild {
+    fn secret_bytes(&self) -> usize {
+        match self {
+            // Proxies may have passwords.
+            Self::Mount(mount) => mount.proxies.iter().map(|proxy| proxy.wire_length()).sum(),
+            Self::Auth(auth) => match &auth.scheme {
+                WireScheme::Anonymous {} => 0,
+                WireScheme::Basic { username, password } => {
+                    username.len() * 2 + password.wire_length()
+                }
+                WireScheme::Bearer { token } => token.wire_length(),
+            },
+            _ => 0,
+        }
+    }
+}
+
+impl Answer for ToParent {
+    fn secret_bytes(&self) -> usize {
+        0
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireMount {
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`.
+    pub(crate) proxies: [WireSecret; 4],
+    pub(crate) mountpoint: HexBytes,
+    pub(crate) registry: String,
+    pub(crate) repository: String,
+    pub(crate) plain_http: bool,
+    pub(crate) ca_pem: Option<HexBytes>,
+    pub(crate) allow: Vec<String>,
+    pub(crate) users_may_name_private: bool,
+    /// `connect`, `head`, `idle`, `bounded_body` of the dial limits.
+    pub(crate) limits_ms: [u64; 4],
+    pub(crate) layers: Vec<WireLayer>,
+    pub(crate) cache_dir: HexBytes,
+    pub(crate) cache_limit_bytes: u64,
+    pub(crate) id_shift: Option<(u32, u32)>,
+    pub(crate) read_deadline_ms: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireLayer {
+    pub(crate) digest: String,
+    pub(crate) size: u64,
+    pub(crate) index_path: HexBytes,
+    pub(crate) root: HexBytes,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireAuth {
+    pub(crate) id: u64,
+    pub(crate) serial: u64,
+    pub(crate) not_after: Option<Timestamp>,
+    pub(crate) scheme: WireScheme,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum WireScheme {
+    Anonymous {},
+    Basic {
+        username: String,
+        password: WireSecret,
+    },
+    Bearer {
+        token: WireSecret,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireDenied {
+    pub(crate) id: u64,
+    pub(crate) kind: DenialKind,
+    pub(crate) message: String,
+    pub(crate) retry_after_ms: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DenialKind {
+    BadCredential,
+    NoPermission,
+    RateLimited,
+    Unreachable,
+    Tls,
+    Revoked,
+    Refused,
+    Internal,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireRejection {
+    pub(crate) serial: u64,
+    pub(crate) status: u16,
+    pub(crate) challenges: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireRefused {
+    pub(crate) kind: RefusalKind,
+    pub(crate) message: String,
+}
+
+/// Why an image was not mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RefusalKind {
+    NoFuse,
+    NotPermitted,
+    Mountpoint,
+    Index,
+    Cache,
+    Registry,
+    Request,
+    Internal,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireLog {
+    pub(crate) kind: LogKind,
+    pub(crate) message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogKind {
+    Waiting,
+    Denied,
+    Recovered,
+    Failed,
+    Corrupt,
+    CacheFull,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireStats {
+    pub(crate) bytes_fetched: u64,
+    pub(crate) bytes_total: u64,
+    pub(crate) bytes_served: u64,
+    pub(crate) requests: u64,
+    pub(crate) retries: u64,
+    pub(crate) reads: u64,
+    pub(crate) cache_hits: u64,
+    pub(crate) spans_decoded: u64,
+    pub(crate) spans_corrupt: u64,
+    pub(crate) stall_p99_us: u64,
+    pub(crate) spans: u64,
+    pub(crate) spans_present: u64,
+    pub(crate) auth_requests: u64,
+}

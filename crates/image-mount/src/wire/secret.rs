@@ -1,0 +1,151 @@
+//! Bytes in JSON as hexadecimal: for paths, which need not be UTF-8, and for secrets, which then
+//! never contain what a parser would have to unescape into a buffer of its own.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use credential::{ExposeSecret, SecretString};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Bytes that are no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HexBytes(pub(crate) Vec<u8>);
+
+impl From<&std::path::Path> for HexBytes {
+    fn from(path: &std::path::Path) -> Self {
+        Self(path.as_os_str().as_bytes().to_vec())
+    }
+}
+
+impl HexBytes {
+    pub(crate) fn into_path(self) -> PathBuf {
+        OsString::from_vec(self.0).into()
+    }
+}
+
+impl Serialize for HexBytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&to_hex(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for HexBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut bytes = deserializer.deserialize_str(Hexadecimal)?;
+        Ok(Self(std::mem::take(&mut *bytes)))
+    }
+}
+
+/// The one place where a secret is written down.
+#[derive(Clone)]
+pub(crate) struct WireSecret(pub(crate) SecretString);
+
+impl fmt::Debug for WireSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("WireSecret(redacted)")
+    }
+}
+
+impl WireSecret {
+    /// Bytes that it takes in JSON.
+    pub(crate) fn wire_length(&self) -> usize {
+        self.0.expose_secret().len() * 2
+    }
+}
+
+impl Serialize for WireSecret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&to_hex(self.0.expose_secret().as_bytes()))
+    }
+}
+
+impl<'de> Deserialize<'de> for WireSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut bytes = deserializer.deserialize_str(Hexadecimal)?;
+        match String::from_utf8(std::mem::take(&mut *bytes)) {
+            Ok(text) => Ok(Self(text.into())),
+            Err(error) => {
+                error.into_bytes().zeroize();
+                Err(D::Error::custom("a secret is not text"))
+            }
+        }
+    }
+}
+
+struct Hexadecimal;
+
+impl Visitor<'_> for Hexadecimal {
+    type Value = Zeroizing<Vec<u8>>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("hexadecimal text")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        // Not serde's own error: that one would quote the text.
+        from_hex(text).ok_or_else(|| E::custom("not hexadecimal"))
+    }
+}
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+fn to_hex(bytes: &[u8]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+fn from_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    // The capacity is exact, so that the buffer is never copied to make it so.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
+    for pair in pairs {
+        bytes.push((digit(pair[0])? << 4) | digit(pair[1])?);
+    }
+    rest.is_empty().then_some(bytes)
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_there_and_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_hex(&to_hex(&all)).as_deref(), Some(&all));
+        for wrong in ["0", "0g", "0A", "é", "00 1"] {
+            assert!(from_hex(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_and_not_quoted_in_errors() {
+        let secret = WireSecret("hunter2\"\\\n".to_owned().into());
+        assert!(!format!("{secret:?}").contains("hunter2"));
+        let json = serde_json::to_string(&secret).unwrap();
+        assert!(!json.contains('\\') && json.len() == secret.wire_length() + 2);
+        let back: WireSecret = serde_json::from_str(&json).unwrap();
+        assert_eq!(back.0.expose_secret(), secret.0.expose_secret());
+        for wrong in ["\"hunter2\"", "\"ff\"", "7"] {
+            let error = serde_json::from_str::<WireSecret>(wrong)
+                .unwrap_err()
+                .to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Frames that are right, and everything else that may come over a socket.
+
+use std::time::Duration;
+
+use credential::ExposeSecret;
+use credential::auth::{AuthError, AuthScheme, RegistryAuth};
+use dial::DialPolicy;
+use proptest::prelude::*;
+use reference::Registry;
+
+use super::messages::DenialKind;
+use super::*;
+use crate::request::{IdShift, LayerRef, MountRequest};
+
+fn request() -> MountRequest {
+    let mut dial = DialPolicy::default();
+    dial.allow = vec!["10.0.0.0/8".parse().unwrap()];
+    dial.proxies.https = "http://user:pass\"word@proxy:3128".to_owned();
+    MountRequest {
+        mountpoint: std::path::PathBuf::from("/run/a\nb"),
+        registry: Registry::parse("registry.example:5000").unwrap(),
+        repository: "acme/fn".to_owned(),
+        plain_http: true,
+        ca_pem: Some(b"-----BEGIN".to_vec()),
+        dial,
+        layers: vec![LayerRef {
+            digest: format!("sha256:{}", "ab".repeat(32)),
+            size: 1 << 40,
+            index_path: "/var/lib/index".into(),
+            root: [7; 32],
+        }],
+        cache_dir: "/var/cache".into(),
+        cache_limit_bytes: u64::MAX,
+        id_shift: Some(IdShift {
+            base: 100_000,
+            count: 65_536,
+        }),
+        read_deadline: Duration::from_millis(1500),
+    }
+}
+
+fn round_trip(message: &ToChild) -> ToChild {
+    let frame = encode(message).unwrap();
+    assert_eq!(
+        frame.len() - LENGTH,
+        u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize
+    );
+    decode(&frame[LENGTH..]).unwrap()
+}
+
+#[test]
+fn a_mount_request_arrives_as_it_was_sent() {
+    let request = request();
+    let ToChild::Mount(wire) = round_trip(&ToChild::Mount(Box::new((&request).into()))) else {
+        panic!("another message");
+    };
+    let arrived = MountRequest::try_from(*wire).unwrap();
+    assert_eq!(format!("{arrived:?}"), format!("{request:?}"));
+    assert_eq!(arrived.dial.proxies.https, request.dial.proxies.https);
+}
+
+#[test]
+fn an_auth_arrives_and_its_buffer_did_not_grow() {
+    let schemes = [
+        AuthScheme::Anonymous,
+        AuthScheme::Bearer("x".repeat(20_000).into()),
+        AuthScheme::Basic {
+            username: "u\"ser".to_owned(),
+            password: "p\\w\u{1}é".to_owned().into(),
+        },
+    ];
+    for scheme in schemes {
+        let shown = |scheme: &AuthScheme| match scheme {
+            AuthScheme::Anonymous => String::new(),
+            AuthScheme::Bearer(token) => token.expose_secret().to_owned(),
+            AuthScheme::Basic { username, password } => {
+                format!("{username}:{}", password.expose_secret())
+            }
+        };
+        let not_after = "2030-01-01T00:00:00.25Z".parse().ok();
+        let auth = RegistryAuth {
+            scheme: scheme.clone(),
+            not_after,
+            serial: 9,
+        };
+        let message = ToChild::Auth(WireAuth::new(3, auth));
+        assert!(encode(&message).unwrap().len() <= SMALL_FRAME + message.secret_bytes());
+        let ToChild::Auth(wire) = round_trip(&message) else {
+            panic!("another message")
+        };
+        assert!(!format!("{wire:?}").contains("xxx"));
+        let arrived = RegistryAuth::from(wire);
+        assert_eq!(shown(&arrived.scheme), shown(&scheme));
+        assert_eq!((arrived.not_after, arrived.serial), (not_after, 9));
+    }
+}
+
+#[test]
+fn denials_keep_their_kind() {
+    let message = || "because".to_owned();
+    let retry_after = Some(Duration::from_secs(7));
+    let errors = [
+        (
+            AuthError::BadCredential { message: message() },
+            DenialKind::BadCredential,
+        ),
+        (
+            AuthError::NoPermission { message: message() },
+            DenialKind::NoPermission,
+        ),
+        (
+            AuthError::RateLimited {
+                retry_after,
+                message: message(),
+            },
+            DenialKind::RateLimited,
+        ),
+        (
+            AuthError::Unreachable { message: message() },
+            DenialKind::Unreachable,
+        ),
+        (AuthError::Tls { message: message() }, DenialKind::Tls),
+        (
+            AuthError::Revoked { message: message() },
+            DenialKind::Revoked,
+        ),
+        (
+            AuthError::Refused { message: message() },
+            DenialKind::Refused,
+        ),
+        (
+            AuthError::Internal { message: message() },
+            DenialKind::Internal,
+        ),
+    ];
+    for (error, kind) in errors {
+        let wire = denied_to_wire(1, &error);
+        assert_eq!(wire.kind, kind);
+        let ToChild::AuthDenied(wire) = round_trip(&ToChild::AuthDenied(wire)) else {
+            panic!("another message");
+        };
+        assert_eq!(AuthError::from(wire), error);
+    }
+}
+
+#[test]
+fn what_is_malformed_is_an_error() {
+    let cases = [
+        "",
+        "{",
+        "[]",
+        "{\"version\":1}",
+        "{\"version\":1,\"message\":{}}",
+        "{\"version\":1,\"message\":{\"unknown\":{}}}",
+        "{\"version\":1,\"message\":{\"stop\":{},\"stop\":{}}}",
+        "{\"version\":1,\"message\":{\"stats\":{\"id\":-1}}}",
+        "{\"version\":1,\"message\":{\"stats\":{\"id\":1,\"more\":2}}}",
+        "{\"version\":1,\"message\":{\"stop\":{}},\"more\":1}",
+        "{\"version\":1,\"message\":{\"mount\":{}}}",
+    ];
+    for json in cases {
+        let error = decode::<ToChild>(json.as_bytes()).unwrap_err();
+        assert!(matches!(error, WireError::Malformed(_)), "{json}: {error}");
+    }
+    let newer = "{\"version\":2,\"message\":{\"fly\":{}}}";
+    assert!(matches!(
+        decode::<ToChild>(newer.as_bytes()),
+        Err(WireError::Version(2))
+    ));
+    assert!(decode::<ToChild>(b"{\"version\":1,\"message\":{\"stop\":{}}}").is_ok());
+}
+
+#[test]
+fn an_error_does_not_repeat_what_it_read() {
+    let json = "{\"version\":1,\"message\":{\"auth\":{\"id\":1,\"serial\":1,\"not_after\":null,\
+                \"scheme\":{\"bearer\":{\"token\":\"hunter2\"}}}}}";
+    let error = decode::<ToChild>(json.as_bytes()).unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
+    let json = json.replace("\"serial\":1", "\"serial\":\"hunter2\"");
+    let error = decode::<ToChild>(json.as_bytes()).unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn frames_that_lie_about_their_length() {
+    let receive = |bytes: &[u8]| {
+        let bytes = bytes.to_vec();
+        async move { receive::<ToChild>(&mut bytes.as_slice()).await }
+    };
+    assert!(matches!(receive(b"").await, Ok(None)));
+    let too_long = u32::try_from(MAX_FRAME + 1).unwrap().to_le_bytes();
+    assert!(matches!(
+        receive(&too_long).await,
+        Err(WireError::TooLong(_))
+    ));
+    for truncated in [&b"\x01"[..], b"\x05\0\0\0", b"\x05\0\0\0{}"] {
+        assert!(
+            matches!(receive(truncated).await, Err(WireError::Io(_))),
+            "{truncated:?}"
+        );
+    }
+    let frame = encode(&ToChild::Stop {}).unwrap();
+    assert!(matches!(receive(&frame).await, Ok(Some(ToChild::Stop {}))));
+}
+
+#[test]
+fn a_message_over_the_limit_is_not_sent() {
+    let entries = vec![(u32::MAX, u32::MAX); MAX_FRAME / 20];
+    let error = encode(&ToParent::Trace { id: 1, entries }).unwrap_err();
+    assert!(matches!(error, WireError::TooLong(_)));
+}
+
+#[test]
+fn text_is_cut_between_characters() {
+    assert_eq!(bounded("short"), "short");
+    let long = "é".repeat(5000);
+    assert!(bounded(&long).len() <= 4096 && long.starts_with(&bounded(&long)));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode::<ToChild>(&bytes);
+        let _ = decode::<ToParent>(&bytes);
+    }
+}
