@@ -43,6 +43,8 @@ CREATE TABLE secret_version (
     retired_at INTEGER,
     state      TEXT    NOT NULL DEFAULT 'unknown',
     proven     TEXT,
+    rung       TEXT,
+    realm      TEXT,
     checked_at INTEGER,
     not_after  INTEGER,
     PRIMARY KEY (secret_id, version)

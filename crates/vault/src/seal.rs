@@ -1,16 +1,22 @@
 //! Sealing one version of a secret, as a function of keys and bytes.
 //!
 //! ```text
-//!  0     1     2          18            34         38         70       102     114      118
-//!  +-----+-----+----------+-------------+----------+----------+--------+-------+--------+--- … ---+-----+
-//!  | fmt | alg | key id   | secret uuid | version  | binding  | salt   | nonce | length | sealed  | tag |
-//!  |  1  |  1  | 16 bytes | 16 bytes    | u32 LE   | SHA-256  | 32     | 12    | u32 LE | bytes   | 16  |
-//!  +-----+-----+----------+-------------+----------+----------+--------+-------+--------+--- … ---+-----+
+//!   0 format      1          118 sealed bytes, as many as `length` says
+//!   1 algorithm   1              then a tag of 16
+//!   2 key id     16
+//!  18 secret     16, a UUID
+//!  34 version     4, little-endian
+//!  38 binding    32
+//!  70 salt       32
+//! 102 nonce      12
+//! 114 length      4, little-endian
 //!
-//!  context     = fields(domain, format, vault id, workspace, secret id, name, kind, scope, version, key id)
-//!  binding     = SHA-256(context)
+//!  context = fields(domain, format, vault id, workspace, secret id, name, kind, scope,
+//!                   version, key id)
+//!  binding = SHA-256(context)
 //!  version key = HKDF-SHA-256(ikm = workspace key, salt, info = domain ‖ binding)
-//!  sealed, tag = AES-256-GCM-SIV(version key, nonce, plaintext, aad = fields(domain, header, context))
+//!  sealed, tag = AES-256-GCM-SIV(version key, nonce, plaintext,
+//!                                aad = fields(domain, header, context))
 //! ```
 //!
 //! `fields` puts its length before every field. The header repeats what the row claims, so that a

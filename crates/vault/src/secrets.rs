@@ -17,6 +17,7 @@ use crate::audit::{AuditAction, Entry, SecretHead};
 use crate::clock::timestamp;
 use crate::error::{Damage, Doing, VaultError};
 use crate::leases;
+use crate::rotation::parse_workspace;
 use crate::seal::{self, Context, Fresh};
 use crate::state::{CheckedState, VersionState};
 use crate::vault::{Inner, Vault};
@@ -182,6 +183,16 @@ impl Vault {
         .transpose()
     }
 
+    /// The workspaces that ever sealed something here.
+    pub async fn workspaces(&self) -> Result<Vec<WorkspaceId>, VaultError> {
+        let rows: Vec<String> =
+            sqlx::query_scalar("SELECT workspace FROM workspace_key ORDER BY workspace")
+                .fetch_all(self.inner.database.reader())
+                .await
+                .doing("listing workspaces")?;
+        rows.iter().map(|text| parse_workspace(text)).collect()
+    }
+
     /// The live secrets of a workspace, by name.
     pub async fn list(&self, workspace: WorkspaceId) -> Result<Vec<SecretRow>, VaultError> {
         type Row = (
@@ -193,12 +204,14 @@ impl Vault {
             i64,
             String,
             Option<String>,
+            Option<String>,
+            Option<String>,
             Option<i64>,
             Option<i64>,
         );
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT secret.secret_id, name, kind, scope, version, secret_version.created_at,
-                    state, proven, checked_at, not_after
+                    state, proven, rung, realm, checked_at, not_after
              FROM secret JOIN secret_version
                   ON secret_version.secret_id = secret.secret_id AND version = current_version
              WHERE workspace = ?1 AND removed_at IS NULL ORDER BY name",
@@ -215,7 +228,7 @@ impl Vault {
                 kind: row.2,
                 scope: row.3,
                 created_at: timestamp(row.5),
-                state: VersionState::read(&row.6, row.7, row.8, row.9),
+                state: VersionState::read((row.6, row.7, row.8, row.9, row.10, row.11)),
             })
         };
         rows.into_iter().map(row).collect()
@@ -233,7 +246,7 @@ impl Vault {
                     (SELECT count(*) FROM lease
                      WHERE lease.secret_id = secret_version.secret_id
                        AND lease.version = secret_version.version AND ended_at IS NULL),
-                    state, proven, checked_at, not_after
+                    state, proven, rung, realm, checked_at, not_after
              FROM secret JOIN secret_version ON secret_version.secret_id = secret.secret_id
              WHERE workspace = ?1 AND name = ?2
              ORDER BY secret.created_at DESC, secret.secret_id DESC, version DESC",
@@ -293,11 +306,14 @@ impl Vault {
         let vault = &*self.inner;
         let mut transaction = vault.database.begin().await?;
         sqlx::query(
-            "UPDATE secret_version SET state = ?1, proven = ?2, checked_at = ?3, not_after = ?4
-             WHERE secret_id = ?5 AND version = ?6",
+            "UPDATE secret_version SET state = ?1, proven = ?2, rung = ?3, realm = ?4,
+                    checked_at = ?5, not_after = ?6
+             WHERE secret_id = ?7 AND version = ?8",
         )
         .bind(state.state.as_str())
         .bind(state.proven.as_deref())
+        .bind(state.rung.as_deref())
+        .bind(state.realm.as_deref())
         .bind(vault.clock.now_ms())
         .bind(state.not_after.map(Timestamp::as_millisecond))
         .bind(sealed.secret_id.to_string())
@@ -621,6 +637,8 @@ type HistoryRow = (
     i64,
     String,
     Option<String>,
+    Option<String>,
+    Option<String>,
     Option<i64>,
     Option<i64>,
 );
@@ -637,7 +655,7 @@ fn history_row(name: &str, row: HistoryRow) -> Result<VersionRow, VaultError> {
         retired_at: row.7.map(timestamp),
         removed_at: row.8.map(timestamp),
         leases: u32::try_from(row.9).unwrap_or(u32::MAX),
-        state: VersionState::read(&row.10, row.11, row.12, row.13),
+        state: VersionState::read((row.10, row.11, row.12, row.13, row.14, row.15)),
     })
 }
 

@@ -51,6 +51,10 @@ pub struct CheckedState {
     pub state: SecretState,
     /// What was proven, such as `ping` or `repository`.
     pub proven: Option<String>,
+    /// The rung of the vending ladder that the check used.
+    pub rung: Option<String>,
+    /// The token service that the credential went to.
+    pub realm: Option<String>,
     /// When the credential itself ends, where that is known.
     pub not_after: Option<Timestamp>,
 }
@@ -60,20 +64,30 @@ pub struct CheckedState {
 pub struct VersionState {
     pub state: SecretState,
     pub proven: Option<String>,
+    pub rung: Option<String>,
+    pub realm: Option<String>,
     pub checked_at: Option<Timestamp>,
     pub not_after: Option<Timestamp>,
 }
 
+/// The columns of a state, in this order wherever they are read.
+pub(crate) type StoredState = (
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+);
+
 impl VersionState {
-    pub(crate) fn read(
-        state: &str,
-        proven: Option<String>,
-        checked_at: Option<i64>,
-        not_after: Option<i64>,
-    ) -> Self {
+    pub(crate) fn read(stored: StoredState) -> Self {
+        let (state, proven, rung, realm, checked_at, not_after) = stored;
         Self {
-            state: SecretState::read(state),
+            state: SecretState::read(&state),
             proven,
+            rung,
+            realm,
             checked_at: checked_at.map(timestamp),
             not_after: not_after.map(timestamp),
         }

@@ -106,7 +106,8 @@ async fn verify_workspaces(
     connection: &mut SqliteConnection,
     report: &mut AuditReport,
 ) -> Result<(), VaultError> {
-    let rows: Vec<(Vec<u8>, String, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+    type Row = (Vec<u8>, String, Vec<u8>, Vec<u8>);
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT root_key_id, workspace, key_id, wrapped FROM workspace_key, vault
          ORDER BY workspace",
     )
@@ -199,7 +200,8 @@ async fn verify_versions(
     (line, key): (&SecretLine, &Key),
     report: &mut AuditReport,
 ) -> Result<(), VaultError> {
-    let rows: Vec<(i64, String, String, Option<Vec<u8>>, bool)> = sqlx::query_as(
+    type Row = (i64, String, String, Option<Vec<u8>>, bool);
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT version, kind, scope, sealed, retired_at IS NOT NULL FROM secret_version
          WHERE secret_id = ?1 ORDER BY version",
     )
