@@ -108,7 +108,7 @@ fn classify_v4(address: Ipv4Addr) -> AddressClass {
         [0, ..] => Forbidden("an unspecified address"),
         [127, ..] => Loopback,
         [169, 254, ..] => Forbidden("a link-local or metadata address"),
-        // 100.64/10 and 198.18/15 are for carriers and benchmarks, and used inside networks and VPNs.
+        // 100.64/10 (carriers) and 198.18/15 (benchmarks) are used inside networks and VPNs.
         [10, ..]
         | [172, 16..=31, ..]
         | [192, 168, ..]

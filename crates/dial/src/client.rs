@@ -39,7 +39,7 @@ impl Dialer {
         &self.0.policy
     }
 
-    /// The client for a registry. The same profile gives the same client, so connections are shared.
+    /// The client for a registry. The same profile gives the same client, hence its connections.
     pub fn client(
         &self,
         tls: &TlsProfile,

@@ -61,8 +61,8 @@ impl DialError {
                 Some("log in with --plain-http if this registry really has no TLS".to_owned())
             }
             Self::Tls { .. } => Some(
-                "if the registry has a CA of its own, log in with --ca-file; if this machine has no \
-                 system roots, install the package ca-certificates"
+                "if the registry has a CA of its own, log in with --ca-file; if this machine has \
+                 no system roots, install the package ca-certificates"
                     .to_owned(),
             ),
             _ => None,

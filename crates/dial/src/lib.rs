@@ -1,7 +1,7 @@
 //! The one way out: every connection that Holdfast makes for a user goes through here.
 //!
-//! Owns the HTTP client, the TLS profile of a registry, the policy on *resolved* addresses, proxies,
-//! and the limits on time, headers and bodies. Invariants: a redirect is never followed (it is a
+//! Owns the HTTP client, the TLS profile of a registry, the policy on *resolved* addresses,
+//! proxies, and the limits on time, headers and bodies. Invariants: a redirect is never followed (it is a
 //! reply like another, and the caller decides); an address is judged after resolution and exactly
 //! the judged address is connected to; plain http leaves this process only where the user said so
 //! or towards a loopback address; no error or `Debug` text shows a query string, where signed URLs

@@ -212,10 +212,8 @@ mod tests {
                 "basic realm=[basic realm]",
             ),
             (
-                &[
-                    "Bearer realm=\"https://a/token\",service=\"s\",scope=\"repository:x:pull,push\"",
-                ],
-                "bearer realm=[https://a/token] service=[s] scope=[repository:x:pull,push]",
+                &["Bearer realm=\"https://a/t\",service=\"s\",scope=\"repository:x:pull,push\""],
+                "bearer realm=[https://a/t] service=[s] scope=[repository:x:pull,push]",
             ),
             (
                 &["BEARER Realm = \"r\" , SERVICE=plain"],

@@ -185,7 +185,12 @@ impl RegistryClient {
     ) -> Result<Fetched, RegistryError> {
         let landed = self
             .core
-            .exchange(&self.manifest_call(Method::GET, repository, selector, subject)?)
+            .exchange(&Self::manifest_call(
+                Method::GET,
+                repository,
+                selector,
+                subject,
+            )?)
             .await?;
         let headers = landed.response.headers.clone();
         let raw = landed
@@ -237,7 +242,7 @@ impl RegistryClient {
         selector: &Selector,
     ) -> Result<ManifestHead, RegistryError> {
         let subject = self.subject(repository, selector);
-        let call = self.manifest_call(Method::HEAD, repository, selector, &subject)?;
+        let call = Self::manifest_call(Method::HEAD, repository, selector, &subject)?;
         let landed = self.core.exchange(&call).await?;
         let response = landed.response;
         let asked = match selector {
@@ -340,7 +345,6 @@ impl RegistryClient {
     }
 
     fn manifest_call<'a>(
-        &self,
         method: Method,
         repository: &'a str,
         selector: &Selector,

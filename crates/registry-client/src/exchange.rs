@@ -112,15 +112,31 @@ impl Core {
         let probe = |base: Url| async move {
             let mut target = base.clone();
             target.set_path("/v2/");
-            self.http.send(Request::get(target)).await.map(|_| base)
+            self.http
+                .send(Request::get(target))
+                .await
+                .map(|response| (base, response.status))
         };
         match probe(url("https")?).await {
-            Ok(base) => Ok(base),
-            Err(DialError::NotTls { .. } | DialError::Unreachable { .. }) => probe(url("http")?)
-                .await
-                .map_err(|error| RegistryError::from_dial(&self.name, &error)),
+            Ok((base, _)) => Ok(base),
+            Err(DialError::NotTls { .. } | DialError::Unreachable { .. }) => {
+                match probe(url("http")?).await {
+                    // What a server with TLS says to plain http: its handshake failed for now.
+                    Ok((_, status)) if status.as_u16() == 400 => Err(self.not_ready()),
+                    Ok((base, _)) => Ok(base),
+                    Err(error) => Err(RegistryError::from_dial(&self.name, &error)),
+                }
+            }
             // A certificate that is not trusted is still TLS.
             Err(_) => url("https"),
+        }
+    }
+
+    fn not_ready(&self) -> RegistryError {
+        let message = "it speaks TLS and did not finish the handshake".to_owned();
+        RegistryError::Unreachable {
+            registry: self.name.clone(),
+            message,
         }
     }
 

@@ -86,10 +86,10 @@ impl Attempts {
 }
 
 /// The pause after the n-th failure: doubling, half of it by chance so that a crowd spreads out, or
-/// what the registry asked for.
+/// a little more than what the registry asked for.
 fn pause(policy: RetryPolicy, failed: u32, asked: Option<Duration>, fraction: f64) -> Duration {
     if let Some(asked) = asked {
-        return asked.max(policy.first_pause);
+        return asked + policy.first_pause.mul_f64(fraction);
     }
     let doublings = failed.saturating_sub(1).min(16);
     let full = policy
@@ -119,6 +119,7 @@ mod tests {
         assert_eq!((low(40), high(40)), (2500, 5000));
         let asked = Some(Duration::from_secs(7));
         assert_eq!(pause(policy, 1, asked, 0.0), Duration::from_secs(7));
+        assert_eq!(pause(policy, 1, asked, 1.0), Duration::from_millis(7200));
     }
 
     #[tokio::test]

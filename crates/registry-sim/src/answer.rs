@@ -135,7 +135,7 @@ async fn next_piece(mut sending: Sending) -> Option<(io::Result<Bytes>, Sending)
         return Some((Err(io::ErrorKind::BrokenPipe.into()), sending));
     }
     if sending.rest.is_empty() {
-        // A body that is shorter than was claimed ends its connection; the head shall be out by then.
+        // A body shorter than was claimed ends its connection; the head shall be out by then.
         tokio::task::yield_now().await;
         return None;
     }

@@ -239,7 +239,9 @@ impl ImageBuilder {
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": media_type,
-            "config": { "mediaType": config_type, "digest": config.digest, "size": config.bytes.len() },
+            "config": {
+                "mediaType": config_type, "digest": config.digest, "size": config.bytes.len(),
+            },
             "layers": descriptors,
         });
         let manifest = Bytes::from(manifest.to_string());

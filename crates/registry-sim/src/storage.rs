@@ -1,5 +1,5 @@
-//! The host of the signed URLs, in the ways of an object store: a good signature is all that counts,
-//! and a request that also carries `Authorization` is refused.
+//! The host of the signed URLs, in the ways of an object store: a good signature is all that
+//! counts, and a request that also carries `Authorization` is refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;

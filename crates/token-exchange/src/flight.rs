@@ -26,6 +26,9 @@ const DEFAULT_RATE_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time for which a "slow down" is obeyed unasked.
 const MAX_RATE_LIMIT: Duration = Duration::from_mins(15);
 
+/// After an early renewal has failed, what is held is used for so long before the next one.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(2);
+
 /// What a minting brings.
 #[derive(Debug, Clone)]
 pub(crate) struct Minted {
@@ -46,6 +49,8 @@ pub(crate) struct Slot(Mutex<State>);
 struct State {
     held: Option<Minted>,
     refusal: Option<Refusal>,
+    /// No early renewal before this.
+    renew_from: Option<Timestamp>,
     flight: Option<watch::Receiver<Option<Outcome>>>,
 }
 
@@ -82,7 +87,10 @@ impl Wanted {
 impl Slot {
     /// What is held and does not need to be minted now.
     pub(crate) fn held(&self, now: Timestamp) -> Option<Minted> {
-        self.lock().held.clone().filter(|held| held.is_fresh(now))
+        let state = self.lock();
+        let pausing = state.renew_from.is_some_and(|from| now < from);
+        let usable = |held: &&Minted| held.is_fresh(now) || (pausing && held.is_alive(now));
+        state.held.as_ref().filter(usable).cloned()
     }
 
     /// What is held, however near its end.
@@ -171,8 +179,12 @@ impl Slot {
             Ok(minted) => {
                 state.held = Some(minted.clone());
                 state.refusal = None;
+                state.renew_from = None;
             }
-            Err(error) => state.refusal = Refusal::new(error, now),
+            Err(error) => {
+                state.refusal = Refusal::new(error, now);
+                state.renew_from = now.checked_add(RENEWAL_PAUSE).ok();
+            }
         }
     }
 

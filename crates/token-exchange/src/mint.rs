@@ -263,7 +263,13 @@ fn unsupported(login: &Login) -> AuthError {
 
 /// A registry's error, told as one of auth.
 pub(crate) fn from_registry(error: RegistryError) -> AuthError {
-    let message = error.to_string();
+    let message = match &error {
+        RegistryError::Refused {
+            message,
+            hint: Some(hint),
+        } => format!("{message}; {hint}"),
+        _ => error.to_string(),
+    };
     match error {
         RegistryError::Auth(error) => error,
         RegistryError::Denied { .. } | RegistryError::NotFound { .. } => {

@@ -1,9 +1,10 @@
 //! Which token service may see a credential.
 //!
-//! A registry names its token service in a header, and whoever can forge or misconfigure that header
-//! would have the credential sent anywhere. So: the registry's own host (any port: GitLab's registry
-//! and its token service share a host and differ in port), the service that a well-known registry is
-//! known to use, or the host that the user allowed. The address policy of `dial` holds besides.
+//! A registry names its token service in a header, and whoever can forge or misconfigure that
+//! header would have the credential sent anywhere. So: the registry's own host (any port: GitLab's
+//! registry and its token service share a host and differ in port), the service that a well-known
+//! registry is known to use, or the host that the user allowed. The address policy of `dial` holds
+//! besides.
 
 use credential::auth::AuthError;
 use dial::Url;
@@ -152,99 +153,51 @@ mod tests {
         }
     }
 
+    /// Registry, its realm, what the user allowed (`-` for nothing), what the refusal names.
+    const REFUSED: &str = "
+        ghcr.io                 https://evil.example/token          -   evil.example
+        ghcr.io                 https://ghcr.io.evil.example/token  -   ghcr.io.evil.example
+        ghcr.io                 https://evilghcr.io/token           -   evilghcr.io
+        ghcr.io                 https://auth.docker.io/token        -   auth.docker.io
+        docker.io               https://auth.docker.io:8443/token   -   auth.docker.io:8443
+        docker.io.evil.example  https://auth.docker.io/token        -   auth.docker.io
+        docker.io:444           https://auth.docker.io/token        -   auth.docker.io
+        ghcr.io                 http://ghcr.io/token                -   plain
+        ghcr.io                 https://user:pw@ghcr.io/token       -   user
+        ghcr.io                 https://ghcr.io@evil.example/token  -   user
+        ghcr.io                 file:///etc/passwd                  -   URL
+        ghcr.io                 /token                              -   URL
+        ghcr.io                 https://169.254.169.254/latest      -   169.254.169.254
+        r.example               https://auth.example:8443/t         auth.example  auth.example:8443
+        r.example               https://sub.auth.example/t          auth.example  sub.auth.example
+        r.example               https://evil.example/t              /   evil.example
+        127.0.0.1:5000          http://localhost:5001/t             -   localhost:5001
+    ";
+
     #[test]
     fn other_realms_are_refused_by_name() {
-        let cases = [
-            (
-                "ghcr.io",
-                "https://evil.example/token",
-                None,
-                "--token-service evil.example",
-            ),
-            (
-                "ghcr.io",
-                "https://ghcr.io.evil.example/token",
-                None,
-                "evil.example",
-            ),
-            ("ghcr.io", "https://evilghcr.io/token", None, "evilghcr.io"),
-            (
-                "ghcr.io",
-                "https://auth.docker.io/token",
-                None,
-                "auth.docker.io",
-            ),
-            (
-                "docker.io",
-                "https://auth.docker.io:8443/token",
-                None,
-                "auth.docker.io:8443",
-            ),
-            (
-                "docker.io.evil.example",
-                "https://auth.docker.io/token",
-                None,
-                "auth.docker.io",
-            ),
-            (
-                "docker.io:444",
-                "https://auth.docker.io/token",
-                None,
-                "auth.docker.io",
-            ),
-            ("ghcr.io", "http://ghcr.io/token", None, "plain http"),
-            (
-                "ghcr.io",
-                "https://user:pw@ghcr.io/token",
-                None,
-                "user name",
-            ),
-            (
-                "ghcr.io",
-                "https://ghcr.io@evil.example/token",
-                None,
-                "user name",
-            ),
-            ("ghcr.io", "file:///etc/passwd", None, "no URL"),
-            ("ghcr.io", "/token", None, "no URL"),
-            (
-                "ghcr.io",
-                "https://169.254.169.254/latest",
-                None,
-                "169.254.169.254",
-            ),
-            (
-                "r.example",
-                "https://auth.example:8443/token",
-                Some("auth.example"),
-                "auth.example:8443",
-            ),
-            (
-                "r.example",
-                "https://sub.auth.example/token",
-                Some("auth.example"),
-                "sub.auth",
-            ),
-            (
-                "r.example",
-                "https://evil.example/token",
-                Some(""),
-                "evil.example",
-            ),
-            (
-                "127.0.0.1:5000",
-                "http://localhost:5001/token",
-                None,
-                "localhost:5001",
-            ),
-        ];
-        for (registry, realm, allowed, expected) in cases {
+        for line in REFUSED.lines().filter(|line| !line.trim().is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [registry, realm, allowed, expected] = words[..] else {
+                panic!("{line}")
+            };
+            let allowed = Some(allowed).filter(|allowed| *allowed != "-");
             match allows(registry, realm, allowed) {
                 Err(AuthError::Refused { message }) => {
-                    assert!(message.contains(expected), "{registry} {realm}: {message}");
+                    assert!(message.contains(expected), "{line}: {message}");
                 }
-                other => panic!("{registry} {realm}: {other:?}"),
+                other => panic!("{line}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_refusal_says_how_to_allow_the_service() {
+        let refused = allows("r.example", "https://auth.example/token", None);
+        let message = refused.unwrap_err().to_string();
+        assert!(
+            message.ends_with("--token-service auth.example"),
+            "{message}"
+        );
     }
 }

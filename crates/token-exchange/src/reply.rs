@@ -41,8 +41,8 @@ fn is_token(token: &str) -> bool {
     token.len() <= MAX_TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Numbers come as numbers, as texts and with a fraction. Zero and less say nothing; a fraction of a
-/// second is one.
+/// Numbers come as numbers, as texts and with a fraction. Zero and less say nothing; a fraction of
+/// a second is one.
 fn life(stated: Option<&Value>) -> Duration {
     let seconds = match stated {
         Some(Value::Number(number)) => number.as_f64(),

@@ -75,7 +75,6 @@ pub(crate) async fn ask(
         .read_bounded(MAX_REPLY_BYTES)
         .await
         .map_err(|error| from_dial(&error))?;
-    let body = Zeroizing::new(body.to_vec());
     reply::read(&body, now).ok_or_else(|| AuthError::Unreachable {
         message: format!("token service {service} answered without a usable token"),
     })
@@ -172,7 +171,10 @@ fn retry_after(response: &Response) -> Option<Duration> {
 
 /// An error on the way, told as one of auth.
 pub(crate) fn from_dial(error: &DialError) -> AuthError {
-    let message = error.to_string();
+    let message = match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    };
     match error {
         DialError::Denied { .. }
         | DialError::PlainHttp { .. }

@@ -6,6 +6,8 @@ use registry_sim::{Faults, Image, ImageBuilder, Layer, RegistrySim};
 
 use crate::support::{REPOSITORY, anonymous, big_layer, image, pull};
 
+type Fault = fn(&mut Faults);
+
 async fn pushed() -> (RegistrySim, Image) {
     let sim = RegistrySim::anonymous().await;
     let image = image();
@@ -49,7 +51,7 @@ async fn whole_blobs_and_ranges_are_read() {
 
 #[tokio::test]
 async fn broken_replies_are_resumed_where_they_broke() {
-    let breaks: [(&str, fn(&mut Faults)); 3] = [
+    let breaks: [(&str, Fault); 3] = [
         ("truncated", |faults| faults.truncate_after = Some(100_000)),
         ("reset", |faults| faults.reset_after = Some(100_000)),
         ("truncated without ranges", |faults| {

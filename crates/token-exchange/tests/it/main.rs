@@ -1,0 +1,8 @@
+//! The exchange against a registry that misbehaves and against Debian's.
+
+mod check;
+mod debian;
+mod realms;
+mod secrecy;
+mod support;
+mod tokens;

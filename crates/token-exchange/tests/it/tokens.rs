@@ -1,0 +1,416 @@
+//! Tokens: had once, kept while good, renewed when not, and never asked for too often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use credential::Credential;
+use credential::auth::{AuthError, AuthScheme};
+use registry_client::RegistryError;
+use registry_sim::{Login, Options, Realm, RegistrySim};
+use token_exchange::TokenExchange;
+
+use crate::support::{
+    HandClock, PASSWORD, REPOSITORY, ask, basic, dialer, endpoint, exchange, identity, image,
+    is_bearer, pull, refusal, registry,
+};
+
+async fn sim(login: Login) -> RegistrySim {
+    let sim = RegistrySim::with_login(login).await;
+    sim.push(REPOSITORY, "latest", &image());
+    sim
+}
+
+async fn bearer() -> RegistrySim {
+    sim(Login::Bearer(Realm::SameHost)).await
+}
+
+#[tokio::test]
+async fn each_way_of_logging_in_pulls() {
+    let logins = [
+        Login::Nobody,
+        Login::Basic,
+        Login::Bearer(Realm::SameHost),
+        Login::Bearer(Realm::OtherPort),
+    ];
+    for login in logins {
+        let sim = sim(login.clone()).await;
+        let exchange = exchange();
+        let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+        pull(sim.host(), source)
+            .await
+            .unwrap_or_else(|error| panic!("{login:?}: {error}"));
+        let tokens = u64::from(matches!(login, Login::Bearer(_)));
+        assert_eq!(exchange.token_requests(), tokens, "{login:?}");
+        assert_eq!(sim.token_requests().read().requests, tokens, "{login:?}");
+    }
+}
+
+#[tokio::test]
+async fn either_field_of_a_reply_holds_the_token() {
+    for token_field in ["token", "access_token"] {
+        for state_token_life in [true, false] {
+            let login = Login::Bearer(Realm::SameHost);
+            let options = Options {
+                login,
+                token_field,
+                state_token_life,
+                ..Options::default()
+            };
+            let sim = RegistrySim::start(options).await;
+            sim.push(REPOSITORY, "latest", &image());
+            let source = exchange().source(endpoint(sim.host()), basic(PASSWORD));
+            pull(sim.host(), source).await.expect(token_field);
+        }
+    }
+}
+
+#[tokio::test]
+async fn public_images_are_pulled_with_a_token_for_everybody() {
+    let sim = sim(Login::PublicBearer).await;
+    let exchange = exchange();
+    let source = exchange.source(endpoint(sim.host()), identity(Credential::public()));
+    pull(sim.host(), source).await.expect("pull");
+    assert_eq!(sim.token_requests().read().credential_bytes, 0);
+}
+
+#[tokio::test]
+async fn nobody_is_told_that_a_login_is_needed() {
+    for login in [Login::Basic, Login::Bearer(Realm::SameHost)] {
+        let sim = sim(login).await;
+        let source = exchange().source(endpoint(sim.host()), identity(Credential::public()));
+        let error = pull(sim.host(), source).await.unwrap_err();
+        let expected = matches!(error, RegistryError::Auth(AuthError::NoPermission { .. }));
+        assert!(expected, "{error:?}");
+        assert!(error.to_string().contains("login"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_ready_token_is_sent_as_it_is() {
+    let sim = bearer().await;
+    let credential = Credential::registry_token("ready-made-token".to_owned().into());
+    let exchange = exchange();
+    let source = exchange.source(endpoint(sim.host()), identity(credential));
+    let auth = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    assert!(is_bearer(&auth));
+    let error = pull(sim.host(), source).await.unwrap_err();
+    let expected = matches!(error, RegistryError::Auth(AuthError::BadCredential { .. }));
+    assert!(expected, "{error:?}");
+    assert_eq!(exchange.token_requests(), 0);
+}
+
+#[tokio::test]
+async fn an_identity_token_goes_to_the_token_service_alone() {
+    let sim = bearer().await;
+    let credential = Credential::basic("<token>".to_owned(), PASSWORD.to_owned().into());
+    let source = exchange().source(endpoint(sim.host()), identity(credential.clone()));
+    pull(sim.host(), source).await.expect("pull");
+    let requests = sim.token_requests().paths();
+    assert!(
+        requests.iter().all(|path| path == "POST /token"),
+        "{requests:?}"
+    );
+    let plain = self::sim(Login::Basic).await;
+    let source = exchange().source(endpoint(plain.host()), identity(credential));
+    let error = ask(source.as_ref(), plain.host(), None).await.unwrap_err();
+    assert!(matches!(error, AuthError::Refused { .. }), "{error}");
+    assert_eq!(plain.registry().read().credential_bytes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_callers_make_one_token_request() {
+    let sim = Arc::new(bearer().await);
+    let exchange = exchange();
+    let tasks: Vec<_> = (0..1000)
+        .map(|_| {
+            let (sim, exchange) = (Arc::clone(&sim), exchange.clone());
+            tokio::spawn(async move {
+                let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+                ask(source.as_ref(), sim.host(), None)
+                    .await
+                    .map(|auth| auth.serial)
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("task").expect("auth");
+    }
+    assert_eq!(exchange.token_requests(), 1);
+    assert_eq!(sim.token_requests().read().requests, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_refusals_make_one_token_request() {
+    let sim = Arc::new(bearer().await);
+    let exchange = exchange();
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    let first = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    sim.expire_tokens();
+    let tasks: Vec<_> = (0..1000)
+        .map(|_| {
+            let (sim, source) = (Arc::clone(&sim), Arc::clone(&source));
+            let rejection = refusal(&sim, &first, "invalid_token");
+            tokio::spawn(async move { ask(source.as_ref(), sim.host(), Some(rejection)).await })
+        })
+        .collect();
+    for task in tasks {
+        let renewed = task.await.expect("task").expect("auth");
+        assert_ne!(renewed.serial, first.serial);
+    }
+    assert_eq!(exchange.token_requests(), 2);
+}
+
+#[tokio::test]
+async fn who_asked_first_may_leave() {
+    let sim = Arc::new(bearer().await);
+    let exchange = exchange();
+    sim.close_token_gate();
+    let asking = || {
+        let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+        let sim = Arc::clone(&sim);
+        tokio::spawn(async move { ask(source.as_ref(), sim.host(), None).await })
+    };
+    let first = asking();
+    sim.token_requests().wait_for_requests(1).await;
+    let second = asking();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    sim.open_token_gate();
+    second.await.expect("task").expect("auth");
+    assert_eq!(exchange.token_requests(), 1);
+}
+
+#[tokio::test]
+async fn identities_do_not_share_tokens() {
+    let sim = bearer().await;
+    let exchange = exchange();
+    let mut serials = Vec::new();
+    for key in [
+        "ws-1/secret/v1",
+        "ws-2/secret/v1",
+        "ws-1/secret/v2",
+        "ws-1/secret/v1",
+    ] {
+        let identity = token_exchange::Identity {
+            key: key.to_owned(),
+            ..basic(PASSWORD)
+        };
+        let source = exchange.source(endpoint(sim.host()), identity);
+        serials.push(
+            ask(source.as_ref(), sim.host(), None)
+                .await
+                .expect("auth")
+                .serial,
+        );
+    }
+    assert_eq!(serials[0], serials[3]);
+    assert_eq!(exchange.token_requests(), 3);
+    exchange.forget("ws-1/secret/v1");
+    let identity = token_exchange::Identity {
+        key: "ws-1/secret/v1".to_owned(),
+        ..basic(PASSWORD)
+    };
+    let source = exchange.source(endpoint(sim.host()), identity);
+    ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    assert_eq!(exchange.token_requests(), 4);
+}
+
+async fn living(life: Duration) -> (RegistrySim, Arc<HandClock>, TokenExchange) {
+    let options = Options {
+        login: Login::Bearer(Realm::SameHost),
+        token_life: life,
+        ..Options::default()
+    };
+    let clock = HandClock::new();
+    let exchange = TokenExchange::new(dialer(), Arc::clone(&clock) as _);
+    let sim = RegistrySim::start(options).await;
+    sim.push(REPOSITORY, "latest", &image());
+    (sim, clock, exchange)
+}
+
+#[tokio::test]
+async fn tokens_are_renewed_by_the_clock_before_they_end() {
+    // Seconds: life of a token, age at which it is still kept, age at which it is renewed.
+    for (life, kept, renewed) in [(300, 269, 271), (60, 53, 56), (2, 0, 1), (20, 14, 16)] {
+        let (sim, clock, exchange) = living(Duration::from_secs(life)).await;
+        let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+        let first = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+        clock.turn(Duration::from_secs(kept));
+        let second = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+        assert_eq!(first.serial, second.serial, "life {life}");
+        clock.turn(Duration::from_secs(renewed - kept));
+        let third = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+        assert_ne!(first.serial, third.serial, "life {life}");
+        assert_eq!(exchange.token_requests(), 2, "life {life}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_lives_two_seconds_pulls() {
+    let (sim, _, exchange) = living(Duration::from_secs(2)).await;
+    for _ in 0..5 {
+        let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+        pull(sim.host(), source).await.expect("pull");
+        // Whatever the clock says, the registry has had enough of it.
+        sim.expire_tokens();
+    }
+}
+
+#[tokio::test]
+async fn an_early_renewal_that_fails_leaves_what_still_works() {
+    let (sim, clock, exchange) = living(Duration::from_secs(100)).await;
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    let first = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    clock.turn(Duration::from_secs(95));
+    sim.faults(|faults| faults.token_unavailable = 2);
+    let second = ask(source.as_ref(), sim.host(), None)
+        .await
+        .expect("the old token");
+    assert_eq!(second.serial, first.serial);
+    let again = ask(source.as_ref(), sim.host(), None)
+        .await
+        .expect("the old token");
+    assert_eq!(again.serial, first.serial);
+    assert_eq!(exchange.token_requests(), 2, "not asked again at once");
+    clock.turn(Duration::from_secs(10));
+    let error = ask(source.as_ref(), sim.host(), None).await.unwrap_err();
+    assert!(matches!(error, AuthError::Unreachable { .. }), "{error}");
+    let third = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    assert_ne!(third.serial, first.serial);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_once_and_stays_wrong_for_a_while() {
+    for login in [Login::Basic, Login::Bearer(Realm::SameHost)] {
+        let sim = sim(login.clone()).await;
+        let clock = HandClock::new();
+        let exchange = TokenExchange::new(dialer(), Arc::clone(&clock) as _);
+        let source = exchange.source(endpoint(sim.host()), basic("wrong-password"));
+        for _ in 0..5 {
+            let error = pull(sim.host(), Arc::clone(&source)).await.unwrap_err();
+            let expected = matches!(error, RegistryError::Auth(AuthError::BadCredential { .. }));
+            assert!(expected, "{login:?} {error:?}");
+        }
+        if login != Login::Basic {
+            assert_eq!(exchange.token_requests(), 1);
+            clock.turn(Duration::from_secs(11));
+            assert!(ask(source.as_ref(), sim.host(), None).await.is_err());
+            assert_eq!(exchange.token_requests(), 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_does_not_allow_enough_is_not_minted_again_and_again() {
+    let sim = bearer().await;
+    let exchange = exchange();
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    let auth = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    for _ in 0..5 {
+        let rejection = refusal(&sim, &auth, "insufficient_scope");
+        let error = ask(source.as_ref(), sim.host(), Some(rejection))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, AuthError::NoPermission { .. }), "{error}");
+        assert!(error.to_string().contains(REPOSITORY), "{error}");
+    }
+    assert_eq!(exchange.token_requests(), 1);
+}
+
+#[tokio::test]
+async fn a_repository_known_by_another_name_is_asked_for_by_it() {
+    let sim = bearer().await;
+    let exchange = exchange();
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    let auth = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    let mut rejection = refusal(&sim, &auth, "insufficient_scope");
+    rejection.challenges[0] = rejection.challenges[0].replace(REPOSITORY, "real/name");
+    ask(source.as_ref(), sim.host(), Some(rejection))
+        .await
+        .expect("auth");
+    let last = sim.token_requests().paths().pop().expect("a request");
+    assert!(
+        last.contains("scope=repository%3Areal%2Fname%3Apull"),
+        "{last}"
+    );
+}
+
+#[tokio::test]
+async fn a_limit_is_obeyed_without_asking() {
+    let sim = bearer().await;
+    let clock = HandClock::new();
+    let exchange = TokenExchange::new(dialer(), Arc::clone(&clock) as _);
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    sim.faults(|faults| {
+        faults.token_too_many_requests = 1;
+        faults.retry_after = Some("20".to_owned());
+    });
+    for expected in [20, 15] {
+        let error = ask(source.as_ref(), sim.host(), None).await.unwrap_err();
+        let AuthError::RateLimited { retry_after, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(retry_after, Some(Duration::from_secs(expected)));
+        clock.turn(Duration::from_secs(5));
+    }
+    assert_eq!(exchange.token_requests(), 1);
+    clock.turn(Duration::from_secs(11));
+    ask(source.as_ref(), sim.host(), None).await.expect("auth");
+}
+
+#[tokio::test]
+async fn a_credential_answers_for_its_own_registry_alone() {
+    let sim = sim(Login::Basic).await;
+    let source = exchange().source(endpoint(sim.host()), basic(PASSWORD));
+    for other in ["ghcr.io", "127.0.0.1:1", "localhost"] {
+        let error = ask(source.as_ref(), other, None).await.unwrap_err();
+        assert!(
+            matches!(error, AuthError::Refused { .. }),
+            "{other}: {error}"
+        );
+    }
+    let error = pull("localhost:1", source).await.unwrap_err();
+    assert!(
+        matches!(error, RegistryError::Auth(AuthError::Refused { .. })),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn kinds_that_come_later_are_refused_by_name() {
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "s3cr3t"),
+    ];
+    let keys = keys
+        .map(|(name, value)| (name.to_owned(), serde_json::json!(value)))
+        .into();
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let detected = credential::detect(&registry(host), &keys).expect("a credential");
+    let source = exchange().source(endpoint(host), identity(detected.credential));
+    let error = ask(source.as_ref(), host, None).await.unwrap_err();
+    assert!(matches!(error, AuthError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("aws"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refusal_without_a_challenge_renews_a_token_that_is_old_enough() {
+    let (sim, clock, exchange) = living(Duration::from_mins(5)).await;
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    let first = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    let forbidden = |auth: &credential::auth::RegistryAuth| credential::auth::Rejection {
+        serial: auth.serial,
+        status: 403,
+        challenges: Vec::new(),
+    };
+    let same = ask(source.as_ref(), sim.host(), Some(forbidden(&first)))
+        .await
+        .expect("auth");
+    assert_eq!(same.serial, first.serial);
+    clock.turn(Duration::from_mins(1));
+    let other = ask(source.as_ref(), sim.host(), Some(forbidden(&first)))
+        .await
+        .expect("auth");
+    assert_ne!(other.serial, first.serial);
+    assert!(matches!(other.scheme, AuthScheme::Bearer(_)));
+}
