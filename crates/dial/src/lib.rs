@@ -1,11 +1,11 @@
 //! The one way out: every connection that Holdfast makes for a user goes through here.
 //!
 //! Owns the HTTP client, the TLS profile of a registry, the policy on *resolved* addresses,
-//! proxies, and the limits on time, headers and bodies. Invariants: a redirect is never followed (it is a
-//! reply like another, and the caller decides); an address is judged after resolution and exactly
-//! the judged address is connected to; plain http leaves this process only where the user said so
-//! or towards a loopback address; no error or `Debug` text shows a query string, where signed URLs
-//! keep their signatures. Deliberately knows no credentials and no registries' ways.
+//! proxies, and the limits on time, headers and bodies. Invariants: a redirect is never followed
+//! (it is a reply like another, and the caller decides); an address is judged after resolution and
+//! exactly the judged address is connected to; plain http leaves this process only where the user
+//! said so or towards a loopback address; no error or `Debug` text shows a query string, where
+//! signed URLs keep their signatures. Deliberately knows no credentials and no registries' ways.
 
 mod address;
 mod allow;

@@ -1,9 +1,10 @@
 //! Registries for tests: one that misbehaves on command, and the real one of Debian.
 //!
 //! [`RegistrySim`] runs in the test's process, on loopback ports, and does what a real registry
-//! will not do when asked: expire tokens at once, send blobs to signed URLs on another host, answer 429,
-//! break off in mid-body. Each of its hosts counts the requests and every byte of credential that
-//! arrives. The module [`debian`] starts the `docker-registry` of Debian in its two login modes.
+//! will not do when asked: expire tokens at once, send blobs to signed URLs on another host, answer
+//! 429, break off in mid-body. Each of its hosts counts the requests and every byte of credential
+//! that arrives. The module [`debian`] starts the `docker-registry` of Debian in its two login
+//! modes.
 //!
 //! For tests and demonstrations only: it panics where a program would return errors.
 
