@@ -91,7 +91,7 @@ pub(super) async fn open(
             notices: Some(notices),
             ..FsOptions::default()
         };
-        Ok(ImageFs::new(layers, &origin, &cache, source, options)?)
+        Ok(ImageFs::new(&layers, &origin, &cache, source, options)?)
     };
     tokio::task::spawn_blocking(work)
         .await

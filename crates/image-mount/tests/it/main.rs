@@ -1,0 +1,8 @@
+//! Images mounted by the kernel, each by a mount process of its own, from a registry in this
+//! process. Needs root, `/dev/fuse` and the programs that build images by hand.
+
+mod compare;
+mod process;
+mod role;
+mod support;
+mod through_the_kernel;
