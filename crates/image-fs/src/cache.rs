@@ -23,7 +23,7 @@ mod presence;
 mod usage;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,7 +111,7 @@ impl SpanCache {
     pub fn origin_layer(&self, origin: &str, index: &LayerIndex) -> Result<LayerCache, CacheError> {
         let home = self.home(origin, index)?;
         let _lock = self.lock()?;
-        self.prepare(&home, origin, index)?;
+        Self::prepare(&home, origin, index)?;
         LayerCache::open(self.clone(), &home, index)
     }
 
@@ -127,6 +127,10 @@ impl SpanCache {
     }
 
     /// Takes a whole decoded layer. Its spans are still verified when they are first used.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "the file is the cache's from here on"
+    )]
     pub fn adopt(
         &self,
         origin: &str,
@@ -149,7 +153,7 @@ impl SpanCache {
         }
         let home = self.home(origin, index)?;
         let lock = self.lock()?;
-        self.prepare(&home, origin, index)?;
+        Self::prepare(&home, origin, index)?;
         let data = home.join("data");
         fs::rename(&incoming.path, &data).map_err(failed("cannot create", &data))?;
         let (map, _) = PresenceMap::open(&home, index)?;
@@ -160,12 +164,14 @@ impl SpanCache {
     }
 
     /// Files of a layer that are there before anything of it is.
-    fn prepare(&self, home: &Path, origin: &str, index: &LayerIndex) -> Result<(), CacheError> {
+    fn prepare(home: &Path, origin: &str, index: &LayerIndex) -> Result<(), CacheError> {
         create_directories(home)?;
         let about = home.join("about");
         if !about.exists() {
             let text = format!("{origin}\n{}\n", index.header().layer_digest);
-            fs::write(&about, text).map_err(failed("cannot write", &about))?;
+            let mut file = open_file(&about, OpenOptions::new().create(true).truncate(true))?;
+            file.write_all(text.as_bytes())
+                .map_err(failed("cannot write", &about))?;
         }
         let usage = home.join("use");
         open_file(&usage, OpenOptions::new().create(true).truncate(false)).map(|_| ())
@@ -203,7 +209,9 @@ impl SpanCache {
                 .filter(|path| !is_locked(path)),
         );
         drop(lock);
-        dead.iter().for_each(|path| delete(path));
+        for path in &dead {
+            delete(path);
+        }
         Ok(())
     }
 

@@ -43,6 +43,9 @@ const DEMAND_CONNECTIONS: usize = 2;
 /// then writing to the cache, and it is not a reader's place to outlast it.
 const MAX_ROUNDS: usize = 4;
 
+/// A span that had been verified is not in its file any more.
+struct Gone;
+
 /// What became of a span that was waited for.
 #[derive(Clone, Debug)]
 enum Outcome {
@@ -217,10 +220,17 @@ impl Fetcher {
             self.read_ahead(layer, &spans);
             match self.assemble(layer, pieces, length, &held) {
                 Ok(bytes) => return Ok(bytes),
-                Err(span) => self.layers[layer].cache.distrust(span),
+                // Something cut the file under us: look again at all that the read needs.
+                Err(Gone) => self.recheck(layer, &spans),
             }
         }
         Err(self.internal(layer, "the span cache loses what is written to it"))
+    }
+
+    fn recheck(&self, layer: usize, spans: &[usize]) {
+        for span in spans {
+            self.layers[layer].cache.recheck(*span);
+        }
     }
 
     /// Returns when every span is in the cache or in `held`.
@@ -413,14 +423,14 @@ impl Fetcher {
         Ok(spans)
     }
 
-    /// Puts the read together; an error names a span that the cache did not have after all.
+    /// Puts the read together, unless the cache does not have all of it after all.
     fn assemble(
         &self,
         layer: usize,
         pieces: &[Piece],
         length: usize,
         held: &BTreeMap<usize, Bytes>,
-    ) -> Result<Bytes, usize> {
+    ) -> Result<Bytes, Gone> {
         let at = &self.layers[layer];
         let mut buffer = vec![0; length];
         for piece in pieces {
@@ -448,11 +458,11 @@ impl Layer {
         layer_offset: u64,
         target: &mut [u8],
         held: &BTreeMap<usize, Bytes>,
-    ) -> Result<(), usize> {
+    ) -> Result<(), Gone> {
         let first = self.index().span_at(layer_offset);
         if held.is_empty() {
             let is_there = self.cache.read_at(target, layer_offset);
-            return if is_there { Ok(()) } else { Err(first) };
+            return if is_there { Ok(()) } else { Err(Gone) };
         }
         let mut done = 0;
         for span in first.. {
@@ -475,7 +485,7 @@ impl Layer {
             match bytes {
                 Some(bytes) => part.copy_from_slice(bytes),
                 None if self.cache.read_at(part, at) => {}
-                None => return Err(span),
+                None => return Err(Gone),
             }
             done = end;
         }

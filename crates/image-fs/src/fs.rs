@@ -18,7 +18,7 @@ use crate::trace::{Trace, TraceEntry};
 
 /// How long a read waits for a source that is away or refuses: longer than a registry's restart
 /// or a person's new login takes, shorter than most programs' patience.
-const READ_DEADLINE: Duration = Duration::from_secs(120);
+const READ_DEADLINE: Duration = Duration::from_mins(2);
 
 /// Requests at once. Single flows to object stores differ twentyfold; eight even that out.
 const CONNECTIONS: usize = 8;
@@ -71,14 +71,14 @@ struct Target {
 impl ImageFs {
     /// Merges `layers`, lowest first. Fetches run on the tokio runtime that this is called in.
     pub fn new(
-        layers: Vec<LayerIndex>,
+        layers: &[LayerIndex],
         origin: &str,
         cache: &SpanCache,
         source: Arc<dyn BlobSource>,
         options: FsOptions,
     ) -> Result<Self, OpenError> {
         let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
-        let tree = Tree::merge(&layers)?;
+        let tree = Tree::merge(layers)?;
         let trace = Trace::new(layers.iter().map(|layer| layer.spans().len()));
         let bytes_total = layers
             .iter()

@@ -121,12 +121,15 @@ mod tests {
         }
     }
 
+    /// Extents, offset and length of a read; its pieces.
+    type Case<'a> = (&'a [Extent], u64, usize, &'a [(usize, u64, usize)]);
+
     #[test]
     fn reads_become_pieces() {
         let whole = [extent(0, 512, 1000)];
         let sparse = [extent(10, 100, 10), extent(40, 110, 5), extent(45, 500, 5)];
         let (far, last) = ([extent(1 << 33, 7, 3)], u64::MAX);
-        let cases: &[(&[Extent], u64, usize, &[(usize, u64, usize)])] = &[
+        let cases: &[Case] = &[
             (&whole, 0, 1000, &[(0, 512, 1000)]),
             (&whole, 10, 20, &[(0, 522, 20)]),
             (&whole, 990, 100, &[(0, 1502, 10)]),

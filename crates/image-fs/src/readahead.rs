@@ -59,10 +59,13 @@ fn window(steps: u32) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// Its name; reads, and the window that each of them opens.
+    type Case<'a> = (&'a str, &'a [(usize, usize, Option<u64>)]);
+
     #[test]
     fn streams_are_noticed() {
         let (first, second) = (Some(FIRST_WINDOW), Some(FIRST_WINDOW * 2));
-        let cases: &[(&str, &[(usize, usize, Option<u64>)])] = &[
+        let cases: &[Case] = &[
             (
                 "in order",
                 &[(0, 0, None), (1, 1, None), (2, 2, first), (3, 3, second)],

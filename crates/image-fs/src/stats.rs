@@ -114,7 +114,7 @@ fn bucket(stall: Duration) -> usize {
     if micros < 4 {
         return usize::try_from(micros).unwrap_or(0);
     }
-    let octave = 63 - micros.leading_zeros();
+    let octave = micros.ilog2();
     let quarter = (micros >> (octave - 2)) & 3;
     let index = u64::from(octave - 1) * 4 + quarter;
     usize::try_from(index).unwrap_or(BUCKETS).min(BUCKETS - 1)

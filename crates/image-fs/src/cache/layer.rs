@@ -113,11 +113,12 @@ impl LayerCache {
         match self.state(span) {
             VERIFIED => true,
             ABSENT if !self.map.is_set(span) => false,
-            _ => self.look(span),
+            _ => self.recheck(span),
         }
     }
 
-    fn look(&self, span: usize) -> bool {
+    /// Reads and hashes the span whatever is known of it.
+    pub fn recheck(&self, span: usize) -> bool {
         let (Some(entry), Some(state)) = (self.index.spans().get(span), self.states.get(span))
         else {
             return false;
@@ -179,6 +180,14 @@ impl LayerCache {
                 self.data.write_all_at(bytes, offset)
             }
             result => result,
+        }
+    }
+
+    /// Bytes turned out to be gone: every span is looked at again before it is used. A file that
+    /// was cut off and has grown again would give zeros.
+    pub fn doubt(&self) {
+        for state in &self.states {
+            let _ = state.compare_exchange(VERIFIED, CLAIMED, AcqRel, Acquire);
         }
     }
 

@@ -68,7 +68,9 @@ impl SpanCache {
         }
         // Freeing blocks takes time; opening layers need not wait for it.
         drop(lock);
-        trash.iter().for_each(|path| delete(path));
+        for path in &trash {
+            delete(path);
+        }
         Ok(report)
     }
 

@@ -27,7 +27,7 @@ const CHUNK: u64 = 4 * 1024 * 1024;
 const MAX_CORRUPT: usize = 3;
 
 /// Longest single request. A source has finer limits; this one holds if it has none.
-const ATTEMPT_MOST: Duration = Duration::from_secs(60);
+const ATTEMPT_MOST: Duration = Duration::from_mins(1);
 
 type Seats = BTreeMap<usize, watch::Sender<Outcome>>;
 
@@ -228,7 +228,9 @@ impl Flight {
     fn fail(&mut self, error: &ReadError) {
         let seats = std::mem::take(&mut self.seats);
         let mut flights = self.layer().flights();
-        seats.keys().for_each(|span| drop(flights.remove(span)));
+        for span in seats.keys() {
+            flights.remove(span);
+        }
         drop(flights);
         for seat in seats.into_values() {
             let _ = seat.send(Outcome::Failed(error.clone()));

@@ -1,0 +1,140 @@
+//! Layers for tests: a few files with random-looking content, and their index. The compressed form
+//! is the bytes themselves or one zstd frame, so nothing here depends on an archive's format.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use layer_index::{Builder, Codec, Entry, EntryKind, Extent, Layer, LayerIndex, Mtime};
+
+/// A layer, its index, and what its files should read as.
+#[derive(Clone)]
+pub(crate) struct TestLayer {
+    pub(crate) index: LayerIndex,
+    pub(crate) compressed: Bytes,
+    pub(crate) files: Arc<Vec<(String, Vec<u8>)>>,
+}
+
+pub(crate) struct Shape {
+    pub(crate) codec: Codec,
+    pub(crate) span_bytes: usize,
+    pub(crate) spans_per_checkpoint: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            codec: Codec::Tar,
+            span_bytes: 64 * 1024,
+            spans_per_checkpoint: 1,
+        }
+    }
+}
+
+/// Bytes that do not repeat and do not compress, the same for the same seed.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let hasher = blake3::Hasher::new_keyed(blake3::hash(&seed.to_le_bytes()).as_bytes());
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// A layer with files of these lengths, called `file-0` and so on, 512 bytes of something between
+/// them as archives have it.
+pub(crate) fn layer(shape: &Shape, lengths: &[usize]) -> TestLayer {
+    let mut plain = Vec::new();
+    let mut entries = Vec::new();
+    let mut files = Vec::new();
+    for (number, length) in lengths.iter().enumerate() {
+        plain.extend(noise(1000 + number as u64, 512));
+        let content = noise(number as u64, *length);
+        let name = format!("file-{number}");
+        let extent = Extent {
+            file_offset: 0,
+            layer_offset: plain.len() as u64,
+            length: *length as u64,
+        };
+        let extents = if *length > 0 {
+            vec![extent]
+        } else {
+            Vec::new()
+        };
+        entries.push(file(&name, *length as u64, extents));
+        plain.extend(&content);
+        files.push((name, content));
+    }
+    finish(shape, &plain, &entries, files)
+}
+
+/// A layer with one sparse file: `pieces` are its data, at these offsets.
+pub(crate) fn sparse_layer(shape: &Shape, size: usize, pieces: &[(usize, usize)]) -> TestLayer {
+    let (mut plain, mut extents, mut content) = (noise(77, 512), Vec::new(), vec![0; size]);
+    for (offset, length) in pieces {
+        let data = noise(*offset as u64, *length);
+        content[*offset..offset + length].copy_from_slice(&data);
+        extents.push(Extent {
+            file_offset: *offset as u64,
+            layer_offset: plain.len() as u64,
+            length: *length as u64,
+        });
+        plain.extend(data);
+    }
+    let entries = [file("file-0", size as u64, extents)];
+    finish(
+        shape,
+        &plain,
+        &entries,
+        vec![("file-0".to_owned(), content)],
+    )
+}
+
+fn file(name: &str, size: u64, extents: Vec<Extent>) -> Entry {
+    Entry {
+        path: name.as_bytes().to_vec(),
+        kind: EntryKind::File { size, extents },
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: Mtime::default(),
+        xattrs: Vec::new(),
+    }
+}
+
+fn finish(
+    shape: &Shape,
+    plain: &[u8],
+    entries: &[Entry],
+    files: Vec<(String, Vec<u8>)>,
+) -> TestLayer {
+    let mut builder = Builder::new();
+    for entry in entries {
+        builder.entry(entry).unwrap();
+    }
+    let compressed = match shape.codec {
+        Codec::Zstd => zstd::bulk::compress(plain, 1).unwrap(),
+        _ => plain.to_vec(),
+    };
+    for (number, span) in plain.chunks(shape.span_bytes).enumerate() {
+        if number == 0 || (shape.codec == Codec::Tar && number % shape.spans_per_checkpoint == 0) {
+            builder.checkpoint((number * shape.span_bytes) as u64, 0);
+        }
+        let length = u32::try_from(span.len()).unwrap();
+        builder
+            .span(length, *blake3::hash(span).as_bytes())
+            .unwrap();
+    }
+    let digest = |bytes: &[u8]| format!("sha256:{}", blake3::hash(bytes).to_hex());
+    let layer = Layer {
+        layer_digest: digest(&compressed),
+        diff_id: digest(plain),
+        codec: shape.codec,
+        compressed_size: compressed.len() as u64,
+    };
+    let mut bytes = Vec::new();
+    builder.finish(layer, &mut bytes).unwrap();
+    let index = LayerIndex::decode(bytes.into()).unwrap();
+    TestLayer {
+        index,
+        compressed: compressed.into(),
+        files: Arc::new(files),
+    }
+}

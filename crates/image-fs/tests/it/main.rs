@@ -1,0 +1,10 @@
+//! The lazy filesystem over layers that are made here, from a source in memory that can fail in
+//! every way that a registry can.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cache;
+mod faults;
+mod layers;
+mod reads;
+mod source;
