@@ -2,6 +2,7 @@
 //! process. Needs root, `/dev/fuse` and the programs that build images by hand.
 
 mod compare;
+mod overlay;
 mod process;
 mod role;
 mod support;
