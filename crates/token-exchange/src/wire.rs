@@ -159,8 +159,11 @@ fn refusal(response: &Response, service: &str, asker: Asker<'_>) -> AuthError {
             retry_after: retry_after(response),
             message: format!("token service {service} is limiting requests"),
         },
-        _ => AuthError::Unreachable {
+        (408 | 500.., _) => AuthError::Unreachable {
             message: format!("token service {service} answered with status {status}"),
+        },
+        _ => AuthError::Refused {
+            message: format!("token service {service} does not serve tokens (status {status})"),
         },
     }
 }

@@ -1,7 +1,10 @@
 //! Requests through a proxy, with a simulated registry standing in for one.
 
+use dial::header::{AUTHORIZATION, HeaderValue};
 use dial::{DialError, DialPolicy, ProxySettings, Reach, Request, Url};
 use registry_sim::RegistrySim;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::raw::client;
 
@@ -68,4 +71,44 @@ async fn hosts_that_are_excepted_and_this_machine_are_reached_directly() {
         .unwrap_err();
     assert_eq!(proxy.registry().read().requests, 0);
     assert_eq!(direct.registry().read().requests, 1);
+}
+
+#[tokio::test]
+async fn a_proxy_sees_of_a_secure_request_only_where_it_goes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let proxy = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a head"));
+        }
+        let refused = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(refused).await.expect("writing");
+        String::from_utf8(head).expect("ASCII")
+    });
+    let proxies = ProxySettings {
+        https: format!("http://{address}"),
+        ..ProxySettings::none()
+    };
+    let client = client(
+        DialPolicy {
+            proxies,
+            ..DialPolicy::default()
+        },
+        Reach::Private,
+    );
+    let secret = HeaderValue::from_static("Basic canary");
+    let request = get("https://registry.internal/v2/secret-path").header(AUTHORIZATION, secret);
+    let error = client.send(request).await.unwrap_err();
+    assert!(matches!(error, DialError::Unreachable { .. }), "{error}");
+    let head = proxy.await.expect("a proxy that was asked");
+    assert!(
+        head.starts_with("CONNECT registry.internal:443 HTTP/1.1"),
+        "{head}"
+    );
+    assert!(
+        !head.contains("canary") && !head.contains("secret-path"),
+        "{head}"
+    );
 }
