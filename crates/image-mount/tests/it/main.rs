@@ -3,6 +3,7 @@
 
 mod compare;
 mod overlay;
+mod patience;
 mod process;
 mod role;
 mod support;

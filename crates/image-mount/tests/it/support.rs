@@ -180,6 +180,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 pub(crate) struct Script {
     answer: Mutex<Result<RegistryAuth, AuthError>>,
     pub(crate) asked: AtomicU64,
+    question: tokio::sync::Notify,
 }
 
 impl Script {
@@ -187,6 +188,7 @@ impl Script {
         Arc::new(Self {
             answer: Mutex::new(answer),
             asked: AtomicU64::default(),
+            question: tokio::sync::Notify::new(),
         })
     }
 
@@ -195,10 +197,24 @@ impl Script {
     }
 }
 
+impl Script {
+    /// Returns when there have been so many questions.
+    pub(crate) async fn wait_for_questions(&self, count: u64) {
+        loop {
+            let next = self.question.notified();
+            if self.asked.load(SeqCst) >= count {
+                return;
+            }
+            next.await;
+        }
+    }
+}
+
 impl AuthSource for Script {
     fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
         assert_eq!(request.repository, REPOSITORY);
         self.asked.fetch_add(1, SeqCst);
+        self.question.notify_waiters();
         let answer = self.answer.lock().unwrap().clone();
         Box::pin(async move { answer })
     }
