@@ -13,6 +13,8 @@ use std::thread;
 
 use ids::ContainerId;
 use rustix::mount::mount_bind;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::NetworkError;
@@ -52,17 +54,20 @@ pub(super) fn create(lease: &Lease, namespace: &Path, owner: &OwnedFd) -> Result
 /// Removes the host's end and with it the other; no link is fine.
 pub(super) fn remove(id: &ContainerId) -> Result<(), NetworkError> {
     let name = interface(id);
-    if !Path::new("/sys/class/net").join(&name).exists() {
+    if !exists(&name) {
         return Ok(());
     }
     match run_script("ip", &["link", "delete", "dev", &name], "", None) {
         // Gone meanwhile: the kernel removes it too when the namespace ends.
-        Err(ToolError::Failed { .. }) if !Path::new("/sys/class/net").join(&name).exists() => {
-            Ok(())
-        }
+        Err(ToolError::Failed { .. }) if !exists(&name) => Ok(()),
         Err(error) => Err(error.into()),
         Ok(_) => Ok(()),
     }
+}
+
+fn exists(name: &str) -> bool {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None);
+    socket.is_ok_and(|socket| name_to_index(socket, name).is_ok())
 }
 
 fn outside_script(lease: &Lease, namespace: &Path, mtu: u32) -> String {

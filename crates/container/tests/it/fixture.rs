@@ -15,9 +15,9 @@ const BUSYBOX: &str = "/bin/busybox";
 
 const APPLETS: &[&str] = &[
     "awk", "cat", "chmod", "chroot", "cut", "dd", "df", "echo", "env", "false", "grep", "head",
-    "hostname", "httpd", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "nc",
-    "nslookup", "ping", "printf", "ps", "pwd", "readlink", "rm", "seq", "sh", "sleep", "sort",
-    "stat", "stty", "test", "touch", "tr", "true", "umount", "unshare", "wc", "wget",
+    "hostname", "httpd", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "nc", "ping",
+    "printf", "ps", "pwd", "readlink", "rm", "seq", "sh", "sleep", "sort", "stat", "stty", "test",
+    "touch", "tr", "true", "umount", "unshare", "wc", "wget",
 ];
 
 /// A place with an image root and a run root; needs root and says so.
@@ -55,7 +55,7 @@ impl Place {
 
     /// Runs a container to its end, without input.
     pub(crate) fn run(&self, options: &[&str], command: &[&str]) -> Ran {
-        self.finish(self.start(options, command, Stdio::null()))
+        self.start(options, command, Stdio::null()).finish()
     }
 
     /// Runs a shell script in a container.
@@ -83,22 +83,25 @@ impl Place {
             events: Events(BufReader::new(stream)),
         }
     }
-
-    pub(crate) fn finish(&self, started: Started) -> Ran {
-        let output = started.child.wait_with_output().unwrap();
-        let mut events = started.events;
-        let mut last = Value::Null;
-        while let Some(event) = events.next() {
-            last = event;
-        }
-        Ran::new(&output, last)
-    }
 }
 
 /// A container that runs, or its failure.
 pub(crate) struct Started {
     pub(crate) child: Child,
     pub(crate) events: Events,
+}
+
+impl Started {
+    /// Waits for the end.
+    pub(crate) fn finish(self) -> Ran {
+        let output = self.child.wait_with_output().unwrap();
+        let mut events = self.events;
+        let mut last = Value::Null;
+        while let Some(event) = events.next() {
+            last = event;
+        }
+        Ran::new(&output, last)
+    }
 }
 
 pub(crate) struct Events(BufReader<UnixStream>);

@@ -46,7 +46,7 @@ fn signals_reach_the_program() {
         let mut started = place.start(&[], &["sh", "-c", &script], Stdio::null());
         assert_eq!(first_line(&mut started), "ready\n");
         signal(&started, number);
-        assert_eq!(place.finish(started).code, Some(7), "{name}");
+        assert_eq!(started.finish().code, Some(7), "{name}");
     }
 }
 
@@ -62,7 +62,7 @@ fn a_program_that_does_not_listen_is_killed_the_third_time() {
         assert_eq!(line, expected);
         signal(&started, Signal::TERM);
     }
-    assert_eq!(place.finish(started).code, Some(137));
+    assert_eq!(started.finish().code, Some(137));
 }
 
 #[test]
@@ -115,9 +115,9 @@ fn a_killed_owner_is_cleared_away_by_the_next() {
 fn what_is_no_container_is_not_cleared_away() {
     let place = Place::new();
     fs::create_dir_all(place.run_root().join("keep")).unwrap();
-    fs::write(place.run_root().join("ctr_x"), "keep").unwrap();
+    fs::write(place.run_root().join("ctr-x"), "keep").unwrap();
     assert_eq!(reap_stale(&place.run_root()).len(), 0);
-    assert!(place.run_root().join("keep").exists() && place.run_root().join("ctr_x").exists());
+    assert!(place.run_root().join("keep").exists() && place.run_root().join("ctr-x").exists());
     assert_eq!(reap_stale(&place.top.path().join("nowhere")).len(), 0);
 }
 

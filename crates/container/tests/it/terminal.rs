@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
@@ -15,6 +17,8 @@ struct Screen {
     master: File,
     slave: OwnedFd,
     child: Child,
+    /// Readable when the child has ended.
+    ended: OwnedFd,
     seen: String,
 }
 
@@ -36,9 +40,12 @@ impl Screen {
             .args(driver.get_args());
         let end = || Stdio::from(slave.try_clone().unwrap());
         let child = session.stdin(end()).stdout(end()).stderr(end()).spawn();
+        let child = child.expect("setsid: apt-get install util-linux");
+        let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         Self {
             master: File::from(master),
-            child: child.expect("setsid: apt-get install util-linux"),
+            child,
+            ended,
             slave,
             seen: String::new(),
         }
@@ -48,8 +55,17 @@ impl Screen {
     fn wait_for(&mut self, text: &str) {
         let mut buffer = [0; 4096];
         while !self.seen.contains(text) {
+            let mut ready = [
+                PollFd::new(&self.master, PollFlags::IN),
+                PollFd::new(&self.ended, PollFlags::IN),
+            ];
+            poll(&mut ready, None).unwrap();
+            assert!(
+                !ready[0].revents().is_empty(),
+                "only {:?} was shown",
+                self.seen
+            );
             let length = self.master.read(&mut buffer).unwrap();
-            assert!(length > 0, "only {:?} was shown", self.seen);
             self.seen
                 .push_str(&String::from_utf8_lossy(&buffer[..length]));
         }
@@ -88,7 +104,7 @@ fn set_size(terminal: impl AsFd, rows: u16, columns: u16) {
 fn a_shell_on_a_terminal() {
     let place = Place::new();
     let script = "test -t 0 && test -t 1 && test -t 2 && echo term $TERM; stty size; \
-                  trap 'echo size $(stty size)' WINCH; echo rea''dy; read line; echo got $line; \
+                  trap 'echo size $(stty size)' WINCH; echo rea''dy; until read line; do :; done; echo got $line; \
                   exit 5";
     let options = ["terminal=1", "stdin=1"];
     let mut screen = Screen::start(&place, &options, &["sh", "-c", script]);
