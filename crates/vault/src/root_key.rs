@@ -104,7 +104,8 @@ impl RootKeyFile {
 
     fn write_new(&self, key: &Key) -> io::Result<()> {
         std::fs::create_dir_all(parent(&self.path))?;
-        let temporary = sibling(&self.path, &format!(".{}.tmp", std::process::id()));
+        // Named after the key: process numbers repeat between containers, keys do not.
+        let temporary = sibling(&self.path, &format!(".{}.tmp", key.id()));
         let result = write_private(&temporary, &format_key(key))
             .and_then(|()| std::fs::hard_link(&temporary, &self.path));
         std::fs::remove_file(&temporary)?;
@@ -147,13 +148,8 @@ impl RootKeyFile {
     }
 }
 
-/// Writes a file that is on disk when this returns. What an interrupted attempt of a process with
-/// the same number left behind is replaced.
+/// Writes a file that is on disk when this returns.
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)

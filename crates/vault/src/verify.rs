@@ -226,7 +226,8 @@ async fn verify_versions(
             kind: &kind,
             scope: &scope,
         };
-        let erased = line.removed || retired;
+        // A current version never retires, whatever its row says.
+        let erased = line.removed || (retired && stored < line.current_version);
         match verify_version(key, &context, sealed.as_deref(), erased) {
             Ok(opened) => report.versions_opened += usize::from(opened),
             Err(damage) => report.note(&damaged(&line.name, version, damage)),

@@ -1,0 +1,97 @@
+//! Backups: whole, sealed, without the key, and put back only where nothing is.
+
+use credential::ExposeSecret;
+use vault::{Vault, VaultError, VaultPaths};
+
+use crate::support::{Stage, contains, name};
+
+fn elsewhere(stage: &Stage) -> VaultPaths {
+    VaultPaths {
+        database: stage.directory.path().join("restored/vault.db"),
+        root_key: stage.paths().root_key,
+    }
+}
+
+#[tokio::test]
+async fn a_backup_opens_beside_the_key_it_names() {
+    let stage = Stage::new().await;
+    stage.put("a", "the plaintext").await;
+    let path = stage.directory.path().join("backup.db");
+    let report = stage.vault.backup(&path, "t").await.unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!(report.bytes, bytes.len() as u64);
+    let key = std::fs::read_to_string(stage.paths().root_key).unwrap();
+    assert!(key.contains(&report.root_key_id));
+    let digits = key.lines().nth(2).unwrap().strip_prefix("key ").unwrap();
+    assert!(!contains(&bytes, digits.as_bytes()) && !contains(&bytes, b"the plaintext"));
+
+    stage.put("a", "later").await;
+    let restored = Vault::restore(&path, elsewhere(&stage), "t").await.unwrap();
+    let opened = restored
+        .open_secret(stage.workspace, &name("a"), None, "t")
+        .await
+        .unwrap();
+    assert_eq!(opened.plaintext.expose_secret(), "the plaintext");
+    assert!(restored.verify(None).await.unwrap().is_sound());
+    let actions: Vec<_> = restored.audit_tail(9).await.unwrap();
+    assert!(actions.iter().any(|row| row.action == "restore"));
+}
+
+#[tokio::test]
+async fn nothing_is_overwritten() {
+    let stage = Stage::new().await;
+    stage.put("a", "one").await;
+    let path = stage.directory.path().join("backup.db");
+    stage.vault.backup(&path, "t").await.unwrap();
+    let error = stage.vault.backup(&path, "t").await.unwrap_err();
+    assert!(matches!(error, VaultError::Exists { .. }), "{error}");
+    let error = Vault::restore(&path, stage.paths(), "t").await.unwrap_err();
+    assert!(matches!(error, VaultError::Exists { .. }), "{error}");
+    assert_eq!(
+        stage
+            .open("a", None)
+            .await
+            .unwrap()
+            .plaintext
+            .expose_secret(),
+        "one"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_restored_leaves_nothing() {
+    let stage = Stage::new().await;
+    stage.put("a", "one").await;
+    let path = stage.directory.path().join("backup.db");
+    stage.vault.backup(&path, "t").await.unwrap();
+    let target = elsewhere(&stage);
+
+    let mut other_key = target.clone();
+    other_key.root_key = Stage::new().await.paths().root_key;
+    let error = Vault::restore(&path, other_key, "t").await.unwrap_err();
+    assert!(
+        matches!(error, VaultError::RootKeyMissing { .. }),
+        "{error}"
+    );
+
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.truncate(bytes.len() / 2);
+    std::fs::write(&path, bytes).unwrap();
+    let error = Vault::restore(&path, target.clone(), "t")
+        .await
+        .unwrap_err();
+    assert!(matches!(error, VaultError::BadBackup { .. }), "{error}");
+
+    std::fs::write(&path, "no database at all").unwrap();
+    let error = Vault::restore(&path, target.clone(), "t")
+        .await
+        .unwrap_err();
+    assert!(matches!(error, VaultError::BadBackup { .. }), "{error}");
+
+    std::fs::remove_file(&path).unwrap();
+    let error = Vault::restore(&path, target.clone(), "t")
+        .await
+        .unwrap_err();
+    assert!(matches!(error, VaultError::Io { .. }), "{error}");
+    assert!(!target.database.exists());
+}

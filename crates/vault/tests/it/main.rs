@@ -1,0 +1,14 @@
+//! The vault as its users see it: several processes, damage of every sort, crashes, time.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod audit;
+mod backup;
+mod canaries;
+mod crash;
+mod leases;
+mod opening;
+mod rotation;
+mod secrets;
+mod support;
+mod tamper;

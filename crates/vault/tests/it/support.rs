@@ -1,0 +1,157 @@
+//! A vault in a temporary directory, and ways to get at its file from outside.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use credential::{SecretName, SecretString};
+use ids::WorkspaceId;
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
+use tempfile::TempDir;
+use vault::{Clock, NewSecret, OpenedSecret, SealedVersion, Vault, VaultError, VaultPaths};
+
+pub(crate) struct Stage {
+    pub(crate) directory: TempDir,
+    pub(crate) vault: Vault,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) time: Time,
+}
+
+/// A clock that a test turns.
+#[derive(Clone)]
+pub(crate) struct Time(Arc<AtomicI64>);
+
+impl Time {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(1_700_000_000)))
+    }
+
+    pub(crate) fn forward(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        let time = Arc::clone(&self.0);
+        Clock::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap())
+    }
+}
+
+impl Stage {
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let time = Time::new();
+        let vault = Vault::open_with(paths(directory.path()), time.clock())
+            .await
+            .unwrap();
+        Self {
+            directory,
+            vault,
+            workspace: WorkspaceId::new(),
+            time,
+        }
+    }
+
+    pub(crate) fn paths(&self) -> VaultPaths {
+        paths(self.directory.path())
+    }
+
+    /// The same files, as another process would have them.
+    pub(crate) async fn again(&self) -> Result<Vault, VaultError> {
+        Vault::open_with(self.paths(), self.time.clock()).await
+    }
+
+    pub(crate) async fn put(&self, secret: &str, plaintext: &str) -> SealedVersion {
+        put(&self.vault, self.workspace, secret, plaintext)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn open(
+        &self,
+        secret: &str,
+        version: Option<u32>,
+    ) -> Result<OpenedSecret, VaultError> {
+        self.vault
+            .open_secret(self.workspace, &name(secret), version, "a test")
+            .await
+    }
+
+    /// Runs SQL on the file behind the vault's back.
+    pub(crate) async fn sql(&self, statements: &str) {
+        let mut connection = self.connection().await;
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+    }
+
+    pub(crate) async fn blob(&self, query: &str) -> Vec<u8> {
+        let mut connection = self.connection().await;
+        let blob = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+        blob
+    }
+
+    async fn connection(&self) -> SqliteConnection {
+        SqliteConnectOptions::new()
+            .filename(self.paths().database)
+            .foreign_keys(false)
+            .connect()
+            .await
+            .unwrap()
+    }
+}
+
+pub(crate) fn paths(directory: &Path) -> VaultPaths {
+    VaultPaths {
+        database: directory.join("data/vault.db"),
+        root_key: directory.join("etc/root.key"),
+    }
+}
+
+pub(crate) fn name(text: &str) -> SecretName {
+    SecretName::parse(text).unwrap()
+}
+
+pub(crate) fn secret(text: &str) -> SecretString {
+    SecretString::from(text.to_owned())
+}
+
+pub(crate) async fn put(
+    vault: &Vault,
+    workspace: WorkspaceId,
+    secret_name: &str,
+    plaintext: &str,
+) -> Result<SealedVersion, VaultError> {
+    let new = NewSecret {
+        name: &name(secret_name),
+        kind: "basic",
+        scope: "ghcr.io",
+        plaintext: &secret(plaintext),
+    };
+    vault.put(workspace, new, "a test").await
+}
+
+/// Every file below a directory, with its bytes.
+pub(crate) fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push((path.clone(), std::fs::read(&path).unwrap()));
+        }
+    }
+    found
+}
+
+pub(crate) fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
