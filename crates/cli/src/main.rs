@@ -1,3 +1,64 @@
-//! The `holdfast` binary.
+//! The `holdfast` binary: parse, run one command, report.
+//!
+//! The hidden roles (`mount-server`, `layer-indexer`) are decided before anything else is set up:
+//! they inherit descriptors, have no environment and must not start threads first.
 
-fn main() {}
+mod app;
+mod args;
+mod causes;
+mod commands;
+mod failure;
+mod output;
+mod progress;
+mod secret_input;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command};
+use failure::{Failure, Kind, Result};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match &cli.command {
+        Command::MountServer => return commands::roles::mount_server(),
+        Command::LayerIndexer { fill_cache } => return commands::roles::layer_indexer(*fill_cache),
+        _ => {}
+    }
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.report(json);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<u8> {
+    start_log();
+    // Credentials pass through this process: no core dump, no debugger of the same user.
+    vault::forbid_core_dumps().map_err(|error| Failure::of(Kind::Machine, &error))?;
+    // A second installation is refused; the first is this one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::new(Kind::Machine, format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(commands::dispatch(cli));
+    // Blocking work that is still going on (a read of standard input) must not keep us here.
+    runtime.shutdown_background();
+    result
+}
+
+/// Warnings go to standard error; `HOLDFAST_LOG` asks for more.
+fn start_log() {
+    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}

@@ -1,1 +1,8 @@
-//! End-to-end tests of the `holdfast` binary.
+//! The real binary against a real registry, as a user would.
+
+mod bad_input;
+mod canaries;
+mod json;
+mod patience;
+mod run;
+mod support;

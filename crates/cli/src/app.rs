@@ -1,0 +1,162 @@
+//! What commands share: the settings, the data directory, and the parts that are opened when a
+//! command first needs them.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use broker::{Broker, BrokerPaths, CredentialChoice, Lease};
+use credential::RegistryScope;
+use dial::{DialPolicy, Dialer};
+use ids::WorkspaceId;
+use image::Indexing;
+use image_fs::{CacheLimits, SpanCache};
+use image_store::ImageStore;
+use reference::Reference;
+use registry_client::RegistryClient;
+use vault::{Vault, VaultPaths};
+
+use crate::args::Global;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// Who stands in the audit log for what a person did here.
+pub(crate) const ACTOR: &str = "command line";
+
+/// One run of the command line.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) settings: Settings,
+    pub(crate) output: Output,
+}
+
+/// A workspace's broker, opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) broker: Broker,
+    pub(crate) workspace: WorkspaceId,
+}
+
+/// A lease on an image's repository, and the client that reads with it.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) client: RegistryClient,
+}
+
+impl App {
+    pub(crate) fn new(global: &Global) -> Result<Self> {
+        let settings = Settings::load(global)?;
+        Ok(Self {
+            settings,
+            output: Output { json: global.json },
+        })
+    }
+
+    pub(crate) fn dialer() -> Dialer {
+        Dialer::new(DialPolicy::default())
+    }
+
+    pub(crate) fn vault_paths(&self) -> VaultPaths {
+        VaultPaths {
+            database: self.settings.data_dir.join("vault.db"),
+            root_key: self.settings.root_key.clone(),
+        }
+    }
+
+    pub(crate) async fn vault(&self) -> Result<Vault> {
+        self.make_data_dir()?;
+        Ok(Vault::open(self.vault_paths()).await?)
+    }
+
+    pub(crate) async fn open(&self) -> Result<Opened> {
+        self.make_data_dir()?;
+        let paths = BrokerPaths {
+            vault: self.vault_paths(),
+            state: self.settings.data_dir.join("state.db"),
+        };
+        let broker = Broker::open(paths, Self::dialer()).await?;
+        let workspace = broker.workspace(&self.settings.workspace).await?;
+        Ok(Opened { broker, workspace })
+    }
+
+    pub(crate) fn image_store(&self) -> Result<ImageStore> {
+        self.make_data_dir()?;
+        Ok(ImageStore::open(&self.settings.data_dir)?)
+    }
+
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        self.settings.data_dir.join("cache")
+    }
+
+    pub(crate) fn span_cache(&self) -> Result<SpanCache> {
+        self.make_data_dir()?;
+        let limits = CacheLimits {
+            max_bytes: self.settings.cache_limit_bytes,
+        };
+        Ok(SpanCache::open(&self.cache_dir(), limits)?)
+    }
+
+    pub(crate) fn indexing(&self) -> Result<Indexing> {
+        Ok(Indexing {
+            store: self.image_store()?,
+            cache: Some(self.span_cache()?),
+            program: own_program()?,
+        })
+    }
+
+    /// Where containers live while they run.
+    pub(crate) fn containers_dir(&self) -> PathBuf {
+        self.settings.run_dir.join("containers")
+    }
+
+    /// Private to its owner: the databases are sealed, indexes and cached spans are not.
+    fn make_data_dir(&self) -> Result<()> {
+        let path = &self.settings.data_dir;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|error| {
+            let failure = Failure::new(Kind::Machine, format!("{}: {error}", path.display()));
+            failure.hint("run as root, or name another place with --data-dir")
+        })
+    }
+}
+
+impl Opened {
+    /// A lease for `image`, and a client that reads with it.
+    pub(crate) async fn reader(
+        &self,
+        image: &Reference,
+        credential: Option<&str>,
+    ) -> Result<Reader> {
+        let choice = choice(credential)?;
+        let lease = self.broker.lease(self.workspace, image, choice).await?;
+        let lease = Arc::new(lease);
+        let endpoint = lease.endpoint().clone();
+        let client = RegistryClient::new(&App::dialer(), endpoint, Arc::clone(&lease) as _)?;
+        Ok(Reader { lease, client })
+    }
+}
+
+fn choice(credential: Option<&str>) -> Result<CredentialChoice> {
+    match credential {
+        None => Ok(CredentialChoice::Auto),
+        Some("none") => Ok(CredentialChoice::None),
+        Some(scope) => Ok(CredentialChoice::Scope(parse_scope(scope)?)),
+    }
+}
+
+/// Reads a registry scope that a user typed.
+pub(crate) fn parse_scope(text: &str) -> Result<RegistryScope> {
+    RegistryScope::parse(text).map_err(|error| {
+        let hint = error.hint();
+        Failure::invalid(format!("scope {text:?}: {error}")).hint_if(hint)
+    })
+}
+
+/// The binary that hidden roles are started from.
+pub(crate) fn own_program() -> Result<PathBuf> {
+    let found = std::env::current_exe();
+    found.map_err(|error| Failure::new(Kind::Machine, format!("own program: {error}")))
+}

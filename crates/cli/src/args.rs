@@ -1,0 +1,375 @@
+//! The command line as typed: flags, their help and nothing else.
+//!
+//! No value here is a secret: secrets come by standard input, file or the name of an environment
+//! variable. What a flag means is decided in `commands`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Run functions and commands in private container images, on your own machines.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdfast",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where Holdfast keeps its state, and how it answers.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Directory of databases, indexes and cache [default: /var/lib/holdfast]
+    #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// File of the root key, kept outside the data directory [default: /etc/holdfast/root.key]
+    #[arg(long, global = true, value_name = "FILE", env = "HOLDFAST_ROOT_KEY")]
+    pub(crate) root_key: Option<PathBuf>,
+    /// Directory of mounts and running containers [default: /run/holdfast]
+    #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_RUN_DIR")]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Workspace that credentials and images belong to
+    #[arg(long, global = true, value_name = "NAME", env = "HOLDFAST_WORKSPACE")]
+    pub(crate) workspace: Option<String>,
+    /// Print one stable JSON object; errors become JSON on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command in an image, starting before the image is here
+    Run(Box<RunArgs>),
+    /// Check a registry credential and seal it
+    Login(LoginArgs),
+    /// Remove a credential; new starts are refused at once
+    Logout(LogoutArgs),
+    /// Look at credentials: list, check, explain, history, rotate, detect
+    #[command(subcommand)]
+    Credentials(CredentialsCommand),
+    /// Work with images: index, inspect, mount, verify, list, warm
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Look at the cache of decoded spans, and make room
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Keep named secrets of a workspace
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Show how an image name is read
+    Reference(ReferenceArgs),
+    /// List running containers
+    Ps,
+    /// Stop running containers
+    Stop(StopArgs),
+    /// Say what this machine lacks and how to mend it
+    Doctor,
+    /// Check, re-key, back up and restore the vault
+    #[command(subcommand)]
+    Vault(VaultCommand),
+    /// Serve one mounted image (started by holdfast itself)
+    #[command(hide = true)]
+    MountServer,
+    /// Index one layer from a pipe (started by holdfast itself)
+    #[command(hide = true)]
+    LayerIndexer {
+        /// Write decoded bytes to file descriptor 4
+        #[arg(long)]
+        fill_cache: bool,
+    },
+}
+
+/// What `holdfast run` takes, with the habits of docker's `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Image to run
+    pub(crate) image: String,
+    /// Command and arguments in place of the image's own
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
+    pub(crate) command: Vec<String>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set an environment variable; a bare K takes its value from yours
+    #[arg(short, long, value_name = "K=V")]
+    pub(crate) env: Vec<String>,
+    /// Bind-mount a host path: SRC:DST, read-only with :ro
+    #[arg(short, long, value_name = "SRC:DST[:ro]")]
+    pub(crate) volume: Vec<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// User, as name or uid, with an optional :group
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// Publish a port: [ADDRESS:]HOST:CONTAINER
+    #[arg(short = 'p', long, value_name = "[ADDR:]HOST:CONTAINER")]
+    pub(crate) publish: Vec<String>,
+    /// Name shown by `ps` and taken by `stop`; also the host name inside
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "CMD")]
+    pub(crate) entrypoint: Option<String>,
+    /// Remove the container afterwards (always so; accepted for habit)
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Size of /dev/shm, such as 256m
+    #[arg(long, value_name = "SIZE", default_value = "64m")]
+    pub(crate) shm_size: String,
+    /// Limit of memory, such as 512m or 2g
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Limit of processor time, in cores, such as 0.5
+    #[arg(long, value_name = "CORES")]
+    pub(crate) cpus: Option<f64>,
+    /// Limit of processes
+    #[arg(long, value_name = "N")]
+    pub(crate) pids_limit: Option<u32>,
+    /// Network of the container
+    #[arg(long, value_name = "none|nat|host", default_value = "nat")]
+    pub(crate) network: String,
+    /// Credential to use: a scope of `credentials list`, or none for an anonymous pull
+    #[arg(long, value_name = "SCOPE|none")]
+    pub(crate) credential: Option<String>,
+    /// Print the phases of the start afterwards
+    #[arg(long)]
+    pub(crate) timing: bool,
+    /// Write the phases of the start to a file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) timing_json: Option<PathBuf>,
+    /// Refused by name: GPUs are not supported
+    #[arg(long, hide = true)]
+    pub(crate) gpus: Option<String>,
+    /// Refused by name: containers run in the foreground
+    #[arg(short, long, hide = true)]
+    pub(crate) detach: bool,
+    /// Refused by name: full privileges are not given
+    #[arg(long, hide = true)]
+    pub(crate) privileged: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("secret")
+    .args(["password_stdin", "token_stdin", "from_env"]).required(true))]
+pub(crate) struct LoginArgs {
+    /// Registry, or registry and path, that the credential is for
+    pub(crate) scope: String,
+    /// User name that goes with --password-stdin
+    #[arg(short, long, requires = "password_stdin")]
+    pub(crate) username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+    /// Read a ready registry token from standard input
+    #[arg(long)]
+    pub(crate) token_stdin: bool,
+    /// Names of environment variables that hold the credential, such as GITHUB_USERNAME,GITHUB_TOKEN
+    #[arg(long, value_delimiter = ',', value_name = "KEY,…")]
+    pub(crate) from_env: Vec<String>,
+    /// Certificate authority of the registry and its token service (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Speak plain http to this registry
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+    /// Host of a token service that may receive this credential
+    #[arg(long, value_name = "HOST")]
+    pub(crate) token_service: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogoutArgs {
+    /// Scope to remove, as `credentials list` shows it
+    pub(crate) scope: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CredentialsCommand {
+    /// List credentials and their state
+    List,
+    /// Ask the registries whether the credentials still work
+    Check {
+        /// Only this scope
+        scope: Option<String>,
+    },
+    /// Say which credential an image would use, and why
+    Explain {
+        /// Image to explain
+        image: String,
+    },
+    /// Show the versions and uses of a credential
+    History {
+        /// Scope, as `credentials list` shows it
+        scope: String,
+    },
+    /// Replace the secret of a credential, keeping its settings
+    Rotate {
+        /// Scope, as `credentials list` shows it
+        scope: String,
+        /// User name, where it changes too
+        #[arg(short, long)]
+        username: Option<String>,
+        /// Read the new password or token from standard input
+        #[arg(long, required = true)]
+        password_stdin: bool,
+    },
+    /// Tell what kind of credential a JSON object on standard input is
+    Detect {
+        /// Registry or image that the credential is for
+        #[arg(long, value_name = "HOST")]
+        registry: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageArg {
+    /// Image to work on
+    pub(crate) image: String,
+    /// Credential to use: a scope of `credentials list`, or none for an anonymous pull
+    #[arg(long, value_name = "SCOPE|none")]
+    pub(crate) credential: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Read every layer once and index it
+    Index(ImageArg),
+    /// Show manifest, configuration and layers
+    Inspect(ImageArg),
+    /// Mount an image read-only until interrupted
+    Mount {
+        #[command(flatten)]
+        image: ImageArg,
+        /// Existing directory to mount on
+        directory: PathBuf,
+    },
+    /// Check an image's indexes and cached spans against their digests
+    Verify(ImageArg),
+    /// List images known here
+    List,
+    /// Bring every layer of an image into the cache
+    Warm(ImageArg),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Show what the cache holds
+    Du,
+    /// Remove layers that no container uses, oldest first
+    Prune {
+        /// Remove all of them
+        #[arg(long, conflicts_with = "keep")]
+        all: bool,
+        /// Keep at most this much, such as 10g
+        #[arg(long, value_name = "SIZE", required_unless_present = "all")]
+        keep: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretCommand {
+    /// Seal a value read from standard input
+    Set {
+        /// Name of the secret
+        name: String,
+    },
+    /// List names and versions
+    List,
+    /// Remove a secret
+    Rm {
+        /// Name of the secret
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReferenceArgs {
+    /// Image name
+    pub(crate) image: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Containers, by name or id
+    #[arg(required = true)]
+    pub(crate) containers: Vec<String>,
+    /// Seconds to wait before killing
+    #[arg(short, long, default_value_t = 10)]
+    pub(crate) time: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VaultCommand {
+    /// Check every sealed row and the audit chain
+    Verify,
+    /// Wrap the workspace keys under a new root key
+    RotateKey,
+    /// Write a copy of the vault, sealed as it is
+    Backup {
+        /// File to write
+        file: PathBuf,
+    },
+    /// Put a backup in place of an empty vault
+    Restore {
+        /// File that `backup` wrote
+        file: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_leaves_the_flags_of_the_command_alone() {
+        let cli = Cli::try_parse_from(["holdfast", "run", "-it", "img", "ls", "-l", "--json"]);
+        let Command::Run(run) = cli.expect("parses").command else {
+            panic!("run expected")
+        };
+        assert!(run.interactive && run.tty);
+        assert_eq!(run.command, ["ls", "-l", "--json"]);
+        let cli = Cli::try_parse_from(["holdfast", "run", "img", "--", "ls", "-l"]);
+        let Command::Run(run) = cli.expect("parses").command else {
+            panic!("run expected")
+        };
+        assert_eq!(run.command, ["ls", "-l"]);
+    }
+
+    #[test]
+    fn a_password_is_never_an_argument() {
+        for words in [
+            vec![
+                "holdfast",
+                "login",
+                "r.io",
+                "--username",
+                "u",
+                "--password",
+                "p",
+            ],
+            vec!["holdfast", "login", "r.io", "-p", "x"],
+        ] {
+            assert!(Cli::try_parse_from(words).is_err());
+        }
+    }
+}

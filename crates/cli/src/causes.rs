@@ -1,0 +1,142 @@
+//! Which kind of failure each crate's error is, and its hint.
+//!
+//! One place, so that the same trouble has the same exit code in every command.
+
+use broker::BrokerError;
+use control_store::StoreError as StateError;
+use credential::CredentialError;
+use credential::auth::AuthError;
+use image::ImageError;
+use image_fs::CacheError;
+use image_mount::MountError;
+use image_store::StoreError;
+use launch::LaunchError;
+use registry_client::RegistryError;
+use token_exchange::KeyNamesError;
+use vault::VaultError;
+
+use crate::failure::{Failure, Kind};
+
+impl From<AuthError> for Failure {
+    fn from(error: AuthError) -> Self {
+        let kind = match &error {
+            AuthError::BadCredential { .. }
+            | AuthError::NoPermission { .. }
+            | AuthError::Revoked { .. }
+            | AuthError::Refused { .. } => Kind::Denied,
+            AuthError::RateLimited { .. } => Kind::RateLimited,
+            AuthError::Unreachable { .. } | AuthError::Tls { .. } => Kind::Unreachable,
+            _ => Kind::Internal,
+        };
+        Self::of(kind, &error).hint_if(error.hint())
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        let kind = match error {
+            RegistryError::Auth(error) => return error.into(),
+            RegistryError::NotFound { .. } => Kind::NotFound,
+            RegistryError::Denied { .. } | RegistryError::Refused { .. } => Kind::Denied,
+            RegistryError::RateLimited { .. } => Kind::RateLimited,
+            RegistryError::Unreachable { .. }
+            | RegistryError::Tls { .. }
+            | RegistryError::Protocol { .. } => Kind::Unreachable,
+            RegistryError::Corrupt { .. } => Kind::Corrupt,
+            RegistryError::Unsupported { .. } => Kind::Unsupported,
+            _ => Kind::Internal,
+        };
+        let hint = error.hint();
+        Self::of(kind, &error).hint_if(hint)
+    }
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        match error {
+            ImageError::Registry(error) => error.into(),
+            ImageError::Malformed { .. } => Self::of(Kind::Corrupt, &error),
+            ImageError::Layer { .. } => Self::of(Kind::Corrupt, &error),
+            ImageError::Store(_) | ImageError::Cache(_) => Self::of(Kind::Machine, &error),
+        }
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        let kind = match &error {
+            BrokerError::Auth { source, .. } => Self::from(source.clone()).kind,
+            BrokerError::NoCredential { .. } => Kind::NotFound,
+            BrokerError::Vault(_) | BrokerError::Store(_) => Kind::Vault,
+            _ => Kind::Invalid,
+        };
+        let hint = error.hint();
+        Self::of(kind, &error).hint_if(hint)
+    }
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        let kind = match error.kind() {
+            "not_found" => Kind::NotFound,
+            "bad_input" => Kind::Invalid,
+            _ => Kind::Vault,
+        };
+        let hint = error.hint();
+        Self::of(kind, &error).hint_if(hint)
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::of(Kind::Vault, &error)
+    }
+}
+
+impl From<CredentialError> for Failure {
+    fn from(error: CredentialError) -> Self {
+        let hint = error.hint();
+        Self::of(Kind::Invalid, &error).hint_if(hint)
+    }
+}
+
+impl From<KeyNamesError> for Failure {
+    fn from(error: KeyNamesError) -> Self {
+        Self::of(Kind::Invalid, &error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let full = error
+            .is_disk_full()
+            .then_some("make room: holdfast cache prune --all");
+        Self::of(Kind::Machine, &error).hint_if(full)
+    }
+}
+
+impl From<CacheError> for Failure {
+    fn from(error: CacheError) -> Self {
+        Self::of(Kind::Machine, &error)
+    }
+}
+
+impl From<MountError> for Failure {
+    fn from(error: MountError) -> Self {
+        let hint = error.hint();
+        Self::of(Kind::Machine, &error).hint_if(hint)
+    }
+}
+
+impl From<LaunchError> for Failure {
+    fn from(error: LaunchError) -> Self {
+        let kind = match error {
+            LaunchError::Interrupted { .. } => Kind::Interrupted,
+            _ => Kind::Machine,
+        };
+        let (hint, code) = (error.hint(), error.exit_code());
+        let mut failure = Self::of(kind, &error).hint_if(hint);
+        failure.exit_code = Some(code);
+        failure
+    }
+}

@@ -1,0 +1,42 @@
+//! Every command, one module each. A command gathers what was typed, calls the crates that do the
+//! work, and shows the result; nothing that a gateway would need too is decided here.
+
+pub(crate) mod cache;
+pub(crate) mod credentials;
+pub(crate) mod doctor;
+pub(crate) mod image;
+pub(crate) mod login;
+pub(crate) mod ps;
+pub(crate) mod reference;
+pub(crate) mod roles;
+pub(crate) mod run;
+pub(crate) mod secret;
+pub(crate) mod vault;
+
+use crate::app::App;
+use crate::args::{Cli, Command};
+use crate::failure::Result;
+
+/// Runs the command and gives the exit code of a success, which only `run` chooses.
+pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
+    let app = App::new(&cli.global);
+    let app = match cli.command {
+        Command::Run(args) => return run::run(app, *args).await,
+        _ => app?,
+    };
+    match cli.command {
+        Command::Login(args) => login::login(&app, args).await,
+        Command::Logout(args) => login::logout(&app, &args.scope).await,
+        Command::Credentials(command) => credentials::credentials(&app, command).await,
+        Command::Image(command) => image::image(&app, command).await,
+        Command::Cache(command) => cache::cache(&app, &command),
+        Command::Secret(command) => secret::secret(&app, command).await,
+        Command::Reference(args) => reference::reference(&args.image, app.output),
+        Command::Ps => ps::ps(&app),
+        Command::Stop(args) => ps::stop(&app, &args).await,
+        Command::Doctor => doctor::doctor(&app.settings, app.output),
+        Command::Vault(command) => vault::vault(&app, command).await,
+        Command::Run(_) | Command::MountServer | Command::LayerIndexer { .. } => Ok(()),
+    }?;
+    Ok(0)
+}

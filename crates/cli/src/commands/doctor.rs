@@ -1,0 +1,253 @@
+//! `holdfast doctor`: what this machine lacks or has too old, and the command that mends it.
+//!
+//! Looks, and changes nothing. Each check stands alone, so that one run names everything.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::failure::{Failure, Kind, Result};
+use crate::output::{Output, bytes, table};
+use crate::settings::Settings;
+
+/// Debian 12's kernel: the oldest on which everything must work.
+const KERNEL_FLOOR: (u32, u32) = (6, 1);
+
+/// An index and a few spans fit; below this the first image will not.
+const FREE_SPACE_FLOOR_BYTES: u64 = 1 << 30;
+
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    found: String,
+    fix: Option<String>,
+}
+
+impl Check {
+    fn new(name: &'static str, ok: bool, found: impl Into<String>, fix: &str) -> Self {
+        let fix = (!ok).then(|| fix.to_owned());
+        Self {
+            name,
+            ok,
+            found: found.into(),
+            fix,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    checks: Vec<Check>,
+}
+
+pub(crate) fn doctor(settings: &Settings, output: Output) -> Result<()> {
+    let checks = vec![
+        root(),
+        kernel(),
+        fuse(),
+        overlay(),
+        runtime(),
+        cgroups(),
+        tool("ip", "iproute2"),
+        tool("nft", "nftables"),
+        certificates(),
+        free_space(&settings.data_dir),
+        root_key(&settings.root_key),
+    ];
+    let report = Report {
+        ok: checks.iter().all(|check| check.ok),
+        checks,
+    };
+    output.show(&report, render)?;
+    if report.ok {
+        return Ok(());
+    }
+    let missing = report.checks.iter().filter(|check| !check.ok).count();
+    Err(
+        Failure::new(Kind::Machine, format!("{missing} of the checks failed"))
+            .hint("run the commands in the last column, then `holdfast doctor` again"),
+    )
+}
+
+fn render(report: &Report) -> String {
+    let rows = report.checks.iter().map(|check| {
+        let mark = if check.ok { "ok" } else { "MISSING" };
+        vec![
+            check.name.to_owned(),
+            mark.to_owned(),
+            check.found.clone(),
+            check.fix.clone().unwrap_or_default(),
+        ]
+    });
+    table(&["CHECK", "STATE", "FOUND", "FIX"], rows)
+}
+
+fn root() -> Check {
+    let uid = rustix::process::geteuid();
+    let found = format!("uid {}", uid.as_raw());
+    Check::new("root", uid.is_root(), found, "sudo holdfast …")
+}
+
+fn kernel() -> Check {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let ok = version(&release).is_some_and(|found| found >= KERNEL_FLOOR);
+    Check::new(
+        "kernel",
+        ok,
+        release,
+        "apt-get install linux-image-amd64, then reboot",
+    )
+}
+
+/// The first two numbers of a version such as `6.1.0-18-amd64`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn fuse() -> Check {
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse");
+    let found = match &opened {
+        Ok(_) => "/dev/fuse".to_owned(),
+        Err(error) => format!("/dev/fuse: {error}"),
+    };
+    Check::new("fuse", opened.is_ok(), found, "modprobe fuse")
+}
+
+fn overlay() -> Check {
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let ok = filesystems
+        .lines()
+        .any(|line| line.trim_end().ends_with("\toverlay"));
+    let found = if ok {
+        "in the kernel"
+    } else {
+        "not in /proc/filesystems"
+    };
+    Check::new("overlayfs", ok, found, "modprobe overlay")
+}
+
+fn runtime() -> Check {
+    let (ok, found) = match container::Runtime::find() {
+        Ok(runtime) => (true, format!("{} {}", runtime.name(), runtime.version())),
+        Err(error) => (false, error.to_string()),
+    };
+    Check::new("container runtime", ok, found, "apt-get install runc")
+}
+
+fn cgroups() -> Check {
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers");
+    let v1 = Path::new("/sys/fs/cgroup/memory");
+    let (ok, found) = match (v2.exists(), v1.exists()) {
+        (true, _) => (true, "version 2"),
+        (_, true) => (true, "version 1 or hybrid"),
+        _ => (false, "no memory controller"),
+    };
+    let fix = "mount -t cgroup2 none /sys/fs/cgroup";
+    Check::new("cgroups", ok, found, fix)
+}
+
+fn tool(name: &'static str, package: &str) -> Check {
+    let directories = [
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+        "/usr/local/sbin",
+        "/usr/local/bin",
+    ];
+    let found = directories
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.exists());
+    let ok = found.is_some();
+    let found = found.map_or_else(|| "not found".to_owned(), |path| path.display().to_string());
+    Check::new(name, ok, found, &format!("apt-get install {package}"))
+}
+
+fn certificates() -> Check {
+    let bundle = Path::new("/etc/ssl/certs/ca-certificates.crt");
+    let found = if bundle.exists() {
+        bundle.display().to_string()
+    } else {
+        "none".to_owned()
+    };
+    Check::new(
+        "certificates",
+        bundle.exists(),
+        found,
+        "apt-get install ca-certificates",
+    )
+}
+
+/// Measures the nearest directory that exists: a first run has made none yet.
+fn free_space(data_dir: &Path) -> Check {
+    let existing = data_dir
+        .ancestors()
+        .find(|path| path.is_dir())
+        .unwrap_or(Path::new("/"));
+    let (ok, found) = match rustix::fs::statvfs(existing) {
+        Ok(stat) => {
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            (
+                free >= FREE_SPACE_FLOOR_BYTES,
+                format!("{} free", bytes(free)),
+            )
+        }
+        Err(error) => (false, format!("{}: {error}", existing.display())),
+    };
+    Check::new(
+        "disk",
+        ok,
+        found,
+        "holdfast cache prune --all, or set HOLDFAST_DATA_DIR",
+    )
+}
+
+fn root_key(path: &Path) -> Check {
+    use std::os::unix::fs::MetadataExt;
+    let (ok, found) = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.mode() & 0o077 == 0 => (true, path.display().to_string()),
+        Ok(metadata) => (
+            false,
+            format!("{}: mode {:o}", path.display(), metadata.mode() & 0o777),
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (
+            true,
+            format!("{} (made by the first login)", path.display()),
+        ),
+        Err(error) => (false, format!("{}: {error}", path.display())),
+    };
+    Check::new(
+        "root key",
+        ok,
+        found,
+        &format!("chmod 600 {}", path.display()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_are_read() {
+        for (text, expected) in [
+            ("6.1.0-18-amd64", Some((6, 1))),
+            ("6.18.44", Some((6, 18))),
+            ("5.10", Some((5, 10))),
+            ("six", None),
+            ("", None),
+        ] {
+            assert_eq!(version(text), expected, "{text}");
+        }
+    }
+}

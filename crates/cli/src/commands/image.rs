@@ -1,0 +1,423 @@
+//! `holdfast image index|inspect|mount|verify|list|warm`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use image::{LayerReport, PinnedImage};
+use image_mount::{LayerRef, MountProcess, MountRequest};
+use registry_client::Platform;
+use serde::Serialize;
+
+use crate::app::{App, Opened, Reader, own_program};
+use crate::args::{ImageArg, ImageCommand};
+use crate::commands::login::show_time;
+use crate::commands::reference::parse;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::{bytes, table};
+use crate::progress::{IndexProgress, short};
+
+/// How long a read of a mounted file waits for a registry that is away or refuses.
+pub(crate) const READ_DEADLINE: Duration = Duration::from_mins(2);
+
+pub(crate) async fn image(app: &App, command: ImageCommand) -> Result<()> {
+    match command {
+        ImageCommand::Index(args) => index(app, &args, false).await,
+        ImageCommand::Warm(args) => index(app, &args, true).await,
+        ImageCommand::Inspect(args) => inspect(app, &args).await,
+        ImageCommand::Mount { image, directory } => mount(app, &image, &directory).await,
+        ImageCommand::Verify(args) => verify(app, &args).await,
+        ImageCommand::List => list(app).await,
+    }
+}
+
+/// An image that was asked for just now, with the lease that answered.
+pub(crate) struct Resolved {
+    pub(crate) opened: Opened,
+    pub(crate) reader: Reader,
+    pub(crate) pinned: PinnedImage,
+}
+
+/// Asks the registry what the image is; the answer is the proof that it may be used.
+pub(crate) async fn resolve(app: &App, image: &str, credential: Option<&str>) -> Result<Resolved> {
+    let reference = parse(image)?;
+    let opened = app.open().await?;
+    let reader = opened.reader(&reference, credential).await?;
+    let pinned = image::resolve(&reader.client, &reference, &Platform::host()).await?;
+    Ok(Resolved {
+        opened,
+        reader,
+        pinned,
+    })
+}
+
+impl Resolved {
+    /// The indexes of all layers, made where they are missing, and the image on record.
+    pub(crate) async fn index(&self, app: &App, warm: bool) -> Result<Vec<LayerReport>> {
+        let indexing = app.indexing()?;
+        let progress = Arc::new(IndexProgress::new(app.output));
+        let (client, sink) = (&self.reader.client, Arc::clone(&progress) as _);
+        let layers = if warm {
+            indexing.warm(client, &self.pinned, sink).await
+        } else {
+            indexing.index(client, &self.pinned, sink).await
+        };
+        progress.clear();
+        let layers = layers?;
+        self.record(&layers).await?;
+        Ok(layers)
+    }
+
+    /// Image, alias and grant in one transaction.
+    async fn record(&self, layers: &[LayerReport]) -> Result<()> {
+        let Some(proof) = self.reader.lease.proof().await? else {
+            return Ok(());
+        };
+        let pinned = &self.pinned;
+        let layers =
+            pinned
+                .layers
+                .iter()
+                .zip(layers)
+                .map(|(layer, report)| control_store::ImageLayer {
+                    digest: layer.descriptor.digest.clone(),
+                    size_bytes: layer.descriptor.size,
+                    media_type: layer.descriptor.media_type.clone(),
+                    diff_id: layer.diff_id.clone(),
+                    index_root: report.index.root(),
+                });
+        let publication = control_store::Publication {
+            image: control_store::Image {
+                id: pinned.manifest_digest.clone(),
+                typed: pinned.reference.typed().to_owned(),
+                canonical: pinned.reference.canonical(),
+                origin: pinned.origin(),
+                manifest_digest: pinned.manifest_digest.clone(),
+                config_digest: pinned.config_digest.clone(),
+                layers: layers.collect(),
+                created_at: jiff::Timestamp::now(),
+            },
+            proof,
+        };
+        self.opened
+            .broker
+            .store()
+            .publish(self.opened.workspace, &publication)
+            .await?;
+        Ok(())
+    }
+
+    /// What a mount process needs to serve the image.
+    pub(crate) fn mount_request(
+        &self,
+        app: &App,
+        layers: &[LayerReport],
+        mountpoint: PathBuf,
+    ) -> Result<MountRequest> {
+        let store = app.image_store()?;
+        let endpoint = self.reader.lease.endpoint();
+        let layers = self
+            .pinned
+            .layers
+            .iter()
+            .zip(layers)
+            .map(|(layer, report)| {
+                Ok(LayerRef {
+                    digest: report.digest.clone(),
+                    size: layer.descriptor.size,
+                    index_path: store.index_path(&report.digest)?,
+                    root: report.index.root(),
+                })
+            });
+        Ok(MountRequest {
+            mountpoint,
+            registry: self.pinned.reference.registry().clone(),
+            repository: self.pinned.reference.repository().to_owned(),
+            plain_http: endpoint.plain_http,
+            ca_pem: endpoint.ca_pem.clone(),
+            dial: dial::DialPolicy::default(),
+            layers: layers.collect::<Result<_>>()?,
+            cache_dir: app.cache_dir(),
+            cache_limit_bytes: app.settings.cache_limit_bytes,
+            id_shift: None,
+            read_deadline: READ_DEADLINE,
+        })
+    }
+
+    /// Gives the lease back; one that cannot be given back lapses.
+    pub(crate) async fn end(&self) {
+        if let Err(error) = self.reader.lease.end().await {
+            tracing::debug!(%error, "the lease lapses by itself");
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Indexed {
+    image: String,
+    manifest_digest: String,
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, Serialize)]
+struct Layer {
+    digest: String,
+    media_type: String,
+    compressed_bytes: u64,
+    uncompressed_bytes: u64,
+    entries: u64,
+    spans: u64,
+    index_bytes: u64,
+    /// Nothing for an index that was there already.
+    seconds: Option<f64>,
+}
+
+impl From<&LayerReport> for Layer {
+    fn from(report: &LayerReport) -> Self {
+        let header = report.index.header();
+        Self {
+            digest: report.digest.clone(),
+            media_type: report.media_type.clone(),
+            compressed_bytes: header.compressed_size,
+            uncompressed_bytes: header.uncompressed_size,
+            entries: header.entry_count,
+            spans: report.index.spans().len() as u64,
+            index_bytes: report.index.file_bytes(),
+            seconds: report.took.map(|took| took.as_secs_f64()),
+        }
+    }
+}
+
+async fn index(app: &App, args: &ImageArg, warm: bool) -> Result<()> {
+    let resolved = resolve(app, &args.image, args.credential.as_deref()).await?;
+    let layers = resolved.index(app, warm).await?;
+    resolved.end().await;
+    let indexed = Indexed {
+        image: resolved.pinned.reference.canonical(),
+        manifest_digest: resolved.pinned.manifest_digest.to_string(),
+        layers: layers.iter().map(Layer::from).collect(),
+    };
+    app.output.show(&indexed, |indexed| {
+        let cells = indexed.layers.iter().map(|layer| {
+            let seconds = layer
+                .seconds
+                .map_or_else(|| "-".into(), |took| format!("{took:.1} s"));
+            vec![
+                short(&layer.digest).to_owned(),
+                bytes(layer.compressed_bytes),
+                bytes(layer.uncompressed_bytes),
+                layer.entries.to_string(),
+                bytes(layer.index_bytes),
+                seconds,
+            ]
+        });
+        table(
+            &[
+                "LAYER",
+                "COMPRESSED",
+                "UNPACKED",
+                "ENTRIES",
+                "INDEX",
+                "TOOK",
+            ],
+            cells,
+        )
+    })
+}
+
+#[derive(Debug, Serialize)]
+struct Inspected {
+    image: String,
+    manifest_digest: String,
+    config_digest: String,
+    config: serde_json::Value,
+    layers: Vec<InspectedLayer>,
+}
+
+#[derive(Debug, Serialize)]
+struct InspectedLayer {
+    digest: String,
+    diff_id: String,
+    media_type: String,
+    compressed_bytes: u64,
+    indexed: bool,
+}
+
+async fn inspect(app: &App, args: &ImageArg) -> Result<()> {
+    let resolved = resolve(app, &args.image, args.credential.as_deref()).await?;
+    resolved.end().await;
+    let pinned = &resolved.pinned;
+    let store = app.image_store()?;
+    let layers = pinned.layers.iter().map(|layer| {
+        let digest = layer.descriptor.digest.as_str();
+        Ok(InspectedLayer {
+            digest: digest.to_owned(),
+            diff_id: layer.diff_id.to_string(),
+            media_type: layer.descriptor.media_type.clone(),
+            compressed_bytes: layer.descriptor.size,
+            indexed: store.index_path(digest)?.exists(),
+        })
+    });
+    let config = serde_json::from_slice(&pinned.config)
+        .map_err(|error| Failure::new(Kind::Corrupt, format!("configuration: {error}")))?;
+    let inspected = Inspected {
+        image: pinned.reference.canonical(),
+        manifest_digest: pinned.manifest_digest.to_string(),
+        config_digest: pinned.config_digest.to_string(),
+        config,
+        layers: layers.collect::<Result<_>>()?,
+    };
+    // There is no better text for a configuration than its JSON.
+    app.output.show(&inspected, |inspected| {
+        serde_json::to_string_pretty(inspected).unwrap_or_default()
+    })
+}
+
+async fn mount(app: &App, args: &ImageArg, directory: &Path) -> Result<()> {
+    let directory = directory.canonicalize().map_err(|error| {
+        Failure::invalid(format!("{}: {error}", directory.display()))
+            .hint("name a directory that exists")
+    })?;
+    let resolved = resolve(app, &args.image, args.credential.as_deref()).await?;
+    let layers = resolved.index(app, false).await?;
+    let request = resolved.mount_request(app, &layers, directory.clone())?;
+    let lease = Arc::clone(&resolved.reader.lease);
+    let mut mounted = MountProcess::spawn(&own_program()?, request, lease).await?;
+    app.output.note(&format!(
+        "mounted on {}; Ctrl-C unmounts",
+        directory.display()
+    ));
+    let mut signals = container::Signals::listen()
+        .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
+    tokio::select! {
+        _ = signals.asked_to_end() => {
+            mounted.stop().await?;
+            resolved.end().await;
+            Ok(())
+        }
+        error = mounted.died() => Err(error.into()),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Verified {
+    image: String,
+    manifest_digest: String,
+    layers: Vec<VerifiedLayer>,
+}
+
+#[derive(Debug, Serialize)]
+struct VerifiedLayer {
+    digest: String,
+    index_sound: bool,
+    spans: u64,
+    spans_cached: u64,
+    spans_damaged: u64,
+}
+
+/// Checks what is here; damaged spans are forgotten, so that they will be fetched again.
+async fn verify(app: &App, args: &ImageArg) -> Result<()> {
+    let resolved = resolve(app, &args.image, args.credential.as_deref()).await?;
+    resolved.end().await;
+    let (store, cache) = (app.image_store()?, app.span_cache()?);
+    let origin = resolved.pinned.origin();
+    let mut layers = Vec::new();
+    for layer in &resolved.pinned.layers {
+        let digest = layer.descriptor.digest.to_string();
+        let Some(index) = store.open_index(&digest)? else {
+            let absent = VerifiedLayer {
+                digest,
+                index_sound: false,
+                spans: 0,
+                spans_cached: 0,
+                spans_damaged: 0,
+            };
+            layers.push(absent);
+            continue;
+        };
+        let cached = cache.origin_layer(&origin, &index)?;
+        let claimed = (0..index.spans().len()).filter(|span| cached.is_claimed(*span));
+        let (mut sound, mut damaged) = (0, 0);
+        for span in claimed {
+            if cached.verify(span) {
+                sound += 1
+            } else {
+                damaged += 1
+            }
+        }
+        layers.push(VerifiedLayer {
+            digest,
+            index_sound: true,
+            spans: index.spans().len() as u64,
+            spans_cached: sound,
+            spans_damaged: damaged,
+        });
+    }
+    let verified = Verified {
+        image: resolved.pinned.reference.canonical(),
+        manifest_digest: resolved.pinned.manifest_digest.to_string(),
+        layers,
+    };
+    app.output.show(&verified, render_verified)?;
+    let sound = |layer: &VerifiedLayer| layer.index_sound && layer.spans_damaged == 0;
+    if verified.layers.iter().all(sound) {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Corrupt, "the image is not whole here")
+        .hint("`holdfast image index` makes missing indexes; damaged spans are fetched again"))
+}
+
+fn render_verified(verified: &Verified) -> String {
+    let cells = verified.layers.iter().map(|layer| {
+        let index = if layer.index_sound {
+            "sound"
+        } else {
+            "missing"
+        };
+        let cached = format!("{} of {}", layer.spans_cached, layer.spans);
+        let damaged = layer.spans_damaged.to_string();
+        vec![
+            short(&layer.digest).to_owned(),
+            index.to_owned(),
+            cached,
+            damaged,
+        ]
+    });
+    table(&["LAYER", "INDEX", "SPANS CACHED", "DAMAGED"], cells)
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    image: String,
+    manifest_digest: String,
+    layers: usize,
+    compressed_bytes: u64,
+    created_at: String,
+}
+
+async fn list(app: &App) -> Result<()> {
+    let opened = app.open().await?;
+    let images = opened.broker.store().images(opened.workspace).await?;
+    let listed: Vec<Listed> = images
+        .into_iter()
+        .map(|image| Listed {
+            image: image.canonical,
+            manifest_digest: image.manifest_digest.to_string(),
+            layers: image.layers.len(),
+            compressed_bytes: image.layers.iter().map(|layer| layer.size_bytes).sum(),
+            created_at: show_time(image.created_at),
+        })
+        .collect();
+    app.output.show(&listed, |listed| {
+        let cells = listed.iter().map(|image| {
+            vec![
+                image.image.clone(),
+                short(&image.manifest_digest).to_owned(),
+                image.layers.to_string(),
+                bytes(image.compressed_bytes),
+                image.created_at.clone(),
+            ]
+        });
+        table(&["IMAGE", "MANIFEST", "LAYERS", "SIZE", "INDEXED"], cells)
+    })
+}

@@ -1,0 +1,159 @@
+//! `holdfast login` and `logout`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use broker::{LoginReport, LoginRequest, RegistrySettings};
+use credential::{Credential, RegistryScope, from_token};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::app::{App, parse_scope};
+use crate::args::LoginArgs;
+use crate::failure::{Failure, Result};
+use crate::secret_input;
+
+/// A bundle of a company's authorities has a few dozen kilobytes.
+const CA_MAX_BYTES: u64 = 1 << 20;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct LoggedIn {
+    scope: String,
+    kind: &'static str,
+    secret_name: String,
+    version: u32,
+    proven: &'static str,
+    token_service: Option<String>,
+    not_after: Option<String>,
+    hints: Vec<String>,
+}
+
+impl From<LoginReport> for LoggedIn {
+    fn from(report: LoginReport) -> Self {
+        Self {
+            scope: report.scope.to_string(),
+            kind: report.kind.as_str(),
+            secret_name: report.secret_name.as_str().to_owned(),
+            version: report.version,
+            proven: report.proven.as_str(),
+            token_service: report.token_service,
+            not_after: report.not_after.map(show_time),
+            hints: report.hints,
+        }
+    }
+}
+
+pub(crate) async fn login(app: &App, args: LoginArgs) -> Result<()> {
+    let scope = parse_scope(&args.scope)?;
+    let given = credential(&scope, &args)?;
+    let request = LoginRequest {
+        credential: given.credential,
+        settings: settings(&args)?,
+        scope,
+    };
+    let opened = app.open().await?;
+    let report = opened.broker.login(opened.workspace, request).await?;
+    let mut logged_in = LoggedIn::from(report);
+    logged_in.hints.splice(0..0, given.hints);
+    app.output.show(&logged_in, render)
+}
+
+fn render(report: &LoggedIn) -> String {
+    let proven = match report.proven {
+        "repository" => "the registry let it read the repository",
+        _ => "the registry accepted it",
+    };
+    let mut text = format!(
+        "sealed a {} credential for {} (version {}): {proven}",
+        report.kind, report.scope, report.version
+    );
+    if let Some(service) = &report.token_service {
+        text.push_str(&format!("\ntokens come from {service}"));
+    }
+    if let Some(end) = &report.not_after {
+        text.push_str(&format!("\nit stops working at {end}"));
+    }
+    for hint in &report.hints {
+        text.push_str(&format!("\nhint: {hint}"));
+    }
+    text
+}
+
+struct Given {
+    credential: Credential,
+    hints: Vec<String>,
+}
+
+fn credential(scope: &RegistryScope, args: &LoginArgs) -> Result<Given> {
+    let detected = if args.token_stdin {
+        let token = secret_input::from_stdin("the token")?;
+        from_token(scope.registry(), args.username.as_deref(), &token)?
+    } else if let Some(username) = &args.username {
+        let password = secret_input::from_stdin("the password")?;
+        return Ok(Given {
+            credential: Credential::basic(username.clone(), password),
+            hints: Vec::new(),
+        });
+    } else {
+        let names: Vec<&str> = args.from_env.iter().map(String::as_str).collect();
+        let environment: BTreeMap<String, String> = names
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .collect();
+        let credential = token_exchange::from_key_names(scope.registry(), &names, &environment)?;
+        return Ok(Given {
+            credential,
+            hints: Vec::new(),
+        });
+    };
+    let hints = detected.hints.iter().map(ToString::to_string).collect();
+    Ok(Given {
+        credential: detected.credential,
+        hints,
+    })
+}
+
+fn settings(args: &LoginArgs) -> Result<RegistrySettings> {
+    Ok(RegistrySettings {
+        plain_http: args.plain_http,
+        ca_pem: args.ca_file.as_deref().map(read_ca).transpose()?,
+        token_service: args.token_service.clone(),
+    })
+}
+
+fn read_ca(path: &Path) -> Result<Vec<u8>> {
+    let error = |problem: String| Failure::invalid(format!("{}: {problem}", path.display()));
+    let metadata = std::fs::metadata(path).map_err(|source| error(source.to_string()))?;
+    if metadata.len() > CA_MAX_BYTES {
+        return Err(error(format!("larger than {CA_MAX_BYTES} bytes")));
+    }
+    std::fs::read(path).map_err(|source| error(source.to_string()))
+}
+
+#[derive(Debug, Serialize)]
+struct LoggedOut {
+    scope: String,
+    secret_name: String,
+    versions: u32,
+    grants_revoked: u64,
+}
+
+pub(crate) async fn logout(app: &App, scope: &str) -> Result<()> {
+    let scope = parse_scope(scope)?;
+    let opened = app.open().await?;
+    let report = opened.broker.logout(opened.workspace, &scope).await?;
+    let logged_out = LoggedOut {
+        scope: report.scope.to_string(),
+        secret_name: report.secret_name.as_str().to_owned(),
+        versions: report.version,
+        grants_revoked: report.grants_revoked,
+    };
+    app.output.show(&logged_out, |report| {
+        format!("removed the credential for {}", report.scope)
+    })
+}
+
+/// To the second: what a person compares with a clock.
+pub(crate) fn show_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,23 @@
+//! The hidden roles that holdfast starts itself as. They answer to their parent, not to a person.
+
+use std::process::ExitCode;
+
+/// Serves one mounted image over the inherited socket.
+pub(crate) fn mount_server() -> ExitCode {
+    match image_mount::serve_inherited() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Indexes the layer on standard input.
+pub(crate) fn layer_indexer(fill_cache: bool) -> ExitCode {
+    if layer_indexer::child::main(fill_cache) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

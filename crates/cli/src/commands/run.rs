@@ -1,0 +1,307 @@
+//! `holdfast run`: a command in an image, with the habits of docker's `run`.
+//!
+//! Exit codes: the command's own; 125 when it did not start for a reason of ours, 126 and 127 when
+//! it could not be executed or found.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use container::{ImageDefaults, NetworkMode, Overrides, PortMap, Resources, Volume};
+use ids::ContainerId;
+use launch::{About, LaunchRequest, MountLog, MountStats, NoticeKind, Outcome, Signals, Waterfall};
+use serde::Serialize;
+
+use crate::app::{App, own_program};
+use crate::args::RunArgs;
+use crate::commands::image::{Resolved, resolve};
+use crate::failure::{Failure, Kind, Result, printable};
+use crate::output::{Output, bytes};
+use crate::settings::parse_size;
+
+/// Why nothing of the image's command was run.
+const NOT_STARTED: u8 = 125;
+
+pub(crate) async fn run(app: Result<App>, args: RunArgs) -> Result<u8> {
+    let ours = |mut failure: Failure| {
+        failure.exit_code.get_or_insert(NOT_STARTED);
+        failure
+    };
+    let app = app.map_err(ours)?;
+    start(&app, &args).await.map_err(ours)
+}
+
+async fn start(app: &App, args: &RunArgs) -> Result<u8> {
+    let wanted = Wanted::parse(args)?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(
+            Failure::new(Kind::Machine, "mounting and running containers needs root")
+                .hint("sudo holdfast run …"),
+        );
+    }
+    let waterfall = Waterfall::begin();
+    let mut signals = Signals::listen()
+        .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
+    let prepared = prepare(app, args, &waterfall);
+    let (resolved, request, cold) = tokio::select! {
+        prepared = prepared => prepared?,
+        signal = signals.asked_to_end() => return Err(interrupted(signal)),
+    };
+    let request = wanted.complete(app, request, &resolved, args)?;
+    let lease = Arc::clone(&resolved.reader.lease);
+    let mut log = |message: MountLog| tell(app.output, &message);
+    let launched = launch::launch(request, lease, &mut signals, &waterfall, &mut log).await;
+    resolved.end().await;
+    let outcome = launched?;
+    if let Some(note) = outcome.exit.memory_note() {
+        eprintln!("holdfast: {note}");
+    }
+    let timing = Timing::new(&resolved, &waterfall, &outcome, cold);
+    timing.report(args)?;
+    Ok(outcome.exit.code)
+}
+
+fn interrupted(signal: i32) -> Failure {
+    let mut failure = Failure::new(Kind::Interrupted, "interrupted before the command started");
+    failure.exit_code = u8::try_from(128 + signal).ok();
+    failure
+}
+
+/// Asks the registry, indexes what is new, and says what to mount.
+async fn prepare(
+    app: &App,
+    args: &RunArgs,
+    waterfall: &Waterfall,
+) -> Result<(Resolved, image_mount::MountRequest, bool)> {
+    let credential = args.credential.as_deref();
+    let resolved = waterfall
+        .measure("resolve", resolve(app, &args.image, credential))
+        .await?;
+    let layers = waterfall
+        .measure("index", resolved.index(app, false))
+        .await?;
+    let cold = is_cold(app, &resolved, &layers)?;
+    let mount = resolved.mount_request(app, &layers, Path::new("/").to_owned())?;
+    Ok((resolved, mount, cold))
+}
+
+/// True when nothing of the image is in the cache.
+fn is_cold(app: &App, resolved: &Resolved, layers: &[image::LayerReport]) -> Result<bool> {
+    let (cache, origin) = (app.span_cache()?, resolved.pinned.origin());
+    for layer in layers {
+        if cache.origin_layer(&origin, &layer.index)?.present_spans() > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What the mount process says about the registry, on the container's own standard error.
+fn tell(output: Output, message: &MountLog) {
+    let kind = match message.kind {
+        NoticeKind::Waiting => "waiting",
+        NoticeKind::Denied => "denied",
+        NoticeKind::Recovered => "recovered",
+        NoticeKind::Failed => "failed",
+        NoticeKind::Corrupt => "corrupt",
+        NoticeKind::CacheFull => "cache full",
+    };
+    if output.json {
+        let line = serde_json::json!({ "notice": { "kind": kind, "message": printable(&message.message) } });
+        eprintln!("{line}");
+    } else {
+        eprintln!("holdfast: {kind}: {}", printable(&message.message));
+    }
+}
+
+/// What was typed, understood before anything is asked of a registry.
+struct Wanted {
+    volumes: Vec<Volume>,
+    network: NetworkMode,
+    ports: Vec<PortMap>,
+    shm_bytes: u64,
+    resources: Resources,
+    env: Vec<String>,
+}
+
+impl Wanted {
+    fn parse(args: &RunArgs) -> Result<Self> {
+        refuse_unsupported(args)?;
+        let volumes = args.volume.iter().map(|text| Volume::parse(text));
+        let ports = args.publish.iter().map(|text| PortMap::parse(text));
+        Ok(Self {
+            volumes: volumes
+                .collect::<Result<_, _>>()
+                .map_err(Failure::invalid)?,
+            network: args.network.parse().map_err(Failure::invalid)?,
+            ports: ports.collect::<Result<_, _>>().map_err(Failure::invalid)?,
+            shm_bytes: parse_size(&args.shm_size)?,
+            resources: Resources {
+                memory_bytes: args.memory.as_deref().map(parse_size).transpose()?,
+                cpus: args.cpus,
+                pids: args.pids_limit.or(Resources::default().pids),
+            },
+            env: args.env.iter().filter_map(|text| variable(text)).collect(),
+        })
+    }
+
+    fn complete(
+        self,
+        app: &App,
+        mount: image_mount::MountRequest,
+        resolved: &Resolved,
+        args: &RunArgs,
+    ) -> Result<LaunchRequest> {
+        let id = ContainerId::new();
+        let defaults =
+            ImageDefaults::from_config(&resolved.pinned.config).map_err(Failure::invalid)?;
+        let hostname = args
+            .name
+            .clone()
+            .unwrap_or_else(|| container::default_hostname(&id));
+        let overrides = Overrides {
+            entrypoint: args.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
+            args: args.command.clone(),
+            env: self.env,
+            working_dir: args.workdir.clone(),
+            user: args.user.clone(),
+            terminal: args.tty,
+            stdin: args.interactive,
+        };
+        let process =
+            container::compose(&defaults, &overrides, &hostname).map_err(Failure::invalid)?;
+        Ok(LaunchRequest {
+            id,
+            program: own_program()?,
+            containers_dir: app.containers_dir(),
+            about: About {
+                name: args.name.clone(),
+                image: resolved.pinned.reference.canonical(),
+                command: process.args.clone(),
+                owner_pid: std::process::id(),
+                started_at: jiff::Timestamp::now().as_second(),
+            },
+            mount,
+            process,
+            volumes: self.volumes,
+            network: self.network,
+            ports: self.ports,
+            shm_bytes: self.shm_bytes,
+            resources: self.resources,
+            hostname,
+        })
+    }
+}
+
+/// A bare name takes the caller's value, and is left out where there is none.
+fn variable(text: &str) -> Option<String> {
+    if text.contains('=') {
+        return Some(text.to_owned());
+    }
+    Some(format!("{text}={}", std::env::var(text).ok()?))
+}
+
+/// What docker knows and we do not is refused by name, never ignored.
+fn refuse_unsupported(args: &RunArgs) -> Result<()> {
+    let refused = [
+        (args.gpus.is_some(), "--gpus"),
+        (args.detach, "--detach"),
+        (args.privileged, "--privileged"),
+    ];
+    match refused.iter().find(|(given, _)| *given) {
+        Some((_, flag)) => Err(
+            Failure::new(Kind::Unsupported, format!("{flag} is not supported"))
+                .hint("containers run in the foreground, without GPUs and without privileges"),
+        ),
+        None => Ok(()),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Timing {
+    image: String,
+    cold: bool,
+    phases: Vec<Phase>,
+    bytes_fetched: u64,
+    bytes_total: u64,
+    requests: u64,
+    token_requests: u64,
+    exit_code: u8,
+}
+
+#[derive(Debug, Serialize)]
+struct Phase {
+    name: &'static str,
+    start_ms: f64,
+    ms: f64,
+}
+
+impl Timing {
+    fn new(resolved: &Resolved, waterfall: &Waterfall, outcome: &Outcome, cold: bool) -> Self {
+        let stats = outcome.stats.unwrap_or_else(MountStats::default);
+        let client = resolved.reader.client.stats();
+        let phases = waterfall.phases().into_iter().map(|phase| Phase {
+            name: phase.name,
+            start_ms: phase.start.as_secs_f64() * 1000.0,
+            ms: phase.took.as_secs_f64() * 1000.0,
+        });
+        Self {
+            image: resolved.pinned.reference.canonical(),
+            cold,
+            phases: phases.collect(),
+            bytes_fetched: stats.fs.bytes_fetched + client.bytes_received,
+            bytes_total: resolved.pinned.compressed_bytes(),
+            requests: stats.fs.requests + client.requests,
+            token_requests: resolved.opened.broker.token_requests(),
+            exit_code: outcome.exit.code,
+        }
+    }
+
+    fn report(&self, args: &RunArgs) -> Result<()> {
+        if let Some(path) = &args.timing_json {
+            let text = serde_json::to_string_pretty(self)
+                .map_err(|error| Failure::of(Kind::Internal, &error))?;
+            std::fs::write(path, text).map_err(|error| {
+                Failure::new(Kind::Machine, format!("{}: {error}", path.display()))
+            })?;
+        }
+        if args.timing {
+            eprint!("{}", self.render());
+        }
+        Ok(())
+    }
+
+    /// Each phase as a bar that begins where the phase began.
+    fn render(&self) -> String {
+        const WIDTH: f64 = 40.0;
+        let end = self
+            .phases
+            .iter()
+            .map(|phase| phase.start_ms + phase.ms)
+            .fold(1.0, f64::max);
+        let mut text = String::new();
+        for phase in &self.phases {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 0 and WIDTH"
+            )]
+            let column = |ms: f64| (ms / end * WIDTH).round().clamp(0.0, WIDTH) as usize;
+            let (start, length) = (column(phase.start_ms), column(phase.ms).max(1));
+            text.push_str(&format!(
+                "{:<10} {:>8.1} ms  {}{}\n",
+                phase.name,
+                phase.ms,
+                " ".repeat(start),
+                "█".repeat(length)
+            ));
+        }
+        let temperature = if self.cold { "cold" } else { "warm" };
+        text.push_str(&format!(
+            "fetched {} of {} in {} requests ({temperature} cache)\n",
+            bytes(self.bytes_fetched),
+            bytes(self.bytes_total),
+            self.requests,
+        ));
+        text
+    }
+}

@@ -1,0 +1,213 @@
+//! What a person or a script sees when something fails: a kind, a message, a hint, an exit code.
+//!
+//! Every error of every crate ends here, converted where a command calls it. Text that came from a
+//! registry or an image is escaped and bounded before a terminal sees it.
+
+use std::fmt;
+
+/// How the caller should react; each kind is one documented exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A defect of ours.
+    Internal,
+    /// The input is malformed: a reference, a scope, a key, a size.
+    Invalid,
+    /// A registry refused the credential, or the credential was removed.
+    Denied,
+    /// An image, credential, container or secret does not exist.
+    NotFound,
+    /// A registry or token service does not answer.
+    Unreachable,
+    /// A registry asks to slow down.
+    RateLimited,
+    /// Bytes do not match their digest.
+    Corrupt,
+    /// Understood and refused: this version does not do it.
+    Unsupported,
+    /// This machine lacks something: root, FUSE, a runtime, disk space.
+    Machine,
+    /// The vault cannot be opened or does not verify.
+    Vault,
+    /// Ctrl-C or a termination signal.
+    Interrupted,
+}
+
+impl Kind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::NotFound => "not-found",
+            Self::Unreachable => "unreachable",
+            Self::RateLimited => "rate-limited",
+            Self::Corrupt => "corrupt",
+            Self::Unsupported => "unsupported",
+            Self::Machine => "machine",
+            Self::Vault => "vault",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// The exit code of every command but `run`; 2 is the command line parser's own.
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            Self::Internal => 1,
+            Self::Invalid => 3,
+            Self::Denied => 4,
+            Self::NotFound => 5,
+            Self::Unreachable => 6,
+            Self::RateLimited => 7,
+            Self::Corrupt => 8,
+            Self::Unsupported => 9,
+            Self::Machine => 10,
+            Self::Vault => 11,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// A failure on its way to the user.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    /// An exit code that the kind does not decide, such as `run`'s 125 to 127.
+    pub(crate) exit_code: Option<u8>,
+}
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self {
+            kind,
+            message: message.to_string(),
+            hint: None,
+            exit_code: None,
+        }
+    }
+
+    pub(crate) fn invalid(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    /// A failure whose message is the error and all its sources.
+    pub(crate) fn of(kind: Kind, error: &dyn std::error::Error) -> Self {
+        Self::new(kind, chain(error))
+    }
+
+    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    pub(crate) fn hint_if(mut self, hint: Option<impl fmt::Display>) -> Self {
+        self.hint = hint.map(|hint| hint.to_string()).or(self.hint);
+        self
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        self.exit_code.unwrap_or_else(|| self.kind.exit_code())
+    }
+
+    /// Prints to standard error, in the form asked for.
+    pub(crate) fn report(&self, json: bool) {
+        let message = printable(&self.message);
+        let hint = self.hint.as_deref().map(printable);
+        if json {
+            let kind = self.kind.as_str();
+            let body = serde_json::json!({
+                "error": { "kind": kind, "message": message, "hint": hint }
+            });
+            eprintln!("{body}");
+            return;
+        }
+        eprintln!("error: {message}");
+        if let Some(hint) = hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        source = cause.source();
+    }
+    message
+}
+
+/// One line must stay readable; a longer text is a registry talking, not us.
+const PRINTABLE_MAX_CHARS: usize = 2000;
+
+/// Text that may hold foreign bytes, made safe for a terminal: control characters (among them
+/// escape sequences) and direction overrides are shown by number, and the length is bounded.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(PRINTABLE_MAX_CHARS));
+    for (count, character) in text.chars().enumerate() {
+        if count == PRINTABLE_MAX_CHARS {
+            out.push('…');
+            break;
+        }
+        match character {
+            '\n' => out.push(' '),
+            c if c.is_control() || is_invisible(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_drive_a_terminal() {
+        for (input, output) in [
+            ("plain", "plain"),
+            ("two\nlines", "two lines"),
+            ("\u{1b}[31mred", "\\u{1b}[31mred"),
+            ("a\u{202e}b", "a\\u{202e}b"),
+        ] {
+            assert_eq!(printable(input), output);
+        }
+        assert_eq!(
+            printable(&"x".repeat(5000)).chars().count(),
+            PRINTABLE_MAX_CHARS + 1
+        );
+    }
+
+    #[test]
+    fn every_kind_has_its_own_exit_code() {
+        let kinds = [
+            Kind::Internal,
+            Kind::Invalid,
+            Kind::Denied,
+            Kind::NotFound,
+            Kind::Unreachable,
+            Kind::RateLimited,
+            Kind::Corrupt,
+            Kind::Unsupported,
+            Kind::Machine,
+            Kind::Vault,
+            Kind::Interrupted,
+        ];
+        let mut codes: Vec<u8> = kinds.iter().map(|kind| kind.exit_code()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), kinds.len());
+        assert!(!codes.contains(&0) && !codes.contains(&2));
+    }
+}

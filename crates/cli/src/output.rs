@@ -1,0 +1,119 @@
+//! What a command that worked prints: one JSON object, or text for people.
+//!
+//! Data goes to standard output, everything else to standard error.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::failure::{Failure, Kind, Result, printable};
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints `value` as JSON, or what `text` makes of it.
+    pub(crate) fn show<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<()> {
+        let mut shown = if self.json {
+            serde_json::to_string_pretty(value)
+                .map_err(|error| Failure::of(Kind::Internal, &error))?
+        } else {
+            text(value)
+        };
+        if !shown.is_empty() && !shown.ends_with('\n') {
+            shown.push('\n');
+        }
+        write_out(&shown)
+    }
+
+    /// A remark for people, kept off the data.
+    pub(crate) fn note(self, text: &str) {
+        if !self.json {
+            eprintln!("{}", printable(text));
+        }
+    }
+
+    pub(crate) fn progress_on_terminal(self) -> bool {
+        !self.json && std::io::stderr().is_terminal()
+    }
+}
+
+/// A closed pipe (`holdfast … | head`) is the reader's choice and no failure.
+fn write_out(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(
+            Kind::Machine,
+            format!("cannot write to standard output: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A table without borders, as `docker ps` and `kubectl get` print them.
+pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::TableStyle::new());
+    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+    table.set_header(headings.iter().copied());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    lines.join("\n")
+}
+
+/// `1.5 MB`, in the decimal units of registries.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{count} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_counts_read_well() {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (289_200_000, "289.2 MB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn tables_have_no_trailing_space() {
+        let shown = table(
+            &["SCOPE", "KIND"],
+            [vec!["ghcr.io/acme".into(), "basic".into()]],
+        );
+        assert_eq!(shown, "SCOPE         KIND\nghcr.io/acme  basic");
+    }
+}

@@ -1,0 +1,51 @@
+//! Why a container did not run to its end.
+
+use std::io;
+
+use container::{NetworkError, RunDirError, RunError, RuntimeError};
+use image_mount::MountError;
+
+/// Variants by the part that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Directory(#[from] RunDirError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("cannot {action}")]
+    Io {
+        action: &'static str,
+        source: io::Error,
+    },
+    /// Somebody asked for the end before the command had started.
+    #[error("interrupted before the command started")]
+    Interrupted { signal: i32 },
+}
+
+impl LaunchError {
+    /// What `run` exits with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Run(error) => error.exit_code(),
+            Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            _ => 125,
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Mount(error) => error.hint().map(str::to_owned),
+            Self::Runtime(_) => Some("apt-get install runc".to_owned()),
+            Self::Directory(_) => Some("run as root; `holdfast doctor` tells more".to_owned()),
+            _ => None,
+        }
+    }
+}
