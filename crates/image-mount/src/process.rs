@@ -274,7 +274,8 @@ fn start(program: &Path, control: OwnedFd) -> io::Result<Child> {
         .spawn()
 }
 
-/// A FUSE mount without its process answers like this.
+/// A FUSE mount without its process answers like this. Asked for the whole file system: attributes
+/// of its root the kernel would answer from memory.
 fn is_dead_mount(mountpoint: &Path) -> bool {
-    rustix::fs::stat(mountpoint).is_err_and(|error| error == rustix::io::Errno::NOTCONN)
+    rustix::fs::statvfs(mountpoint).is_err_and(|error| error == rustix::io::Errno::NOTCONN)
 }

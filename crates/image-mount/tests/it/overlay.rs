@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use image_mount::IdShift;
 use tempfile::TempDir;
@@ -49,7 +49,6 @@ const BUSYBOX: &str = r"
     mkdir -p bin etc proc dev tmp home/user
     cp /bin/busybox bin/busybox
     for name in sh id cat ls; do ln -s busybox bin/$name; done
-    cp bin/busybox bin/setuid-id; chown 7:8 bin/setuid-id; chmod 6755 bin/setuid-id
     echo root:x:0:0::/root:/bin/sh > etc/passwd
     echo from the image > etc/motd
     mkdir -p srv/tree/deep; echo leaf > srv/tree/deep/leaf
@@ -57,10 +56,6 @@ const BUSYBOX: &str = r"
     mknod dev/zero c 1 5; chmod 666 dev/zero
     chmod 711 home/user
 ";
-
-fn run(program: &Path, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).output().unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_over_overlay_go_to_the_upper_layer() {
@@ -99,34 +94,6 @@ async fn writes_over_overlay_go_to_the_upper_layer() {
         assert!(mountpoint.join("etc/passwd").exists());
         let error = fs::write(mountpoint.join("etc/motd"), "x").unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    })
-    .await;
-    mounted.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn set_id_programs_and_devices_work_over_overlay() {
-    let image = Published::new(&[archive(BUSYBOX)]).await;
-    let mounted = image.mount().await;
-    let mountpoint = image.request.mountpoint.clone();
-    blocking(move || {
-        let overlay = Overlay::on(&mountpoint);
-        // The temporary directory is closed to others, so who runs it enters as root.
-        let output = Command::new("chroot")
-            .args(["--userspec=1000:1000", overlay.root.to_str().unwrap()])
-            .args(["/bin/setuid-id", "id"])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            said.contains("euid=7") || said.contains("uid=7"),
-            "{said} {output:?}"
-        );
-        let output = run(
-            Path::new("head"),
-            &["-c1", overlay.root.join("dev/zero").to_str().unwrap()],
-        );
-        assert_eq!(output.stdout, [0], "{output:?}");
     })
     .await;
     mounted.stop().await;

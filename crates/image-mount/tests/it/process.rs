@@ -1,1 +1,249 @@
-//! The mount process as a process: how it starts, waits, ends and dies.
+//! The mount process as a process: how it starts, what it answers, how it ends and dies.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use image_mount::{MountError, MountProcess, TraceEntry};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Mounted, Published, Script, archive, blocking, is_mounted, program};
+use credential::auth::RegistryAuth;
+
+/// Longest wait for something that has been set in motion: a test that gets here has failed.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("in time")
+}
+
+fn three_files() -> Vec<u8> {
+    archive("for i in 1 2 3; do head -c 900000 /dev/urandom > $i; done")
+}
+
+fn kill(mounted: &Mounted, signal: Signal) {
+    let pid = i32::try_from(mounted.process.pid()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// A handle on the process that tells when it is gone, whoever its parent is.
+async fn gone(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let Ok(handle) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK) else {
+        return;
+    };
+    let handle = tokio::io::unix::AsyncFd::register(handle).unwrap();
+    let _ = in_time(handle.readable()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_and_the_trace_are_told_while_it_runs() {
+    let image = Published::new(&[three_files()]).await;
+    let mounted = image.mount().await;
+    let before = mounted.process.stats().await.unwrap();
+    assert_eq!((before.fs.reads, before.spans_present), (0, 0));
+    assert!(mounted.process.trace().await.unwrap().is_empty());
+    let path = image.path("3");
+    blocking(move || fs::read(path).unwrap()).await;
+    let after = mounted.process.stats().await.unwrap();
+    assert!(
+        after.fs.reads > 0 && after.fs.bytes_served >= 900_000,
+        "{after:?}"
+    );
+    assert!(after.spans_present > 0 && after.fs.bytes_fetched < after.fs.bytes_total);
+    let trace = mounted.process.trace().await.unwrap();
+    assert!(trace.len() as u64 <= after.spans && !trace.is_empty());
+    assert_ne!(
+        trace[0],
+        TraceEntry { layer: 0, span: 0 },
+        "the last file is not at the start"
+    );
+    let last = mounted.stop().await;
+    assert_eq!(last.fs.bytes_fetched, after.fs.bytes_fetched);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_once_needs_no_registry() {
+    let image = Published::new(&[three_files()]).await;
+    let read = |image: &Published| {
+        let paths = ["1", "2", "3"].map(|name| image.path(name));
+        blocking(move || paths.map(|path| blake3::hash(&fs::read(path).unwrap())))
+    };
+    let mounted = image.mount().await;
+    let first = read(&image).await;
+    mounted.stop().await;
+    image.sim.faults(|faults| faults.outage = true);
+    let mounted = image.mount().await;
+    assert_eq!(read(&image).await, first);
+    let stats = mounted.stop().await;
+    assert_eq!(
+        (
+            stats.fs.bytes_fetched,
+            stats.fs.retries,
+            stats.auth_requests
+        ),
+        (0, 0, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_process_has_no_environment_and_leaves_no_core() {
+    let image = Published::new(&[three_files()]).await;
+    let mounted = image.mount().await;
+    let proc = PathBuf::from(format!("/proc/{}", mounted.process.pid()));
+    let environment = fs::read(proc.join("environ")).unwrap();
+    // The shell that stands in for holdfast adds where it is.
+    let environment = String::from_utf8(environment).unwrap();
+    let names: Vec<_> = environment.split_terminator('\0').collect();
+    assert!(
+        names.iter().all(|name| name.starts_with("PWD=/")),
+        "{names:?}"
+    );
+    let limits = fs::read_to_string(proc.join("limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    mounted.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_dies_is_told_and_reads_fail_at_once() {
+    let image = Published::new(&[three_files()]).await;
+    let mut mounted = image.mount().await;
+    image.sim.faults(|faults| faults.outage = true);
+    let mut logs = mounted.process.take_logs().unwrap();
+    let path = image.path("1");
+    let reading = tokio::task::spawn_blocking(move || fs::read(path));
+    in_time(logs.recv()).await.expect("the read waits");
+    kill(&mounted, Signal::KILL);
+    assert!(in_time(reading).await.unwrap().is_err());
+    let (path, other) = (image.path("2"), image.path("nothing"));
+    // Until the handle takes it off, the mount is there and dead.
+    for path in [path, other] {
+        let error = blocking(move || fs::read(path)).await.unwrap_err();
+        let code = io::Error::raw_os_error(&error);
+        let expected = [rustix::io::Errno::NOTCONN, rustix::io::Errno::NOENT];
+        assert!(
+            expected
+                .iter()
+                .any(|errno| code == Some(errno.raw_os_error())),
+            "{error}"
+        );
+    }
+    let error = in_time(mounted.process.died()).await;
+    assert!(error.to_string().contains("signal: 9"), "{error}");
+    assert!(!is_mounted(&image.request.mountpoint));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_that_is_gone_takes_the_mount_with_it() {
+    let image = Published::new(&[three_files()]).await;
+    let mounted = image.mount().await;
+    let pid = mounted.process.pid();
+    drop(mounted.process);
+    gone(pid).await;
+    assert!(!is_mounted(&image.request.mountpoint));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mount_in_use_goes_away_too() {
+    let image = Published::new(&[three_files()]).await;
+    let mounted = image.mount().await;
+    let path = image.path("1");
+    let open = blocking(move || fs::File::open(path).unwrap()).await;
+    mounted.stop().await;
+    let error = blocking(move || io::Read::read(&mut &open, &mut [0; 10]))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.raw_os_error(),
+        Some(rustix::io::Errno::NOTCONN.raw_os_error())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminated_process_unmounts_first() {
+    let image = Published::new(&[three_files()]).await;
+    let mut mounted = image.mount().await;
+    kill(&mounted, Signal::TERM);
+    in_time(mounted.process.died()).await;
+    assert!(!is_mounted(&image.request.mountpoint));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mount_that_somebody_took_off_is_a_death() {
+    let image = Published::new(&[three_files()]).await;
+    let mut mounted = image.mount().await;
+    image_mount::unmount(&image.request.mountpoint).unwrap();
+    let error = in_time(mounted.process.died()).await;
+    assert!(matches!(error, MountError::Died { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_mounted_is_refused_by_kind() {
+    type Spoil = fn(&mut Published);
+    let spoil_index: Spoil = |image| {
+        let mut bytes = fs::read(&image.request.layers[0].index_path).unwrap();
+        bytes.truncate(bytes.len() / 2);
+        fs::write(&image.request.layers[0].index_path, bytes).unwrap();
+    };
+    let file_as_cache: Spoil = |image| {
+        image.request.cache_dir = image.request.layers[0].index_path.clone();
+    };
+    let cases: [(&str, Spoil, &str); 7] = [
+        (
+            "no index",
+            |image| image.request.layers[0].index_path = "/nowhere".into(),
+            "Index",
+        ),
+        ("half an index", spoil_index, "Index"),
+        (
+            "another root",
+            |image| image.request.layers[0].root[3] ^= 1,
+            "Index",
+        ),
+        (
+            "another size",
+            |image| image.request.layers[0].size += 1,
+            "Index",
+        ),
+        (
+            "no directory",
+            |image| image.request.mountpoint = "/nowhere".into(),
+            "Mountpoint",
+        ),
+        ("no directory for the cache", file_as_cache, "Cache"),
+        (
+            "no certificate",
+            |image| image.request.ca_pem = Some(b"nonsense".to_vec()),
+            "Request",
+        ),
+    ];
+    for (name, spoil, expected) in cases {
+        let mut image = Published::new(&[archive("echo 1 > a")]).await;
+        spoil(&mut image);
+        let auth = Script::answering(Ok(RegistryAuth::anonymous()));
+        let error = image.mount_with(auth).await.map(|_| ()).unwrap_err();
+        let kind = format!("{error:?}");
+        assert!(kind.starts_with(expected), "{name}: {kind}");
+        assert!(!is_mounted(&image.request.mountpoint), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_is_no_mount_server_is_an_error() {
+    let image = Published::new(&[archive("echo 1 > a")]).await;
+    for (program, expected) in [("/nowhere/holdfast", "Spawn"), ("/bin/false", "Died")] {
+        let auth = Script::answering(Ok(RegistryAuth::anonymous()));
+        let spawned = MountProcess::spawn(Path::new(program), image.request.clone(), auth);
+        let error = in_time(spawned).await.unwrap_err();
+        assert!(
+            format!("{error:?}").starts_with(expected),
+            "{program}: {error:?}"
+        );
+    }
+    assert!(program().is_file());
+}

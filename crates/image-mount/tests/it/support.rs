@@ -47,7 +47,7 @@ pub(crate) fn archive(script: &str) -> Vec<u8> {
     shell(&root, script);
     shell(
         directory.path(),
-        "tar --create --file=layer.tar --format=pax --numeric-owner --sparse \
+        "tar --create --file=layer.tar --format=pax --sort=name --numeric-owner --sparse \
          --xattrs --xattrs-include='*' --directory=root .",
     );
     fs::read(directory.path().join("layer.tar")).unwrap()

@@ -6,7 +6,6 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use image_mount::IdShift;
 use registry_sim::{Layer, Options};
 use tempfile::TempDir;
 
@@ -313,30 +312,6 @@ async fn programs_run_with_the_set_id_bits_and_capabilities_of_the_image() {
                      -q '^CapEff:.0*400$' /proc/self/status
                  echo gone > $root/null
              done",
-        );
-    })
-    .await;
-    mounted.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn owners_are_shifted_as_one() {
-    let script = "echo 1 > a; chown 3:65535 a; cp /usr/bin/grep b; setcap cap_chown+ep b
-        echo 2 > c; chown 70000 c";
-    let mut image = Published::new(&[archive(script)]).await;
-    image.request.id_shift = Some(IdShift {
-        base: 500_000,
-        count: 65_536,
-    });
-    let mounted = image.mount().await;
-    let directory = image.directory.path().to_owned();
-    blocking(move || {
-        shell(
-            &directory,
-            "[ \"$(stat -c %u:%g image image/a image/c | tr '\\n' ' ')\" = \
-               '500000:500000 500003:565535 565534:500000 ' ]
-             getfattr -e hex --only-values -n security.capability image/b > value
-             getcap -n image/b | grep -q 'rootid=500000'",
         );
     })
     .await;
