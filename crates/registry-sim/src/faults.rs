@@ -37,6 +37,8 @@ pub struct Faults {
     pub outage: bool,
     /// Blob requests get this as the target of a redirect.
     pub redirect_to: Option<String>,
+    /// The host that has nothing to do with the registry redirects to this.
+    pub stranger_redirects_to: Option<String>,
     /// Each reply to `/v2/` and each refusal carries this instead of the right challenge.
     pub challenge: Option<String>,
     /// Error texts repeat the `Authorization` they came with.

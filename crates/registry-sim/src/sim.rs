@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -10,7 +11,7 @@ use crate::answer;
 use crate::authority::Authority;
 use crate::counters::{HostCounter, KnownSecrets};
 use crate::faults::Faults;
-use crate::host::{Host, Reserved};
+use crate::host::{Handler, Host, Reserved};
 use crate::image::Image;
 use crate::storage::Signatures;
 use crate::store::Store;
@@ -163,7 +164,7 @@ impl RegistrySim {
             registry: registry.serve(&secrets, registry::handler(&shared)),
             realm: realm.serve(&secrets, realm::handler(&shared)),
             storage: storage.serve(&secrets, storage::handler(&shared)),
-            stranger: stranger.serve(&secrets, stranger_handler()),
+            stranger: stranger.serve(&secrets, stranger_handler(&shared)),
             shared,
         }
     }
@@ -301,10 +302,16 @@ impl std::fmt::Debug for RegistrySim {
     }
 }
 
-/// Asks for a login, as a trap would, and has everything that is asked for.
-fn stranger_handler() -> crate::host::Handler {
-    Arc::new(|_| {
-        Box::pin(async {
+/// Asks for a login, as a trap would.
+fn stranger_handler(shared: &Arc<Shared>) -> Handler {
+    let shared = Arc::clone(shared);
+    Arc::new(move |_| {
+        let target = lock(&shared.faults).stranger_redirects_to.clone();
+        Box::pin(async move {
+            if let Some(target) = target {
+                let redirect = answer::reply(307, "text/plain", Bytes::new());
+                return answer::with_header(redirect, "location", &target);
+            }
             let refused = answer::error_reply(401, "UNAUTHORIZED", "log in here");
             answer::with_header(refused, "www-authenticate", "Basic realm=\"trap\"")
         })

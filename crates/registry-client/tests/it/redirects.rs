@@ -109,13 +109,26 @@ async fn a_challenge_of_another_host_gets_nothing() {
 }
 
 #[tokio::test]
-async fn the_way_back_home_is_not_authorised_either() {
+async fn the_same_host_at_another_port_is_another_origin() {
     let (sim, image, client) = redirecting().await;
-    // Same host, other port, then wherever it says: origin is scheme, host and port.
     let look_alike = sim.stranger_url().replace("localhost", "127.0.0.1");
     sim.faults(|faults| faults.redirect_to = Some(format!("{look_alike}/v2/")));
     range(&client, &image).await.unwrap_err();
+    assert!(sim.stranger().read().requests > 0);
     assert_eq!(sim.stranger().read().credential_bytes, 0);
+}
+
+#[tokio::test]
+async fn the_way_back_home_is_not_authorised_either() {
+    let (sim, image, client) = redirecting().await;
+    let home = format!("http://{}/v2/", sim.host());
+    sim.faults(|faults| {
+        faults.redirect_to = Some(format!("{}/blob", sim.stranger_url()));
+        faults.stranger_redirects_to = Some(home);
+    });
+    // Authorised, `/v2/` would answer 200, and the error would be about what came.
+    let error = range(&client, &image).await.unwrap_err();
+    assert!(error.to_string().contains("status 401"), "{error}");
 }
 
 #[tokio::test]
