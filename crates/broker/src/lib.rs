@@ -1,1 +1,38 @@
-//! Placeholder until the crate's first commit.
+//! Policy over sealed credentials: which one is for an image, who may use it, what goes out.
+//!
+//! ```text
+//!   login    check against the registry -> seal -> note what was proven
+//!   lease    image -> scope -> secret       (nothing opened yet)
+//!   auth     current version? -> held token? -> open, mint, drop -> token for one repository
+//!                 |                                  |
+//!                 removed: revoked at once           bound settings changed: refused
+//! ```
+//!
+//! The only path from a sealed secret to the wire. Invariants: nothing is sealed that a registry
+//! has not taken; a secret is opened to mint and for nothing else, with its audit row first; a
+//! lease answers for one repository of one registry, by the newest committed version, and by none
+//! once the credential is removed; the settings that a credential was sealed with are those that
+//! it is sent with. Does not dial itself, and does not wait or retry: what is transient is said to
+//! be, and waiting belongs to the reader.
+
+mod binding;
+mod broker;
+mod check;
+mod error;
+mod explain;
+mod lease;
+mod login;
+mod rotate;
+mod rung;
+
+pub use binding::BindingError;
+pub use broker::{Broker, BrokerPaths};
+pub use check::CheckReport;
+pub use error::BrokerError;
+pub use explain::{Chosen, Explanation, LostScope};
+pub use lease::{CredentialChoice, Lease};
+pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
+pub use rung::Rung;
+
+pub use control_store::{ControlStore, GrantOutcome, GrantProof, RegistrySettings};
+pub use vault::{SecretState, VersionRow};

@@ -1,0 +1,138 @@
+//! The open broker: vault, control store and token exchange of one installation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use control_store::{ControlStore, RegistrySettings, SqliteStore};
+use credential::RegistryScope;
+use dial::Dialer;
+use ids::{SecretId, WorkspaceId, WorkspaceName};
+use reference::Registry;
+use registry_client::Endpoint;
+use token_exchange::{Clock, SystemClock, TokenExchange};
+use vault::{SealedVersion, Vault, VaultPaths};
+
+use crate::error::BrokerError;
+
+/// Where an installation's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerPaths {
+    pub vault: VaultPaths,
+    /// The control store's file.
+    pub state: PathBuf,
+}
+
+/// Policy over sealed credentials. Cheap to clone; clones share tokens.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) vault: Vault,
+    pub(crate) store: Arc<dyn ControlStore>,
+    pub(crate) exchange: TokenExchange,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Broker {
+    /// Opens an installation's files, making them where there are none.
+    pub async fn open(paths: BrokerPaths, dialer: Dialer) -> Result<Self, BrokerError> {
+        Self::open_with(paths, dialer, Arc::new(SystemClock)).await
+    }
+
+    pub async fn open_with(
+        paths: BrokerPaths,
+        dialer: Dialer,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BrokerError> {
+        let vault_clock = Arc::clone(&clock);
+        let vault_clock = vault::Clock::new(move || vault_clock.now());
+        let vault = Vault::open_with(paths.vault, vault_clock).await?;
+        let store = Arc::new(SqliteStore::open(&paths.state).await?);
+        let exchange = TokenExchange::new(dialer, Arc::clone(&clock));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                vault,
+                store,
+                exchange,
+                clock,
+            }),
+        })
+    }
+
+    /// The workspace of this name, made when there is none. When the control store was lost and
+    /// the vault knows exactly one workspace, the first name made is that one's again.
+    pub async fn workspace(&self, name: &WorkspaceName) -> Result<WorkspaceId, BrokerError> {
+        let known = self.inner.store.workspaces().await?;
+        if let Some(workspace) = known.iter().find(|workspace| workspace.name == *name) {
+            return Ok(workspace.id);
+        }
+        let sealed_for = self.inner.vault.workspaces().await?;
+        let proposed = match (known.as_slice(), sealed_for.as_slice()) {
+            ([], [only]) => *only,
+            _ => WorkspaceId::new(),
+        };
+        let workspace = self.inner.store.ensure_workspace(name, proposed).await?;
+        Ok(workspace.id)
+    }
+
+    /// The vault, for the commands that keep it in order.
+    pub fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+
+    /// The control store, for images and their grants.
+    pub fn store(&self) -> &Arc<dyn ControlStore> {
+        &self.inner.store
+    }
+
+    /// Requests sent to token services so far.
+    pub fn token_requests(&self) -> u64 {
+        self.inner.exchange.token_requests()
+    }
+}
+
+impl Inner {
+    /// How a registry is spoken to within a scope.
+    pub(crate) async fn settings_of(
+        &self,
+        workspace: WorkspaceId,
+        scope: &RegistryScope,
+    ) -> Result<RegistrySettings, BrokerError> {
+        let all = self.settings(workspace).await?;
+        let own = all.into_iter().find(|(other, _)| other == scope);
+        Ok(own.map(|(_, settings)| settings).unwrap_or_default())
+    }
+
+    /// All settings of a workspace whose scopes read. Others were not written by this program and
+    /// say nothing about any registry.
+    pub(crate) async fn settings(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<(RegistryScope, RegistrySettings)>, BrokerError> {
+        let all = self.store.settings(workspace).await?;
+        let parsed = all
+            .into_iter()
+            .filter_map(|(scope, settings)| Some((scope.parse().ok()?, settings)));
+        Ok(parsed.collect())
+    }
+}
+
+pub(crate) fn endpoint(registry: &Registry, settings: &RegistrySettings) -> Endpoint {
+    Endpoint {
+        registry: registry.clone(),
+        plain_http: settings.plain_http,
+        ca_pem: settings.ca_pem.clone(),
+    }
+}
+
+/// What tokens of a version are kept under: unique for workspace, secret and version.
+pub(crate) fn identity_key(workspace: WorkspaceId, secret_id: SecretId, version: u32) -> String {
+    format!("{workspace}/{secret_id}/{version}")
+}
+
+pub(crate) fn identity_key_of(workspace: WorkspaceId, sealed: SealedVersion) -> String {
+    identity_key(workspace, sealed.secret_id, sealed.version)
+}

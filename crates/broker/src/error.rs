@@ -1,0 +1,157 @@
+//! What can go wrong in the broker, by what the caller would do about it.
+
+use control_store::StoreError;
+use credential::RegistryScope;
+use credential::auth::AuthError;
+use vault::VaultError;
+
+use crate::binding::BindingError;
+
+/// Why the broker did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// The registry's, or our own policy's, answer to the credential of this scope.
+    #[error("credential for {scope}")]
+    Auth {
+        scope: RegistryScope,
+        source: AuthError,
+    },
+    #[error("no credential for {scope} in this workspace")]
+    NoCredential { scope: RegistryScope },
+    #[error("credential for {scope} is not for {image}")]
+    OtherScope { scope: RegistryScope, image: String },
+    /// A cloud's credential, which has more parts than a name and a secret.
+    #[error("credential for {scope} is more than a password")]
+    NotAPassword { scope: RegistryScope },
+    #[error("public access to {scope} needs no login")]
+    NothingToSeal { scope: RegistryScope },
+    #[error("sealed credential for {scope} cannot be used")]
+    Unreadable {
+        scope: RegistryScope,
+        source: BindingError,
+    },
+    #[error("CA bundle for {scope} is not a PEM text")]
+    BadCa { scope: RegistryScope },
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl BrokerError {
+    /// One word for machines: what sort of answer this is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Auth { source, .. } => auth_kind(source),
+            Self::NoCredential { .. } => "not_found",
+            Self::OtherScope { .. }
+            | Self::NotAPassword { .. }
+            | Self::NothingToSeal { .. }
+            | Self::BadCa { .. } => "bad_input",
+            Self::Unreadable { .. } => "damaged",
+            Self::Vault(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Auth { scope, source } => return auth_hint(scope, source),
+            Self::NoCredential { .. } => "`holdfast credentials list` shows what there is",
+            Self::OtherScope { .. } => {
+                "name a scope that covers the image, or leave --credential away"
+            }
+            Self::NotAPassword { scope } | Self::Unreadable { scope, .. } => {
+                return Some(format!(
+                    "run `holdfast login {scope}` with the whole credential"
+                ));
+            }
+            Self::NothingToSeal { .. } => "pull without a login, or with --credential none",
+            Self::BadCa { .. } => "give a file that starts with -----BEGIN CERTIFICATE-----",
+            Self::Vault(error) => return error.hint(),
+            Self::Store(error) => return error.hint().map(str::to_owned),
+        };
+        Some(text.to_owned())
+    }
+}
+
+pub(crate) fn auth_kind(error: &AuthError) -> &'static str {
+    match error {
+        AuthError::BadCredential { .. } => "bad_credential",
+        AuthError::NoPermission { .. } => "no_permission",
+        AuthError::RateLimited { .. } => "rate_limited",
+        AuthError::Unreachable { .. } => "unreachable",
+        AuthError::Tls { .. } => "tls",
+        AuthError::Revoked { .. } => "revoked",
+        AuthError::Refused { .. } => "refused",
+        _ => "internal",
+    }
+}
+
+fn auth_hint(scope: &RegistryScope, error: &AuthError) -> Option<String> {
+    match error {
+        AuthError::BadCredential { .. } | AuthError::Revoked { .. } => Some(format!(
+            "run `holdfast login {scope}` with a valid credential"
+        )),
+        other => other.hint().map(str::to_owned),
+    }
+}
+
+/// An error of the vault, where only one of auth can be given.
+pub(crate) fn vault_auth_error(scope: &RegistryScope, error: &VaultError) -> AuthError {
+    match error {
+        VaultError::NotFound { .. } => revoked(scope),
+        error => AuthError::Internal {
+            message: format!("credential for {scope}: {}", chain(error)),
+        },
+    }
+}
+
+pub(crate) fn revoked(scope: &RegistryScope) -> AuthError {
+    AuthError::Revoked {
+        message: format!("credential for {scope} was removed"),
+    }
+}
+
+/// Puts in front of an error whose credential it is about.
+pub(crate) fn about(error: AuthError, subject: &str) -> AuthError {
+    let with = |message: String| format!("{subject}: {message}");
+    match error {
+        AuthError::BadCredential { message } => AuthError::BadCredential {
+            message: with(message),
+        },
+        AuthError::NoPermission { message } => AuthError::NoPermission {
+            message: with(message),
+        },
+        AuthError::RateLimited {
+            retry_after,
+            message,
+        } => AuthError::RateLimited {
+            retry_after,
+            message: with(message),
+        },
+        AuthError::Unreachable { message } => AuthError::Unreachable {
+            message: with(message),
+        },
+        AuthError::Tls { message } => AuthError::Tls {
+            message: with(message),
+        },
+        AuthError::Refused { message } => AuthError::Refused {
+            message: with(message),
+        },
+        other => other,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,554 @@
+//! A lease: what one reader of one image asks for its auth, for as long as it reads.
+//!
+//! Every question begins with the current version of the secret, one indexed read of a table that
+//! other processes write: a rotation is followed at the next question and a removal ends the
+//! lease there, whatever token is still held. Tokens are held until shortly before their end, so
+//! that the secret is opened to mint and not to answer. What a registry refuses is minted anew
+//! once; a refusal of the newest version is the caller's to wait out.
+
+mod held;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use control_store::{GrantOutcome, GrantProof, NewGrant, ProvenVersion, RegistrySettings};
+use credential::auth::{AuthError, AuthFuture, AuthRequest, AuthSource, RegistryAuth, Rejection};
+use credential::{Credential, RegistryScope, SecretName};
+use ids::{LeaseId, SecretId, WorkspaceId};
+use jiff::Timestamp;
+use reference::{Digest, Reference};
+use registry_client::Endpoint;
+use token_exchange::Identity;
+use vault::{CheckedState, LEASE_TIME, LeaseRequest, SealedVersion, VaultError};
+
+use crate::binding::Bound;
+use crate::broker::{Broker, Inner, endpoint, identity_key_of};
+use crate::check::state_of;
+use crate::error::{BrokerError, about, revoked, vault_auth_error};
+use crate::explain::choose;
+use crate::rung::Rung;
+use held::Held;
+
+/// A version can be superseded between being read and being leased; twice is a coincidence, and
+/// more than this a loop.
+const VERSION_ATTEMPTS: usize = 4;
+
+/// Which credential a reader wants.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CredentialChoice {
+    /// The most specific that covers the image; anonymous where there is none.
+    #[default]
+    Auto,
+    /// This one, which must cover the image.
+    Scope(RegistryScope),
+    /// Anonymous, whatever is stored.
+    None,
+}
+
+/// What one reader of one image reads with.
+pub struct Lease {
+    broker: Arc<Inner>,
+    workspace: WorkspaceId,
+    image: Reference,
+    endpoint: Endpoint,
+    holder: Holder,
+    shown: Mutex<Shown>,
+}
+
+/// Whose auth it is.
+enum Holder {
+    Anonymous(Arc<dyn AuthSource>),
+    Secret(Box<SecretHolder>),
+}
+
+struct SecretHolder {
+    scope: RegistryScope,
+    name: SecretName,
+    secret_id: SecretId,
+    settings: RegistrySettings,
+    state: tokio::sync::Mutex<State>,
+}
+
+/// What changes as questions are answered.
+struct State {
+    version: u32,
+    lease: Option<LeaseId>,
+    renew_at: Timestamp,
+    held: Held,
+}
+
+/// What people may see of a lease.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shown {
+    version: Option<u32>,
+    rung: Option<Rung>,
+    not_after: Option<Timestamp>,
+}
+
+impl Broker {
+    /// A lease on an image. Nothing is opened and nobody asked until the first question.
+    pub async fn lease(
+        &self,
+        workspace: WorkspaceId,
+        image: &Reference,
+        choice: CredentialChoice,
+    ) -> Result<Lease, BrokerError> {
+        let broker = &self.inner;
+        let rows = match choice {
+            CredentialChoice::None => Vec::new(),
+            _ => broker.credentials(workspace).await?,
+        };
+        let row = match &choice {
+            CredentialChoice::None => None,
+            CredentialChoice::Auto => choose(&rows, image),
+            CredentialChoice::Scope(scope) => {
+                check_covers(scope, image)?;
+                let row = rows.iter().find(|row| row.scope == *scope);
+                Some(row.ok_or_else(|| BrokerError::NoCredential {
+                    scope: scope.clone(),
+                })?)
+            }
+        };
+        let Some(row) = row else {
+            return anonymous(broker, workspace, image).await;
+        };
+        let settings = broker.settings_of(workspace, &row.scope).await?;
+        let holder = SecretHolder {
+            scope: row.scope.clone(),
+            name: row.scope.secret_name(),
+            secret_id: row.secret_id,
+            settings: settings.clone(),
+            state: tokio::sync::Mutex::new(State {
+                version: row.version,
+                lease: None,
+                renew_at: Timestamp::MIN,
+                held: Held::default(),
+            }),
+        };
+        let lease = Lease {
+            broker: Arc::clone(broker),
+            workspace,
+            image: image.clone(),
+            endpoint: endpoint(image.registry(), &settings),
+            holder: Holder::Secret(Box::new(holder)),
+            shown: Mutex::default(),
+        };
+        lease.begin().await?;
+        Ok(lease)
+    }
+
+    /// Records that a workspace may run an image, after the registry has answered for it with
+    /// what this lease gave. A proof by a version that is no longer current proves nothing.
+    pub async fn record_proof(
+        &self,
+        lease: &Lease,
+        image_id: &Digest,
+    ) -> Result<GrantOutcome, BrokerError> {
+        let Some(proof) = lease.proof().await? else {
+            return Ok(GrantOutcome::Superseded);
+        };
+        let grant = NewGrant {
+            image_id: image_id.clone(),
+            origin: lease.origin(),
+            proof,
+        };
+        let store = &self.inner.store;
+        Ok(store.record_grant(lease.workspace, &grant).await?)
+    }
+}
+
+impl Lease {
+    /// How to reach the registry that this lease is for.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub fn image(&self) -> &Reference {
+        &self.image
+    }
+
+    /// Registry and repository.
+    pub fn origin(&self) -> String {
+        let registry = self.image.registry().canonical();
+        format!("{registry}/{}", self.image.repository())
+    }
+
+    /// The scope whose credential is used; absent where the pull is anonymous.
+    pub fn scope(&self) -> Option<&RegistryScope> {
+        match &self.holder {
+            Holder::Anonymous(_) => None,
+            Holder::Secret(holder) => Some(&holder.scope),
+        }
+    }
+
+    /// The version that was used last.
+    pub fn version(&self) -> Option<u32> {
+        self.shown().version
+    }
+
+    /// The rung of the ladder that was used last; absent before the first question.
+    pub fn rung(&self) -> Option<Rung> {
+        self.shown().rung
+    }
+
+    /// When the auth that was given last ends.
+    pub fn not_after(&self) -> Option<Timestamp> {
+        self.shown().not_after
+    }
+
+    /// What the registry's answers prove, for the grant; nothing when the version that was used
+    /// is no longer the current one.
+    pub async fn proof(&self) -> Result<Option<GrantProof>, BrokerError> {
+        let Holder::Secret(holder) = &self.holder else {
+            return Ok(Some(GrantProof::Anonymous));
+        };
+        let current = self.current(holder).await;
+        let current = current.map_err(|source| BrokerError::Auth {
+            scope: holder.scope.clone(),
+            source,
+        })?;
+        let proven = ProvenVersion {
+            secret_id: current.secret_id,
+            version: current.version,
+        };
+        let used = self.version();
+        Ok((used == Some(proven.version)).then_some(GrantProof::Credential(proven)))
+    }
+
+    /// Ends the lease, which may retire the version it was on. What is dropped without this ends
+    /// with its process, or by the clock.
+    pub async fn end(&self) -> Result<(), BrokerError> {
+        if let Holder::Secret(holder) = &self.holder {
+            let mut state = holder.state.lock().await;
+            state.held = Held::default();
+            if let Some(lease) = state.lease.take() {
+                self.broker.vault.end_lease(lease).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin(&self) -> Result<(), BrokerError> {
+        let Holder::Secret(holder) = &self.holder else {
+            return Ok(());
+        };
+        let mut state = holder.state.lock().await;
+        let followed = self.follow(holder, &mut state).await;
+        followed
+            .map(|_current| ())
+            .map_err(|source| BrokerError::Auth {
+                scope: holder.scope.clone(),
+                source,
+            })
+    }
+
+    async fn answer(&self, request: AuthRequest<'_>) -> Result<RegistryAuth, AuthError> {
+        self.check_origin(&request)?;
+        match &self.holder {
+            Holder::Anonymous(source) => {
+                let auth = source.auth(request).await?;
+                self.show(None, Rung::of(&auth, false), auth.not_after);
+                Ok(auth)
+            }
+            Holder::Secret(holder) => self.answer_sealed(holder, request).await,
+        }
+    }
+
+    async fn answer_sealed(
+        &self,
+        holder: &SecretHolder,
+        request: AuthRequest<'_>,
+    ) -> Result<RegistryAuth, AuthError> {
+        // Before waiting for a mint that may be slow: a removal is not to wait for it.
+        self.current(holder).await?;
+        let mut state = holder.state.lock().await;
+        let current = self.follow(holder, &mut state).await?;
+        let now = self.broker.clock.now();
+        if let Some(auth) = state.held.answer(request.rejected.as_ref(), now) {
+            return Ok(auth);
+        }
+        let rejected = state.held.own(request.rejected);
+        let minted = self.mint(holder, current, rejected).await;
+        let (minted, current) = match minted {
+            // The version may have been replaced because it stopped working.
+            Err(error @ (AuthError::BadCredential { .. } | AuthError::NoPermission { .. })) => {
+                let newer = self.follow(holder, &mut state).await?;
+                if newer == current {
+                    self.note_failure(current, &error).await;
+                    return Err(error);
+                }
+                (self.mint(holder, newer, None).await, newer)
+            }
+            minted => (minted, current),
+        };
+        let minted = minted?;
+        // Removed while it was minted: then nobody gets it.
+        self.current(holder).await?;
+        self.show(Some(current.version), minted.rung, minted.auth.not_after);
+        state.held.keep(&minted.auth, self.broker.clock.now());
+        Ok(minted.auth)
+    }
+
+    /// The current version, which must be of the secret that the lease was made for: a credential
+    /// that was removed and given anew is another one.
+    async fn current(&self, holder: &SecretHolder) -> Result<SealedVersion, AuthError> {
+        let current = self
+            .broker
+            .vault
+            .current_version(self.workspace, &holder.name)
+            .await
+            .map_err(|error| vault_auth_error(&holder.scope, &error))?;
+        current
+            .filter(|current| current.secret_id == holder.secret_id)
+            .ok_or_else(|| revoked(&holder.scope))
+    }
+
+    /// Moves to the current version and keeps the row of the lease alive.
+    async fn follow(
+        &self,
+        holder: &SecretHolder,
+        state: &mut State,
+    ) -> Result<SealedVersion, AuthError> {
+        let failed = |error| vault_auth_error(&holder.scope, &error);
+        for _ in 0..VERSION_ATTEMPTS {
+            let current = self.current(holder).await.inspect_err(|_| {
+                state.held = Held::default();
+            })?;
+            if current.version != state.version {
+                self.leave(state);
+            }
+            match self.keep_lease(state, current).await {
+                Ok(()) => return Ok(current),
+                Err(VaultError::Retired { .. }) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(AuthError::Internal {
+            message: format!("credential for {} changes without end", holder.scope),
+        })
+    }
+
+    /// Drops what was minted from a version that is no longer current.
+    fn leave(&self, state: &mut State) {
+        if let Holder::Secret(holder) = &self.holder {
+            let left = SealedVersion {
+                secret_id: holder.secret_id,
+                version: state.version,
+            };
+            self.broker
+                .exchange
+                .forget(&identity_key_of(self.workspace, left));
+        }
+        state.held = Held::default();
+    }
+
+    /// Has a live lease row on this version: moved, renewed or begun as needed.
+    async fn keep_lease(
+        &self,
+        state: &mut State,
+        current: SealedVersion,
+    ) -> Result<(), VaultError> {
+        let vault = &self.broker.vault;
+        let now = self.broker.clock.now();
+        if let Some(lease) = state.lease {
+            let kept = if state.version != current.version {
+                vault.move_lease(lease, current.version).await
+            } else if now >= state.renew_at {
+                vault.renew_lease(lease).await.map(|_until| ())
+            } else {
+                return Ok(());
+            };
+            match kept {
+                Ok(()) => {
+                    state.version = current.version;
+                    state.renew_at = renewal(now);
+                    return Ok(());
+                }
+                // It lapsed while nobody asked; a new one takes its place.
+                Err(VaultError::LeaseEnded { .. }) => state.lease = None,
+                Err(error) => return Err(error),
+            }
+        }
+        let request = LeaseRequest {
+            workspace: self.workspace,
+            sealed: current,
+            image: &self.image.canonical(),
+            container: &format!("process {}", std::process::id()),
+        };
+        state.lease = Some(vault.begin_lease(request).await?);
+        state.version = current.version;
+        state.renew_at = renewal(now);
+        Ok(())
+    }
+
+    /// Opens the version, has a token minted from it, and drops it.
+    async fn mint(
+        &self,
+        holder: &SecretHolder,
+        current: SealedVersion,
+        rejected: Option<Rejection>,
+    ) -> Result<Minted, AuthError> {
+        let subject = format!(
+            "credential for {}, version {}",
+            holder.scope, current.version
+        );
+        let bound = self.open(holder, current).await?;
+        if bound.settings != holder.settings {
+            return Err(AuthError::Refused {
+                message: format!(
+                    "{subject}: was sealed for other settings of the registry than those that \
+                     this start began with; start again, or log in again"
+                ),
+            });
+        }
+        let given = bound.credential.bearer().is_some();
+        let identity = Identity {
+            key: identity_key_of(self.workspace, current),
+            credential: bound.credential,
+            token_service: bound.settings.token_service,
+        };
+        let source = self.broker.exchange.source(self.endpoint.clone(), identity);
+        let request = AuthRequest {
+            registry: self.image.registry(),
+            repository: self.image.repository(),
+            rejected,
+        };
+        let auth = source.auth(request).await;
+        let auth = auth.map_err(|error| about(error, &subject))?;
+        tracing::debug!(scope = %holder.scope, version = current.version, "minted");
+        Ok(Minted {
+            rung: Rung::of(&auth, given),
+            auth,
+        })
+    }
+
+    async fn open(
+        &self,
+        holder: &SecretHolder,
+        current: SealedVersion,
+    ) -> Result<Bound, AuthError> {
+        let purpose = format!("mint for {}", self.image.canonical());
+        let opened = self
+            .broker
+            .vault
+            .open_secret(
+                self.workspace,
+                &holder.name,
+                Some(current.version),
+                &purpose,
+            )
+            .await
+            .map_err(|error| vault_auth_error(&holder.scope, &error))?;
+        if opened.secret_id != holder.secret_id {
+            return Err(revoked(&holder.scope));
+        }
+        Bound::from_sealed(&opened.plaintext).map_err(|error| AuthError::Internal {
+            message: format!("credential for {}: {error}", holder.scope),
+        })
+    }
+
+    /// For `credentials list`. The reader's own answer does not depend on it.
+    async fn note_failure(&self, sealed: SealedVersion, error: &AuthError) {
+        let Some(state) = state_of(error) else { return };
+        let state = CheckedState {
+            state,
+            proven: None,
+            rung: None,
+            realm: None,
+            not_after: None,
+        };
+        if let Err(error) = self.broker.vault.set_state(sealed, &state).await {
+            tracing::warn!(%error, "a refusal could not be noted");
+        }
+    }
+
+    fn check_origin(&self, request: &AuthRequest<'_>) -> Result<(), AuthError> {
+        let own = request.registry == self.image.registry()
+            && request.repository == self.image.repository();
+        if own {
+            return Ok(());
+        }
+        Err(AuthError::Refused {
+            message: format!(
+                "a lease on {} was asked for auth to {}/{}",
+                self.origin(),
+                request.registry,
+                request.repository
+            ),
+        })
+    }
+
+    fn show(&self, version: Option<u32>, rung: Rung, not_after: Option<Timestamp>) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Shown {
+            version,
+            rung: Some(rung),
+            not_after,
+        };
+    }
+
+    fn shown(&self) -> Shown {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Minted {
+    auth: RegistryAuth,
+    rung: Rung,
+}
+
+impl AuthSource for Lease {
+    fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
+        Box::pin(self.answer(request))
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.shown();
+        formatter
+            .debug_struct("Lease")
+            .field("image", &self.image.canonical())
+            .field("scope", &self.scope().map(ToString::to_string))
+            .field("version", &shown.version)
+            .field("rung", &shown.rung)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn anonymous(
+    broker: &Arc<Inner>,
+    workspace: WorkspaceId,
+    image: &Reference,
+) -> Result<Lease, BrokerError> {
+    let settings = broker.anonymous_settings(workspace, image).await?;
+    let endpoint = endpoint(image.registry(), &settings);
+    let identity = Identity {
+        key: format!("{workspace}/anonymous"),
+        credential: Credential::public(),
+        token_service: settings.token_service,
+    };
+    let source = broker.exchange.source(endpoint.clone(), identity);
+    Ok(Lease {
+        broker: Arc::clone(broker),
+        workspace,
+        image: image.clone(),
+        endpoint,
+        holder: Holder::Anonymous(source),
+        shown: Mutex::default(),
+    })
+}
+
+fn check_covers(scope: &RegistryScope, image: &Reference) -> Result<(), BrokerError> {
+    if scope.covers(image.registry(), image.repository()) {
+        return Ok(());
+    }
+    Err(BrokerError::OtherScope {
+        scope: scope.clone(),
+        image: image.canonical(),
+    })
+}
+
+/// A lease is renewed after a third of its time, so that one failure does not lose it.
+fn renewal(now: Timestamp) -> Timestamp {
+    now.checked_add(LEASE_TIME / 3).unwrap_or(Timestamp::MAX)
+}

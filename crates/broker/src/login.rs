@@ -1,0 +1,336 @@
+//! Giving a credential, taking it back, and what there is.
+
+use control_store::RegistrySettings;
+use credential::auth::AuthError;
+use credential::{Credential, CredentialKind, RegistryScope, SecretName};
+use ids::{LeaseId, SecretId, WorkspaceId};
+use jiff::Timestamp;
+use token_exchange::{Identity, Proof};
+use vault::{CheckedState, NewSecret, SealedVersion, SecretState, VersionRow};
+
+use crate::binding::Bound;
+use crate::broker::{Broker, Inner, endpoint, identity_key_of};
+use crate::error::BrokerError;
+use crate::rung::Rung;
+
+/// Who the audit log says it was, on one machine.
+const ACTOR: &str = "login";
+
+/// How PEM files start, after any comment.
+const PEM_START: &[u8] = b"-----BEGIN ";
+
+/// What is given.
+#[derive(Debug, Clone)]
+pub struct LoginRequest {
+    pub scope: RegistryScope,
+    pub credential: Credential,
+    pub settings: RegistrySettings,
+}
+
+/// How far the registry's word goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Proven {
+    /// It took the credential at its door.
+    Ping,
+    /// It let the credential read the repository that the scope names.
+    Repository,
+}
+
+impl Proven {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Repository => "repository",
+        }
+    }
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginReport {
+    pub scope: RegistryScope,
+    pub kind: CredentialKind,
+    pub secret_name: SecretName,
+    pub version: u32,
+    pub proven: Proven,
+    /// When the credential itself ends, where that is known.
+    pub not_after: Option<Timestamp>,
+    /// The token service that it went to.
+    pub token_service: Option<String>,
+    pub hints: Vec<String>,
+}
+
+/// What was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogoutReport {
+    pub scope: RegistryScope,
+    pub secret_name: SecretName,
+    pub version: u32,
+    /// Grants that the credential had proved and that ended with it.
+    pub grants_revoked: u64,
+}
+
+/// A credential as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialRow {
+    pub scope: RegistryScope,
+    pub kind: String,
+    pub secret_name: String,
+    pub version: u32,
+    /// The last check's answer, or `expired` once the credential has said so itself.
+    pub state: &'static str,
+    pub proven: Option<String>,
+    pub checked_at: Option<Timestamp>,
+    pub not_after: Option<Timestamp>,
+    pub(crate) secret_id: SecretId,
+    pub(crate) rung: Option<String>,
+    pub(crate) realm: Option<String>,
+}
+
+impl CredentialRow {
+    pub(crate) fn sealed(&self) -> SealedVersion {
+        SealedVersion {
+            secret_id: self.secret_id,
+            version: self.version,
+        }
+    }
+}
+
+impl Broker {
+    /// Checks a credential against its registry and seals it as the next version of its scope.
+    /// What the registry refuses, or cannot be asked about, is not stored.
+    pub async fn login(
+        &self,
+        workspace: WorkspaceId,
+        request: LoginRequest,
+    ) -> Result<LoginReport, BrokerError> {
+        let broker = &*self.inner;
+        check_request(&request)?;
+        let LoginRequest {
+            scope,
+            credential,
+            settings,
+        } = request;
+        let kind = credential.kind();
+        let given = credential.bearer().is_some();
+        let proof = broker.prove(&scope, &credential, &settings).await?;
+        let state = checked_state(&proof, given);
+
+        let bound = Bound {
+            credential,
+            settings,
+        };
+        let name = scope.secret_name();
+        let secret = NewSecret {
+            name: &name,
+            kind: kind.as_str(),
+            scope: &scope.to_string(),
+            plaintext: &bound.to_sealed(),
+        };
+        let sealed = broker.vault.put(workspace, secret, ACTOR).await?;
+        let text = scope.to_string();
+        broker
+            .store
+            .put_settings(workspace, &text, &bound.settings)
+            .await?;
+        broker.vault.set_state(sealed, &state).await?;
+        Ok(LoginReport {
+            hints: hints(&scope, &bound.settings, &proof),
+            scope,
+            kind,
+            secret_name: name,
+            version: sealed.version,
+            proven: proven(&proof),
+            not_after: proof.not_after,
+            token_service: proof.token_service,
+        })
+    }
+
+    /// Removes a credential. Every lease on it is revoked at its next question.
+    pub async fn logout(
+        &self,
+        workspace: WorkspaceId,
+        scope: &RegistryScope,
+    ) -> Result<LogoutReport, BrokerError> {
+        let broker = &*self.inner;
+        let name = scope.secret_name();
+        let removed = broker.vault.remove(workspace, &name, "logout").await;
+        let removed = removed.map_err(|error| no_credential(scope, error))?;
+        broker.exchange.forget(&identity_key_of(workspace, removed));
+        let grants_revoked = broker
+            .store
+            .revoke_grants_of(workspace, removed.secret_id)
+            .await?;
+        broker
+            .store
+            .remove_settings(workspace, &scope.to_string())
+            .await?;
+        Ok(LogoutReport {
+            scope: scope.clone(),
+            secret_name: name,
+            version: removed.version,
+            grants_revoked,
+        })
+    }
+
+    /// The registry credentials of a workspace.
+    pub async fn list(&self, workspace: WorkspaceId) -> Result<Vec<CredentialRow>, BrokerError> {
+        self.inner.credentials(workspace).await
+    }
+
+    /// Every version that a scope ever had, newest first.
+    pub async fn history(
+        &self,
+        workspace: WorkspaceId,
+        scope: &RegistryScope,
+    ) -> Result<Vec<VersionRow>, BrokerError> {
+        let name = scope.secret_name();
+        let versions = self.inner.vault.history(workspace, &name).await?;
+        if versions.is_empty() {
+            return Err(BrokerError::NoCredential {
+                scope: scope.clone(),
+            });
+        }
+        Ok(versions)
+    }
+}
+
+impl Inner {
+    pub(crate) async fn credentials(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<CredentialRow>, BrokerError> {
+        let now = self.clock.now();
+        let rows = self.vault.list(workspace).await?;
+        let row = |row: vault::SecretRow| {
+            let scope: RegistryScope = row.scope.parse().ok()?;
+            // A secret that is not named after its scope is somebody's own, not a credential.
+            if scope.secret_name().as_str() != row.name {
+                return None;
+            }
+            let expired = row.state.not_after.is_some_and(|end| end <= now);
+            Some(CredentialRow {
+                scope,
+                kind: row.kind,
+                secret_name: row.name,
+                version: row.version,
+                state: if expired {
+                    "expired"
+                } else {
+                    row.state.state.as_str()
+                },
+                proven: row.state.proven,
+                checked_at: row.state.checked_at,
+                not_after: row.state.not_after,
+                secret_id: row.secret_id,
+                rung: row.state.rung,
+                realm: row.state.realm,
+            })
+        };
+        Ok(rows.into_iter().filter_map(row).collect())
+    }
+
+    async fn prove(
+        &self,
+        scope: &RegistryScope,
+        credential: &Credential,
+        settings: &RegistrySettings,
+    ) -> Result<Proof, BrokerError> {
+        let identity = Identity {
+            key: format!("login/{}", LeaseId::new()),
+            credential: credential.clone(),
+            token_service: settings.token_service.clone(),
+        };
+        let endpoint = endpoint(scope.registry(), settings);
+        let proof = self.exchange.check(endpoint, identity, scope.path()).await;
+        proof.map_err(|source| auth_error(scope, source))
+    }
+}
+
+fn check_request(request: &LoginRequest) -> Result<(), BrokerError> {
+    let scope = || request.scope.clone();
+    if request.credential.kind() == CredentialKind::Public {
+        return Err(BrokerError::NothingToSeal { scope: scope() });
+    }
+    let is_pem = |pem: &Vec<u8>| {
+        let begins = pem
+            .windows(PEM_START.len())
+            .any(|window| window == PEM_START);
+        begins && std::str::from_utf8(pem).is_ok()
+    };
+    if request
+        .settings
+        .ca_pem
+        .as_ref()
+        .is_some_and(|pem| !is_pem(pem))
+    {
+        return Err(BrokerError::BadCa { scope: scope() });
+    }
+    Ok(())
+}
+
+pub(crate) fn auth_error(scope: &RegistryScope, source: AuthError) -> BrokerError {
+    BrokerError::Auth {
+        scope: scope.clone(),
+        source,
+    }
+}
+
+pub(crate) fn no_credential(scope: &RegistryScope, error: vault::VaultError) -> BrokerError {
+    match error {
+        vault::VaultError::NotFound { .. } => BrokerError::NoCredential {
+            scope: scope.clone(),
+        },
+        error => error.into(),
+    }
+}
+
+pub(crate) fn proven(proof: &Proof) -> Proven {
+    match proof.proven {
+        token_exchange::Proven::Ping => Proven::Ping,
+        token_exchange::Proven::Repository => Proven::Repository,
+    }
+}
+
+pub(crate) fn checked_state(proof: &Proof, given: bool) -> CheckedState {
+    let rung = match (&proof.token_service, given) {
+        _ if !proof.login_needed => Rung::Anonymous,
+        (_, true) => Rung::GivenToken,
+        (Some(_), false) => Rung::RepositoryBearer,
+        (None, false) => Rung::Basic,
+    };
+    CheckedState {
+        state: SecretState::Ok,
+        proven: Some(proven(proof).as_str().to_owned()),
+        rung: Some(rung.as_str().to_owned()),
+        realm: proof.token_service.clone(),
+        not_after: proof.not_after,
+    }
+}
+
+fn hints(scope: &RegistryScope, settings: &RegistrySettings, proof: &Proof) -> Vec<String> {
+    let registry = scope.registry();
+    let mut hints = Vec::new();
+    if !proof.login_needed {
+        hints.push(format!(
+            "{registry} lets everyone in, so it has not said whether the credential is right"
+        ));
+    } else if let (Some(path), Proven::Ping) = (scope.path(), proven(proof)) {
+        hints.push(format!(
+            "{registry} took the credential and knows no repository {path}; \
+             it is used for all repositories below that path"
+        ));
+    }
+    if let Some(not_after) = proof.not_after {
+        hints.push(format!(
+            "the credential ends at {not_after} and cannot be renewed; log in again before then"
+        ));
+    }
+    if settings.plain_http && !registry.is_loopback() {
+        hints.push(format!(
+            "the credential crosses the network to {registry} in the clear"
+        ));
+    }
+    hints
+}

@@ -1,0 +1,12 @@
+//! The broker against real registries and one that misbehaves.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod binding;
+mod canaries;
+mod check;
+mod grants;
+mod leases;
+mod login;
+mod scopes;
+mod support;
