@@ -82,6 +82,11 @@ impl Layer {
         &self.index().header().layer_digest
     }
 
+    /// Where this span's checkpoint lies in the compressed layer, and where its last byte does.
+    fn compressed(&self, span: usize) -> Range<u64> {
+        self.index().compressed_range(span, span)
+    }
+
     fn flights(&self) -> MutexGuard<'_, HashMap<usize, watch::Receiver<Outcome>>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -243,16 +248,13 @@ impl Fetcher {
     ) -> Result<(), ReadError> {
         self.verify(layer, spans).await?;
         loop {
-            let missing: Vec<usize> = spans
-                .iter()
-                .copied()
-                .filter(|span| !held.contains_key(span))
-                .collect();
-            let waiting = self.board(layer, &missing, held);
-            if waiting.is_empty() {
+            let cache = &self.layers[layer].cache;
+            let is_missing = |span: &usize| !held.contains_key(span) && !cache.is_verified(*span);
+            let missing: Vec<usize> = spans.iter().copied().filter(is_missing).collect();
+            if missing.is_empty() {
                 return Ok(());
             }
-            for (span, receiver) in waiting {
+            for (span, receiver) in self.board(layer, &missing, held) {
                 match self.landing(layer, receiver).await {
                     Outcome::Bytes(bytes) => drop(held.insert(span, bytes)),
                     // What was begun by read-ahead gives up early; this reader does not.
@@ -319,7 +321,7 @@ impl Fetcher {
         let deadline = Instant::now() + self.read_deadline;
         let runs = plan::runs(at, &grounded);
         for run in runs {
-            let is_missing = |span| !at.cache.is_verified(span) && !flights.contains_key(&span);
+            let is_missing = |span| !at.cache.is_claimed(span) && !flights.contains_key(&span);
             let run = plan::lengthen(at, run, FETCH_FLOOR, is_missing);
             self.take_off(layer, run, deadline, &mut flights);
         }
@@ -365,39 +367,18 @@ impl Fetcher {
         if self.connections.available_permits() <= DEMAND_CONNECTIONS {
             return;
         }
-        let here = at
-            .compressed_range(Run {
-                first: *last,
-                last: *last,
-            })
-            .end;
+        let here = at.compressed(*last).end;
+        let distance = |span: usize| at.compressed(span).start.saturating_sub(here);
         let mut flights = at.flights();
         let missing: Vec<usize> = (last + 1..at.span_count())
-            .map(|span| {
-                (
-                    span,
-                    at.compressed_range(Run {
-                        first: span,
-                        last: span,
-                    })
-                    .start,
-                )
-            })
-            .take_while(|(_, start)| start.saturating_sub(here) < window)
-            .map(|(span, _)| span)
-            .filter(|span| !at.cache.is_verified(*span) && !flights.contains_key(span))
+            .take_while(|span| distance(*span) < window)
+            .filter(|span| !at.cache.is_claimed(*span) && !flights.contains_key(span))
             .collect();
-        let Some(nearest) = missing.first() else {
-            return;
-        };
-        let start = at
-            .compressed_range(Run {
-                first: *nearest,
-                last: *nearest,
-            })
-            .start;
-        // Half a window is still ahead: wait until there is more to ask for at once.
-        if start.saturating_sub(here) > window / 2 {
+        // While half a window is still ahead, wait until there is more to ask for at once.
+        if missing
+            .first()
+            .is_none_or(|nearest| distance(*nearest) > window / 2)
+        {
             return;
         }
         for run in plan::runs(at, &missing) {

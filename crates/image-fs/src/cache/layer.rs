@@ -96,9 +96,10 @@ impl LayerCache {
         self.state(span) == VERIFIED
     }
 
-    /// Whether looking at the span's digest is worthwhile.
+    /// Whether the span is there as far as anybody claims: looking at it is then worthwhile, and
+    /// fetching it is not.
     pub fn is_claimed(&self, span: usize) -> bool {
-        self.state(span) == CLAIMED
+        self.state(span) != ABSENT || self.map.is_set(span)
     }
 
     fn state(&self, span: usize) -> u8 {

@@ -47,7 +47,7 @@ fn spans_are_there_for_the_next_process_after_a_look() {
     assert_eq!(bytes, span(&layer, 2));
     // What one process writes, another one finds that was there before.
     second.store(3, span(&layer, 3)).unwrap();
-    assert!(!first.is_claimed(3) && first.verify(3));
+    assert!(!first.is_verified(3) && first.is_claimed(3) && first.verify(3));
 }
 
 #[test]

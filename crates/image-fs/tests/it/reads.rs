@@ -232,6 +232,19 @@ async fn reading_in_order_fetches_ahead_in_large_steps() {
 }
 
 #[tokio::test]
+async fn what_the_cache_has_is_not_fetched_ahead() {
+    let image = Image::open(layer(&Shape::default(), &[100 * SPAN]));
+    image.check(0).await;
+    let before = image.source.request_count();
+    let fresh = image.reopen();
+    for offset in (0..100 * SPAN as u64).step_by(SPAN) {
+        assert!(fresh.read_cached(image.inode(0), offset, SPAN).is_some());
+    }
+    assert_eq!(image.source.request_count(), before);
+    assert_eq!(fresh.stats().requests, 0);
+}
+
+#[tokio::test]
 async fn a_layer_with_one_checkpoint_is_streamed_once() {
     let shape = Shape {
         codec: Codec::Zstd,
