@@ -12,7 +12,7 @@ use crate::bench::report::{Row, Samples, Target};
 use crate::bench::timed;
 
 /// Phases of the waterfall that wait for the registry or mint for it.
-const PROOF_PHASES: &[&str] = &["lease", "resolve", "check", "proof", "credential"];
+const PROOF_PHASES: &[&str] = &["resolve"];
 
 const COMMANDS: &[(&str, &[&str], &str)] = &[
     ("start of /bin/true", &["/bin/true"], ""),
