@@ -19,15 +19,27 @@ impl Finished {
     /// The run succeeded; anything else shows what it said.
     #[track_caller]
     pub fn ok(self) -> Self {
-        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, 0,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
         self
     }
 
     /// The run failed with this code and said this on standard error.
     #[track_caller]
     pub fn fails(self, code: i32, says: &str) -> Self {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        assert!(self.stderr.contains(says), "{says:?} not in stderr: {}", self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
+        assert!(
+            self.stderr.contains(says),
+            "{says:?} not in stderr: {}",
+            self.stderr
+        );
         self
     }
 
@@ -51,7 +63,9 @@ impl Home {
             rustix::process::geteuid().is_root(),
             "end-to-end tests mount and run containers: run them as root"
         );
-        Self { directory: TempDir::new().expect("a temporary directory") }
+        Self {
+            directory: TempDir::new().expect("a temporary directory"),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -77,7 +91,10 @@ impl Home {
         command
             .args(arguments)
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .env("HOLDFAST_DATA_DIR", self.data_dir())
             .env("HOLDFAST_ROOT_KEY", self.root_key())
             .env("HOLDFAST_RUN_DIR", self.run_dir())
@@ -132,10 +149,14 @@ pub fn finish(mut child: Child, input: &str) -> Finished {
     }
 }
 
-/// The binary of this tree, built once per test run so that it is never an old one.
+/// The binary of this tree, built once per test run so that it is never an old one. Where it was
+/// built just before, `HOLDFAST_TEST_BINARY` names it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(built) = std::env::var_os("HOLDFAST_TEST_BINARY") {
+            return built.into();
+        }
         let status = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--package", "holdfast-cli"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -143,7 +164,10 @@ pub fn binary() -> &'static Path {
             .expect("cargo starts");
         assert!(status.success(), "the holdfast binary does not build");
         let test = std::env::current_exe().expect("a test knows its own path");
-        let profile = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+        let profile = test
+            .ancestors()
+            .nth(2)
+            .expect("target/<profile>/deps/<test>");
         profile.join("holdfast")
     })
 }

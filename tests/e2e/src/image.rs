@@ -4,14 +4,30 @@ use registry_sim::{Entry, ImageBuilder, Layer};
 
 const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: [&str; 14] = [
-    "sh", "cat", "echo", "env", "id", "ls", "sleep", "true", "false", "pwd", "sha256sum", "ps",
-    "kill", "wget",
+    "sh",
+    "cat",
+    "echo",
+    "env",
+    "id",
+    "ls",
+    "sleep",
+    "true",
+    "false",
+    "pwd",
+    "sha256sum",
+    "ps",
+    "kill",
+    "wget",
 ];
 const ACCOUNTS: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/tmp:/bin/sh\n";
 
 /// An image of one layer whose command is `sh`.
 pub fn busybox() -> ImageBuilder {
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let architecture = if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "amd64"
+    };
     ImageBuilder::new()
         .platform("linux", architecture)
         .config("Cmd", serde_json::json!(["/bin/sh"]))

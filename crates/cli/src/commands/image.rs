@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use image::{LayerReport, PinnedImage};
 use image_mount::{LayerRef, MountProcess, MountRequest};
+use reference::Reference;
 use registry_client::Platform;
 use serde::Serialize;
 

@@ -16,7 +16,10 @@ use crate::support::{Stage, USER};
 
 /// Distinct in every byte that matters, so that a hit names its source.
 fn canary(number: usize) -> String {
-    format!("canary-{number:02}-{:016x}", 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(number as u64 + 1))
+    format!(
+        "canary-{number:02}-{:016x}",
+        0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(number as u64 + 1)
+    )
 }
 
 #[test]
@@ -28,27 +31,63 @@ fn no_secret_is_found_anywhere() {
     for secret in &canaries[..4] {
         stage.registry.set_password(secret);
         said.push(stage.home.login(&stage.scope(), USER, secret).ok());
-        said.push(stage.home.run(&["run", "--timing", &stage.image, "--", "env"]).ok());
+        said.push(
+            stage
+                .home
+                .run(&["run", "--timing", &stage.image, "--", "env"])
+                .ok(),
+        );
     }
     for secret in &canaries[4..8] {
-        said.push(stage.home.login(&stage.scope(), USER, secret).fails(4, "error"));
-        said.push(stage.home.login("127.0.0.1:1/gone", USER, secret).fails(6, "error"));
+        said.push(
+            stage
+                .home
+                .login(&stage.scope(), USER, secret)
+                .fails(4, "error"),
+        );
+        said.push(
+            stage
+                .home
+                .login("127.0.0.1:1/gone", USER, secret)
+                .fails(6, "error"),
+        );
     }
     stage.registry.set_password(&canaries[8]);
-    said.push(stage.home.run(&["run", &stage.image, "true"]).fails(125, "error"));
+    said.push(
+        stage
+            .home
+            .run(&["run", &stage.image, "true"])
+            .fails(125, "error"),
+    );
     said.push(stage.home.run(&["credentials", "check", "--json"]));
     let rotate = ["credentials", "rotate", &stage.scope(), "--password-stdin"];
     said.push(stage.home.run_with_input(&rotate, &canaries[8]).ok());
     said.push(stage.home.run(&["run", &stage.image, "true"]).ok());
-    said.push(stage.home.run_with_input(&["secret", "set", "plain"], &canaries[9]).ok());
+    said.push(
+        stage
+            .home
+            .run_with_input(&["secret", "set", "plain"], &canaries[9])
+            .ok(),
+    );
     said.push(stage.home.run(&["secret", "list", "--json"]).ok());
     let detect = ["credentials", "detect", "--registry", "ghcr.io", "--json"];
-    let keys = format!(r#"{{"GITHUB_USERNAME":"o","GITHUB_TOKEN":"{}"}}"#, canaries[10]);
+    let keys = format!(
+        r#"{{"GITHUB_USERNAME":"o","GITHUB_TOKEN":"{}"}}"#,
+        canaries[10]
+    );
     said.push(stage.home.run_with_input(&detect, &keys).ok());
     let keys = format!(r#"{{"NO_SUCH_KEY":"{}"}}"#, canaries[11]);
-    said.push(stage.home.run_with_input(&detect, &keys).fails(3, "NO_SUCH_KEY"));
+    said.push(
+        stage
+            .home
+            .run_with_input(&detect, &keys)
+            .fails(3, "NO_SUCH_KEY"),
+    );
     let processes_seen = watch.stop();
-    assert!(processes_seen > 0, "the watch saw no process: it proves nothing");
+    assert!(
+        processes_seen > 0,
+        "the watch saw no process: it proves nothing"
+    );
     assert_silent(&said, &canaries);
     assert_absent(stage.home.path(), &canaries);
 }
@@ -71,7 +110,11 @@ fn needles(canaries: &[String]) -> Vec<Vec<u8>> {
 }
 
 fn holds_any<'a>(haystack: &[u8], needles: &'a [Vec<u8>]) -> Option<&'a [u8]> {
-    let found = |needle: &&Vec<u8>| haystack.windows(needle.len()).any(|window| window == **needle);
+    let found = |needle: &&Vec<u8>| {
+        haystack
+            .windows(needle.len())
+            .any(|window| window == **needle)
+    };
     needles.iter().find(found).map(Vec::as_slice)
 }
 
@@ -79,7 +122,11 @@ fn assert_silent(said: &[Finished], canaries: &[String]) {
     let needles = needles(canaries);
     for run in said {
         for text in [&run.stdout, &run.stderr] {
-            assert_eq!(holds_any(text.as_bytes(), &needles), None, "in output {text}");
+            assert_eq!(
+                holds_any(text.as_bytes(), &needles),
+                None,
+                "in output {text}"
+            );
         }
     }
 }
@@ -89,14 +136,22 @@ fn assert_absent(directory: &Path, canaries: &[String]) {
     let mut pending = vec![directory.to_owned()];
     let mut files = 0;
     while let Some(path) = pending.pop() {
-        for entry in std::fs::read_dir(&path).expect("a readable directory").flatten() {
+        for entry in std::fs::read_dir(&path)
+            .expect("a readable directory")
+            .flatten()
+        {
             let kind = entry.file_type().expect("a file type");
             if kind.is_dir() {
                 pending.push(entry.path());
             } else if kind.is_file() {
                 files += 1;
                 let content = std::fs::read(entry.path()).expect("a readable file");
-                assert_eq!(holds_any(&content, &needles), None, "in {}", entry.path().display());
+                assert_eq!(
+                    holds_any(&content, &needles),
+                    None,
+                    "in {}",
+                    entry.path().display()
+                );
             }
         }
     }
@@ -123,7 +178,11 @@ impl Watch {
             }
             seen
         });
-        Self { stop, found, thread }
+        Self {
+            stop,
+            found,
+            thread,
+        }
     }
 
     fn stop(self) -> usize {
@@ -144,7 +203,8 @@ fn look(home: &str, needles: &[Vec<u8>], found: &Mutex<Vec<String>>) -> usize {
         let program = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
         let ours = program.ends_with("holdfast")
             || [&cmdline, &environ].iter().any(|text| {
-                text.windows(home.len()).any(|window| window == home.as_bytes())
+                text.windows(home.len())
+                    .any(|window| window == home.as_bytes())
             });
         if !ours {
             continue;

@@ -9,21 +9,13 @@ use e2e::image::busybox;
 use registry_sim::{Entry, ImageBuilder, Layer};
 use sha2::{Digest, Sha256};
 
-use crate::support::{Stage, USER};
+use crate::support::{Stage, USER, noise};
 
 const FILES: usize = 6;
-const FILE_BYTES: u32 = 1 << 20;
+const FILE_BYTES: usize = 1 << 20;
 
-/// Bytes that gzip cannot shrink, different in every file.
 fn content(file: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ (file as u64 + 1);
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    (0..FILE_BYTES).map(next).collect()
+    noise(file as u64, FILE_BYTES)
 }
 
 fn image() -> ImageBuilder {
@@ -47,7 +39,11 @@ impl Reader {
         let mut child = home.spawn(&words);
         let stdin = child.stdin.take().expect("piped");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        Self { child, stdin, stdout }
+        Self {
+            child,
+            stdin,
+            stdout,
+        }
     }
 
     fn ask(&mut self, file: usize) {
@@ -57,8 +53,13 @@ impl Reader {
     #[track_caller]
     fn answer(&mut self, file: usize) {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("the container writes");
-        let hash: String = Sha256::digest(content(file)).iter().map(|b| format!("{b:02x}")).collect();
+        self.stdout
+            .read_line(&mut line)
+            .expect("the container writes");
+        let hash: String = Sha256::digest(content(file))
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         assert_eq!(line, format!("{hash}  /data/{file}\n"));
     }
 
@@ -69,7 +70,11 @@ impl Reader {
     }
 
     fn end(self) {
-        let Self { child, stdin, stdout } = self;
+        let Self {
+            child,
+            stdin,
+            stdout,
+        } = self;
         drop(stdin);
         drop(stdout);
         let mut child = child;
@@ -117,7 +122,10 @@ fn a_token_that_lives_two_seconds_is_renewed() {
     }
     reader.read(5);
     reader.end();
-    let issuer = stage.registry.issuer().expect("a token registry has an issuer");
+    let issuer = stage
+        .registry
+        .issuer()
+        .expect("a token registry has an issuer");
     let requests = issuer.counter().read().requests;
     assert!(requests >= 4, "{requests} token requests");
 }

@@ -33,7 +33,11 @@ impl Stage {
     /// Logged in to a registry that takes tokens, each of which lives for `life`.
     pub(crate) fn with_tokens(image: ImageBuilder, life: Duration) -> Self {
         let stage = Self::with(image, DebianRegistry::token(USER, PASSWORD));
-        stage.registry.issuer().expect("a token registry has an issuer").set_life(life);
+        stage
+            .registry
+            .issuer()
+            .expect("a token registry has an issuer")
+            .set_life(life);
         stage.log_in()
     }
 
@@ -42,7 +46,12 @@ impl Stage {
         let registry = runtime.block_on(registry);
         runtime.block_on(registry.push("acme/fn", "v1", &image.build()));
         let image = format!("{}/acme/fn:v1", registry.host());
-        Self { home: Home::new(), registry, image, _runtime: runtime }
+        Self {
+            home: Home::new(),
+            registry,
+            image,
+            _runtime: runtime,
+        }
     }
 
     fn log_in(self) -> Self {
@@ -54,4 +63,16 @@ impl Stage {
     pub(crate) fn scope(&self) -> String {
         format!("{}/acme", self.registry.host())
     }
+}
+
+/// Bytes that no compressor shrinks, different for every seed.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ (seed + 1);
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(next).collect()
 }
