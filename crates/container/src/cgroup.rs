@@ -243,14 +243,17 @@ fn processes_of(directory: PathBuf) -> Vec<i32> {
     while let Some(directory) = pending.pop() {
         let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
         found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-        pending.extend(
-            entries
-                .map(|entry| entry.path())
-                .filter(|path| path.is_dir()),
-        );
+        pending.extend(groups_in(&directory));
     }
     found
+}
+
+/// The groups right below one, by the kind that the listing itself tells.
+fn groups_in(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
 }
 
 fn kill_and_wait(processes: &BTreeSet<i32>) -> io::Result<()> {
@@ -273,9 +276,8 @@ fn kill_and_wait(processes: &BTreeSet<i32>) -> io::Result<()> {
 }
 
 fn remove_tree(directory: &Path) -> io::Result<()> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.path().is_dir()) {
-        remove_tree(&entry.path())?;
+    for below in groups_in(directory) {
+        remove_tree(&below)?;
     }
     match fs::remove_dir(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

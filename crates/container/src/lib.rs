@@ -50,7 +50,7 @@ pub use port::{ParsePortError, PortMap, Protocol};
 pub use process::{
     DEFAULT_PATH, ImageDefaults, MAX_CONFIG_BYTES, Overrides, Process, ProcessError, compose,
 };
-pub use reap::{Reaped, reap_stale};
+pub use reap::{Reaped, live, reap_stale};
 pub use rootfs::RootfsError;
 pub use run_dir::{RunDir, RunDirError};
 pub use running::{ExitStatus, MemoryNote, Running};

@@ -141,7 +141,14 @@ impl Network {
         let plan = resolver::plan();
         let nameservers = plan.direct.clone();
         let place = namespace.clone();
-        let attach = move || attach(id, &place, request.subnet, &nameservers, &owner);
+        let gate = Arc::clone(dir.gate());
+        let attach = move || {
+            let Some(_open) = gate.enter() else {
+                let gone = io::ErrorKind::Interrupted.into();
+                return Err(NetworkError::io("connect a container that is going")(gone));
+            };
+            attach(id, &place, request.subnet, &nameservers, &owner)
+        };
         let lease = tokio::task::spawn_blocking(attach).await;
         let lease = lease.expect("attaching does not panic")?;
         let mut forwarders = Vec::new();

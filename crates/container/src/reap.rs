@@ -41,6 +41,28 @@ pub fn reap_stale(run_root: &Path) -> Vec<Reaped> {
     names.iter().filter_map(|path| reap_one(path)).collect()
 }
 
+/// The containers below a root whose owners live.
+pub fn live(run_root: &Path) -> Vec<ContainerId> {
+    let Ok(entries) = fs::read_dir(run_root) else {
+        return Vec::new();
+    };
+    let mut found: Vec<ContainerId> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    found.sort();
+    // Nobody is between making a directory and locking it while we try the locks.
+    let Ok(_lock) = lock_root(run_root) else {
+        return Vec::new();
+    };
+    let is_owned = |id: &ContainerId| {
+        let path = run_root.join(id.to_string());
+        path.is_dir() && matches!(try_own(&path), Ok(None))
+    };
+    found.retain(is_owned);
+    found
+}
+
 fn reap_one(path: &Path) -> Option<Reaped> {
     let id: ContainerId = path.file_name()?.to_str()?.parse().ok()?;
     let owner: Option<OwnedFd> = match try_own(path) {

@@ -21,7 +21,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ids::ContainerId;
 use rustix::fs::{FlockOperation, flock};
@@ -53,7 +53,28 @@ pub struct RunDir {
     layout: Layout,
     id: ContainerId,
     owner: Arc<OwnedFd>,
+    gate: Arc<Gate>,
     removed: bool,
+}
+
+/// Lets work in a directory end before the directory goes, and none begin afterwards.
+///
+/// Work may go on in a thread after whoever waited for it has stopped waiting.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    closed: RwLock<bool>,
+}
+
+impl Gate {
+    /// What must be kept while working; `None` when the directory is going.
+    pub(crate) fn enter(&self) -> Option<RwLockReadGuard<'_, bool>> {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        (!*closed).then_some(closed)
+    }
+
+    fn close(&self) {
+        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
+    }
 }
 
 /// Where things are in one container's directory.
@@ -95,6 +116,7 @@ impl RunDir {
             layout: Layout { path },
             id,
             owner: Arc::new(owner),
+            gate: Arc::default(),
             removed: false,
         })
     }
@@ -118,14 +140,20 @@ impl RunDir {
         &self.layout
     }
 
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
     /// The lock, for programs that must keep it.
     pub(crate) fn owner(&self) -> &Arc<OwnedFd> {
         &self.owner
     }
 
-    /// Ends whatever still runs and takes everything away.
+    /// Ends whatever still runs and takes everything away. Waits for a start that is in progress,
+    /// which may itself wait for the image: end the image's mount before.
     pub fn remove(mut self) -> io::Result<()> {
         self.removed = true;
+        self.gate.close();
         reap::clear(&self.layout.path, self.id)
     }
 }
@@ -135,6 +163,7 @@ impl Drop for RunDir {
         if self.removed {
             return;
         }
+        self.gate.close();
         if let Err(error) = reap::clear(&self.layout.path, self.id) {
             tracing::warn!(container = %self.id, %error, "cannot clear the container away");
         }

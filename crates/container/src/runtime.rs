@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
 use serde::Deserialize;
@@ -282,7 +283,13 @@ async fn prepare(
 ) -> Result<(), RunError> {
     let (spec, layout) = (spec.clone(), dir.layout().clone());
     let facts = network.facts().clone();
-    let work = move || bundle::prepare(&spec, &layout, &facts, console);
+    let gate = Arc::clone(dir.gate());
+    let work = move || {
+        let Some(_open) = gate.enter() else {
+            return Err(BundleError::Write(io::ErrorKind::Interrupted.into()));
+        };
+        bundle::prepare(&spec, &layout, &facts, console)
+    };
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| RunError::io("prepare the container")(io::Error::other(error)))??;
     Ok(())

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use container::{RunDir, RunDirError, reap_stale};
+use container::{RunDir, RunDirError, live, reap_stale};
 use ids::ContainerId;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -96,9 +96,15 @@ fn a_killed_owner_is_cleared_away_by_the_next() {
     let id = event["id"].as_str().unwrap().to_owned();
     assert_eq!(first_line(&mut started), "ready\n");
     assert_eq!(reap_stale(&place.run_root()).len(), 0, "its owner lives");
+    let living: Vec<_> = live(&place.run_root())
+        .iter()
+        .map(ContainerId::to_string)
+        .collect();
+    assert_eq!(living, [id.as_str()]);
     assert!(!groups_of(&id).is_empty());
     signal(&started, Signal::KILL);
     started.child.wait().unwrap();
+    assert_eq!(live(&place.run_root()), []);
     assert!(
         !groups_of(&id).is_empty(),
         "the container outlives its owner"
