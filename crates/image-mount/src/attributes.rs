@@ -138,7 +138,7 @@ pub(crate) fn xattr_value<'a>(
         name if ACLS.contains(&name) => shifted_acl(value, shift),
         _ => None,
     };
-    Some(translated.map_or(value.into(), Cow::Owned))
+    Some(translated.map_or(Cow::Borrowed(value), Cow::Owned))
 }
 
 /// Size of a capability attribute of revision 2, which belongs to the machine's root.

@@ -142,7 +142,9 @@ impl MountGuard {
     }
 
     /// Takes the mount off now.
-    pub(crate) fn unmount(self) {}
+    pub(crate) fn unmount(self) {
+        drop(self);
+    }
 }
 
 /// Widens the kernel's read-ahead for this mount. Blocks until the mount answers.

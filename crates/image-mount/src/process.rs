@@ -224,12 +224,11 @@ impl MountProcess {
     async fn end(&mut self) -> Option<ExitStatus> {
         self.conversation.close();
         let ended = tokio::time::timeout(EXIT_TIMEOUT, self.child.wait()).await;
-        let status = match ended {
-            Ok(status) => status.ok(),
-            Err(_) => {
-                let _ = self.child.start_kill();
-                self.child.wait().await.ok()
-            }
+        let status = if let Ok(status) = ended {
+            status.ok()
+        } else {
+            let _ = self.child.start_kill();
+            self.child.wait().await.ok()
         };
         let is_clean = status.is_some_and(|status| status.success());
         if !is_clean && is_dead_mount(&self.mountpoint) {

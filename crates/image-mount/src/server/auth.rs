@@ -171,12 +171,12 @@ mod tests {
         }
     }
 
-    fn rejection(serial: u64) -> Option<Rejection> {
-        Some(Rejection {
+    fn rejection(serial: u64) -> Rejection {
+        Rejection {
             serial,
             status: 401,
             challenges: vec!["Bearer".to_owned()],
-        })
+        }
     }
 
     /// A source and the questions that it asks its parent.
@@ -213,10 +213,10 @@ mod tests {
         }
         assert_eq!(source.requests(), 1);
         // A refusal of what is no longer held renews nothing; of what is held, it does.
-        assert_eq!(source.get(rejection(0)).await.unwrap().serial, 1);
+        assert_eq!(source.get(Some(rejection(0))).await.unwrap().serial, 1);
         let renewing = tokio::spawn({
             let source = Arc::clone(&source);
-            async move { source.get(rejection(1)).await }
+            async move { source.get(Some(rejection(1))).await }
         });
         let (id, rejected) = question(&questions.recv().await.unwrap());
         assert_eq!(rejected, Some(1));

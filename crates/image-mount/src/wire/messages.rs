@@ -50,7 +50,7 @@ impl Answer for ToChild {
     fn secret_bytes(&self) -> usize {
         match self {
             // Proxies may have passwords.
-            Self::Mount(mount) => mount.proxies.iter().map(|proxy| proxy.wire_length()).sum(),
+            Self::Mount(mount) => mount.proxies.iter().map(WireSecret::wire_length).sum(),
             Self::Auth(auth) => match &auth.scheme {
                 WireScheme::Anonymous {} => 0,
                 WireScheme::Basic { username, password } => {

@@ -13,8 +13,10 @@ use super::*;
 use crate::request::{IdShift, LayerRef, MountRequest};
 
 fn request() -> MountRequest {
-    let mut dial = DialPolicy::default();
-    dial.allow = vec!["10.0.0.0/8".parse().unwrap()];
+    let mut dial = DialPolicy {
+        allow: vec!["10.0.0.0/8".parse().unwrap()],
+        ..DialPolicy::default()
+    };
     dial.proxies.https = "http://user:pass\"word@proxy:3128".to_owned();
     MountRequest {
         mountpoint: std::path::PathBuf::from("/run/a\nb"),

@@ -1,6 +1,8 @@
 //! Images mounted by the kernel, each by a mount process of its own, from a registry in this
 //! process. Needs root, `/dev/fuse` and the programs that build images by hand.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod compare;
 mod overlay;
 mod patience;

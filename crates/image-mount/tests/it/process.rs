@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use image_mount::{MountError, MountProcess, TraceEntry};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Mounted, Published, Script, archive, blocking, is_mounted, program};
@@ -30,11 +31,16 @@ fn kill(mounted: &Mounted, signal: Signal) {
 /// A handle on the process that tells when it is gone, whoever its parent is.
 async fn gone(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    let Ok(handle) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK) else {
+    let Ok(handle) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
         return;
     };
-    let handle = tokio::io::unix::AsyncFd::register(handle).unwrap();
-    let _ = in_time(handle.readable()).await.unwrap();
+    blocking(move || {
+        let mut wanted = [PollFd::new(&handle, PollFlags::IN)];
+        let timeout = PATIENCE.try_into().unwrap();
+        let ended = rustix::event::poll(&mut wanted, Some(&timeout)).unwrap();
+        assert_eq!(ended, 1, "it lives");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
