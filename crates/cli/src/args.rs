@@ -177,7 +177,7 @@ pub(crate) struct LoginArgs {
     /// Read a ready registry token from standard input
     #[arg(long)]
     pub(crate) token_stdin: bool,
-    /// Names of environment variables that hold the credential, such as GITHUB_USERNAME,GITHUB_TOKEN
+    /// Names of environment variables that hold the credential, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "KEY,…")]
     pub(crate) from_env: Vec<String>,
     /// Certificate authority of the registry and its token service (PEM)

@@ -55,8 +55,9 @@ impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Self {
         match error {
             ImageError::Registry(error) => error.into(),
-            ImageError::Malformed { .. } => Self::of(Kind::Corrupt, &error),
-            ImageError::Layer { .. } => Self::of(Kind::Corrupt, &error),
+            ImageError::Malformed { .. } | ImageError::Layer { .. } => {
+                Self::of(Kind::Corrupt, &error)
+            }
             ImageError::Store(_) | ImageError::Cache(_) => Self::of(Kind::Machine, &error),
         }
     }

@@ -215,7 +215,7 @@ fn free_space(data_dir: &Path) -> Check {
 fn root_key(path: &Path) -> Check {
     use std::os::unix::fs::MetadataExt;
     let (ok, found) = match std::fs::metadata(path) {
-        Ok(metadata) if metadata.mode() & 0o077 == 0 => (true, path.display().to_string()),
+        Ok(metadata) if is_private(metadata.mode()) => (true, path.display().to_string()),
         Ok(metadata) => (
             false,
             format!("{}: mode {:o}", path.display(), metadata.mode() & 0o777),
@@ -232,6 +232,11 @@ fn root_key(path: &Path) -> Check {
         found,
         &format!("chmod 600 {}", path.display()),
     )
+}
+
+/// Nothing for group and others.
+fn is_private(mode: u32) -> bool {
+    mode.trailing_zeros() >= 6
 }
 
 #[cfg(test)]

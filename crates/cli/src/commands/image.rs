@@ -44,12 +44,24 @@ pub(crate) async fn resolve(app: &App, image: &str, credential: Option<&str>) ->
     let reference = parse(image)?;
     let opened = app.open().await?;
     let reader = opened.reader(&reference, credential).await?;
-    let pinned = image::resolve(&reader.client, &reference, &Platform::host()).await?;
+    let pinned = image::resolve(&reader.client, &reference, &Platform::host()).await;
+    let pinned = pinned.map_err(|error| explain_anonymous(error.into(), &reader, &reference))?;
     Ok(Resolved {
         opened,
         reader,
         pinned,
     })
+}
+
+/// A refusal of nobody is mended by a login, whatever the registry calls it.
+fn explain_anonymous(failure: Failure, reader: &Reader, image: &Reference) -> Failure {
+    if failure.kind != Kind::Denied || reader.lease.scope().is_some() {
+        return failure;
+    }
+    let registry = image.registry();
+    failure.hint(format!(
+        "no credential covers it: run `holdfast login {registry}`"
+    ))
 }
 
 impl Resolved {
@@ -341,9 +353,9 @@ async fn verify(app: &App, args: &ImageArg) -> Result<()> {
         let (mut sound, mut damaged) = (0, 0);
         for span in claimed {
             if cached.verify(span) {
-                sound += 1
+                sound += 1;
             } else {
-                damaged += 1
+                damaged += 1;
             }
         }
         layers.push(VerifiedLayer {

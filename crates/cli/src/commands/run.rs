@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use container::{ImageDefaults, NetworkMode, Overrides, PortMap, Resources, Volume};
 use ids::ContainerId;
-use launch::{About, LaunchRequest, MountLog, MountStats, NoticeKind, Outcome, Signals, Waterfall};
+use launch::{About, LaunchRequest, MountLog, NoticeKind, Outcome, Signals, Waterfall};
 use serde::Serialize;
 
 use crate::app::{App, own_program};
@@ -106,7 +106,8 @@ fn tell(output: Output, message: &MountLog) {
         NoticeKind::CacheFull => "cache full",
     };
     if output.json {
-        let line = serde_json::json!({ "notice": { "kind": kind, "message": printable(&message.message) } });
+        let message = printable(&message.message);
+        let line = serde_json::json!({ "notice": { "kind": kind, "message": message } });
         eprintln!("{line}");
     } else {
         eprintln!("holdfast: {kind}: {}", printable(&message.message));
@@ -237,7 +238,7 @@ struct Phase {
 
 impl Timing {
     fn new(resolved: &Resolved, waterfall: &Waterfall, outcome: &Outcome, cold: bool) -> Self {
-        let stats = outcome.stats.unwrap_or_else(MountStats::default);
+        let stats = outcome.stats.unwrap_or_default();
         let client = resolved.reader.client.stats();
         let phases = waterfall.phases().into_iter().map(|phase| Phase {
             name: phase.name,

@@ -1,5 +1,7 @@
 //! What bad input gets: one line, a documented code, nothing half-stored.
 
+use std::os::unix::process::CommandExt;
+
 use e2e::Home;
 use e2e::image::busybox;
 
@@ -121,7 +123,6 @@ fn a_root_key_that_is_gone_is_never_replaced() {
 #[test]
 fn without_root_the_error_says_so() {
     let home = Home::new();
-    use std::os::unix::process::CommandExt;
     let output = home
         .command(&["run", "127.0.0.1:1/a/b", "true"])
         .uid(65534)

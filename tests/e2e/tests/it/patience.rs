@@ -56,10 +56,10 @@ impl Reader {
         self.stdout
             .read_line(&mut line)
             .expect("the container writes");
-        let hash: String = Sha256::digest(content(file))
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let mut hash = String::new();
+        for byte in Sha256::digest(content(file)) {
+            hash.push_str(&format!("{byte:02x}"));
+        }
         assert_eq!(line, format!("{hash}  /data/{file}\n"));
     }
 
