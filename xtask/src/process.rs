@@ -3,7 +3,7 @@
 //! Nothing here goes through a shell. A [`Service`] is a child that dies with its owner.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -119,21 +119,6 @@ impl Service {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
-    }
-
-    /// Waits for the first line on standard output, when it was started with a pipe there.
-    pub(crate) fn first_line(&mut self) -> Result<String> {
-        let stdout = self
-            .child
-            .stdout
-            .as_mut()
-            .context("standard output is not a pipe")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        if line.is_empty() {
-            bail!("it ended without a word: {}", self.child.wait()?);
-        }
-        Ok(line)
     }
 
     /// Waits until the program has ended by itself.

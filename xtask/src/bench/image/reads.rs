@@ -1,11 +1,12 @@
 //! Reading through the mount with a warm span cache, beside the same file on the native filesystem.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::{ChildStderr, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::Lab;
 use crate::bench::ours::Ours;
@@ -122,16 +123,28 @@ fn random(path: &Path) -> Result<f64> {
 /// `holdfast image mount`, until interrupted.
 struct Mount {
     service: Service,
+    /// Kept open: a program whose standard error is gone cannot say why it ends.
+    _remarks: Lines<BufReader<ChildStderr>>,
 }
 
 impl Mount {
     fn start(ours: &Ours, image: &str, mountpoint: &Path) -> Result<Self> {
         let mut command = ours.command(&["image", "mount", image]);
-        command.arg(mountpoint).stdout(std::process::Stdio::piped());
+        command.arg(mountpoint).stderr(Stdio::piped());
         let mut service = Service::start(&mut command)?;
-        // It says where the image is mounted once it is.
-        service.first_line().context("the image was not mounted")?;
-        Ok(Self { service })
+        let stderr = service.take_stderr().expect("standard error was asked for");
+        let mut remarks = BufReader::new(stderr).lines();
+        let mut last = String::new();
+        for remark in remarks.by_ref() {
+            last = remark?;
+            if last.starts_with("mounted on") {
+                return Ok(Self {
+                    service,
+                    _remarks: remarks,
+                });
+            }
+        }
+        bail!("the image was not mounted: {last}")
     }
 
     fn stop(mut self) -> Result<()> {
