@@ -119,6 +119,17 @@ impl Cgroups {
         groups
     }
 
+    /// A machine with these controllers.
+    #[cfg(test)]
+    pub(crate) fn fixture(controllers: &[&str], counts_swap: bool) -> Self {
+        Self {
+            mode: CgroupMode::Hybrid,
+            mounts: Vec::new(),
+            controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+            counts_swap,
+        }
+    }
+
     /// How the hierarchies are mounted.
     pub fn mode(&self) -> CgroupMode {
         self.mode
@@ -369,7 +380,8 @@ mod tests {
             .expect_err("no cpu controller");
         assert_eq!(
             error.to_string(),
-            "a processor limit was asked for, but this machine's cgroups (v1) have no cpu controller"
+            "a processor limit was asked for, but this machine's cgroups (v1) have no cpu \
+             controller"
         );
         assert!(detect("", &[]).check(&limits).is_err());
         assert_eq!(detect("", &[]).check(&Resources::default()), Ok(()));

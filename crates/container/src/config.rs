@@ -97,6 +97,7 @@ fn process(parts: &Parts<'_>) -> Value {
         env.push(format!("HOME={}", parts.user.home));
     }
     let open_files = parts.open_files_ceiling.min(OPEN_FILES_HARD);
+    let open_files_soft = open_files.min(OPEN_FILES_SOFT);
     // Execution by anyone but root would drop these in any case; not giving them first leaves no
     // moment in which they could be used.
     let effective: &[&str] = if parts.user.uid == 0 {
@@ -120,7 +121,7 @@ fn process(parts: &Parts<'_>) -> Value {
             "permitted": effective,
         },
         "rlimits": [
-            { "type": "RLIMIT_NOFILE", "hard": open_files, "soft": open_files.min(OPEN_FILES_SOFT) },
+            { "type": "RLIMIT_NOFILE", "hard": open_files, "soft": open_files_soft },
             { "type": "RLIMIT_CORE", "hard": 0, "soft": 0 },
         ],
         "noNewPrivileges": true,
@@ -245,4 +246,184 @@ fn resources(parts: &Parts<'_>) -> Value {
 )]
 fn quota_us(cpus: f64) -> u64 {
     ((cpus * f64::from(CPU_PERIOD_US)) as u64).max(CPU_QUOTA_MIN_US)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Process;
+    use crate::spec::Resources;
+    use crate::user::UserSpec;
+    use crate::volume::Volume;
+    use ids::ContainerId;
+    use std::path::PathBuf;
+
+    fn spec() -> ContainerSpec {
+        ContainerSpec {
+            id: ContainerId::new(),
+            lower: PathBuf::from("/lower"),
+            process: Process {
+                args: vec![String::from("sh")],
+                env: vec![String::from("A=1")],
+                cwd: String::from("/w"),
+                user: UserSpec::default(),
+                terminal: false,
+                stdin: false,
+            },
+            volumes: Vec::new(),
+            network: NetworkMode::None,
+            ports: Vec::new(),
+            shm_bytes: 4096,
+            resources: Resources {
+                pids: None,
+                ..Resources::default()
+            },
+            hostname: String::from("box"),
+        }
+    }
+
+    fn user(uid: u32) -> ResolvedUser {
+        ResolvedUser {
+            uid,
+            gid: 7,
+            additional_gids: vec![7, 8],
+            home: String::from("/home/u"),
+        }
+    }
+
+    /// The configuration on a machine whose cgroups are as the fixture says.
+    fn built(spec: &ContainerSpec, uid: u32, namespace: Option<&str>) -> Value {
+        let cgroups = Cgroups::fixture(&["memory", "cpu", "pids"], true);
+        config(&Parts {
+            spec,
+            user: &user(uid),
+            cgroups: &cgroups,
+            network_namespace: namespace.map(Path::new),
+            files: &[("/etc/hosts", String::from("/run/x/etc/hosts"))],
+            open_files_ceiling: 4096,
+            console: Some((24, 80)),
+        })
+    }
+
+    #[test]
+    fn the_process() {
+        let spec = spec();
+        let process = &built(&spec, 1000, None)["process"];
+        let expected = json!({ "uid": 1000, "gid": 7, "additionalGids": [7, 8] });
+        assert_eq!(process["user"], expected);
+        assert_eq!(process["env"], json!(["A=1", "HOME=/home/u"]));
+        assert_eq!(
+            (&process["cwd"], &process["args"]),
+            (&json!("/w"), &json!(["sh"]))
+        );
+        assert_eq!(process["noNewPrivileges"], true);
+        assert_eq!(process["capabilities"]["effective"], json!([]));
+        assert_eq!(
+            process["capabilities"]["bounding"],
+            json!(capabilities::DEFAULT)
+        );
+        assert_eq!(
+            process["rlimits"][0]["hard"], 4096,
+            "no more than we may give"
+        );
+        assert!(process.get("consoleSize").is_none(), "there is no terminal");
+        let root = &built(&spec, 0, None)["process"];
+        assert_eq!(
+            root["capabilities"]["effective"],
+            json!(capabilities::DEFAULT)
+        );
+    }
+
+    #[test]
+    fn a_home_that_was_typed_stays_and_a_terminal_has_its_size() {
+        let mut spec = spec();
+        spec.process.env = vec![String::from("HOME=/typed")];
+        spec.process.terminal = true;
+        let process = &built(&spec, 0, None)["process"];
+        assert_eq!(process["env"], json!(["HOME=/typed"]));
+        assert_eq!(process["consoleSize"], json!({ "height": 24, "width": 80 }));
+    }
+
+    #[test]
+    fn namespaces_by_network() {
+        let table = [
+            (NetworkMode::None, None, Some(json!({ "type": "network" }))),
+            (
+                NetworkMode::Nat,
+                Some("/run/x/network"),
+                Some(json!({ "type": "network", "path": "/run/x/network" })),
+            ),
+            (NetworkMode::Host, None, None),
+        ];
+        for (network, namespace, expected) in table {
+            let spec = ContainerSpec { network, ..spec() };
+            let config = built(&spec, 0, namespace);
+            let list = config["linux"]["namespaces"].as_array().expect("a list");
+            let kinds: Vec<_> = list.iter().map(|entry| &entry["type"]).collect();
+            assert_eq!(kinds[..5], ["pid", "mount", "ipc", "uts", "cgroup"]);
+            assert_eq!(list.get(5), expected.as_ref(), "{network:?}");
+        }
+    }
+
+    #[test]
+    fn mounts_come_before_files_and_volumes_last() {
+        let mut spec = spec();
+        for text in ["/a:/b", "/c:/d:ro"] {
+            spec.volumes.push(Volume::parse(text).expect("a volume"));
+        }
+        let config = built(&spec, 0, None);
+        let list = config["mounts"].as_array().expect("a list");
+        let targets: Vec<_> = list.iter().map(|entry| &entry["destination"]).collect();
+        let expected = [
+            "/proc",
+            "/dev",
+            "/dev/pts",
+            "/sys",
+            "/sys/fs/cgroup",
+            "/dev/mqueue",
+            "/dev/shm",
+            "/etc/hosts",
+            "/b",
+            "/d",
+        ];
+        assert_eq!(targets, expected);
+        assert_eq!(list[6]["options"][4], "size=4096");
+        assert_eq!(list[8]["options"], json!(["rbind", "rprivate", "rw"]));
+        assert_eq!(list[9]["options"], json!(["rbind", "rprivate", "rro"]));
+    }
+
+    #[test]
+    fn limits() {
+        let mut spec = spec();
+        let devices = json!([{ "allow": false, "access": "rwm" }]);
+        assert_eq!(
+            built(&spec, 0, None)["linux"]["resources"],
+            json!({ "devices": devices })
+        );
+        spec.resources = Resources {
+            memory_bytes: Some(1 << 20),
+            cpus: Some(0.5),
+            pids: Some(9),
+        };
+        let expected = json!({
+            "devices": devices,
+            "memory": { "limit": 1 << 20, "swap": 1 << 20 },
+            "cpu": { "quota": 50_000, "period": 100_000 },
+            "pids": { "limit": 9 },
+        });
+        assert_eq!(built(&spec, 0, None)["linux"]["resources"], expected);
+        for (cpus, quota) in [(0.000_001, 1000), (1.5, 150_000), (f64::MAX, u64::MAX)] {
+            assert_eq!(quota_us(cpus), quota);
+        }
+    }
+
+    #[test]
+    fn what_is_hidden() {
+        let spec = spec();
+        let linux = &built(&spec, 0, None)["linux"];
+        assert_eq!(linux["maskedPaths"], json!(MASKED_PATHS));
+        assert_eq!(linux["readonlyPaths"], json!(READONLY_PATHS));
+        assert_eq!(linux["cgroupsPath"], format!("/holdfast/{}", spec.id));
+        assert_eq!(linux["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+    }
 }

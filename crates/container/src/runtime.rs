@@ -393,8 +393,8 @@ mod tests {
             (
                 &["crun"],
                 CgroupMode::Hybrid,
-                "crun cannot run containers where cgroups are v1 with v2 beside it: apt-get install \
-                 runc",
+                "crun cannot run containers where cgroups are v1 with v2 beside it: \
+                 apt-get install runc",
             ),
             (
                 &[],
@@ -416,11 +416,11 @@ mod tests {
     fn failures_to_execute() {
         let table = [
             (
-                r#"runc run failed: unable to start container process: exec: "nope": executable file not found in $PATH"#,
+                "runc run failed: exec: \"nope\": executable file not found in $PATH",
                 Some((127, "`nope` is not in the image")),
             ),
             (
-                r#"unable to start container process: exec: "/bin/nope": stat /bin/nope: no such file or directory"#,
+                "exec: \"/bin/nope\": stat /bin/nope: no such file or directory",
                 Some((127, "`/bin/nope` is not in the image")),
             ),
             (
@@ -456,7 +456,8 @@ mod tests {
     #[test]
     fn logs() {
         let log = "{\"level\":\"warning\",\"msg\":\"w\"}\n{\"level\":\"error\",\"msg\":\"first\"}\n\
-                   {\"level\":\"error\",\"msg\":\"second\"}\n{\"level\":\"info\",\"msg\":\"i\"}\ntrash";
+                   {\"level\":\"error\",\"msg\":\"second\"}\n\
+                   {\"level\":\"info\",\"msg\":\"i\"}\ntrash";
         assert_eq!(last_error(log), "second");
         assert_eq!(last_error("trash"), "it gave no reason");
     }

@@ -3,8 +3,7 @@
 //! Everything else in the crate is safe code. Each block says why it is sound.
 #![allow(
     unsafe_code,
-    reason = "a child keeps a descriptor across exec, a thread enters a new network, a task waits on \
-              a descriptor"
+    reason = "a child keeps a descriptor, a thread changes its network, a task waits on one"
 )]
 
 use std::io;

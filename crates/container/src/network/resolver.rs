@@ -123,7 +123,8 @@ mod tests {
         let table = [
             (
                 (lan, upstream),
-                "nameserver 192.168.1.1\nnameserver 10.0.0.2\nsearch a.example b\noptions ndots:2\n",
+                "nameserver 192.168.1.1\nnameserver 10.0.0.2\nsearch a.example b\n\
+                 options ndots:2\n",
                 2,
                 None,
             ),

@@ -160,7 +160,8 @@ fn published_ports_are_reached_from_the_machine_and_from_outside() {
         busybox wget -q -O - "http://127.0.0.1:8081/group" | head -n 1
         busybox wget -q -O - "http://[::1]:8081/group" | head -n 1
         ip netns exec outside busybox wget -q -O - http://198.18.0.1:8081/group | head -n 1
-        ip netns exec outside busybox wget -q -O - "http://198.18.0.1:$(field a ports)/" || echo no"#,
+        ip netns exec outside busybox wget -q -O - \
+            "http://198.18.0.1:$(field a ports)/" || echo no"#,
     );
     assert_eq!(text, format!("{}no\n", "root:x:0:\n".repeat(4)));
 }
@@ -252,6 +253,7 @@ fn a_killed_owners_network_is_cleared_away() {
         find /sys/fs/cgroup -name "$(field a id)"
         pgrep -fc '^sleep 1000'
         kill -9 $b
+        wait $b || true
         "$DRIVER" reap "$TOP/run"
         ip -o link | grep hfv || true
         ls "$TOP/run" /run/holdfast/network/leases | grep ctr- || true

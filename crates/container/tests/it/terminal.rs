@@ -104,7 +104,8 @@ fn set_size(terminal: impl AsFd, rows: u16, columns: u16) {
 fn a_shell_on_a_terminal() {
     let place = Place::new();
     let script = "test -t 0 && test -t 1 && test -t 2 && echo term $TERM; stty size; \
-                  trap 'echo size $(stty size)' WINCH; echo rea''dy; until read line; do :; done; echo got $line; \
+                  trap 'echo size $(stty size)' WINCH; echo rea''dy; until read line; do :; done; \
+                  echo got $line; \
                   exit 5";
     let options = ["terminal=1", "stdin=1"];
     let mut screen = Screen::start(&place, &options, &["sh", "-c", script]);
