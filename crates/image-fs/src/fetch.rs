@@ -225,17 +225,11 @@ impl Fetcher {
             self.read_ahead(layer, &spans);
             match self.assemble(layer, pieces, length, &held) {
                 Ok(bytes) => return Ok(bytes),
-                // Something cut the file under us: look again at all that the read needs.
-                Err(Gone) => self.recheck(layer, &spans),
+                // Something cut the file under us, and may have taken more than this read's bytes.
+                Err(Gone) => self.layers[layer].cache.doubt(),
             }
         }
         Err(self.internal(layer, "the span cache loses what is written to it"))
-    }
-
-    fn recheck(&self, layer: usize, spans: &[usize]) {
-        for span in spans {
-            self.layers[layer].cache.recheck(*span);
-        }
     }
 
     /// Returns when every span is in the cache or in `held`.

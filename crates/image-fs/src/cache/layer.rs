@@ -119,7 +119,7 @@ impl LayerCache {
     }
 
     /// Reads and hashes the span whatever is known of it.
-    pub fn recheck(&self, span: usize) -> bool {
+    fn recheck(&self, span: usize) -> bool {
         let (Some(entry), Some(state)) = (self.index.spans().get(span), self.states.get(span))
         else {
             return false;

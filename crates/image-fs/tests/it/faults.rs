@@ -263,6 +263,22 @@ async fn a_truncated_cache_file_is_filled_again_even_in_use() {
 }
 
 #[tokio::test]
+async fn a_cache_file_that_was_cut_and_has_grown_again_gives_no_zeros() {
+    let (image, _) = image(&[8 * SPAN]);
+    image.check(0).await;
+    let file = OpenOptions::new()
+        .write(true)
+        .open(data_file(&image))
+        .unwrap();
+    file.set_len(SPAN as u64).unwrap();
+    let bytes = |span: usize| image.fs.read(image.inode(0), (span * SPAN) as u64, SPAN);
+    for span in [6, 2, 4] {
+        let expected = &image.content(0)[span * SPAN..(span + 1) * SPAN];
+        assert!(bytes(span).await.unwrap() == expected, "{span}");
+    }
+}
+
+#[tokio::test]
 async fn claims_without_data_are_found_out() {
     // A power cut may keep the map and lose the data.
     let (image, _) = image(&[4 * SPAN]);
