@@ -29,7 +29,7 @@ pub enum BrokerError {
     #[error("sealed credential for {scope} cannot be used")]
     Unreadable {
         scope: RegistryScope,
-        source: BindingError,
+        source: Box<BindingError>,
     },
     #[error("CA bundle for {scope} is not a PEM text")]
     BadCa { scope: RegistryScope },

@@ -27,7 +27,7 @@ impl Broker {
         drop(opened);
         let bound = bound.map_err(|source| BrokerError::Unreadable {
             scope: scope.clone(),
-            source,
+            source: Box::new(source),
         })?;
         let credential = renewed(&bound.credential, username, secret);
         let credential = credential.ok_or_else(|| BrokerError::NotAPassword {

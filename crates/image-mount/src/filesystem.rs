@@ -1,8 +1,8 @@
 //! The FUSE adaptor: requests of the kernel to questions to `image-fs`, and errors to errno.
 //!
 //! Everything but file bytes is answered from memory on the thread that reads `/dev/fuse`. Bytes
-//! that are not in the cache are awaited in a task that owns the reply, so no thread of the kernel's
-//! queue ever waits for a registry. A reply that is dropped, by a panic too, is an EIO.
+//! that are not in the cache are awaited in a task that owns the reply, so no thread of the
+//! kernel's queue ever waits for a registry. A reply that is dropped, by a panic too, is an EIO.
 
 use std::ffi::OsStr;
 use std::io;

@@ -242,7 +242,10 @@ impl Drop for Inflate {
     }
 }
 
-#[expect(clippy::unnecessary_box_returns, reason = "zlib keeps the address of the stream")]
+#[expect(
+    clippy::unnecessary_box_returns,
+    reason = "zlib keeps the address of the stream"
+)]
 fn new_stream(window_bits: i32) -> Box<z_stream> {
     let mut stream = Box::<z_stream>::default();
     let size = i32::try_from(size_of::<z_stream>()).expect("the struct is small");

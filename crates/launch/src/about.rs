@@ -6,7 +6,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use container::RunDir;
+use container::{RunDir, live};
+use ids::ContainerId;
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "about.json";
@@ -49,18 +50,53 @@ impl About {
 
 /// The containers below a directory whose owners live.
 pub fn list(containers_dir: &Path) -> Vec<Container> {
-    let Ok(entries) = fs::read_dir(containers_dir) else {
-        return Vec::new();
+    let container = |id: ContainerId| {
+        let id = id.to_string();
+        let about = About::read(&containers_dir.join(&id))?;
+        Some(Container { id, about })
     };
-    let container = |entry: fs::DirEntry| {
-        let about = About::read(&entry.path())?;
-        let id = entry.file_name().into_string().ok()?;
-        Path::new("/proc")
-            .join(about.owner_pid.to_string())
-            .exists()
-            .then_some(Container { id, about })
-    };
-    let mut containers: Vec<Container> = entries.flatten().filter_map(container).collect();
+    let mut containers: Vec<Container> = live(containers_dir)
+        .into_iter()
+        .filter_map(container)
+        .collect();
     containers.sort_by_key(|container| container.about.started_at);
     containers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_listed_as_long_as_its_owner_lives() {
+        let top = tempfile::tempdir().expect("a directory");
+        let about = About {
+            name: Some("web".to_owned()),
+            image: "example.com/a:1".to_owned(),
+            command: vec!["true".to_owned()],
+            owner_pid: std::process::id(),
+            started_at: 7,
+        };
+        let id = ContainerId::new();
+        let dir = RunDir::create(top.path(), id).expect("a directory");
+        assert!(list(top.path()).is_empty(), "it says nothing of itself yet");
+        about.write(&dir).expect("written");
+        let listed = list(top.path());
+        assert_eq!(listed.len(), 1);
+        assert_eq!(
+            (listed[0].id.as_str(), &listed[0].about),
+            (&*id.to_string(), &about)
+        );
+        fs::write(dir.path().join(FILE), "{").expect("written");
+        assert!(list(top.path()).is_empty());
+        drop(dir);
+        let abandoned = top.path().join(ContainerId::new().to_string());
+        fs::create_dir(&abandoned).expect("a directory");
+        fs::write(
+            abandoned.join(FILE),
+            serde_json::to_vec(&about).expect("JSON"),
+        )
+        .expect("written");
+        assert!(list(top.path()).is_empty(), "nobody owns it");
+    }
 }

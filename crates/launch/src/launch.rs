@@ -1,6 +1,11 @@
-//! The launch itself.
+//! The launch itself: what begins side by side, who hears what, and the order of the end.
+//!
+//! The mount ends before the container's directory goes, so that nothing waits for a registry that
+//! does not answer.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 
 use container::{
@@ -10,7 +15,6 @@ use container::{
 use credential::auth::AuthSource;
 use ids::ContainerId;
 use image_mount::{MountLog, MountProcess, MountRequest, MountStats};
-
 use tokio::sync::mpsc::Receiver;
 
 use crate::about::About;
@@ -23,7 +27,8 @@ pub struct LaunchRequest {
     pub id: ContainerId,
     /// The binary that can be started as `mount-server`.
     pub program: PathBuf,
-    /// Where containers live while they run.
+    /// Where containers live while they run: a directory on a disk, since what they write goes
+    /// there too.
     pub containers_dir: PathBuf,
     pub about: About,
     /// Its mountpoint is decided here.
@@ -45,9 +50,6 @@ pub struct Outcome {
     pub stats: Option<MountStats>,
 }
 
-/// What the mount process tells; nothing once it is gone.
-type Logs = Option<Receiver<MountLog>>;
-
 /// Runs one container to its end. `log` hears what belongs into the container's log.
 pub async fn launch(
     request: LaunchRequest,
@@ -56,59 +58,57 @@ pub async fn launch(
     waterfall: &Waterfall,
     log: &mut (dyn FnMut(MountLog) + Send),
 ) -> Result<Outcome, LaunchError> {
-    let runtime = Runtime::find()?;
-    let dir = prepare_directory(&request).await?;
-    let result = run_in(&runtime, request, &dir, auth, signals, waterfall, log).await;
+    let dir = make_directory(&request).await?;
+    let running = run_in(request, &dir, auth, signals, waterfall, log);
+    let result = Box::pin(running).await;
     let removed = waterfall.measure("clean up", remove(dir)).await;
     let outcome = result?;
     removed?;
     Ok(outcome)
 }
 
-async fn prepare_directory(request: &LaunchRequest) -> Result<RunDir, LaunchError> {
-    let (containers, id, about) = (
-        request.containers_dir.clone(),
-        request.id,
-        request.about.clone(),
-    );
-    let work = move || {
+/// Clears away what others left, and makes the new container's own directory.
+async fn make_directory(request: &LaunchRequest) -> Result<RunDir, LaunchError> {
+    let containers = request.containers_dir.clone();
+    let (id, about) = (request.id, request.about.clone());
+    blocking(move || {
         for reaped in reap_stale(&containers) {
-            match reaped.error {
-                Some(error) => tracing::warn!(id = %reaped.id, %error, "a dead container stays"),
-                None => tracing::info!(id = %reaped.id, "cleared a dead container away"),
-            }
+            let (id, error) = (reaped.id, reaped.error);
+            tracing::info!(%id, ?error, "cleared away what a killed owner left");
         }
         let dir = RunDir::create(&containers, id)?;
-        let written = about.write(&dir);
-        written.map_err(|source| LaunchError::Io {
-            action: "describe the container",
-            source,
-        })?;
+        about
+            .write(&dir)
+            .map_err(failed("describe the container"))?;
         Ok(dir)
-    };
-    blocking(work).await?
+    })
+    .await?
 }
 
 async fn remove(dir: RunDir) -> Result<(), LaunchError> {
     let removed = blocking(move || dir.remove()).await?;
-    removed.map_err(|source| LaunchError::Io {
-        action: "clear the container away",
-        source,
-    })
+    removed.map_err(failed("clear the container away"))
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, LaunchError> {
     let joined = tokio::task::spawn_blocking(work).await;
-    joined.map_err(|error| LaunchError::Io {
-        action: "wait for a worker thread",
-        source: std::io::Error::other(error),
-    })
+    joined.map_err(|error| failed("wait for a worker thread")(io::Error::other(error)))
+}
+
+fn failed(action: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
+    move |source| LaunchError::Io { action, source }
+}
+
+/// What a container needs before it can start.
+struct Ready {
+    mount: MountProcess,
+    network: Network,
+    runtime: Runtime,
 }
 
 async fn run_in(
-    runtime: &Runtime,
     request: LaunchRequest,
     dir: &RunDir,
     auth: Arc<dyn AuthSource>,
@@ -116,6 +116,45 @@ async fn run_in(
     waterfall: &Waterfall,
     log: &mut (dyn FnMut(MountLog) + Send),
 ) -> Result<Outcome, LaunchError> {
+    let ready = unless_interrupted(signals, prepare(&request, dir, auth, waterfall)).await?;
+    let Ready {
+        mut mount,
+        network,
+        runtime,
+    } = ready;
+    let mut attendance = Attendance {
+        logs: mount.take_logs(),
+        mount: &mut mount,
+        log,
+    };
+    let spec = spec(request, dir);
+    let start = async { Ok(runtime.run(&spec, dir, &network).await?) };
+    let start = waterfall.measure("container", start);
+    let started = unless_interrupted(signals, attendance.during(start)).await;
+    let exit = match started {
+        Ok(running) => {
+            let command = wait(running, signals, &mut attendance);
+            waterfall.measure("command", command).await
+        }
+        Err(error) => Err(error),
+    };
+    attendance.drain();
+    drop(network);
+    let stats = waterfall.measure("unmount", mount.stop()).await;
+    if let Err(error) = &stats {
+        tracing::debug!(%error, "the mount process did not end in order");
+    }
+    let stats = stats.ok();
+    exit.map(|exit| Outcome { exit, stats })
+}
+
+/// Mounts the image, makes the network and finds the runtime, all at once.
+async fn prepare(
+    request: &LaunchRequest,
+    dir: &RunDir,
+    auth: Arc<dyn AuthSource>,
+    waterfall: &Waterfall,
+) -> Result<Ready, LaunchError> {
     let network = NetworkRequest {
         mode: request.network,
         ports: request.ports.clone(),
@@ -125,47 +164,32 @@ async fn run_in(
         mountpoint: dir.lower(),
         ..request.mount.clone()
     };
-    let parts = async {
-        tokio::try_join!(
-            waterfall.measure("mount", spawn_mount(&request.program, mount, auth)),
-            waterfall.measure("network", prepare_network(dir, network)),
-        )
-    };
-    let (mut mount, network) = unless_interrupted(signals, parts).await?;
-    let spec = spec(request, dir);
-    let start = async { Ok(runtime.run(&spec, dir, &network).await?) };
-    let started = unless_interrupted(signals, waterfall.measure("container", start)).await;
-    let mut logs = mount.take_logs();
-    let exit = match started {
-        Ok(mut running) => {
-            let command = watch(&mut running, &mut mount, &mut logs, signals, log);
-            waterfall.measure("command", command).await
-        }
-        Err(error) => Err(error),
-    };
-    drain(&mut logs, log);
-    let stats = mount.stats().await.ok();
-    drop(network);
-    drop(mount);
-    Ok(Outcome { exit: exit?, stats })
+    let (mount, network, runtime) = tokio::try_join!(
+        waterfall.measure("mount", spawn_mount(&request.program, mount, auth)),
+        waterfall.measure("network", prepare_network(dir, network)),
+        find_runtime(),
+    )?;
+    Ok(Ready {
+        mount,
+        network,
+        runtime,
+    })
 }
 
 async fn spawn_mount(
-    program: &std::path::Path,
+    program: &Path,
     request: MountRequest,
     auth: Arc<dyn AuthSource>,
 ) -> Result<MountProcess, LaunchError> {
-    let lower = request.mountpoint.clone();
-    let made = tokio::fs::create_dir_all(&lower).await;
-    made.map_err(|source| LaunchError::Io {
-        action: "make the image's mountpoint",
-        source,
-    })?;
     Ok(MountProcess::spawn(program, request, auth).await?)
 }
 
 async fn prepare_network(dir: &RunDir, request: NetworkRequest) -> Result<Network, LaunchError> {
     Ok(Network::prepare(dir, request).await?)
+}
+
+async fn find_runtime() -> Result<Runtime, LaunchError> {
+    Ok(blocking(Runtime::find).await??)
 }
 
 fn spec(request: LaunchRequest, dir: &RunDir) -> ContainerSpec {
@@ -193,44 +217,60 @@ async fn unless_interrupted<T>(
     }
 }
 
-/// Waits for the command's end, telling what the mount process tells. Without its mount process
-/// a container cannot go on.
-async fn watch(
-    running: &mut Running,
-    mount: &mut MountProcess,
-    logs: &mut Logs,
+/// Waits for the command's end; with its mount process dead it cannot go on.
+async fn wait(
+    mut running: Running,
     signals: &mut Signals,
-    log: &mut (dyn FnMut(MountLog) + Send),
+    attendance: &mut Attendance<'_>,
 ) -> Result<ExitStatus, LaunchError> {
-    let waited = |source| LaunchError::Io {
-        action: "wait for the command",
-        source,
+    let waiting = async {
+        let exit = running.wait(signals).await;
+        exit.map_err(failed("wait for the command"))
     };
-    loop {
-        let next_log = async {
-            match logs {
-                Some(logs) => logs.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            exit = running.wait(signals) => return exit.map_err(waited),
-            message = next_log => match message {
-                Some(message) => log(message),
-                None => *logs = None,
-            },
-            error = mount.died() => {
-                running.kill();
-                running.wait(signals).await.map_err(waited)?;
-                return Err(error.into());
+    let result = attendance.during(waiting).await;
+    if let Err(LaunchError::Mount(_)) = &result {
+        running.kill();
+        let ended = running.wait(signals).await;
+        ended.map_err(failed("wait for the command"))?;
+    }
+    result
+}
+
+/// Whoever waits for a container hears what its mount process tells, and that it has died.
+struct Attendance<'a> {
+    mount: &'a mut MountProcess,
+    logs: Option<Receiver<MountLog>>,
+    log: &'a mut (dyn FnMut(MountLog) + Send),
+}
+
+impl Attendance<'_> {
+    async fn during<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, LaunchError>>,
+    ) -> Result<T, LaunchError> {
+        let mut work = pin!(work);
+        loop {
+            let next = async {
+                match &mut self.logs {
+                    Some(logs) => logs.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                result = &mut work => return result,
+                message = next => match message {
+                    Some(message) => (self.log)(message),
+                    None => self.logs = None,
+                },
+                error = self.mount.died() => return Err(error.into()),
             }
         }
     }
-}
 
-/// What was said between the command's end and ours.
-fn drain(logs: &mut Logs, log: &mut (dyn FnMut(MountLog) + Send)) {
-    while let Some(Ok(message)) = logs.as_mut().map(Receiver::try_recv) {
-        log(message);
+    /// What was said until now.
+    fn drain(&mut self) {
+        while let Some(Ok(message)) = self.logs.as_mut().map(Receiver::try_recv) {
+            (self.log)(message);
+        }
     }
 }

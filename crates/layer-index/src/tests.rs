@@ -235,7 +235,11 @@ fn spans_decode_and_are_verified() {
 
 proptest! {
     #[test]
-    fn damage_is_an_error_and_never_a_panic(at in 0_usize..4000, change in 1_u8.., cut in 0_usize..4000) {
+    fn damage_is_an_error_and_never_a_panic(
+        at in 0_usize..4000,
+        change in 1_u8..,
+        cut in 0_usize..4000,
+    ) {
         let good = index(&every_kind(), &[9; 9000], 1000);
         let mut damaged = good.clone();
         let at = at % damaged.len();

@@ -31,6 +31,8 @@ pub(crate) struct Scanner {
     wanted: usize,
     /// Content and padding that is still to come.
     skip: u64,
+    /// How much of that is padding, which some writers leave out at the end.
+    padding: u64,
     /// Where in the stream the next byte is.
     offset: u64,
     done: bool,
@@ -52,6 +54,7 @@ impl Scanner {
             header: Vec::new(),
             wanted: 0,
             skip: 0,
+            padding: 0,
             offset: 0,
             done: false,
         }
@@ -94,7 +97,7 @@ impl Scanner {
     /// Says whether the archive may end here.
     pub(crate) fn finish(&self) -> Result<(), IndexerError> {
         let trailing_zeros = self.header.iter().all(|byte| *byte == 0);
-        if self.skip == 0 && trailing_zeros {
+        if self.skip <= self.padding && trailing_zeros {
             Ok(())
         } else {
             Err(IndexerError::Archive("it ends inside a member".to_owned()))
@@ -169,6 +172,7 @@ impl Scanner {
             .div_ceil(BLOCK)
             .checked_mul(BLOCK)
             .ok_or_else(too_large)?;
+        self.padding = self.skip - size;
         self.offset.checked_add(self.skip).ok_or_else(too_large)?;
         match converted(parsed, &records, sparse, content, size)? {
             Some(converted) => entry(&converted),

@@ -219,6 +219,17 @@ fn damaged_layers_have_no_index() {
 }
 
 #[test]
+fn an_archive_may_end_without_padding() {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("short").expect("a name");
+    header.set_size(5);
+    header.set_cksum();
+    let archive = [header.as_bytes().as_slice(), b"short"].concat();
+    assert_eq!(index(&archive).entries().count(), 1);
+    assert!(index_bytes(&archive[..archive.len() - 1]).is_err());
+}
+
+#[test]
 fn a_bomb_is_refused() {
     let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(0), 1 << 30), 3);
     let error = index_bytes(&bomb.expect("encodes")).expect_err("a bomb");
@@ -276,7 +287,8 @@ fn archives_of_gnu_tar_keep_everything() {
     let script = format!(
         "mkdir -m 1777 d; echo content > d/f; chmod 4755 d/f; ln d/f d/hard; ln -s ../x d/sym; \
          mkfifo d/fifo; mknod d/char c 5 1; mknod d/block b 7 300; echo > {long}; \
-         touch -d '1969-12-31T23:59:58.25Z' d/old; touch -d '2020-01-02T03:04:05.123456789Z' d/new; \
+         touch -d '1969-12-31T23:59:58.25Z' d/old; \
+         touch -d '2020-01-02T03:04:05.123456789Z' d/new; \
          setfattr -n user.name -v value d/new; truncate -s 64M d/sparse; \
          printf x | dd of=d/sparse bs=1 seek=40000000 conv=notrunc status=none"
     );

@@ -54,7 +54,7 @@ fn hold_until(auth: &RegistryAuth, now: Timestamp) -> Timestamp {
         return later(ENDLESS_HOLD);
     };
     let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
-    let until = later(left - MARGIN.min(left / 2));
+    let until = later(left.saturating_sub(MARGIN.min(left / 2)));
     match auth.scheme {
         AuthScheme::Bearer(_) => until,
         AuthScheme::Basic { .. } | AuthScheme::Anonymous => until.min(later(ENDLESS_HOLD)),

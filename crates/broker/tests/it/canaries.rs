@@ -14,12 +14,46 @@ const GOOD: &str = "canary-good-5b1d9c";
 const NEXT: &str = "canary-next-8e77f0";
 const WRONG: &str = "canary-wrong-21aa4e";
 
+/// What may be found nowhere, and where to look besides the files.
+struct Hunt {
+    stage: Stage,
+    secrets: Vec<String>,
+    texts: Vec<String>,
+}
+
 #[tokio::test]
 async fn canaries_are_in_no_file_and_no_text() {
-    let mut secrets = vec![GOOD.to_owned(), NEXT.to_owned(), WRONG.to_owned()];
-    let mut texts = Vec::new();
-    let stage = Stage::new().await;
+    let mut hunt = Hunt {
+        stage: Stage::new().await,
+        secrets: [GOOD, NEXT, WRONG].map(str::to_owned).to_vec(),
+        texts: Vec::new(),
+    };
     for login in [Login::Basic, Login::Bearer(Realm::SameHost)] {
+        hunt.walk(login).await;
+    }
+    let broker = &hunt.stage.broker;
+    let audit = broker.vault().audit_tail(1000).await.unwrap();
+    hunt.texts.push(format!("{broker:?} {audit:?}"));
+
+    let count = hunt.secrets.len();
+    assert!(count >= 5, "tokens are among the canaries: {count}");
+    let mut places = files(hunt.stage.directory.path());
+    assert!(places.len() >= 5, "{}", places.len());
+    let texts = hunt.texts.into_iter();
+    places.extend(texts.map(|text| ("a text".into(), text.into_bytes())));
+    for secret in &hunt.secrets {
+        for form in forms(secret) {
+            for (place, bytes) in &places {
+                let found = bytes.windows(form.len()).any(|window| window == form);
+                assert!(!found, "{secret} in {}", place.display());
+            }
+        }
+    }
+}
+
+impl Hunt {
+    /// A refused login, a good one, a refusal of what was given, a rotation, and all that tells.
+    async fn walk(&mut self, login: Login) {
         let sim = sim_with(Options {
             login,
             password: GOOD.to_owned(),
@@ -27,70 +61,37 @@ async fn canaries_are_in_no_file_and_no_text() {
         })
         .await;
         sim.faults(|faults| faults.echo_authorization = true);
+        let (broker, workspace) = (self.stage.broker.clone(), self.stage.workspace);
         let image = image_at(sim.host());
-        let error = stage.login(sim.host(), WRONG).await.unwrap_err();
-        texts.push(format!("{error} {error:?} {:?}", error.hint()));
+        let error = self.stage.login(sim.host(), WRONG).await.unwrap_err();
+        self.tell(format!("{error} {error:?} {:?}", error.hint()));
         let asked = request(sim.host(), GOOD);
-        texts.push(format!("{asked:?}"));
-        texts.push(format!(
+        self.tell(format!("{asked:?}"));
+        self.tell(format!(
             "{:?}",
-            stage.broker.login(stage.workspace, asked).await.unwrap()
+            broker.login(workspace, asked).await.unwrap()
         ));
-        let lease = stage.lease(&image).await;
+        let lease = self.stage.lease(&image).await;
         let first = ask(&lease).await.unwrap();
-        secrets.extend(token(&first));
+        self.secrets.extend(token(&first));
         sim.set_password(NEXT);
         match ask_after(&lease, Some(refusal(&first, BASIC))).await {
-            Err(error) => texts.push(format!("{error} {error:?}")),
-            Ok(auth) => secrets.extend(token(&auth)),
+            Err(error) => self.tell(format!("{error} {error:?}")),
+            Ok(auth) => self.secrets.extend(token(&auth)),
         }
-        texts.push(format!(
-            "{:?}",
-            stage.login(sim.host(), NEXT).await.unwrap()
-        ));
+        let report = self.stage.login(sim.host(), NEXT).await.unwrap();
         let second = ask(&lease).await.unwrap();
-        secrets.extend(token(&second));
-        texts.push(format!("{first:?} {second:?} {lease:?}"));
-        texts.push(format!(
-            "{:?}",
-            stage.broker.check(stage.workspace, None).await
-        ));
-        texts.push(format!(
-            "{:?}",
-            stage.broker.explain(stage.workspace, &image).await
-        ));
-        texts.push(format!("{:?}", stage.broker.list(stage.workspace).await));
+        self.secrets.extend(token(&second));
+        self.tell(format!("{report:?} {first:?} {second:?} {lease:?}"));
+        self.tell(format!("{:?}", broker.check(workspace, None).await));
+        self.tell(format!("{:?}", broker.explain(workspace, &image).await));
+        self.tell(format!("{:?}", broker.list(workspace).await));
         let host = scope(sim.host());
-        texts.push(format!(
-            "{:?}",
-            stage.broker.history(stage.workspace, &host).await
-        ));
+        self.tell(format!("{:?}", broker.history(workspace, &host).await));
     }
-    texts.push(format!("{:?}", stage.broker));
-    texts.push(format!(
-        "{:?}",
-        stage.broker.vault().audit_tail(1000).await.unwrap()
-    ));
 
-    assert!(
-        secrets.len() >= 5,
-        "tokens are among the canaries: {}",
-        secrets.len()
-    );
-    let mut places = files(stage.directory.path());
-    assert!(places.len() >= 5, "{}", places.len());
-    places.extend(
-        texts
-            .into_iter()
-            .map(|text| ("a text".into(), text.into_bytes())),
-    );
-    for secret in &secrets {
-        for form in forms(secret) {
-            for (place, bytes) in &places {
-                let found = bytes.windows(form.len()).any(|window| window == form);
-                assert!(!found, "{secret} in {}", place.display());
-            }
-        }
+    fn tell(&mut self, text: String) {
+        self.texts.push(text);
     }
 }
 

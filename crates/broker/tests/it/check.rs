@@ -70,7 +70,7 @@ async fn a_credential_that_names_its_end_is_listed_as_expired_after_it() {
     let mut login = request(sim.host(), PASSWORD);
     login.credential = Credential::registry_token(jwt(end).into());
     let report = stage.broker.login(stage.workspace, login).await.unwrap();
-    assert_eq!(report.not_after.map(|end| end.as_second()), Some(end));
+    assert_eq!(report.not_after.map(jiff::Timestamp::as_second), Some(end));
     assert!(
         report
             .hints

@@ -6,6 +6,8 @@
 
 use std::process::{Command, Stdio};
 
+use container::reap_stale;
+
 use crate::fixture::{Place, driver_path};
 
 const WORLD: &str = r#"
@@ -60,6 +62,10 @@ fn world(script: &str) -> String {
         .env("DRIVER", driver_path())
         .stdin(Stdio::null());
     let output = shell.output().expect("unshare: apt-get install util-linux");
+    // Containers that still ran ended with the world; their control groups are the machine's.
+    for reaped in reap_stale(&place.run_root()) {
+        assert!(reaped.error.is_none(), "{reaped:?}");
+    }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(

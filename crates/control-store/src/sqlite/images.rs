@@ -97,7 +97,8 @@ pub(super) async fn list(
         "SELECT image_id, typed, canonical, origin, manifest_digest, config_digest, layers,
                 created_at
          FROM image
-         WHERE workspace_id = ?1 AND image_id IN (SELECT image_id FROM image_grant WHERE workspace_id = ?1)
+         WHERE workspace_id = ?1
+           AND image_id IN (SELECT image_id FROM image_grant WHERE workspace_id = ?1)
          ORDER BY created_at DESC, image_id",
     )
     .bind(workspace.to_string())

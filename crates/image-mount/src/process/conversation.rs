@@ -46,7 +46,8 @@ pub(super) struct AuthAnswers {
     pub(super) repository: String,
 }
 
-type Waiting = Mutex<HashMap<u64, oneshot::Sender<Reply>>>;
+/// Who waits for which answer; nobody any more once the child's end of the socket has closed.
+type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>;
 
 #[derive(Debug)]
 pub(super) struct Conversation {
@@ -65,7 +66,7 @@ impl Conversation {
     ) -> Self {
         let (reader, writer) = socket.into_split();
         let (frames, queue) = mpsc::channel(MAX_QUEUED);
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(Mutex::new(Some(HashMap::new())));
         let listener = Listener {
             waiting: Arc::clone(&waiting),
             frames: frames.downgrade(),
@@ -114,18 +115,17 @@ impl Conversation {
         let closed = || WireError::Io(std::io::ErrorKind::BrokenPipe.into());
         let frame = wire::encode(message)?;
         let (sender, receiver) = oneshot::channel();
-        lock(&self.waiting).insert(id, sender);
+        lock(&self.waiting)
+            .as_mut()
+            .ok_or_else(closed)?
+            .insert(id, sender);
         let answer = async {
             let frames = self.frames.as_ref().ok_or_else(closed)?;
             frames.send(frame).await.map_err(|_| closed())?;
-            // The listener ends with the socket, and takes those who wait with it.
-            if self.reader.is_finished() {
-                return Err(closed());
-            }
             receiver.await.map_err(|_| closed())
         };
         let answer = tokio::time::timeout(timeout, answer).await;
-        lock(&self.waiting).remove(&id);
+        take(&self.waiting, id);
         answer.unwrap_or_else(|_| Err(WireError::Io(std::io::ErrorKind::TimedOut.into())))
     }
 
@@ -143,8 +143,12 @@ impl Drop for Conversation {
     }
 }
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Reply>>> {
+fn lock(waiting: &Waiting) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Reply>>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take(waiting: &Waiting, id: u64) -> Option<oneshot::Sender<Reply>> {
+    lock(waiting).as_mut()?.remove(&id)
 }
 
 struct Listener {
@@ -157,7 +161,7 @@ struct Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        lock(&self.waiting).clear();
+        *lock(&self.waiting) = None;
     }
 }
 
@@ -201,7 +205,7 @@ impl Listener {
                     continue;
                 }
             };
-            if let Some(sender) = lock(&self.waiting).remove(&id) {
+            if let Some(sender) = take(&self.waiting, id) {
                 let _ = sender.send(reply);
             }
         }

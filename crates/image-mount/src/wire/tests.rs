@@ -221,7 +221,9 @@ fn text_is_cut_between_characters() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_a_message_or_an_error(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
         let _ = decode::<ToChild>(&bytes);
         let _ = decode::<ToParent>(&bytes);
     }

@@ -28,11 +28,24 @@ pub(crate) type Snapshot = BTreeMap<PathBuf, Node>;
 
 /// Everything below `root`, and `root` itself under the empty path.
 pub(crate) fn snapshot(root: &Path) -> io::Result<Snapshot> {
+    walk(root, |_| false)
+}
+
+/// The same of an overlay. In a directory that only one layer has, the kernel lists whiteouts that
+/// hide nothing, and says that they are not there when they are looked at.
+pub(crate) fn snapshot_of_overlay(root: &Path) -> io::Result<Snapshot> {
+    walk(root, |error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn walk(root: &Path, is_no_file: impl Fn(&io::Error) -> bool) -> io::Result<Snapshot> {
     let mut snapshot = Snapshot::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(relative) = pending.pop() {
         let path = root.join(&relative);
-        let node = node(&path)?;
+        let node = match node(&path) {
+            Err(error) if is_no_file(&error) => continue,
+            node => node?,
+        };
         if node.kind == "directory" {
             for entry in fs::read_dir(&path)? {
                 pending.push(relative.join(entry?.file_name()));

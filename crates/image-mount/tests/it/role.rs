@@ -3,7 +3,6 @@
 use image_mount::ServeError;
 
 #[test]
-#[ignore = "is started by the other tests"]
 fn mount_server() {
     match image_mount::serve_inherited() {
         // Started by hand with the other tests: there is nobody to serve.

@@ -6,10 +6,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use registry_sim::{Layer, Options};
 use tempfile::TempDir;
 
-use crate::compare::{differences, snapshot};
+use crate::compare::{differences, snapshot, snapshot_of_overlay};
 use crate::support::{Published, Unmount, archive, blocking, shell};
 
 /// What the layers leave when they are unpacked by `tar`, their whiteouts translated by a script,
@@ -95,7 +97,8 @@ fn one_of_everything() -> Vec<Vec<u8>> {
         setcap cap_net_bind_service+ep usr/bin/noise
         echo 1 > 'etc/name with
 newline'; echo 2 > "etc/$(printf '\377\376')"
-        echo a > var/lib/old/a; echo b > var/lib/old/b; mkdir var/lib/old/d; echo c > var/lib/old/d/c
+        echo a > var/lib/old/a; echo b > var/lib/old/b; mkdir var/lib/old/d
+        echo c > var/lib/old/d/c
         echo x > srv/replaced/x; echo y > srv/gone/y
         chown 100000:4000000000 home
         touch -d '1969-07-20 20:17:40.123456789 UTC' etc/empty
@@ -122,7 +125,7 @@ newline'; echo 2 > "etc/$(printf '\377\376')"
 
 #[track_caller]
 fn check_same(oracle: &Path, mount: &Path) {
-    let expected = snapshot(oracle).unwrap();
+    let expected = snapshot_of_overlay(oracle).unwrap();
     let found = snapshot(mount).unwrap();
     let differences = differences(&expected, &found);
     assert!(
@@ -141,7 +144,7 @@ async fn an_image_is_what_tar_and_overlay_make_of_it() {
     let mountpoint = image.request.mountpoint.clone();
     blocking(move || {
         let oracle = Oracle::new(&archives);
-        assert!(snapshot(&oracle.root).unwrap().len() > 30);
+        assert!(snapshot_of_overlay(&oracle.root).unwrap().len() > 30);
         check_same(&oracle.root, &mountpoint);
         // And again from what the kernel has kept.
         check_same(&oracle.root, &mountpoint);
@@ -296,7 +299,8 @@ async fn a_mount_is_read_only_and_an_overlay_takes_what_is_written() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn programs_run_with_the_set_id_bits_and_capabilities_of_the_image() {
     let script = "cp /usr/bin/id id; chown 1234:5678 id; chmod 6755 id
-        cp /usr/bin/grep grep; setcap cap_net_bind_service+ep grep; mknod null c 1 3; chmod 666 null";
+        cp /usr/bin/grep grep; setcap cap_net_bind_service+ep grep; mknod null c 1 3
+        chmod 666 null";
     let image = Published::new(&[archive(script)]).await;
     let mounted = image.mount().await;
     let directory = image.directory.path().to_owned();
@@ -339,4 +343,78 @@ with open('image/a', 'rb') as a, open('image/b', 'rb') as b:
     })
     .await;
     mounted.stop().await;
+}
+
+/// What a random layer's script is made of. A layer that hides a name does not have it as well:
+/// what that means depends on who unpacks it.
+const STEPS: &str = r#"
+    is_hidden() {
+        local path=$1
+        while [ "$path" != . ]; do
+            [ -e "$(dirname "$path")/.wh.$(basename "$path")" ] && return 0
+            path=$(dirname "$path")
+        done
+        return 1
+    }
+    is_free() { ! is_hidden "$1" && [ ! -e "$1" ] && [ ! -L "$1" ] && parent "$1"; }
+    parent() { mkdir -p "$(dirname "$1")" 2>/dev/null; }
+    directory() { if ! is_hidden "$1"; then mkdir -p "$1" 2>/dev/null || :; fi; }
+    file() { if is_free "$1"; then echo "$2 $1" > "$1"; fi; }
+    symlink() { if is_free "$1"; then ln -s "../$2" "$1"; fi; }
+    fifo() { if is_free "$1"; then mkfifo "$1"; fi; }
+    link() {
+        local from; from=$(find . -type f ! -name '.wh.*' | sort | head -n 1)
+        if [ -n "$from" ] && is_free "$1"; then ln "$from" "$1"; fi
+    }
+    whiteout() { if is_free "$1"; then : > "$(dirname "$1")/.wh.$(basename "$1")"; fi; }
+    opaque() { directory "$1"; if [ -d "$1" ] && ! is_hidden "$1"; then : > "$1/.wh..wh..opq"; fi; }
+    owner() { if [ -e "$1" ]; then chown "$2:1" "$1"; chmod 0751 "$1"; fi; }
+"#;
+
+const COMMANDS: [&str; 8] = [
+    "directory",
+    "file",
+    "symlink",
+    "fifo",
+    "link",
+    "whiteout",
+    "opaque",
+    "owner",
+];
+
+/// Few names, so that layers get in each other's way.
+const PATHS: [&str; 12] = [
+    "a", "b", "c", "a/a", "a/b", "b/a", "b/b", "c/a", "a/a/a", "a/b/a", "b/a/b", "a/a/a/b",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_layers_are_what_tar_and_overlay_make_of_them(
+        layers in vec(vec((0..COMMANDS.len(), 0..PATHS.len(), 2_u8..6), 1..14), 2..5)
+    ) {
+        let script = |steps: &Vec<(usize, usize, u8)>| {
+            let steps = steps.iter().map(|(command, path, number)| {
+                format!("{} {} {number}\n", COMMANDS[*command], PATHS[*path])
+            });
+            STEPS.to_owned() + &steps.collect::<String>()
+        };
+        let archives: Vec<_> = layers.iter().map(|steps| archive(&script(steps))).collect();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let differences = runtime.block_on(async {
+            let image = Published::new(&archives).await;
+            let mounted = image.mount().await;
+            let mountpoint = image.request.mountpoint.clone();
+            let found = blocking(move || {
+                let oracle = Oracle::new(&archives);
+                let expected = snapshot_of_overlay(&oracle.root).unwrap();
+                differences(&expected, &snapshot(&mountpoint).unwrap())
+            });
+            let found = found.await;
+            mounted.stop().await;
+            found
+        });
+        prop_assert!(differences.is_empty(), "{}", differences.join("\n"));
+    }
 }

@@ -38,6 +38,12 @@ async fn child() {
             println!("rotated");
         },
         "race" => race(&vault, workspace).await,
+        "no-core" => {
+            vault::forbid_core_dumps().unwrap();
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Core);
+            let dumpable = rustix::process::dumpable_behavior().unwrap();
+            println!("core {:?} {:?} {dumpable:?}", limit.current, limit.maximum);
+        }
         other => panic!("no work {other}"),
     }
 }
@@ -214,4 +220,14 @@ async fn processes_make_and_use_one_vault_together() {
         .await
         .unwrap_err();
     assert!(matches!(error, VaultError::Retired { .. }), "{error}");
+}
+
+/// In a process of its own: what is forbidden stays so.
+#[test]
+fn a_process_can_forbid_its_core_dumps() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Running::start("no-core", directory.path(), WorkspaceId::new());
+    let told = child.wait_for("core ");
+    assert_eq!(told.as_deref(), Some("Some(0) Some(0) NotDumpable"));
+    assert!(child.child.wait().unwrap().success());
 }

@@ -24,82 +24,88 @@ async fn stage() -> Stage {
 const A: &str = "(SELECT secret_id FROM secret WHERE name = 'a')";
 const B: &str = "(SELECT secret_id FROM secret WHERE name = 'b')";
 
-#[tokio::test]
-async fn each_tampering_has_its_refusal() {
-    let sealed = |secret: &str, version: u32| {
-        format!(
-            "(SELECT sealed FROM secret_version WHERE secret_id = {secret} AND version = {version})"
-        )
+/// Changes to the row of version 2 of `a`.
+const VERSION_ROW: &[(&str, &str, Damage)] = &[
+    ("another kind", "kind = 'token'", Damage::Renamed),
+    (
+        "another scope",
+        "scope = 'ghcr.io.evil.example'",
+        Damage::Renamed,
+    ),
+    (
+        "cut",
+        "sealed = substr(sealed, 1, length(sealed) - 1)",
+        Damage::Truncated,
+    ),
+    (
+        "cut in the header",
+        "sealed = substr(sealed, 1, 40)",
+        Damage::Truncated,
+    ),
+    ("nothing left", "sealed = x''", Damage::Truncated),
+    (
+        "a byte more",
+        "sealed = CAST(sealed || x'00' AS BLOB)",
+        Damage::Truncated,
+    ),
+    ("erased", "sealed = NULL", Damage::Missing),
+    (
+        "erased as if retired",
+        "sealed = NULL, retired_at = 1",
+        Damage::Missing,
+    ),
+];
+
+/// Changes to the row that says which version of `a` is current.
+const HEAD_ROW: &[(&str, &str, Damage)] = &[
+    ("rolled back", "current_version = 1", Damage::RolledBack),
+    ("rolled forward", "current_version = 9", Damage::Head),
+    ("a forged head", "head_mac = zeroblob(32)", Damage::Head),
+];
+
+/// Bytes of the sealed ones, by where they start and how many they are.
+const BYTES: &[(&str, u32, u32, Damage)] = &[
+    ("another format", 0, 1, Damage::Altered),
+    ("another key id", 2, 16, Damage::WrongKey),
+    ("another salt", 70, 32, Damage::Altered),
+    ("another nonce", 102, 12, Damage::Altered),
+    ("another ciphertext", 118, 2, Damage::Altered),
+];
+
+fn tamperings() -> Vec<(&'static str, String, Damage)> {
+    let row = format!("secret_id = {A} AND version = 2");
+    let set = |what: &str| format!("UPDATE secret_version SET {what} WHERE {row}");
+    let other = |secret: &str| {
+        let of = format!("secret_id = {secret} AND version = 1");
+        set(&format!(
+            "sealed = (SELECT sealed FROM secret_version WHERE {of})"
+        ))
     };
-    let set = |what: &str| {
-        format!("UPDATE secret_version SET {what} WHERE secret_id = {A} AND version = 2")
-    };
-    let table = [
-        (
-            "another secret's bytes",
-            set(&format!("sealed = {}", sealed(B, 1))),
-            Damage::Swapped,
-        ),
-        (
-            "an older version's bytes",
-            set(&format!("sealed = {}", sealed(A, 1))),
-            Damage::Swapped,
-        ),
-        ("another kind", set("kind = 'token'"), Damage::Renamed),
-        (
-            "another scope",
-            set("scope = 'ghcr.io.evil.example'"),
-            Damage::Renamed,
-        ),
-        (
-            "cut by a byte",
-            set("sealed = substr(sealed, 1, length(sealed) - 1)"),
-            Damage::Truncated,
-        ),
-        (
-            "cut in the header",
-            set("sealed = substr(sealed, 1, 40)"),
-            Damage::Truncated,
-        ),
-        ("nothing left", set("sealed = x''"), Damage::Truncated),
-        (
-            "a byte more",
-            set("sealed = CAST(sealed || x'00' AS BLOB)"),
-            Damage::Truncated,
-        ),
-        ("another key id", set(&splice(2, 16)), Damage::WrongKey),
-        ("another salt", set(&splice(70, 32)), Damage::Altered),
-        ("another nonce", set(&splice(102, 12)), Damage::Altered),
-        ("another ciphertext", set(&splice(118, 2)), Damage::Altered),
-        ("another format", set(&splice(0, 1)), Damage::Altered),
-        ("erased", set("sealed = NULL"), Damage::Missing),
-        (
-            "erased as if retired",
-            set("sealed = NULL, retired_at = 1"),
-            Damage::Missing,
-        ),
+    let mut all = vec![
+        ("another secret's bytes", other(B), Damage::Swapped),
+        ("an older version's bytes", other(A), Damage::Swapped),
         (
             "no row",
-            format!("DELETE FROM secret_version WHERE secret_id = {A} AND version = 2"),
+            format!("DELETE FROM secret_version WHERE {row}"),
             Damage::Missing,
         ),
-        (
-            "rolled back",
-            format!("UPDATE secret SET current_version = 1 WHERE secret_id = {A}"),
-            Damage::RolledBack,
-        ),
-        (
-            "rolled forward",
-            format!("UPDATE secret SET current_version = 9 WHERE secret_id = {A}"),
-            Damage::Head,
-        ),
-        (
-            "a forged head",
-            format!("UPDATE secret SET head_mac = zeroblob(32) WHERE secret_id = {A}"),
-            Damage::Head,
-        ),
     ];
-    for (what, statement, damage) in table {
+    let rows = VERSION_ROW.iter();
+    all.extend(rows.map(|(name, what, damage)| (*name, set(what), *damage)));
+    for (name, at, length, damage) in BYTES {
+        all.push((name, set(&splice(*at, *length)), *damage));
+    }
+    let head = |what: &str| format!("UPDATE secret SET {what} WHERE secret_id = {A}");
+    let rows = HEAD_ROW.iter();
+    all.extend(rows.map(|(name, what, damage)| (*name, head(what), *damage)));
+    all
+}
+
+#[tokio::test]
+async fn each_tampering_has_its_refusal() {
+    let all = tamperings();
+    assert_eq!(all.len(), 19);
+    for (what, statement, damage) in all {
         let stage = stage().await;
         stage.sql(&statement).await;
         check_refused(&stage, what, "a", damage).await;
@@ -116,8 +122,8 @@ async fn each_tampering_has_its_refusal() {
 fn splice(at: u32, length: u32) -> String {
     let (before, after) = (at, at + length + 1);
     format!(
-        "sealed = CAST(substr(sealed, 1, {before}) || zeroblob({length}) || substr(sealed, {after}) \
-         AS BLOB)"
+        "sealed = CAST(substr(sealed, 1, {before}) || zeroblob({length})
+                       || substr(sealed, {after}) AS BLOB)"
     )
 }
 
