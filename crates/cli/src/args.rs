@@ -115,7 +115,7 @@ pub(crate) struct RunArgs {
     /// User, as name or uid, with an optional :group
     #[arg(short, long)]
     pub(crate) user: Option<String>,
-    /// Publish a port: [ADDRESS:]HOST:CONTAINER
+    /// Publish a port of the container on the host, on all addresses unless one is given
     #[arg(short = 'p', long, value_name = "[ADDR:]HOST:CONTAINER")]
     pub(crate) publish: Vec<String>,
     /// Name shown by `ps` and taken by `stop`; also the host name inside
