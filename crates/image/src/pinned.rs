@@ -36,11 +36,7 @@ impl PinnedImage {
 
     /// Registry and repository: the origin that the layers' bytes belong to.
     pub fn origin(&self) -> String {
-        format!(
-            "{}/{}",
-            self.reference.registry().as_str(),
-            self.reference.repository()
-        )
+        image_fs::origin(self.reference.registry(), self.reference.repository())
     }
 }
 
