@@ -26,8 +26,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use layer_index::LayerIndex;
 use rustix::fs::{FlockOperation, flock};
@@ -84,6 +84,8 @@ pub struct SpanCache {
 struct Inner {
     directory: PathBuf,
     budget: Budget,
+    /// Held by who evicts because the disk is full.
+    making_room: Mutex<()>,
     /// Makes names unique within the process.
     names: AtomicU64,
 }
@@ -94,6 +96,7 @@ impl SpanCache {
         let inner = Inner {
             directory: directory.to_owned(),
             budget: Budget::new(limits.max_bytes),
+            making_room: Mutex::default(),
             names: AtomicU64::default(),
         };
         let cache = Self {

@@ -11,6 +11,7 @@ use layer_index::LayerIndex;
 use rustix::fs::{FlockOperation, flock};
 
 use super::presence::PresenceMap;
+use super::usage::is_full;
 use super::{CacheError, SpanCache, failed, open_file};
 
 /// The span is not there as far as this process knows.
@@ -174,12 +175,11 @@ impl LayerCache {
         Ok(())
     }
 
-    /// Writes, and on a full disk once more after other layers made room.
+    /// Writes; on a full disk, again after other layers made room.
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        match self.data.write_all_at(bytes, offset) {
-            Err(error) if is_full(&error) && self.cache.make_room(bytes.len() as u64) => {
-                self.data.write_all_at(bytes, offset)
-            }
+        let write = || self.data.write_all_at(bytes, offset);
+        match write() {
+            Err(error) if is_full(&error) => self.cache.retry_with_room(bytes.len() as u64, write),
             result => result,
         }
     }
@@ -221,11 +221,4 @@ impl Drop for LayerCache {
     fn drop(&mut self) {
         self.mark_used();
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }

@@ -1,8 +1,10 @@
 //! What the cache holds, and taking from it: whole layers that nobody uses, oldest use first.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use super::budget::Admission;
@@ -121,8 +123,23 @@ impl SpanCache {
         Ok(self.du()?.iter().map(|usage| usage.bytes).sum())
     }
 
+    /// Repeats a write of `bytes` that found the disk full, evicting if it is full still. One at a
+    /// time: what another evicts meanwhile is gone from the layers before its blocks are free.
+    pub(super) fn retry_with_room(
+        &self,
+        bytes: u64,
+        write: impl Fn() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let room = &self.inner.making_room;
+        let _one_at_a_time = room.lock().unwrap_or_else(PoisonError::into_inner);
+        match write() {
+            Err(error) if is_full(&error) && self.make_room(bytes) => write(),
+            result => result,
+        }
+    }
+
     /// Evicts because the disk is full. True when something went.
-    pub(super) fn make_room(&self, bytes: u64) -> bool {
+    fn make_room(&self, bytes: u64) -> bool {
         let evict = || {
             let keep = self
                 .total()?
@@ -178,5 +195,12 @@ fn about(path: &Path) -> (String, String) {
     (
         lines.next().unwrap_or_default(),
         lines.next().unwrap_or_default(),
+    )
+}
+
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
     )
 }
