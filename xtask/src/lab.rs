@@ -19,7 +19,7 @@ use anyhow::Result;
 use crate::arguments::Arguments;
 use crate::{setup, tree};
 
-pub(crate) use self::image::{PackedImage, TAG, packed_image, packed_image_with_data};
+pub(crate) use self::image::{LayerFile, PackedImage, TAG, packed_image, packed_image_with_data};
 pub(crate) use self::registry::{Login, Registry};
 pub(crate) use self::scratch::Scratch;
 

@@ -17,7 +17,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use layer_index::{FORMAT_VERSION, IndexError, LayerIndex};
-use sha2::{Digest, Sha256};
+use reference::Digest;
+use sha2::{Digest as _, Sha256};
 
 mod temporary;
 
@@ -169,25 +170,17 @@ fn io_error(path: &Path, source: io::Error) -> StoreError {
     }
 }
 
-fn hex_of(digest: &str) -> Result<&str, StoreError> {
-    let is_hex = |hex: &&str| {
-        hex.len() == 64
-            && hex
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let hex = digest.strip_prefix("sha256:").filter(is_hex);
-    hex.ok_or_else(|| StoreError::Name(digest.chars().take(100).collect()))
+fn hex_of(digest: &str) -> Result<String, StoreError> {
+    let name = || StoreError::Name(digest.chars().take(100).collect());
+    let digest = Digest::parse(digest).map_err(|_| name())?;
+    match digest.algorithm() {
+        "sha256" => Ok(digest.hex().to_owned()),
+        _ => Err(name()),
+    }
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::from("sha256:"), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a string does not fail");
-            text
-        })
+    Digest::sha256(Sha256::digest(bytes).into()).to_string()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn write_index(file: &mut impl Write, layer: &str) {
         codec: Codec::Tar,
         compressed_size: 0,
     };
-    Builder::new().finish(layer, file).expect("writes");
+    Builder::new().finish(layer, &[], file).expect("writes");
 }
 
 #[test]

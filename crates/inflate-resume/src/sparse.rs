@@ -1,8 +1,8 @@
 //! Which bytes of a window the blocks after it really refer to: a few kilobytes, mostly.
 //!
-//! The blocks are decoded three times with synthetic windows. Bytes that came from the window are
-//! those that differ between a window and its complement; where in the window they came from is
-//! spelled by the two windows that hold the low and the high half of each position.
+//! The blocks are decoded twice with synthetic windows that differ at every position, so that a
+//! byte that is the same both times did not come from the window. The first window holds the low
+//! byte of each position, and the difference between the two tells the rest.
 
 use crate::{Inflate, InflateError, Place, WINDOW_SIZE, Window};
 
@@ -33,16 +33,31 @@ impl Referenced {
 /// Nothing refers further back than a window, so the first 32 KiB of output tell everything;
 /// `compressed` has to hold enough for them, or all there is.
 pub fn referenced(bits: u8, compressed: &[u8]) -> Result<Referenced, InflateError> {
-    let low = decode_head(bits, compressed, |position| position.to_le_bytes()[0])?;
-    let high = decode_head(bits, compressed, |position| position.to_le_bytes()[1])?;
-    let complement = decode_head(bits, compressed, |position| !position.to_le_bytes()[0])?;
+    let first = decode_head(bits, compressed, first_byte)?;
+    let second = decode_head(bits, compressed, second_byte)?;
     let mut used = vec![false; WINDOW_SIZE];
-    for ((low, high), complement) in low.into_iter().zip(high).zip(complement) {
-        if low != complement {
-            used[usize::from(u16::from_le_bytes([low, high])) % WINDOW_SIZE] = true;
+    for (first, second) in first.into_iter().zip(second) {
+        if first != second {
+            used[usize::from(position(first, second))] = true;
         }
     }
     Ok(Referenced { used })
+}
+
+fn first_byte(position: u16) -> u8 {
+    position.to_le_bytes()[0]
+}
+
+/// Differs from the first by 1 to 128.
+fn second_byte(position: u16) -> u8 {
+    let [low, high] = position.to_le_bytes();
+    low.wrapping_add(high).wrapping_add(1)
+}
+
+/// Of the window byte that reads as these two; there are no others than those above.
+fn position(first: u8, second: u8) -> u16 {
+    let high = second.wrapping_sub(first).wrapping_sub(1);
+    u16::from_le_bytes([first, high & 0x7f])
 }
 
 /// The first 32 KiB of output, with a window made of `byte` of each position. Ends at the end of

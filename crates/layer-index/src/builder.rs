@@ -86,8 +86,9 @@ impl Builder {
         }
     }
 
-    /// Adds a span: the next `length` bytes of the uncompressed layer.
-    pub fn span(&mut self, length: u32, digest: [u8; 32]) -> Result<(), BuildError> {
+    /// Adds a span: the next `length` bytes of the uncompressed layer. Its digest is given at the
+    /// end, so that it can be made on another thread.
+    pub fn span(&mut self, length: u32) -> Result<(), BuildError> {
         if length == 0 || length > MAX_SPAN {
             return Err(BuildError::Invalid("a span of a bad length"));
         }
@@ -102,7 +103,7 @@ impl Builder {
             uncompressed_offset,
             length,
             checkpoint,
-            digest,
+            digest: [0; 32],
         });
         self.uncompressed += u64::from(length);
         if self.uncompressed > MAX_UNCOMPRESSED {
@@ -119,8 +120,19 @@ impl Builder {
         self.metadata.count()
     }
 
-    /// Writes the index and returns its root.
-    pub fn finish(mut self, layer: Layer, out: &mut impl Write) -> Result<[u8; 32], BuildError> {
+    /// Writes the index and returns its root. There is one BLAKE3 digest for each span.
+    pub fn finish(
+        mut self,
+        layer: Layer,
+        digests: &[[u8; 32]],
+        out: &mut impl Write,
+    ) -> Result<[u8; 32], BuildError> {
+        if digests.len() != self.spans.len() {
+            return Err(BuildError::Invalid("not one digest for each span"));
+        }
+        for (span, digest) in self.spans.iter_mut().zip(digests) {
+            span.digest = *digest;
+        }
         self.drop_empty_checkpoints();
         self.place_windows();
         let entry_count = self.metadata.count();

@@ -144,11 +144,6 @@ impl LayerIndex {
         })
     }
 
-    /// The first span that decoding for `span` yields.
-    pub fn first_decoded(&self, span: usize) -> usize {
-        self.start_of(span).map_or(span, |start| start.first_span)
-    }
-
     /// The bytes of the compressed layer that are needed to decode spans `first` to `last`
     /// (inclusive): from the checkpoint of `first` on. Empty for spans that are not there.
     pub fn compressed_range(&self, first: usize, last: usize) -> Range<u64> {

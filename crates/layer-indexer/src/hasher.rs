@@ -1,4 +1,4 @@
-//! Digests of the compressed and the uncompressed stream, and the cache file, on another thread.
+//! Digests of both streams and of every span, and the cache file, on another thread.
 //!
 //! Buffers go there and come back to be used again.
 
@@ -19,7 +19,7 @@ const HOLE_BYTES: usize = 4096;
 
 enum Work {
     Compressed(Vec<u8>),
-    Uncompressed(Vec<u8>),
+    Span(Vec<u8>),
 }
 
 /// What the thread found.
@@ -29,6 +29,8 @@ pub(crate) struct Digests {
     pub(crate) compressed_size: u64,
     pub(crate) uncompressed: [u8; 32],
     pub(crate) uncompressed_size: u64,
+    /// BLAKE3 of each span.
+    pub(crate) spans: Vec<[u8; 32]>,
 }
 
 /// The thread's end that the pass holds.
@@ -64,8 +66,8 @@ impl Hasher {
         let _ = self.work.send(Work::Compressed(bytes));
     }
 
-    pub(crate) fn uncompressed(&self, bytes: Vec<u8>) {
-        let _ = self.work.send(Work::Uncompressed(bytes));
+    pub(crate) fn span(&self, bytes: Vec<u8>) {
+        let _ = self.work.send(Work::Span(bytes));
     }
 
     pub(crate) fn finish(self) -> Result<Digests, IndexerError> {
@@ -83,6 +85,7 @@ fn run(
 ) -> Result<Digests, IndexerError> {
     let (mut compressed, mut uncompressed) = (Sha256::new(), Sha256::new());
     let (mut compressed_size, mut uncompressed_size) = (0, 0);
+    let mut spans = Vec::new();
     for work in incoming {
         let buffer = match work {
             Work::Compressed(bytes) => {
@@ -90,7 +93,8 @@ fn run(
                 compressed_size += bytes.len() as u64;
                 bytes
             }
-            Work::Uncompressed(bytes) => {
+            Work::Span(bytes) => {
+                spans.push(*blake3::hash(&bytes).as_bytes());
                 uncompressed.update(&bytes);
                 if let Some(cache) = cache {
                     write(cache, uncompressed_size, &bytes)?;
@@ -112,6 +116,7 @@ fn run(
         compressed_size,
         uncompressed: uncompressed.finalize().into(),
         uncompressed_size,
+        spans,
     })
 }
 

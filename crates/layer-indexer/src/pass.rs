@@ -1,13 +1,14 @@
 //! The one pass over a layer.
 //!
-//! This thread decompresses, cuts spans, hashes them and parses the archive; digests, the cache
-//! file and windows are made on two others. Memory is bounded by the queues between them.
+//! This thread decompresses, cuts spans and parses the archive; digests, the cache file and windows
+//! are made on two others. Memory is bounded by the queues between them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 
 use layer_index::limits::MAX_UNCOMPRESSED;
 use layer_index::{Builder, Codec, Layer};
+use reference::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::Chunk;
@@ -246,9 +247,8 @@ impl Pass {
         self.scanner
             .push(&bytes, &mut |entry| Ok(builder.entry(entry)?))?;
         let length = u32::try_from(bytes.len()).expect("a span is at most MAX_SPAN");
-        self.builder
-            .span(length, *blake3::hash(&bytes).as_bytes())?;
-        self.hasher.uncompressed(bytes);
+        self.builder.span(length)?;
+        self.hasher.span(bytes);
         Ok(())
     }
 
@@ -264,8 +264,8 @@ impl Pass {
         }
         let digests = self.hasher.finish()?;
         let layer = Layer {
-            layer_digest: sha256(&digests.compressed),
-            diff_id: sha256(&digests.uncompressed),
+            layer_digest: Digest::sha256(digests.compressed).to_string(),
+            diff_id: Digest::sha256(digests.uncompressed).to_string(),
             codec,
             compressed_size: digests.compressed_size,
         };
@@ -274,7 +274,9 @@ impl Pass {
             inner: output,
             bytes: 0,
         };
-        let root = self.builder.finish(layer.clone(), &mut counted)?;
+        let root = self
+            .builder
+            .finish(layer.clone(), &digests.spans, &mut counted)?;
         Ok(Indexed {
             layer_digest: layer.layer_digest,
             diff_id: layer.diff_id,
@@ -283,7 +285,7 @@ impl Pass {
             entries,
             spans,
             index_bytes: counted.bytes,
-            root: hex(&root),
+            root: blake3::Hash::from_bytes(root).to_hex().to_string(),
         })
     }
 }
@@ -304,16 +306,4 @@ impl<W: Write> Write for Counted<'_, W> {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
-}
-
-pub(crate) fn sha256(digest: &[u8; 32]) -> String {
-    format!("sha256:{}", hex(digest))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-        text
-    })
 }

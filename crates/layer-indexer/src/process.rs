@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::child::{CACHE_FD, INDEX_FD, Report};
 use crate::error::IndexerError;
-use crate::pass::{Indexed, sha256};
+use crate::pass::Indexed;
 
 /// A report is a few hundred bytes.
 const REPORT_MAX_BYTES: u64 = 64 << 10;
@@ -105,7 +105,7 @@ impl IndexerProcess {
     pub async fn finish(mut self) -> Result<Finished, IndexerError> {
         drop(self.stdin.take());
         let indexed = self.report().await?;
-        let found = sha256(&self.hash.finalize().into());
+        let found = reference::Digest::sha256(self.hash.finalize().into()).to_string();
         let Expected {
             layer_digest,
             diff_id,

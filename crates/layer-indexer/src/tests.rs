@@ -386,6 +386,20 @@ fn names_are_cleaned_or_refused() {
 }
 
 #[test]
+fn a_type_that_is_not_known_is_refused() {
+    for kind in [b'D', b'M', b'Z', 0xff] {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("name").expect("a name");
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_size(0);
+        header.set_cksum();
+        let archive = [header.as_bytes().as_slice(), &[0; 1024]].concat();
+        let error = index_bytes(&archive).expect_err("refused");
+        assert!(matches!(error, IndexerError::Archive(_)), "{kind}: {error}");
+    }
+}
+
+#[test]
 fn whiteouts_are_recognised() {
     let archive = named(&[
         b"d/.wh.gone",

@@ -44,6 +44,12 @@ impl Target {
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut samples = Self::default();
+        values.into_iter().for_each(|value| samples.push(value));
+        samples
+    }
+
     pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
         self.0.sort_by(f64::total_cmp);
@@ -180,21 +186,13 @@ fn number(value: f64) -> String {
 mod tests {
     use super::{Row, Samples, Target};
 
-    fn samples(values: &[f64]) -> Samples {
-        let mut samples = Samples::default();
-        for value in values {
-            samples.push(*value);
-        }
-        samples
-    }
-
     #[test]
     fn a_row_is_judged_by_its_medians() {
         let row = |target| Row {
             what: "start".to_owned(),
             unit: "s",
-            ours: samples(&[3.0, 1.0, 2.0]),
-            peer: samples(&[4.0, 4.0]),
+            ours: Samples::of([3.0, 1.0, 2.0]),
+            peer: Samples::of([4.0, 4.0]),
             peer_name: "peer".to_owned(),
             target,
         };

@@ -41,6 +41,27 @@ pub(crate) struct PackedImage {
     pub(crate) layout: PathBuf,
 }
 
+/// A layer's blob in the layout.
+#[derive(Debug)]
+pub(crate) struct LayerFile {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+}
+
+impl PackedImage {
+    /// The image's layers, lowest first.
+    pub(crate) fn layers(&self) -> Result<Vec<LayerFile>> {
+        let file = |path: PathBuf| {
+            let bytes = std::fs::metadata(&path)?.len();
+            Ok(LayerFile { path, bytes })
+        };
+        layout::layers(&self.layout)?
+            .into_iter()
+            .map(file)
+            .collect()
+    }
+}
+
 /// The packed image below `folder`, packing it if it is not there yet.
 pub(crate) fn packed_image(folder: &Path) -> Result<PackedImage> {
     let layout = folder.join(format!("image-{RECIPE}"));

@@ -1,4 +1,4 @@
-//! Adding a ready-made archive to an OCI layout, as it is.
+//! Adding a ready-made archive to an OCI layout, as it is, and finding what is in one.
 //!
 //! umoci compresses every layer by itself, in Go. Here gzip(1) does it, so that both ways of
 //! encoding are in one image. Blobs are only added; the old manifest is simply no longer named.
@@ -30,6 +30,14 @@ pub(super) fn add_gzip_layer(layout: &Path, archive: &Path, note: &str) -> Resul
     manifest["config"] = merged(&manifest["config"], add_json(layout, &config)?);
     index["manifests"][0] = merged(&index["manifests"][0], add_json(layout, &manifest)?);
     write_json(&layout.join("index.json"), &index)
+}
+
+/// The blobs of the only image's layers, lowest first.
+pub(super) fn layers(layout: &Path) -> Result<Vec<PathBuf>> {
+    let index = read_json(&layout.join("index.json"))?;
+    let manifest = read_json(&blob(layout, &index["manifests"][0])?)?;
+    let layers = manifest["layers"].as_array().context("no layers")?;
+    layers.iter().map(|layer| blob(layout, layer)).collect()
 }
 
 fn push(list: &mut Value, value: Value) {

@@ -340,6 +340,15 @@ async fn a_full_disk_costs_speed_and_not_truth() {
     );
 }
 
+/// Waits for fetches that read ahead: each keeps its layer in use until it ends.
+async fn unused(cache: &SpanCache) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while cache.du().unwrap().iter().any(|layer| layer.in_use) {
+        assert!(Instant::now() < deadline, "the layer stays in use");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_full_disk_makes_room_from_layers_that_nobody_uses() {
     let disk = SmallDisk::mount(12 * SPAN);
@@ -353,6 +362,8 @@ async fn a_full_disk_makes_room_from_layers_that_nobody_uses() {
         let inode = fs.tree().lookup(fs.tree().root(), b"file-0").unwrap();
         assert!(fs.read(inode, 0, 8 * SPAN).await.unwrap() == layer.files[0].1);
         assert_eq!(kinds(&heard), []);
+        drop(fs);
+        unused(&cache).await;
     }
     assert_eq!(cache.du().unwrap().len(), 1);
 }

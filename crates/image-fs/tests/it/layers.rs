@@ -113,14 +113,14 @@ fn finish(
         Codec::Zstd => zstd::bulk::compress(plain, 1).unwrap(),
         _ => plain.to_vec(),
     };
+    let mut digests = Vec::new();
     for (number, span) in plain.chunks(shape.span_bytes).enumerate() {
         if number == 0 || (shape.codec == Codec::Tar && number % shape.spans_per_checkpoint == 0) {
             builder.checkpoint((number * shape.span_bytes) as u64, 0);
         }
         let length = u32::try_from(span.len()).unwrap();
-        builder
-            .span(length, *blake3::hash(span).as_bytes())
-            .unwrap();
+        builder.span(length).unwrap();
+        digests.push(*blake3::hash(span).as_bytes());
     }
     let digest = |bytes: &[u8]| format!("sha256:{}", blake3::hash(bytes).to_hex());
     let layer = Layer {
@@ -130,7 +130,7 @@ fn finish(
         compressed_size: compressed.len() as u64,
     };
     let mut bytes = Vec::new();
-    builder.finish(layer, &mut bytes).unwrap();
+    builder.finish(layer, &digests, &mut bytes).unwrap();
     let index = LayerIndex::decode(bytes.into()).unwrap();
     TestLayer {
         index,
