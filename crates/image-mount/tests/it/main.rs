@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod compare;
+mod demo_image;
+mod oracle;
 mod overlay;
 mod patience;
 mod process;

@@ -4,74 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use registry_sim::{Layer, Options};
-use tempfile::TempDir;
 
 use crate::compare::{differences, snapshot, snapshot_of_overlay};
+use crate::oracle::{Oracle, check_same};
 use crate::support::{Published, Unmount, archive, blocking, shell};
-
-/// What the layers leave when they are unpacked by `tar`, their whiteouts translated by a script,
-/// and stacked by the kernel.
-struct Oracle {
-    root: PathBuf,
-    _guard: Unmount,
-    _directory: TempDir,
-}
-
-/// Whiteouts as overlay wants them. Directories keep their times.
-const TRANSLATE: &str = r#"
-find . -name '.wh.*' -print0 | while IFS= read -r -d '' marker; do
-    parent=$(dirname "$marker"); name=$(basename "$marker")
-    touch --reference="$parent" ../time
-    rm "$marker"
-    if [ "$name" = .wh..wh..opq ]; then
-        setfattr -n trusted.overlay.opaque -v y "$parent"
-    elif [ ! -e "$parent/${name#.wh.}" ]; then
-        mknod "$parent/${name#.wh.}" c 0 0
-    fi
-    touch --reference=../time "$parent"
-done
-"#;
-
-impl Oracle {
-    fn new(archives: &[Vec<u8>]) -> Self {
-        let directory = TempDir::new().unwrap();
-        let root = directory.path().join("root");
-        fs::create_dir(&root).unwrap();
-        // The kernel takes a stack of two at least, the topmost first.
-        let mut lower = Vec::new();
-        for (number, archive) in archives.iter().enumerate().rev() {
-            let layer = directory.path().join(format!("layer-{number}"));
-            fs::create_dir(&layer).unwrap();
-            fs::write(directory.path().join("tar"), archive).unwrap();
-            shell(
-                &layer,
-                "tar --extract --file=../tar --preserve-permissions --same-owner \
-                 --numeric-owner --xattrs --xattrs-include='*'",
-            );
-            shell(&layer, TRANSLATE);
-            lower.push(layer.display().to_string());
-        }
-        let empty = directory.path().join("empty");
-        fs::create_dir(&empty).unwrap();
-        lower.push(empty.display().to_string());
-        let options = format!("ro,lowerdir={}", lower.join(":"));
-        let guard = Unmount(root.clone());
-        shell(
-            directory.path(),
-            &format!("mount -t overlay oracle -o '{options}' root"),
-        );
-        Self {
-            root,
-            _guard: guard,
-            _directory: directory,
-        }
-    }
-}
 
 /// Layers with one of everything, and every way in which a layer changes another.
 fn one_of_everything() -> Vec<Vec<u8>> {
@@ -121,19 +61,6 @@ newline'; echo 2 > "etc/$(printf '\377\376')"
         mkdir -p 'a/b/c/d/e/f'; echo deep > 'a/b/c/d/e/f/g'
     ";
     [base, changes, again].map(archive).to_vec()
-}
-
-#[track_caller]
-fn check_same(oracle: &Path, mount: &Path) {
-    let expected = snapshot_of_overlay(oracle).unwrap();
-    let found = snapshot(mount).unwrap();
-    let differences = differences(&expected, &found);
-    assert!(
-        differences.is_empty(),
-        "{} differ\n{}",
-        differences.len(),
-        differences.join("\n")
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
