@@ -4,11 +4,11 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use broker::{Broker, BrokerPaths, CredentialChoice, Lease};
 use credential::RegistryScope;
-use dial::{DialPolicy, Dialer};
+use dial::Dialer;
 use ids::WorkspaceId;
 use image::Indexing;
 use image_fs::{CacheLimits, SpanCache};
@@ -30,6 +30,8 @@ pub(crate) const ACTOR: &str = "command line";
 pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) output: Output,
+    /// Opened once: opening waits for other processes and sweeps what they left.
+    span_cache: OnceLock<SpanCache>,
 }
 
 /// A workspace's broker, opened.
@@ -37,6 +39,7 @@ pub(crate) struct App {
 pub(crate) struct Opened {
     pub(crate) broker: Broker,
     pub(crate) workspace: WorkspaceId,
+    dialer: Dialer,
 }
 
 /// A lease on an image's repository, and the client that reads with it.
@@ -52,11 +55,8 @@ impl App {
         Ok(Self {
             settings,
             output: Output { json: global.json },
+            span_cache: OnceLock::new(),
         })
-    }
-
-    pub(crate) fn dialer() -> Dialer {
-        Dialer::new(DialPolicy::default())
     }
 
     pub(crate) fn vault_paths(&self) -> VaultPaths {
@@ -77,9 +77,14 @@ impl App {
             vault: self.vault_paths(),
             state: self.settings.data_dir.join("state.db"),
         };
-        let broker = Broker::open(paths, Self::dialer()).await?;
+        let dialer = Dialer::new(self.settings.dial.clone());
+        let broker = Broker::open(paths, dialer.clone()).await?;
         let workspace = broker.workspace(&self.settings.workspace).await?;
-        Ok(Opened { broker, workspace })
+        Ok(Opened {
+            broker,
+            workspace,
+            dialer,
+        })
     }
 
     pub(crate) fn image_store(&self) -> Result<ImageStore> {
@@ -92,11 +97,15 @@ impl App {
     }
 
     pub(crate) fn span_cache(&self) -> Result<SpanCache> {
+        if let Some(opened) = self.span_cache.get() {
+            return Ok(opened.clone());
+        }
         self.make_data_dir()?;
         let limits = CacheLimits {
             max_bytes: self.settings.cache_limit_bytes,
         };
-        Ok(SpanCache::open(&self.cache_dir(), limits)?)
+        let opened = SpanCache::open(&self.cache_dir(), limits)?;
+        Ok(self.span_cache.get_or_init(|| opened).clone())
     }
 
     pub(crate) fn indexing(&self) -> Result<Indexing> {
@@ -134,7 +143,7 @@ impl Opened {
         let lease = self.broker.lease(self.workspace, image, choice).await?;
         let lease = Arc::new(lease);
         let endpoint = lease.endpoint().clone();
-        let client = RegistryClient::new(&App::dialer(), endpoint, Arc::clone(&lease) as _)?;
+        let client = RegistryClient::new(&self.dialer, endpoint, Arc::clone(&lease) as _)?;
         Ok(Reader { lease, client })
     }
 }

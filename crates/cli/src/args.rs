@@ -25,6 +25,9 @@ pub(crate) struct Cli {
 /// Where Holdfast keeps its state, and how it answers.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
+    /// Configuration file [default: /etc/holdfast/holdfast.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE", env = "HOLDFAST_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// Directory of databases, indexes and cache [default: /var/lib/holdfast]
     #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,

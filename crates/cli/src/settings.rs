@@ -1,10 +1,12 @@
-//! Where things are on this machine: flag, then environment, then `/etc/holdfast/holdfast.toml`.
+//! Where things are on this machine: flag, then environment, then the configuration file.
 //!
-//! The file is optional; a field it does not know is refused, since a misspelt setting that is
-//! ignored is worse than none. Nothing secret stands in it.
+//! The file is optional where it is not named; a field it does not know is refused, since a
+//! misspelt setting that is ignored is worse than none. Nothing secret stands in it.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use dial::{AllowRule, DialPolicy, ProxySettings};
 use ids::WorkspaceName;
 use serde::Deserialize;
 
@@ -30,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) run_dir: PathBuf,
     pub(crate) workspace: WorkspaceName,
     pub(crate) cache_limit_bytes: u64,
+    /// The operator's word on where connections may go, and the proxies of the environment.
+    pub(crate) dial: DialPolicy,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,12 +44,25 @@ struct File {
     run_dir: Option<PathBuf>,
     workspace: Option<String>,
     cache_limit: Option<String>,
+    #[serde(default)]
+    dial: DialFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DialFile {
+    /// Networks, addresses and host names that may be dialled whatever their class.
+    #[serde(default)]
+    allow: Vec<String>,
 }
 
 impl Settings {
     /// `global` holds what was typed, or else the environment.
     pub(crate) fn load(global: &Global) -> Result<Self> {
-        let file = read(Path::new(CONFIG_FILE))?;
+        let file = match &global.config {
+            Some(path) => read(path)?,
+            None => read_if_there(Path::new(CONFIG_FILE))?,
+        };
         let limit = file.cache_limit.as_deref().unwrap_or(CACHE_LIMIT);
         let choose = |typed: &Option<PathBuf>, stored: Option<PathBuf>, fallback: &str| {
             typed.clone().or(stored).unwrap_or_else(|| fallback.into())
@@ -61,6 +78,7 @@ impl Settings {
                 .map_or_else(|| Ok(WorkspaceName::default()), WorkspaceName::parse)
                 .map_err(Failure::invalid)?,
             cache_limit_bytes: parse_size(limit)?,
+            dial: dial_policy(&file.dial)?,
         };
         settings.check()
     }
@@ -85,18 +103,31 @@ impl Settings {
     }
 }
 
-fn read(path: &Path) -> Result<File> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.len() > CONFIG_MAX_BYTES => {
-            return Err(Failure::invalid(format!("{} is too large", path.display())));
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(File::default()),
-        _ => {}
+fn read_if_there(path: &Path) -> Result<File> {
+    if path.exists() {
+        read(path)
+    } else {
+        Ok(File::default())
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))?;
-    toml::from_str(&text)
-        .map_err(|error| Failure::invalid(format!("{}: {}", path.display(), error.message())))
+}
+
+fn read(path: &Path) -> Result<File> {
+    let at = |problem: &dyn Display| Failure::invalid(format!("{}: {problem}", path.display()));
+    let length = std::fs::metadata(path).map_err(|error| at(&error))?.len();
+    if length > CONFIG_MAX_BYTES {
+        return Err(at(&"larger than any configuration"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| at(&error))?;
+    toml::from_str(&text).map_err(|error| at(&error.message()))
+}
+
+fn dial_policy(file: &DialFile) -> Result<DialPolicy> {
+    let rules = file.allow.iter().map(|rule| rule.parse::<AllowRule>());
+    Ok(DialPolicy {
+        allow: rules.collect::<Result<_, _>>().map_err(Failure::invalid)?,
+        proxies: ProxySettings::from_environment(),
+        ..DialPolicy::default()
+    })
 }
 
 /// `64m`, `2g`, `1048576`: binary units, as docker's `--shm-size` and `--memory` take them.

@@ -141,6 +141,17 @@ impl DebianRegistry {
         }
     }
 
+    /// Changes what it keeps of a blob, under the blob's old name.
+    pub fn tamper(&self, digest: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let hex = digest.strip_prefix("sha256:").expect("a sha256 digest");
+        let blobs = "data/docker/registry/v2/blobs/sha256";
+        let place = format!("{blobs}/{}/{hex}/data", &hex[..2]);
+        let file = self.directory.path().join(place);
+        let mut bytes = fs::read(&file).expect("the blob was pushed");
+        change(&mut bytes);
+        fs::write(&file, bytes).expect("writing to a temporary directory");
+    }
+
     /// Ends the process; connections to its port are refused from now on.
     pub fn stop(&mut self) {
         self.process = None;

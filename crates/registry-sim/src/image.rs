@@ -48,7 +48,7 @@ pub struct Layer {
 }
 
 /// Puts an image together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ImageBuilder {
     layers: Vec<Layer>,
     config: Value,

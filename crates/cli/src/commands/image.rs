@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use image::{LayerReport, PinnedImage};
+use image::{Fill, LayerReport, PinnedImage};
 use image_mount::{LayerRef, MountProcess, MountRequest};
 use reference::Reference;
 use registry_client::Platform;
@@ -23,8 +23,8 @@ pub(crate) const READ_DEADLINE: Duration = Duration::from_mins(2);
 
 pub(crate) async fn image(app: &App, command: ImageCommand) -> Result<()> {
     match command {
-        ImageCommand::Index(args) => index(app, &args, false).await,
-        ImageCommand::Warm(args) => index(app, &args, true).await,
+        ImageCommand::Index(args) => index(app, &args, Fill::Unindexed).await,
+        ImageCommand::Warm(args) => index(app, &args, Fill::Uncached).await,
         ImageCommand::Inspect(args) => inspect(app, &args).await,
         ImageCommand::Mount { image, directory } => mount(app, &image, &directory).await,
         ImageCommand::Verify(args) => verify(app, &args).await,
@@ -66,15 +66,11 @@ fn explain_anonymous(failure: Failure, reader: &Reader, image: &Reference) -> Fa
 
 impl Resolved {
     /// The indexes of all layers, made where they are missing, and the image on record.
-    pub(crate) async fn index(&self, app: &App, warm: bool) -> Result<Vec<LayerReport>> {
+    pub(crate) async fn index(&self, app: &App, fill: Fill) -> Result<Vec<LayerReport>> {
         let indexing = app.indexing()?;
         let progress = Arc::new(IndexProgress::new(app.output));
         let (client, sink) = (&self.reader.client, Arc::clone(&progress) as _);
-        let layers = if warm {
-            indexing.warm(client, &self.pinned, sink).await
-        } else {
-            indexing.index(client, &self.pinned, sink).await
-        };
+        let layers = indexing.index(client, &self.pinned, fill, sink).await;
         progress.clear();
         let layers = layers?;
         self.record(&layers).await?;
@@ -148,7 +144,7 @@ impl Resolved {
             repository: self.pinned.reference.repository().to_owned(),
             plain_http: endpoint.plain_http,
             ca_pem: endpoint.ca_pem.clone(),
-            dial: dial::DialPolicy::default(),
+            dial: app.settings.dial.clone(),
             layers: layers.collect::<Result<_>>()?,
             cache_dir: app.cache_dir(),
             cache_limit_bytes: app.settings.cache_limit_bytes,
@@ -201,9 +197,9 @@ impl From<&LayerReport> for Layer {
     }
 }
 
-async fn index(app: &App, args: &ImageArg, warm: bool) -> Result<()> {
+async fn index(app: &App, args: &ImageArg, fill: Fill) -> Result<()> {
     let resolved = resolve(app, &args.image, args.credential.as_deref()).await?;
-    let layers = resolved.index(app, warm).await?;
+    let layers = resolved.index(app, fill).await?;
     resolved.end().await;
     let indexed = Indexed {
         image: resolved.pinned.reference.canonical(),
@@ -292,7 +288,7 @@ async fn mount(app: &App, args: &ImageArg, directory: &Path) -> Result<()> {
             .hint("name a directory that exists")
     })?;
     let resolved = resolve(app, &args.image, args.credential.as_deref()).await?;
-    let layers = resolved.index(app, false).await?;
+    let layers = resolved.index(app, Fill::Unindexed).await?;
     let request = resolved.mount_request(app, &layers, directory.clone())?;
     let lease = Arc::clone(&resolved.reader.lease);
     let mut mounted = MountProcess::spawn(&own_program()?, request, lease).await?;

@@ -1,9 +1,13 @@
 //! What bad input gets: one line, a documented code, nothing half-stored.
 
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 
 use e2e::Home;
 use e2e::image::busybox;
+use registry_sim::{Entry, ImageBuilder, Layer};
 
 use crate::support::Stage;
 
@@ -96,6 +100,64 @@ fn a_registry_that_is_not_there_is_told() {
 }
 
 #[test]
+fn the_configuration_file_is_read_and_checked() {
+    let home = Home::new();
+    let file = home.path().join("holdfast.toml");
+    let path = file.to_str().expect("a temporary path is UTF-8");
+    let list = ["--config", path, "credentials", "list"];
+    home.run(&list).fails(3, path);
+    for (text, says) in [
+        ("dail = 1", "dail"),
+        ("[dial]\nallow = [\"10.0.0.0/99\"]", "10.0.0.0/99"),
+        ("cache_limit = \"much\"", "much"),
+    ] {
+        std::fs::write(&file, text).expect("writes");
+        home.run(&list).fails(3, says);
+    }
+    std::fs::write(
+        &file,
+        "[dial]\nallow = [\"192.0.2.0/24\", \"registry.internal\"]",
+    )
+    .expect("writes");
+    home.run(&list).ok();
+}
+
+/// Reads one request and gives its first line.
+fn first_line_of_a_request(listener: &TcpListener) -> String {
+    let (connection, _) = listener.accept().expect("a connection");
+    let mut line = String::new();
+    BufReader::new(connection)
+        .read_line(&mut line)
+        .expect("a line");
+    line
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_used() {
+    let home = Home::new();
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = proxy.local_addr().expect("an address");
+    let line = std::thread::spawn(move || first_line_of_a_request(&proxy));
+    let run = home
+        .command(&[
+            "run",
+            "--credential",
+            "none",
+            "registry.invalid/acme/fn:v1",
+            "true",
+        ])
+        .env("HTTPS_PROXY", format!("http://{address}"))
+        .output()
+        .expect("the binary starts");
+    assert_eq!(run.status.code(), Some(125));
+    let line = line.join().expect("the proxy was asked");
+    assert!(
+        line.starts_with("CONNECT registry.invalid:443 "),
+        "{line:?}"
+    );
+}
+
+#[test]
 fn an_image_that_is_not_there_is_told() {
     let stage = Stage::logged_in(busybox());
     let image = format!("{}/acme/other:v9", stage.registry.host());
@@ -107,6 +169,50 @@ fn an_image_that_is_not_there_is_told() {
         .home
         .run(&["image", "index", &image])
         .fails(5, "acme/other");
+}
+
+/// Refused with code and words, and nothing of it is left.
+#[track_caller]
+fn refuses_to_index(stage: &Stage, says: &str) {
+    let image = &stage.image;
+    stage.home.run(&["image", "index", image]).fails(8, says);
+    stage.home.run(&["run", image, "true"]).fails(125, says);
+    for place in ["indexes", "cache/layers", "cache/incoming"] {
+        let left: Vec<_> = files_below(&stage.home.data_dir().join(place));
+        assert!(left.is_empty(), "{left:?}");
+    }
+    let listed = stage.home.run(&["image", "list", "--json"]).ok().stdout;
+    assert_eq!(listed.trim(), "[]");
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let below = |path: PathBuf| {
+        if path.is_dir() {
+            files_below(&path)
+        } else {
+            vec![path]
+        }
+    };
+    entries
+        .flat_map(|entry| below(entry.expect("lists").path()))
+        .collect()
+}
+
+#[test]
+fn a_layer_that_is_not_the_promised_one_is_refused() {
+    let promised = ImageBuilder::new().layer(Layer::gzip(&[Entry::file("a", "promised")]));
+    let blob = promised.clone().build().layers.remove(0);
+    let lying = Layer::compressed(&blob.media_type, blob.bytes, b"another archive");
+    let stage = Stage::logged_in(ImageBuilder::new().layer(lying));
+    refuses_to_index(&stage, "uncompressed digest");
+
+    // Another time in the gzip header: it decodes to the same, and is another layer all the same.
+    let stage = Stage::logged_in(promised);
+    stage.registry.tamper(&blob.digest, |bytes| bytes[4] ^= 1);
+    refuses_to_index(&stage, "digest");
 }
 
 #[test]
