@@ -169,8 +169,7 @@ impl Lease {
 
     /// Registry and repository.
     pub fn origin(&self) -> String {
-        let registry = self.image.registry().canonical();
-        format!("{registry}/{}", self.image.repository())
+        self.image.origin()
     }
 
     /// The scope whose credential is used; absent where the pull is anonymous.

@@ -61,6 +61,6 @@ pub use spec::{
     ContainerSpec, DEFAULT_PIDS, DEFAULT_SHM_BYTES, NetworkMode, ParseNetworkError, Resources,
     default_hostname,
 };
-pub use tool::ToolError;
+pub use tool::{ToolError, find as find_program};
 pub use user::{ResolvedUser, UserError, UserSpec};
 pub use volume::{ParseVolumeError, Volume};

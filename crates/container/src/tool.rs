@@ -45,8 +45,8 @@ pub enum ToolError {
     },
 }
 
-/// Finds a program of the machine.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
+/// Finds a program of the machine where containers would find it; the caller's `PATH` has no say.
+pub fn find(name: &str) -> Option<PathBuf> {
     let places = SYSTEM_PATH
         .split(':')
         .map(|place| Path::new(place).join(name));

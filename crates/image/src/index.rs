@@ -44,45 +44,29 @@ pub struct LayerReport {
     pub took: Option<Duration>,
 }
 
+/// Which layers are read from the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Those without an index; what of them fits into the cache is kept.
+    Unindexed,
+    /// Those too that are not wholly in the cache.
+    Uncached,
+}
+
 impl Indexing {
-    /// The indexes of all layers of `image`, in its order, making those that are missing.
+    /// The indexes of all layers of `image`, in its order, reading those layers that `fill` asks
+    /// for.
     pub async fn index(
         &self,
         client: &RegistryClient,
         image: &PinnedImage,
+        fill: Fill,
         progress: Arc<dyn Progress>,
     ) -> Result<Vec<LayerReport>, ImageError> {
         self.for_each_layer(image, |layer| {
-            self.layer(client, image, layer, &*progress, false)
+            self.layer(client, image, layer, &*progress, fill)
         })
         .await
-    }
-
-    /// The same, and brings every layer into the cache that is not wholly there.
-    pub async fn warm(
-        &self,
-        client: &RegistryClient,
-        image: &PinnedImage,
-        progress: Arc<dyn Progress>,
-    ) -> Result<Vec<LayerReport>, ImageError> {
-        self.for_each_layer(image, |layer| {
-            self.layer(client, image, layer, &*progress, true)
-        })
-        .await
-    }
-
-    /// True when no layer of `image` has to be read before it can start.
-    pub fn is_indexed(&self, image: &PinnedImage) -> Result<bool, ImageError> {
-        for layer in &image.layers {
-            if !self
-                .store
-                .index_path(layer.descriptor.digest.as_str())?
-                .exists()
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     async fn for_each_layer<'a, F>(
@@ -117,7 +101,7 @@ impl Indexing {
         image: &PinnedImage,
         layer: &PinnedLayer,
         progress: &dyn Progress,
-        fill: bool,
+        fill: Fill,
     ) -> Result<LayerReport, ImageError> {
         let digest = layer.descriptor.digest.as_str();
         let report = |index, took| LayerReport {
@@ -127,7 +111,7 @@ impl Indexing {
             took,
         };
         if let Some(index) = self.store.open_index(digest)?
-            && (!fill || self.is_cached(image, &index)?)
+            && (fill == Fill::Unindexed || self.is_cached(image, &index)?)
         {
             return Ok(report(index, None));
         }
@@ -140,7 +124,7 @@ impl Indexing {
             Err(ImageError::Layer {
                 source: IndexerError::Write(problem),
                 ..
-            }) if self.cache.is_some() && !fill => {
+            }) if self.cache.is_some() && fill == Fill::Unindexed => {
                 tracing::warn!(layer = digest, %problem, "indexing without filling the cache");
                 self.pass(client, image, layer, progress, None).await
             }

@@ -17,6 +17,6 @@ mod pinned;
 mod progress;
 
 pub use error::ImageError;
-pub use index::{Indexing, LayerReport};
+pub use index::{Fill, Indexing, LayerReport};
 pub use pinned::{PinnedImage, PinnedLayer, resolve};
-pub use progress::{Progress, Silent};
+pub use progress::Progress;

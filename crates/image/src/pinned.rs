@@ -36,7 +36,7 @@ impl PinnedImage {
 
     /// Registry and repository: the origin that the layers' bytes belong to.
     pub fn origin(&self) -> String {
-        image_fs::origin(self.reference.registry(), self.reference.repository())
+        self.reference.origin()
     }
 }
 

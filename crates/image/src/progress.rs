@@ -11,13 +11,3 @@ pub trait Progress: Debug + Send + Sync {
     /// The layer's index is published.
     fn layer_finished(&self, layer: &str);
 }
-
-/// Keeps quiet.
-#[derive(Clone, Copy, Debug)]
-pub struct Silent;
-
-impl Progress for Silent {
-    fn layer_started(&self, _layer: &str, _compressed_bytes: u64) {}
-    fn layer_advanced(&self, _layer: &str, _bytes: u64) {}
-    fn layer_finished(&self, _layer: &str) {}
-}

@@ -47,10 +47,6 @@ impl Waterfall {
         phases.sort_by_key(|phase| phase.start);
         phases
     }
-
-    pub fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
-    }
 }
 
 #[cfg(test)]

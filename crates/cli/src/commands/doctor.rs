@@ -144,30 +144,18 @@ fn runtime() -> Check {
 }
 
 fn cgroups() -> Check {
-    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers");
-    let v1 = Path::new("/sys/fs/cgroup/memory");
-    let (ok, found) = match (v2.exists(), v1.exists()) {
-        (true, _) => (true, "version 2"),
-        (_, true) => (true, "version 1 or hybrid"),
-        _ => (false, "no memory controller"),
+    let (ok, found) = match container::Cgroups::detect() {
+        Ok(groups) => (
+            groups.has_controller("memory"),
+            groups.mode().as_str().to_owned(),
+        ),
+        Err(error) => (false, error.to_string()),
     };
-    let fix = "mount -t cgroup2 none /sys/fs/cgroup";
-    Check::new("cgroups", ok, found, fix)
+    Check::new("cgroups", ok, found, "mount -t cgroup2 none /sys/fs/cgroup")
 }
 
 fn tool(name: &'static str, package: &str) -> Check {
-    let directories = [
-        "/usr/sbin",
-        "/usr/bin",
-        "/sbin",
-        "/bin",
-        "/usr/local/sbin",
-        "/usr/local/bin",
-    ];
-    let found = directories
-        .iter()
-        .map(|dir| Path::new(dir).join(name))
-        .find(|path| path.exists());
+    let found = container::find_program(name);
     let ok = found.is_some();
     let found = found.map_or_else(|| "not found".to_owned(), |path| path.display().to_string());
     Check::new(name, ok, found, &format!("apt-get install {package}"))

@@ -77,7 +77,7 @@ async fn prepare(
         .measure("resolve", resolve(app, &args.image, credential))
         .await?;
     let layers = waterfall
-        .measure("index", resolved.index(app, false))
+        .measure("index", resolved.index(app, image::Fill::Unindexed))
         .await?;
     let cold = is_cold(app, &resolved, &layers)?;
     let mount = resolved.mount_request(app, &layers, Path::new("/").to_owned())?;
