@@ -35,7 +35,7 @@ impl Samples {
         let (wall, cpu) = (Instant::now(), cpu_time());
         let value = work()?;
         self.wall.push(wall.elapsed().as_secs_f64());
-        self.cpu.push((cpu_time() - cpu).as_secs_f64());
+        self.cpu.push(cpu_time().saturating_sub(cpu).as_secs_f64());
         Ok(value)
     }
 
