@@ -15,7 +15,7 @@ use crate::proxy;
 use crate::request::Request;
 use crate::resolver::{PolicyResolver, resolve_judged};
 use crate::response::Response;
-use crate::tls::{TlsProfile, client_config};
+use crate::tls::{TlsProfile, client_config, plain_config};
 
 /// Makes clients under one operator's policy. Clones share it and its connections.
 #[derive(Clone)]
@@ -79,11 +79,12 @@ pub struct HttpClient(Arc<Profile>);
 
 struct Profile {
     judge: Arc<Judge>,
-    tls: rustls::ClientConfig,
-    plain_http: bool,
+    tls: TlsProfile,
     limits: Limits,
     matcher: Matcher,
-    direct: reqwest::Client,
+    http: reqwest::Client,
+    /// Made when it is first needed: what speaks plain http, or to nobody, reads no roots.
+    https: OnceLock<reqwest::Client>,
     http_proxied: OnceLock<reqwest::Client>,
     https_proxied: OnceLock<reqwest::Client>,
 }
@@ -95,21 +96,14 @@ impl HttpClient {
         addresses: &AddressPolicy,
     ) -> Result<Self, DialError> {
         let judge = Arc::new(Judge::new(policy, addresses));
-        let config = client_config(tls)?;
-        let resolver = PolicyResolver {
-            judge: Arc::clone(&judge),
-        };
-        let direct = base_client(&config, policy.limits)
-            .dns_resolver(Arc::new(resolver))
-            .build()
-            .map_err(|_| cannot_build())?;
+        let http = direct_client(&plain_config(tls)?, policy.limits, &judge)?;
         Ok(Self(Arc::new(Profile {
             judge,
-            tls: config,
-            plain_http: tls.plain_http,
+            tls: tls.clone(),
             limits: policy.limits,
             matcher: policy.proxies.matcher(),
-            direct,
+            http,
+            https: OnceLock::new(),
             http_proxied: OnceLock::new(),
             https_proxied: OnceLock::new(),
         })))
@@ -142,7 +136,7 @@ impl HttpClient {
     fn check(&self, url: &Url, host: &str) -> Result<(), DialError> {
         match url.scheme() {
             "https" => {}
-            "http" if self.0.plain_http || is_loopback_host(url.host_str().unwrap_or("")) => {}
+            "http" if self.0.tls.plain_http || is_loopback_host(url.host_str().unwrap_or("")) => {}
             "http" => {
                 return Err(DialError::PlainHttp {
                     host: host.to_owned(),
@@ -164,7 +158,7 @@ impl HttpClient {
     /// The direct client, or the one behind the proxy that the operator chose for this URL.
     async fn client_for(&self, url: &Url) -> Result<&reqwest::Client, DialError> {
         let Some(intercept) = proxy::intercept(&self.0.matcher, url) else {
-            return Ok(&self.0.direct);
+            return self.direct(url);
         };
         if let Some(Host::Domain(name)) = url.host() {
             // Behind a proxy, names often do not resolve here; then the proxy decides.
@@ -181,12 +175,25 @@ impl HttpClient {
             return Ok(client);
         }
         let (proxy, resolver) = proxy::through(&intercept)?;
-        let client = base_client(&self.0.tls, self.0.limits)
+        let client = base_client(&client_config(&self.0.tls)?, self.0.limits)
             .proxy(proxy)
             .dns_resolver(Arc::new(resolver))
             .build()
             .map_err(|_| cannot_build())?;
         Ok(slot.get_or_init(|| client))
+    }
+
+    fn direct(&self, url: &Url) -> Result<&reqwest::Client, DialError> {
+        let profile = &self.0;
+        if url.scheme() == "http" {
+            return Ok(&profile.http);
+        }
+        if let Some(client) = profile.https.get() {
+            return Ok(client);
+        }
+        let config = client_config(&profile.tls)?;
+        let client = direct_client(&config, profile.limits, &profile.judge)?;
+        Ok(profile.https.get_or_init(|| client))
     }
 }
 
@@ -197,6 +204,20 @@ impl fmt::Debug for HttpClient {
             .field("judge", &self.0.judge)
             .finish_non_exhaustive()
     }
+}
+
+fn direct_client(
+    tls: &rustls::ClientConfig,
+    limits: Limits,
+    judge: &Arc<Judge>,
+) -> Result<reqwest::Client, DialError> {
+    let resolver = PolicyResolver {
+        judge: Arc::clone(judge),
+    };
+    base_client(tls, limits)
+        .dns_resolver(Arc::new(resolver))
+        .build()
+        .map_err(|_| cannot_build())
 }
 
 fn base_client(tls: &rustls::ClientConfig, limits: Limits) -> reqwest::ClientBuilder {

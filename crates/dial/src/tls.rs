@@ -20,7 +20,8 @@ pub struct TlsProfile {
 /// Certificates in the PEM of one registry: a chain and a few roots, not another system store.
 const MAX_EXTRA_CERTIFICATES: usize = 64;
 
-/// The system's roots, read once. A machine without any still reaches registries with their own CA.
+/// The system's roots, read once, from hundreds of files. A machine without any still reaches
+/// registries with their own CA.
 static SYSTEM_ROOTS: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -29,13 +30,24 @@ static SYSTEM_ROOTS: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
     found.certs
 });
 
-/// The configuration that a profile asks for. HTTP/2 where the server has it, else HTTP/1.1.
+/// The configuration that a profile asks for: the system's roots and its own.
 pub(crate) fn client_config(profile: &TlsProfile) -> Result<ClientConfig, DialError> {
     let mut roots = RootCertStore::empty();
-    if !profile.plain_http {
-        // Odd certificates in a system's store are that system's business.
-        roots.add_parsable_certificates(SYSTEM_ROOTS.iter().cloned());
-    }
+    // Odd certificates in a system's store are that system's business.
+    roots.add_parsable_certificates(SYSTEM_ROOTS.iter().cloned());
+    with_own_roots(roots, profile)
+}
+
+/// A configuration for connections without TLS: the profile is checked, and no file is read.
+pub(crate) fn plain_config(profile: &TlsProfile) -> Result<ClientConfig, DialError> {
+    with_own_roots(RootCertStore::empty(), profile)
+}
+
+/// HTTP/2 where the server has it, else HTTP/1.1.
+fn with_own_roots(
+    mut roots: RootCertStore,
+    profile: &TlsProfile,
+) -> Result<ClientConfig, DialError> {
     for certificate in extra_certificates(profile)? {
         roots
             .add(certificate)
@@ -87,7 +99,7 @@ mod tests {
                 extra_ca_pem: vec![pem.to_vec()],
                 plain_http: false,
             };
-            let error = client_config(&profile).unwrap_err();
+            let error = plain_config(&profile).unwrap_err();
             assert!(matches!(error, DialError::Configuration { .. }), "{error}");
         }
     }
