@@ -7,13 +7,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::failure::EXIT_CODES;
+
 /// Run functions and commands in private container images, on your own machines.
 #[derive(Debug, Parser)]
 #[command(
     name = "holdfast",
     version,
-    disable_help_subcommand = true,
-    max_term_width = 100
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = EXIT_CODES
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -24,6 +27,7 @@ pub(crate) struct Cli {
 
 /// Where Holdfast keeps its state, and how it answers.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// Configuration file [default: /etc/holdfast/holdfast.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE", env = "HOLDFAST_CONFIG")]

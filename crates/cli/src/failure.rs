@@ -67,6 +67,25 @@ impl Kind {
     }
 }
 
+/// What `--help` says of exit codes.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  internal: a defect of Holdfast
+    2  the command line is wrong
+    3  invalid: a name, a size, a setting
+    4  denied: a registry refused the credential, or it was removed
+    5  not-found: an image, credential, container or secret
+    6  unreachable: a registry or token service does not answer
+    7  rate-limited: a registry asks to slow down
+    8  corrupt: bytes do not match their digest
+    9  unsupported: understood and refused
+   10  machine: root, FUSE, a runtime or disk space is missing; see `holdfast doctor`
+   11  vault: it cannot be opened or does not verify
+  130  interrupted
+`run` ends with its command's own code; 125 is a failure of Holdfast's, 126 a command that cannot
+be executed, 127 one that is not in the image.";
+
 /// A failure on its way to the user.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -207,6 +226,10 @@ mod tests {
             Kind::Vault,
             Kind::Interrupted,
         ];
+        for kind in kinds {
+            let line = format!("{:>5}  {}", kind.exit_code(), kind.as_str());
+            assert!(EXIT_CODES.contains(&line), "{line:?} is not in the help");
+        }
         let mut codes: Vec<u8> = kinds.iter().map(|kind| kind.exit_code()).collect();
         codes.sort_unstable();
         codes.dedup();
