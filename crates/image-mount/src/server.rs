@@ -97,9 +97,11 @@ pub fn serve(control: OwnedFd) -> Result<(), ServeError> {
     result
 }
 
-/// Secrets of this process go into no core file and to no debugger; a layer takes four files.
+/// Secrets of this process go into no core file and to no debugger, and it gains no privileges; a
+/// layer takes four files.
 fn harden() -> io::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    rustix::thread::set_no_new_privs(true)?;
     setrlimit(
         Resource::Core,
         Rlimit {

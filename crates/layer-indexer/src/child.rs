@@ -3,8 +3,10 @@
 //! output.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::set_no_new_privs;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{IndexerError, WireError};
@@ -15,6 +17,12 @@ pub(crate) const INDEX_FD: i32 = 3;
 
 /// Where the parent puts the cache file.
 pub(crate) const CACHE_FD: i32 = 4;
+
+/// Address space: metadata at its limit, the same once more while it is compressed, and queues.
+const MEMORY_MAX_BYTES: u64 = 4 << 30;
+
+/// Its five descriptors, two of them opened anew, and what the standard library needs in passing.
+const FILES_MAX: u64 = 16;
 
 /// The child's last word.
 #[derive(Debug, Deserialize, Serialize)]
@@ -39,6 +47,7 @@ pub fn main(fill_cache: bool) -> bool {
 }
 
 fn run(fill_cache: bool) -> Result<Indexed, IndexerError> {
+    confine().map_err(|error| IndexerError::Process(error.to_string()))?;
     let index = inherited(INDEX_FD)?;
     let cache = if fill_cache {
         Some(inherited(CACHE_FD)?)
@@ -56,6 +65,22 @@ fn run(fill_cache: bool) -> Result<Indexed, IndexerError> {
         .flush()
         .map_err(|error| IndexerError::Write(error.to_string()))?;
     Ok(indexed)
+}
+
+/// Bounds what a layer can make of this process, before the first byte of it is read.
+fn confine() -> io::Result<()> {
+    let limit = |resource, most| {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        setrlimit(resource, limit)
+    };
+    limit(Resource::As, MEMORY_MAX_BYTES)?;
+    limit(Resource::Nofile, FILES_MAX)?;
+    limit(Resource::Core, 0)?;
+    set_no_new_privs(true)?;
+    Ok(())
 }
 
 /// Opens an inherited file anew, which needs no claim on the descriptor itself.

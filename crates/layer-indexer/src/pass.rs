@@ -24,6 +24,10 @@ const INPUT_BYTES: usize = 64 << 10;
 /// Output after a checkpoint that may refer to its window.
 const WINDOW_REACH: usize = inflate_resume::WINDOW_SIZE;
 
+/// Input that such an output can need, four times over: no code is longer than 15 bits. Beyond it
+/// are empty blocks, which an encoder may write without end.
+const WINDOW_REACH_INPUT: usize = 4 * 2 * WINDOW_REACH;
+
 /// No deflate stream expands more than 1032-fold; a zstd stream that does is a bomb.
 const EXPANSION_MAX: u64 = 1100;
 
@@ -178,6 +182,9 @@ impl Pass {
             pending.produced += step.produced;
             if pending.produced >= WINDOW_REACH || step.entrance == Entrance::Free {
                 self.submit_job();
+            } else if pending.job.compressed.len() > WINDOW_REACH_INPUT {
+                pending.job.keeps_all = true;
+                self.submit_job();
             }
         }
         let bomb =
@@ -227,6 +234,7 @@ impl Pass {
             bits,
             window,
             compressed,
+            keeps_all: false,
         };
         self.job = Some(PendingJob { job, produced: 0 });
     }

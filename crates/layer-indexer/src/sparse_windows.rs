@@ -18,6 +18,8 @@ pub(crate) struct Job {
     pub(crate) bits: u8,
     pub(crate) window: Box<[u8; WINDOW_SIZE]>,
     pub(crate) compressed: Vec<u8>,
+    /// Those bytes do not suffice to tell what is referred to.
+    pub(crate) keeps_all: bool,
 }
 
 /// Checkpoints and their packed windows.
@@ -49,8 +51,10 @@ impl WindowPacker {
 }
 
 fn pack(mut job: Job) -> Result<(usize, Vec<u8>), IndexerError> {
-    let used = referenced(job.bits, &job.compressed);
-    used.map_err(|error| IndexerError::Stream(error.to_string()))?
-        .sparsify(&mut job.window);
+    if !job.keeps_all {
+        let used = referenced(job.bits, &job.compressed);
+        used.map_err(|error| IndexerError::Stream(error.to_string()))?
+            .sparsify(&mut job.window);
+    }
     Ok((job.checkpoint, Builder::window_frame(&job.window)?))
 }

@@ -194,6 +194,35 @@ fn giant_blocks_are_cut() {
     );
 }
 
+/// A gzip stream of stored blocks, with so many empty ones after each.
+fn stored(bytes: &[u8], empty_blocks: usize) -> Vec<u8> {
+    let mut stream = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    let mut block = |last: u8, bytes: &[u8]| {
+        let length = u16::try_from(bytes.len()).expect("a block is short");
+        stream.push(last);
+        stream.extend_from_slice(&length.to_le_bytes());
+        stream.extend_from_slice(&(!length).to_le_bytes());
+        stream.extend_from_slice(bytes);
+    };
+    for part in bytes.chunks(60_000) {
+        block(0, part);
+        (0..empty_blocks).for_each(|_| block(0, b""));
+    }
+    block(1, b"");
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    stream.extend_from_slice(&crc.sum().to_le_bytes());
+    stream.extend_from_slice(&crc.amount().to_le_bytes());
+    stream
+}
+
+#[test]
+fn empty_blocks_are_not_kept_in_memory() {
+    let archive = archive(1);
+    check_every_span(&stored(&archive, 0), &archive);
+    check_every_span(&stored(&archive, 100_000), &archive);
+}
+
 #[test]
 fn damaged_layers_have_no_index() {
     let archive = archive(1);
