@@ -18,7 +18,7 @@ use crate::network::NetworkFacts;
 use crate::process::ProcessError;
 use crate::rootfs::{self, RootfsError};
 use crate::run_dir::Layout;
-use crate::spec::{ContainerSpec, NetworkMode};
+use crate::spec::{ContainerSpec, NetworkMode, Resources};
 use crate::user::{ResolvedUser, UserError};
 
 /// Larger files of users than this are refused; a real one with a thousand users is 60 KiB.
@@ -64,15 +64,7 @@ pub(crate) fn prepare(
     console: Option<(u16, u16)>,
 ) -> Result<(), BundleError> {
     check_hostname(&spec.hostname)?;
-    let cgroups = Cgroups::detect().map_err(BundleError::Write)?;
-    cgroups.check(&spec.resources)?;
-    if let Some(cpus) = spec
-        .resources
-        .cpus
-        .filter(|cpus| !cpus.is_finite() || *cpus <= 0.0)
-    {
-        return Err(BundleError::Cpus(cpus));
-    }
+    let cgroups = check_limits(&spec.resources)?;
     let root = rootfs::mount_overlay(dir, &spec.lower)?;
     let mut spec = spec.clone();
     spec.volumes = rootfs::prepare_volumes(&root, &spec.volumes)?;
@@ -91,6 +83,16 @@ pub(crate) fn prepare(
     };
     let text = config(&parts).to_string();
     fs::write(dir.path.join("config.json"), text).map_err(BundleError::Write)
+}
+
+/// Refuses limits that this machine would not hold, before anything is made.
+pub fn check_limits(limits: &Resources) -> Result<Cgroups, BundleError> {
+    let cgroups = Cgroups::detect().map_err(BundleError::Write)?;
+    cgroups.check(limits)?;
+    match limits.cpus {
+        Some(cpus) if !cpus.is_finite() || cpus <= 0.0 => Err(BundleError::Cpus(cpus)),
+        _ => Ok(cgroups),
+    }
 }
 
 fn check_hostname(name: &str) -> Result<(), BundleError> {

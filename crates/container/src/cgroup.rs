@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ids::ContainerId;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::spec::Resources;
@@ -21,6 +22,10 @@ const PARENT: &str = "holdfast";
 /// Rounds of killing before giving up on a group that keeps forking; each round waits for what it
 /// killed, so only something that forks faster than it dies needs more.
 const MAX_KILL_ROUNDS: usize = 64;
+
+/// How long killed processes may take to end. One that waits for a device or a dead network
+/// file system may never end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How the hierarchies are mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,9 +284,18 @@ fn kill_and_wait(processes: &BTreeSet<i32>) -> io::Result<()> {
         let _ = pidfd_send_signal(&handle, Signal::KILL);
         handles.push(handle);
     }
+    let deadline = Instant::now() + KILL_TIMEOUT;
     for handle in &handles {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
         // Readable when the process has exited.
-        rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(handle, PollFlags::IN)], None))?;
+        let ended = rustix::io::retry_on_intr(|| {
+            poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&left))
+        })?;
+        if ended == 0 {
+            let message = "a process of the container does not end: it waits for a device";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
     }
     Ok(())
 }

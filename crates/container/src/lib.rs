@@ -42,7 +42,7 @@ mod tool;
 mod user;
 mod volume;
 
-pub use bundle::BundleError;
+pub use bundle::{BundleError, check_limits};
 pub use cgroup::{CgroupMode, Cgroups, UnsupportedLimit};
 pub use executable::ExecutableError;
 pub use network::{Network, NetworkError, NetworkRequest, Subnet};

@@ -34,11 +34,21 @@ pub fn reap_stale(run_root: &Path) -> Vec<Reaped> {
     };
     let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     names.sort();
-    // Nobody makes a directory while we look for those without an owner.
-    let Ok(_lock) = lock_root(run_root) else {
+    // Nobody makes a directory while we look for those without an owner. Clearing may take long,
+    // and holds nobody up.
+    let Ok(lock) = lock_root(run_root) else {
         return Vec::new();
     };
-    names.iter().filter_map(|path| reap_one(path)).collect()
+    let stale: Vec<Stale> = names.iter().filter_map(|path| stale(path)).collect();
+    drop(lock);
+    stale.into_iter().map(reap).collect()
+}
+
+/// A container whose owner is gone, with its lock, so that nobody else clears it away.
+struct Stale {
+    id: ContainerId,
+    path: PathBuf,
+    _owner: Option<OwnedFd>,
 }
 
 /// The containers below a root whose owners live.
@@ -63,22 +73,28 @@ pub fn live(run_root: &Path) -> Vec<ContainerId> {
     found
 }
 
-fn reap_one(path: &Path) -> Option<Reaped> {
+fn stale(path: &Path) -> Option<Stale> {
     let id: ContainerId = path.file_name()?.to_str()?.parse().ok()?;
-    let owner: Option<OwnedFd> = match try_own(path) {
+    let owner = match try_own(path) {
         Ok(None) => return None,
         Ok(owner) => owner,
         // Removed by its own owner meanwhile, or not a directory; clearing reports what is wrong.
         Err(_) if !path.exists() => return None,
         Err(_) => None,
     };
-    let error = clear(path, id).err();
-    drop(owner);
-    Some(Reaped {
+    Some(Stale {
         id,
         path: path.to_owned(),
-        error,
+        _owner: owner,
     })
+}
+
+fn reap(stale: Stale) -> Reaped {
+    Reaped {
+        id: stale.id,
+        error: clear(&stale.path, stale.id).err(),
+        path: stale.path,
+    }
 }
 
 /// Takes a container away; goes on after a failed step and reports the first failure.

@@ -90,7 +90,8 @@ impl Running {
     }
 
     /// Waits for the end of the container, passing signals on meanwhile. Everything that it wrote
-    /// has been passed on when this returns. May be dropped and called again.
+    /// has been passed on when this returns, unless nobody reads it and a signal says not to wait.
+    /// May be dropped and called again.
     pub async fn wait(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
         loop {
             tokio::select! {
@@ -104,7 +105,11 @@ impl Running {
         let code = self.exit_code()?;
         let memory_kills = Cgroups::detect()?.memory_kills(&self.id);
         if let Some(attached) = self.attached.take() {
-            tokio::task::spawn_blocking(|| attached.finish()).await?;
+            let finished = tokio::task::spawn_blocking(|| attached.finish());
+            tokio::select! {
+                finished = finished => finished?,
+                _ = signals.asked_to_end() => {}
+            }
         }
         Ok(ExitStatus {
             code,

@@ -127,9 +127,11 @@ impl ContainerStdio {
         } = self
         {
             tokio::select! {
+                biased;
                 accepted = listener.accept() => {
                     let (socket, _) = accepted?;
-                    *master = Some(receive_terminal(&socket).await?);
+                    // A runtime that fails after it connected says why in its log.
+                    *master = receive_terminal(&socket).await.ok();
                 }
                 status = child.wait() => return status,
             }

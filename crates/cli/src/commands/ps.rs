@@ -18,6 +18,9 @@ use crate::output::table;
 /// How often a container's end is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// How long an owner may take to kill its container and clear it away.
+const KILL_PATIENCE: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Serialize)]
 struct Row {
     id: String,
@@ -91,7 +94,13 @@ async fn end(app: &App, container: &Container, patience: Duration) -> Result<()>
     while is_running() && Instant::now() < deadline {
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    let deadline = deadline + KILL_PATIENCE;
     while is_running() {
+        if Instant::now() >= deadline {
+            let pid = container.about.owner_pid;
+            let message = format!("{} does not end", container.id);
+            return Err(Failure::new(Kind::Machine, message).hint(format!("kill -9 {pid}")));
+        }
         ask(container)?;
         tokio::time::sleep(LOOK_EVERY).await;
     }
