@@ -116,12 +116,11 @@ async fn run_in(
     waterfall: &Waterfall,
     log: &mut (dyn FnMut(MountLog) + Send),
 ) -> Result<Outcome, LaunchError> {
-    let ready = unless_interrupted(signals, prepare(&request, dir, auth, waterfall)).await?;
     let Ready {
         mut mount,
         network,
         runtime,
-    } = ready;
+    } = ready_unless_interrupted(&request, dir, auth, signals, waterfall).await?;
     let mut attendance = Attendance {
         logs: mount.take_logs(),
         mount: &mut mount,
@@ -148,7 +147,35 @@ async fn run_in(
     exit.map(|exit| Outcome { exit, stats })
 }
 
-/// Mounts the image, makes the network and finds the runtime, all at once.
+/// An interrupted preparation is let end before it is undone, since a mount that comes late would
+/// stay. It waits for nothing but this machine.
+async fn ready_unless_interrupted(
+    request: &LaunchRequest,
+    dir: &RunDir,
+    auth: Arc<dyn AuthSource>,
+    signals: &mut Signals,
+    waterfall: &Waterfall,
+) -> Result<Ready, LaunchError> {
+    let mut preparing = pin!(prepare(request, dir, auth, waterfall));
+    tokio::select! {
+        ready = &mut preparing => ready,
+        signal = signals.asked_to_end() => {
+            if let Ok(ready) = preparing.await {
+                give_up(ready.mount).await;
+            }
+            Err(LaunchError::Interrupted { signal })
+        }
+    }
+}
+
+async fn give_up(mount: MountProcess) {
+    if let Err(error) = mount.stop().await {
+        tracing::debug!(%error, "the mount process did not end in order");
+    }
+}
+
+/// Mounts the image, makes the network and finds the runtime, all at once. Where one fails, the
+/// others are undone.
 async fn prepare(
     request: &LaunchRequest,
     dir: &RunDir,
@@ -164,16 +191,23 @@ async fn prepare(
         mountpoint: dir.lower(),
         ..request.mount.clone()
     };
-    let (mount, network, runtime) = tokio::try_join!(
+    let (mount, network, runtime) = tokio::join!(
         waterfall.measure("mount", spawn_mount(&request.program, mount, auth)),
         waterfall.measure("network", prepare_network(dir, network)),
         find_runtime(),
-    )?;
-    Ok(Ready {
-        mount,
-        network,
-        runtime,
-    })
+    );
+    let mount = mount?;
+    match (network, runtime) {
+        (Ok(network), Ok(runtime)) => Ok(Ready {
+            mount,
+            network,
+            runtime,
+        }),
+        (Err(error), _) | (_, Err(error)) => {
+            give_up(mount).await;
+            Err(error)
+        }
+    }
 }
 
 async fn spawn_mount(
