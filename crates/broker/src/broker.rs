@@ -50,6 +50,10 @@ impl Broker {
         let vault_clock = Arc::clone(&clock);
         let vault_clock = vault::Clock::new(move || vault_clock.now());
         let vault = Vault::open_with(paths.vault, vault_clock).await?;
+        // Readers that were killed hold their version no longer than their lease.
+        if let Err(error) = vault.sweep_leases().await {
+            tracing::warn!(%error, "leases that are over could not be ended");
+        }
         let store = Arc::new(SqliteStore::open(&paths.state).await?);
         let exchange = TokenExchange::new(dialer, Arc::clone(&clock));
         Ok(Self {

@@ -9,7 +9,7 @@ use ids::WorkspaceId;
 use jiff::Timestamp;
 use std::time::Duration;
 use token_exchange::Identity;
-use vault::{CheckedState, SecretState};
+use vault::SecretState;
 
 use crate::binding::Bound;
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
@@ -127,14 +127,7 @@ impl Inner {
         let Some(state) = state_of(error) else {
             return Ok(());
         };
-        let state = CheckedState {
-            state,
-            proven: row.proven.clone(),
-            rung: row.rung.clone(),
-            realm: row.realm.clone(),
-            not_after: row.not_after,
-        };
-        Ok(self.vault.set_state(row.sealed(), &state).await?)
+        Ok(self.vault.set_refusal(row.sealed(), state).await?)
     }
 }
 

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use reference::{Digest, Reference};
 use registry_client::Endpoint;
 use token_exchange::Identity;
-use vault::{CheckedState, LEASE_TIME, LeaseRequest, SealedVersion, VaultError};
+use vault::{LEASE_TIME, LeaseRequest, SealedVersion, VaultError};
 
 use crate::binding::Bound;
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
@@ -449,14 +449,7 @@ impl Lease {
     /// For `credentials list`. The reader's own answer does not depend on it.
     async fn note_failure(&self, sealed: SealedVersion, error: &AuthError) {
         let Some(state) = state_of(error) else { return };
-        let state = CheckedState {
-            state,
-            proven: None,
-            rung: None,
-            realm: None,
-            not_after: None,
-        };
-        if let Err(error) = self.broker.vault.set_state(sealed, &state).await {
+        if let Err(error) = self.broker.vault.set_refusal(sealed, state).await {
             tracing::warn!(%error, "a refusal could not be noted");
         }
     }

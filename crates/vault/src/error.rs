@@ -168,10 +168,24 @@ impl VaultError {
             Self::Exists { .. } => "choose another path or move the file away",
             Self::Busy { .. } => "look for a holdfast process that hangs",
             Self::Migration { .. } => "use the holdfast version that wrote this data directory",
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run as root, or name other places with --data-dir and --root-key"
+            }
+            Self::Database { source, .. } if is_disk_full(source) => {
+                "make room on the disk of the data directory"
+            }
             _ => return None,
         };
         Some(text.to_owned())
     }
+}
+
+/// SQLite's own code for it is `SQLITE_FULL`.
+fn is_disk_full(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "13")
 }
 
 /// Says what was being done when the database failed.

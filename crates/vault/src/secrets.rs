@@ -19,7 +19,7 @@ use crate::error::{Damage, Doing, VaultError};
 use crate::leases;
 use crate::rotation::parse_workspace;
 use crate::seal::{self, Context, Fresh};
-use crate::state::{CheckedState, VersionState};
+use crate::state::{CheckedState, SecretState, VersionState};
 use crate::vault::{Inner, Vault};
 
 /// Largest secret. A service account's key has about 2.4 KB and a CA bundle rarely 64 KB; both
@@ -322,6 +322,28 @@ impl Vault {
         .await
         .doing("noting a check")?;
         transaction.commit().await.doing("committing a check")
+    }
+
+    /// Notes that a version was refused; what was proven of it before stays.
+    pub async fn set_refusal(
+        &self,
+        sealed: SealedVersion,
+        state: SecretState,
+    ) -> Result<(), VaultError> {
+        let vault = &*self.inner;
+        let mut transaction = vault.database.begin().await?;
+        sqlx::query(
+            "UPDATE secret_version SET state = ?1, checked_at = ?2
+             WHERE secret_id = ?3 AND version = ?4",
+        )
+        .bind(state.as_str())
+        .bind(vault.clock.now_ms())
+        .bind(sealed.secret_id.to_string())
+        .bind(sealed.version)
+        .execute(&mut *transaction)
+        .await
+        .doing("noting a refusal")?;
+        transaction.commit().await.doing("committing a refusal")
     }
 
     async fn open_unrecorded(
