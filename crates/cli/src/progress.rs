@@ -64,7 +64,7 @@ impl Progress for IndexProgress {
             Self::Lines(lines) => {
                 let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
                 lines.layers.insert(layer.to_owned(), compressed_bytes);
-                lines.total += compressed_bytes;
+                lines.total = lines.total.saturating_add(compressed_bytes);
                 eprintln!("indexing {} ({})", short(layer), bytes(compressed_bytes));
             }
             Self::Quiet => {}

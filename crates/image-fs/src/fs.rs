@@ -83,7 +83,7 @@ impl ImageFs {
         let bytes_total = layers
             .iter()
             .map(|layer| layer.header().compressed_size)
-            .sum();
+            .fold(0, u64::saturating_add);
         let layers = layers
             .iter()
             .map(|index| Ok(Layer::new(cache.origin_layer(origin, index)?)))

@@ -110,10 +110,11 @@ impl Indexing {
             index,
             took,
         };
-        if let Some(index) = self.store.open_index(digest)?
-            && (fill == Fill::Unindexed || self.is_cached(image, &index)?)
-        {
-            return Ok(report(index, None));
+        if let Some(index) = self.store.open_index(digest)? {
+            check_promise(layer, &index)?;
+            if fill == Fill::Unindexed || self.is_cached(image, &index)? {
+                return Ok(report(index, None));
+            }
         }
         let started = Instant::now();
         progress.layer_started(digest, layer.descriptor.size);
@@ -183,4 +184,20 @@ impl Indexing {
         }
         Ok(index)
     }
+}
+
+/// An image that lies about a layer is refused also when an honest one brought the layer here.
+fn check_promise(layer: &PinnedLayer, index: &LayerIndex) -> Result<(), ImageError> {
+    let (header, promised) = (index.header(), layer.diff_id.as_str());
+    if header.diff_id == promised && header.compressed_size == layer.descriptor.size {
+        return Ok(());
+    }
+    Err(ImageError::Layer {
+        layer: header.layer_digest.clone(),
+        source: IndexerError::Digest {
+            what: "uncompressed",
+            expected: format!("{promised} of {} bytes", layer.descriptor.size),
+            found: format!("{} of {} bytes", header.diff_id, header.compressed_size),
+        },
+    })
 }

@@ -31,7 +31,8 @@ pub struct PinnedImage {
 impl PinnedImage {
     /// What a full pull would transfer for the layers.
     pub fn compressed_bytes(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.descriptor.size).sum()
+        let sizes = self.layers.iter().map(|layer| layer.descriptor.size);
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// Registry and repository: the origin that the layers' bytes belong to.
