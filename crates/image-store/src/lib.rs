@@ -54,7 +54,8 @@ pub struct ImageStore {
 }
 
 impl ImageStore {
-    /// Opens the store, making its directories where they are missing.
+    /// Opens the store, making its directories where they are missing, and removes what a crash
+    /// left half-written.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let store = Self {
             directory: directory.into(),
@@ -62,6 +63,8 @@ impl ImageStore {
         for part in ["indexes/sha256", "documents/sha256", "tmp"] {
             make_directory(&store.directory.join(part))?;
         }
+        let directory = store.directory.join("tmp");
+        temporary::sweep(&directory).map_err(|error| io_error(&directory, error))?;
         Ok(store)
     }
 

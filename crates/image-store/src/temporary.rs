@@ -1,10 +1,14 @@
 //! A file that is not there until it is whole.
+//!
+//! It is locked for as long as somebody writes it, so that what a crash left is told from what is
+//! being made, by other processes too.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 
 /// A file under a name of its own. Dropping it removes it; publishing gives it its real name.
 #[derive(Debug)]
@@ -16,18 +20,13 @@ pub struct Temporary {
 
 impl Temporary {
     pub(crate) fn new(directory: &Path) -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = directory.join(format!("{}-{number}", std::process::id()));
-        // A name left by an earlier process of this number is nobody's.
+        let path = directory.join(unique_name());
+        // Nobody takes the file for a dead one before it is locked.
+        let _lock = lock(directory)?;
         let mut options = OpenOptions::new();
-        let options = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600);
+        let options = options.read(true).write(true).create_new(true).mode(0o600);
         let file = options.open(&path)?;
+        file.lock()?;
         Ok(Self {
             file,
             path,
@@ -68,8 +67,38 @@ impl Write for Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.published {
-            // Nothing to do about a file that cannot be removed; its name will be used again.
+            // What cannot be removed now is swept at the next opening.
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Removes what nobody writes any more.
+pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
+    let _lock = lock(directory)?;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let is_dead = File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
+        if is_dead {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Held while files appear and are swept.
+fn lock(directory: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(directory.with_extension("lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Unlike any other of this machine and of those that share the directory.
+fn unique_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+    format!("{}-{now:x}-{count}", std::process::id())
 }

@@ -117,3 +117,18 @@ fn names_cannot_leave_the_directory() {
         assert!(store.open_index(name).is_err(), "{name}");
     }
 }
+
+#[test]
+fn what_a_crash_left_is_swept_and_what_is_written_stays() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = ImageStore::open(directory.path()).expect("opens");
+    let dead = directory.path().join("tmp/4711-0-0");
+    std::fs::write(&dead, "half an index").expect("writes");
+    let mut file = store.new_file().expect("makes a file");
+    let again = ImageStore::open(directory.path()).expect("opens");
+    assert!(!dead.exists());
+    assert!(file.path().exists());
+    let layer = digest('a');
+    write_index(&mut file, &layer);
+    again.publish_index(&layer, file).expect("publishes");
+}
