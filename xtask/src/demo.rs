@@ -137,7 +137,7 @@ impl Demo {
         self.holdfast.succeed(&["credentials", "list"])?;
         checks::no_secret_in(self.holdfast.data_dir(), &self.passwords)?;
         checks::no_secret_in(self.holdfast.transcript_dir(), &self.passwords)?;
-        checks::no_mount_below(self.holdfast.run_dir())
+        checks::no_mount_below(self.holdfast.data_dir())
     }
 
     fn login(&self) -> Result<()> {

@@ -38,7 +38,7 @@ pub(crate) struct Global {
     /// File of the root key, kept outside the data directory [default: /etc/holdfast/root.key]
     #[arg(long, global = true, value_name = "FILE", env = "HOLDFAST_ROOT_KEY")]
     pub(crate) root_key: Option<PathBuf>,
-    /// Directory of mounts and running containers [default: /run/holdfast]
+    /// Directory of running containers and what they write [default: run in the data directory]
     #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_RUN_DIR")]
     pub(crate) run_dir: Option<PathBuf>,
     /// Workspace that credentials and images belong to
@@ -125,7 +125,7 @@ pub(crate) struct RunArgs {
     /// Publish a port of the container on the host, on all addresses unless one is given
     #[arg(short = 'p', long, value_name = "[ADDR:]HOST:CONTAINER")]
     pub(crate) publish: Vec<String>,
-    /// Name shown by `ps` and taken by `stop`; also the host name inside
+    /// Name shown by `ps` and taken by `stop`
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// Replace the image's entrypoint

@@ -68,7 +68,8 @@ impl From<BrokerError> for Failure {
         let kind = match &error {
             BrokerError::Auth { source, .. } => Self::from(source.clone()).kind,
             BrokerError::NoCredential { .. } => Kind::NotFound,
-            BrokerError::Vault(_) | BrokerError::Store(_) => Kind::Vault,
+            BrokerError::Vault(error) => of_database(error.kind()),
+            BrokerError::Store(error) => of_database(error.kind()),
             _ => Kind::Invalid,
         };
         let hint = error.hint();
@@ -78,19 +79,25 @@ impl From<BrokerError> for Failure {
 
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
-        let kind = match error.kind() {
-            "not_found" => Kind::NotFound,
-            "bad_input" => Kind::Invalid,
-            _ => Kind::Vault,
-        };
-        let hint = error.hint();
+        let (kind, hint) = (of_database(error.kind()), error.hint());
         Self::of(kind, &error).hint_if(hint)
     }
 }
 
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
-        Self::of(Kind::Vault, &error)
+        let (kind, hint) = (of_database(error.kind()), error.hint());
+        Self::of(kind, &error).hint_if(hint)
+    }
+}
+
+/// By the one word that both databases have for each of their errors.
+fn of_database(word: &str) -> Kind {
+    match word {
+        "not_found" => Kind::NotFound,
+        "bad_input" => Kind::Invalid,
+        "busy" | "storage" => Kind::Machine,
+        _ => Kind::Vault,
     }
 }
 

@@ -177,18 +177,21 @@ pub(crate) fn printable(text: &str) -> String {
         }
         match character {
             '\n' => out.push(' '),
-            c if c.is_control() || is_invisible(c) => out.extend(c.escape_unicode()),
+            c if drives_terminal(c) => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
     }
     out
 }
 
-fn is_invisible(character: char) -> bool {
-    matches!(
+/// Control characters, and those that are invisible or turn the text around. All are short enough
+/// for four hexadecimal digits.
+pub(crate) fn drives_terminal(character: char) -> bool {
+    let is_invisible = matches!(
         character,
         '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
-    )
+    );
+    is_invisible || character.is_control()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::failure::{Failure, Kind, Result, printable};
+use crate::failure::{Failure, Kind, Result, drives_terminal, printable};
 
 /// How results are shown.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +22,7 @@ impl Output {
         text: impl FnOnce(&T) -> String,
     ) -> Result<()> {
         let mut shown = if self.json {
-            serde_json::to_string_pretty(value)
-                .map_err(|error| Failure::of(Kind::Internal, &error))?
+            json_text(value)?
         } else {
             text(value)
         };
@@ -43,6 +42,22 @@ impl Output {
     pub(crate) fn progress_on_terminal(self) -> bool {
         !self.json && std::io::stderr().is_terminal()
     }
+}
+
+/// JSON for people and scripts. What could drive a terminal stands only within strings, where its
+/// escape means the same.
+pub(crate) fn json_text<T: Serialize>(value: &T) -> Result<String> {
+    let json =
+        serde_json::to_string_pretty(value).map_err(|error| Failure::of(Kind::Internal, &error))?;
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && drives_terminal(character) {
+            out.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            out.push(character);
+        }
+    }
+    Ok(out)
 }
 
 /// A closed pipe (`holdfast … | head`) is the reader's choice and no failure.
@@ -106,6 +121,16 @@ mod tests {
         ] {
             assert_eq!(bytes(count), text);
         }
+    }
+
+    #[test]
+    fn json_cannot_drive_a_terminal_and_says_the_same() {
+        let value = ["a\u{9b}31m", "b\u{7f}", "c\u{202e}", "d\u{1b}[0m", "é\n"];
+        let text = json_text(&value).expect("serialises");
+        let is_safe = |c: char| c == '\n' || !drives_terminal(c);
+        assert!(text.chars().all(is_safe), "{text:?}");
+        let back: Vec<String> = serde_json::from_str(&text).expect("is JSON");
+        assert_eq!(back, value);
     }
 
     #[test]

@@ -16,7 +16,9 @@ use crate::failure::{Failure, Result};
 const CONFIG_FILE: &str = "/etc/holdfast/holdfast.toml";
 const DATA_DIR: &str = "/var/lib/holdfast";
 const ROOT_KEY: &str = "/etc/holdfast/root.key";
-const RUN_DIR: &str = "/run/holdfast";
+/// Below the data directory: what a container writes goes there, and needs a disk, which `/run` is
+/// not.
+const RUN_DIR: &str = "run";
 
 /// A machine for running images has tens of gigabytes; the cache may have a few of them.
 const CACHE_LIMIT: &str = "20g";
@@ -28,7 +30,7 @@ const CONFIG_MAX_BYTES: u64 = 64 << 10;
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) root_key: PathBuf,
-    /// Sockets, mounts and containers that live no longer than the machine is up.
+    /// Mounts and containers, with what they write while they run.
     pub(crate) run_dir: PathBuf,
     pub(crate) workspace: WorkspaceName,
     pub(crate) cache_limit_bytes: u64,
@@ -67,10 +69,12 @@ impl Settings {
         let choose = |typed: &Option<PathBuf>, stored: Option<PathBuf>, fallback: &str| {
             typed.clone().or(stored).unwrap_or_else(|| fallback.into())
         };
+        let data_dir = choose(&global.data_dir, file.data_dir, DATA_DIR);
+        let run_dir = global.run_dir.clone().or(file.run_dir);
         let settings = Self {
-            data_dir: choose(&global.data_dir, file.data_dir, DATA_DIR),
+            run_dir: run_dir.unwrap_or_else(|| data_dir.join(RUN_DIR)),
+            data_dir,
             root_key: choose(&global.root_key, file.root_key, ROOT_KEY),
-            run_dir: choose(&global.run_dir, file.run_dir, RUN_DIR),
             workspace: global
                 .workspace
                 .as_deref()
@@ -84,10 +88,8 @@ impl Settings {
     }
 
     fn check(self) -> Result<Self> {
-        let data_dir =
-            std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
-        let root_key =
-            std::path::absolute(&self.root_key).unwrap_or_else(|_| self.root_key.clone());
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let (data_dir, root_key) = (absolute(&self.data_dir), absolute(&self.root_key));
         if root_key.starts_with(&data_dir) {
             let (key, data) = (root_key.display(), data_dir.display());
             return Err(
@@ -96,6 +98,7 @@ impl Settings {
             );
         }
         Ok(Self {
+            run_dir: absolute(&self.run_dir),
             data_dir,
             root_key,
             ..self

@@ -45,7 +45,7 @@ mod volume;
 pub use bundle::{BundleError, check_limits};
 pub use cgroup::{CgroupMode, Cgroups, UnsupportedLimit};
 pub use executable::ExecutableError;
-pub use network::{Network, NetworkError, NetworkRequest, Subnet};
+pub use network::{ForwardDrop, Network, NetworkError, NetworkRequest, Subnet, forward_drops};
 pub use port::{ParsePortError, PortMap, Protocol};
 pub use process::{
     DEFAULT_PATH, ImageDefaults, MAX_CONFIG_BYTES, Overrides, Process, ProcessError, compose,

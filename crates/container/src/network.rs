@@ -23,6 +23,7 @@ use crate::spec::NetworkMode;
 use crate::tool::ToolError;
 
 mod address;
+mod firewall;
 mod forward;
 mod link;
 mod resolver;
@@ -32,6 +33,7 @@ use address::{Lease, NetworkLock};
 use forward::Forwarder;
 
 pub use address::Subnet;
+pub use firewall::{ForwardDrop, forward_drops};
 
 /// Why a container has no network.
 #[derive(Debug, thiserror::Error)]

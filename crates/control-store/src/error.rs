@@ -53,9 +53,23 @@ impl StoreError {
             Self::Migration { .. } => {
                 Some("use the holdfast version that wrote this data directory")
             }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("run as root, or name another place with --data-dir")
+            }
+            Self::Database { source, .. } if is_disk_full(source) => {
+                Some("make room on the disk of the data directory")
+            }
             _ => None,
         }
     }
+}
+
+/// SQLite's own code for it is `SQLITE_FULL`.
+fn is_disk_full(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "13")
 }
 
 /// Says what was being done when the database failed.

@@ -76,7 +76,7 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
 
-/// No mount is left below the folder where running containers are.
+/// No mount is left below the data directory, where running containers are.
 pub(super) fn no_mount_below(folder: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
     let folder = folder.to_string_lossy();

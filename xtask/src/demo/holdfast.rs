@@ -9,7 +9,6 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::lab::Scratch;
 use crate::process;
 
 /// A `holdfast` with directories and a root key of its own.
@@ -19,8 +18,6 @@ pub(super) struct Holdfast {
     data_dir: PathBuf,
     root_key: PathBuf,
     transcript_dir: PathBuf,
-    /// Sockets and mounts: a short name, since a socket's path has 108 bytes.
-    run_dir: Scratch,
 }
 
 /// What one command came to.
@@ -53,16 +50,11 @@ impl Holdfast {
             data_dir: scratch.join("data"),
             root_key: scratch.join("root.key"),
             transcript_dir,
-            run_dir: Scratch::new(Path::new("/run"), "holdfast-demo")?,
         })
     }
 
     pub(super) fn data_dir(&self) -> &Path {
         &self.data_dir
-    }
-
-    pub(super) fn run_dir(&self) -> &Path {
-        self.run_dir.path()
     }
 
     /// Where all that was printed is kept.

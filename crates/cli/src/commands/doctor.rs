@@ -52,6 +52,7 @@ pub(crate) fn doctor(settings: &Settings, output: Output) -> Result<()> {
         cgroups(),
         tool("ip", "iproute2"),
         tool("nft", "nftables"),
+        forwarding(),
         certificates(),
         free_space(&settings.data_dir),
         root_key(&settings.root_key),
@@ -159,6 +160,18 @@ fn tool(name: &'static str, package: &str) -> Check {
     let ok = found.is_some();
     let found = found.map_or_else(|| "not found".to_owned(), |path| path.display().to_string());
     Check::new(name, ok, found, &format!("apt-get install {package}"))
+}
+
+/// Containers have no network where somebody else's chain drops what is routed.
+fn forwarding() -> Check {
+    let (ok, found, fix) = match container::forward_drops() {
+        Ok(drops) => match drops.first() {
+            None => (true, "nobody drops it".to_owned(), String::new()),
+            Some(drop) => (false, format!("dropped by {}", drop.chain), drop.fix()),
+        },
+        Err(error) => (false, error.to_string(), "sudo holdfast doctor".to_owned()),
+    };
+    Check::new("forwarding", ok, found, &fix)
 }
 
 fn certificates() -> Check {

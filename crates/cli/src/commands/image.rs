@@ -15,7 +15,7 @@ use crate::args::{ImageArg, ImageCommand};
 use crate::commands::login::show_time;
 use crate::commands::reference::parse;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{bytes, table};
+use crate::output::{bytes, json_text, table};
 use crate::progress::{IndexProgress, short};
 
 /// How long a read of a mounted file waits for a registry that is away or refuses.
@@ -278,7 +278,7 @@ async fn inspect(app: &App, args: &ImageArg) -> Result<()> {
     };
     // There is no better text for a configuration than its JSON.
     app.output.show(&inspected, |inspected| {
-        serde_json::to_string_pretty(inspected).unwrap_or_default()
+        json_text(inspected).unwrap_or_default()
     })
 }
 

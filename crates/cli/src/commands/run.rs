@@ -38,15 +38,19 @@ async fn start(app: &App, args: &RunArgs) -> Result<u8> {
                 .hint("sudo holdfast run …"),
         );
     }
+    refuse_used_name(app, args)?;
     let waterfall = Waterfall::begin();
     let mut signals = Signals::listen()
         .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
-    let prepared = prepare(app, args, &waterfall);
-    let (resolved, request, cold) = tokio::select! {
+    let prepared = prepare(app, args, wanted, &waterfall);
+    let Prepared {
+        resolved,
+        request,
+        cold,
+    } = tokio::select! {
         prepared = prepared => prepared?,
         signal = signals.asked_to_end() => return Err(interrupted(signal)),
     };
-    let request = wanted.complete(app, request, &resolved, args)?;
     let lease = Arc::clone(&resolved.reader.lease);
     let mut log = |message: MountLog| tell(app.output, &message);
     let launched = launch::launch(request, lease, &mut signals, &waterfall, &mut log).await;
@@ -66,22 +70,54 @@ fn interrupted(signal: i32) -> Failure {
     failure
 }
 
-/// Asks the registry, indexes what is new, and says what to mount.
+/// `stop` could not tell two of the same name apart.
+fn refuse_used_name(app: &App, args: &RunArgs) -> Result<()> {
+    let Some(name) = &args.name else {
+        return Ok(());
+    };
+    let running = launch::list(&app.containers_dir());
+    if running
+        .iter()
+        .any(|other| other.about.name.as_ref() == Some(name))
+    {
+        let message = format!("a container {name} is running");
+        return Err(Failure::invalid(message).hint(format!("holdfast stop {name}")));
+    }
+    Ok(())
+}
+
+/// All that is decided before anything is mounted.
+struct Prepared {
+    resolved: Resolved,
+    request: LaunchRequest,
+    /// Nothing of the image is in the cache.
+    cold: bool,
+}
+
+/// Asks the registry and indexes what is new. What was typed is held against the image's own
+/// configuration first, since indexing may take minutes.
 async fn prepare(
     app: &App,
     args: &RunArgs,
+    wanted: Wanted,
     waterfall: &Waterfall,
-) -> Result<(Resolved, image_mount::MountRequest, bool)> {
+) -> Result<Prepared> {
     let credential = args.credential.as_deref();
     let resolved = waterfall
         .measure("resolve", resolve(app, &args.image, credential))
         .await?;
+    let process = wanted.process(&resolved, args)?;
     let layers = waterfall
         .measure("index", resolved.index(app, image::Fill::Unindexed))
         .await?;
     let cold = is_cold(app, &resolved, &layers)?;
     let mount = resolved.mount_request(app, &layers, Path::new("/").to_owned())?;
-    Ok((resolved, mount, cold))
+    let request = wanted.complete(app, mount, process, &resolved, args)?;
+    Ok(Prepared {
+        resolved,
+        request,
+        cold,
+    })
 }
 
 /// True when nothing of the image is in the cache.
@@ -116,6 +152,7 @@ fn tell(output: Output, message: &MountLog) {
 
 /// What was typed, understood before anything is asked of a registry.
 struct Wanted {
+    id: ContainerId,
     volumes: Vec<Volume>,
     network: NetworkMode,
     ports: Vec<PortMap>,
@@ -129,49 +166,52 @@ impl Wanted {
         refuse_unsupported(args)?;
         let volumes = args.volume.iter().map(|text| Volume::parse(text));
         let ports = args.publish.iter().map(|text| PortMap::parse(text));
+        let resources = Resources {
+            memory_bytes: args.memory.as_deref().map(parse_size).transpose()?,
+            cpus: args.cpus,
+            pids: args.pids_limit.or(Resources::default().pids),
+        };
+        container::check_limits(&resources).map_err(Failure::invalid)?;
         Ok(Self {
+            id: ContainerId::new(),
             volumes: volumes
                 .collect::<Result<_, _>>()
                 .map_err(Failure::invalid)?,
             network: args.network.parse().map_err(Failure::invalid)?,
             ports: ports.collect::<Result<_, _>>().map_err(Failure::invalid)?,
             shm_bytes: parse_size(&args.shm_size)?,
-            resources: Resources {
-                memory_bytes: args.memory.as_deref().map(parse_size).transpose()?,
-                cpus: args.cpus,
-                pids: args.pids_limit.or(Resources::default().pids),
-            },
+            resources,
             env: args.env.iter().filter_map(|text| variable(text)).collect(),
         })
+    }
+
+    /// The image's configuration with what was typed over it.
+    fn process(&self, resolved: &Resolved, args: &RunArgs) -> Result<container::Process> {
+        let defaults =
+            ImageDefaults::from_config(&resolved.pinned.config).map_err(Failure::invalid)?;
+        let overrides = Overrides {
+            entrypoint: args.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
+            args: args.command.clone(),
+            env: self.env.clone(),
+            working_dir: args.workdir.clone(),
+            user: args.user.clone(),
+            terminal: args.tty,
+            stdin: args.interactive,
+        };
+        let hostname = container::default_hostname(&self.id);
+        container::compose(&defaults, &overrides, &hostname).map_err(Failure::invalid)
     }
 
     fn complete(
         self,
         app: &App,
         mount: image_mount::MountRequest,
+        process: container::Process,
         resolved: &Resolved,
         args: &RunArgs,
     ) -> Result<LaunchRequest> {
-        let id = ContainerId::new();
-        let defaults =
-            ImageDefaults::from_config(&resolved.pinned.config).map_err(Failure::invalid)?;
-        let hostname = args
-            .name
-            .clone()
-            .unwrap_or_else(|| container::default_hostname(&id));
-        let overrides = Overrides {
-            entrypoint: args.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
-            args: args.command.clone(),
-            env: self.env,
-            working_dir: args.workdir.clone(),
-            user: args.user.clone(),
-            terminal: args.tty,
-            stdin: args.interactive,
-        };
-        let process =
-            container::compose(&defaults, &overrides, &hostname).map_err(Failure::invalid)?;
         Ok(LaunchRequest {
-            id,
+            id: self.id,
             program: own_program()?,
             containers_dir: app.containers_dir(),
             about: About {
@@ -188,7 +228,7 @@ impl Wanted {
             ports: self.ports,
             shm_bytes: self.shm_bytes,
             resources: self.resources,
-            hostname,
+            hostname: container::default_hostname(&self.id),
         })
     }
 }

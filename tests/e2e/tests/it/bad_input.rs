@@ -4,12 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use e2e::Home;
 use e2e::image::busybox;
-use registry_sim::{Entry, ImageBuilder, Layer};
+use e2e::{Finished, Home};
+use registry_sim::{Entry, ImageBuilder, Layer, Options, RegistrySim};
 
-use crate::support::Stage;
+use crate::support::{SmallDisk, Stage};
 
 #[test]
 fn malformed_input_is_named() {
@@ -35,6 +36,7 @@ fn malformed_input_is_named() {
         (vec!["run", "-p", "99999:1", "a/b", "true"], 125, "99999"),
         (vec!["run", "--gpus", "all", "a/b", "true"], 125, "--gpus"),
         (vec!["run", "-d", "a/b", "true"], 125, "--detach"),
+        (vec!["run", "--cpus", "0", "a/b", "true"], 125, "processors"),
         (
             vec!["run", "--privileged", "a/b", "true"],
             125,
@@ -206,8 +208,15 @@ fn a_layer_that_is_not_the_promised_one_is_refused() {
     let promised = ImageBuilder::new().layer(Layer::gzip(&[Entry::file("a", "promised")]));
     let blob = promised.clone().build().layers.remove(0);
     let lying = Layer::compressed(&blob.media_type, blob.bytes, b"another archive");
-    let stage = Stage::logged_in(ImageBuilder::new().layer(lying));
+    let lying = ImageBuilder::new().layer(lying);
+    let stage = Stage::logged_in(lying.clone());
     refuses_to_index(&stage, "uncompressed digest");
+
+    // Also where an honest image has brought the same layer here before.
+    let honest = stage.push("honest", promised.clone());
+    stage.home.run(&["image", "index", &honest]).ok();
+    let again = stage.home.run(&["image", "index", &stage.image]);
+    again.fails(8, "uncompressed digest");
 
     // Another time in the gzip header: it decodes to the same, and is another layer all the same.
     let stage = Stage::logged_in(promised);
@@ -224,6 +233,69 @@ fn a_root_key_that_is_gone_is_never_replaced() {
         .run(&["credentials", "list"])
         .fails(11, "root key");
     assert!(!stage.home.root_key().exists());
+}
+
+/// Runs in a mount namespace where `script` has taken something from the machine.
+fn without(stage: &Stage, script: &str) -> Finished {
+    let command = stage.home.command(&["run", &stage.image, "true"]);
+    let script = format!("{script}; exec \"$0\" \"$@\"");
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private", "sh", "-ec", &script]);
+    unshare
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear();
+    unshare.envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let output = unshare.output().expect("unshare is there");
+    Finished {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn what_the_machine_lacks_is_told() {
+    let stage = Stage::logged_in(busybox());
+    let devices = "mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/urandom c 1 9";
+    without(&stage, devices).fails(125, "/dev/fuse");
+    let hide = "for name in runc crun; do for place in /usr/local/sbin /usr/local/bin /usr/sbin \
+        /usr/bin; do [ ! -e $place/$name ] || mount --bind /dev/null $place/$name; done; done";
+    without(&stage, hide).fails(125, "apt-get install runc");
+    stage.home.run(&["run", &stage.image, "true"]).ok();
+}
+
+#[test]
+fn a_registry_that_resets_in_mid_layer_is_read_on_or_told() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let sim = runtime.block_on(RegistrySim::start(Options::default()));
+    let noise = Entry::file("noise", crate::support::noise(3, 3 << 20));
+    let image = busybox().layer(Layer::gzip(&[noise])).build();
+    sim.push("acme/fn", "v1", &image);
+    let name = format!("{}/acme/fn:v1", sim.host());
+    let words = ["image", "index", "--credential", "none", &name];
+    let home = Home::new();
+    sim.faults(|faults| faults.reset_after = Some(0));
+    home.run(&words).fails(6, sim.host());
+    let left = files_below(&home.data_dir().join("cache/incoming"));
+    assert!(left.is_empty(), "{left:?}");
+    sim.faults(|faults| (faults.reset_after, faults.break_times) = (Some(1 << 20), Some(2)));
+    home.run(&words).ok();
+}
+
+#[test]
+fn a_disk_without_room_for_the_databases_is_told() {
+    let home = Home::new();
+    std::fs::create_dir(home.data_dir()).expect("creates");
+    let disk = SmallDisk::mount(&home.data_dir(), "100k");
+    let run = home.login("127.0.0.1:1/acme", "alice", "pw");
+    assert_eq!(run.code, 10, "{}", run.stderr);
+    assert!(run.stderr.contains("hint: make room"), "{}", run.stderr);
+    drop(disk);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod canaries;
+mod ending;
 mod json;
 mod patience;
 mod run;

@@ -1,12 +1,7 @@
 //! `holdfast run` on a private image: what a person types, sees, and gets back.
 
-use std::io::Read;
-use std::time::{Duration, Instant};
-
-use e2e::home;
 use e2e::image::busybox;
 use registry_sim::{Entry, Layer};
-use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{Stage, USER, noise};
@@ -64,7 +59,6 @@ fn flags_reach_the_container() {
             "refused",
         ),
         (vec!["--network", "none"], "ls /sys/class/net", "lo"),
-        (vec!["--name", "box-1"], "cat /etc/hostname", "box-1"),
     ] {
         let mut words = vec!["run"];
         words.extend(&flags);
@@ -194,93 +188,4 @@ fn the_mounted_tree_is_lazy() {
             .as_array()
             .is_some_and(|phases| !phases.is_empty())
     );
-}
-
-#[test]
-fn nothing_is_left_behind() {
-    let stage = Stage::logged_in(busybox());
-    stage.home.run(&["run", &stage.image, "true"]).ok();
-    stage.home.run(&["run", &stage.image, "false"]).fails(1, "");
-    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
-}
-
-#[test]
-fn ctrl_c_reaches_the_command_and_everything_is_cleared_away() {
-    let stage = Stage::logged_in(busybox());
-    let script = "trap 'exit 42' INT; echo up; while true; do sleep 1; done";
-    let mut child = stage
-        .home
-        .spawn(&["run", &stage.image, "--", "sh", "-c", script]);
-    wait_for_line(&mut child);
-    signal(&child, Signal::INT);
-    let ended = home::finish(child, "");
-    assert_eq!(ended.code, 42, "{}", ended.stderr);
-    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
-}
-
-#[test]
-fn a_command_that_heeds_no_signal_is_killed_at_the_third() {
-    let stage = Stage::logged_in(busybox());
-    let script = "trap '' INT; echo up; sleep 600; true";
-    let mut child = stage
-        .home
-        .spawn(&["run", &stage.image, "--", "sh", "-c", script]);
-    wait_for_line(&mut child);
-    while child.try_wait().expect("the child is ours").is_none() {
-        signal(&child, Signal::INT);
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    let ended = home::finish(child, "");
-    assert_eq!(ended.code, 137, "{}", ended.stderr);
-    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
-}
-
-#[test]
-fn after_sigkill_the_next_start_cleans_up() {
-    let stage = Stage::logged_in(busybox());
-    let mut child =
-        stage
-            .home
-            .spawn(&["run", &stage.image, "--", "sh", "-c", "echo up; sleep 600"]);
-    wait_for_line(&mut child);
-    signal(&child, Signal::KILL);
-    home::finish(child, "");
-    stage.home.run(&["run", &stage.image, "true"]).ok();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !leftovers(&stage.home).is_empty() && Instant::now() < deadline {
-        std::thread::yield_now();
-    }
-    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
-}
-
-/// Waits until the command inside the container has printed its first byte.
-fn wait_for_line(child: &mut std::process::Child) {
-    let stdout = child.stdout.as_mut().expect("standard output is piped");
-    let mut first = [0];
-    stdout
-        .read_exact(&mut first)
-        .expect("the command says that it is up");
-}
-
-fn signal(child: &std::process::Child, signal: Signal) {
-    let pid = rustix::process::Pid::from_child(child);
-    rustix::process::kill_process(pid, signal).expect("the child is ours");
-}
-
-/// Mounts and processes that still name this home.
-fn leftovers(home: &e2e::Home) -> Vec<String> {
-    let needle = home.path().to_str().expect("utf-8");
-    let mounts = std::fs::read_to_string("/proc/mounts").expect("/proc/mounts");
-    let mut found: Vec<String> = mounts
-        .lines()
-        .filter(|line| line.contains(needle))
-        .map(str::to_owned)
-        .collect();
-    let containers = home.run_dir().join("containers");
-    if let Ok(entries) = std::fs::read_dir(containers) {
-        let paths = entries.flatten().map(|entry| entry.path());
-        let paths = paths.filter(|path| path.is_dir());
-        found.extend(paths.map(|path| path.display().to_string()));
-    }
-    found
 }

@@ -1,10 +1,15 @@
 //! A registry that demands a login, an image in it, and a home that is logged in.
 
+use std::ffi::CString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::Duration;
 
 use e2e::Home;
 use registry_sim::ImageBuilder;
 use registry_sim::debian::DebianRegistry;
+use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
 pub(crate) const USER: &str = "alice";
@@ -16,7 +21,7 @@ pub(crate) struct Stage {
     pub(crate) registry: DebianRegistry,
     pub(crate) image: String,
     /// Where the token issuer lives, when there is one.
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Stage {
@@ -50,8 +55,16 @@ impl Stage {
             home: Home::new(),
             registry,
             image,
-            _runtime: runtime,
+            runtime,
         }
+    }
+
+    /// Puts another image beside the first one; gives its name.
+    pub(crate) fn push(&self, tag: &str, image: ImageBuilder) -> String {
+        let image = image.build();
+        self.runtime
+            .block_on(self.registry.push("acme/fn", tag, &image));
+        format!("{}/acme/fn:{tag}", self.registry.host())
     }
 
     fn log_in(self) -> Self {
@@ -65,6 +78,26 @@ impl Stage {
     }
 }
 
+/// A file system of its own, taken off at the end.
+pub(crate) struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `size` is as `mount` takes it: `100k`, `8m`.
+    pub(crate) fn mount(on: &Path, size: &str) -> Self {
+        let options = CString::new(format!("size={size}")).expect("no zero in it");
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", on, "tmpfs", flags, options.as_c_str())
+            .expect("root can mount a tmpfs");
+        Self(on.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
 /// Bytes that no compressor shrinks, different for every seed.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ (seed + 1);
@@ -75,4 +108,37 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
         state.to_le_bytes()[3]
     };
     (0..length).map(next).collect()
+}
+
+/// Waits until the command inside the container has printed its first byte.
+pub(crate) fn wait_for_line(child: &mut Child) {
+    let stdout = child.stdout.as_mut().expect("standard output is piped");
+    let mut first = [0];
+    stdout
+        .read_exact(&mut first)
+        .expect("the command says that it is up");
+}
+
+/// Sends a signal to a process of the test.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, signal).expect("the child is ours");
+}
+
+/// Mounts and processes that still name this home.
+pub(crate) fn leftovers(home: &Home) -> Vec<String> {
+    let needle = home.path().to_str().expect("utf-8");
+    let mounts = std::fs::read_to_string("/proc/mounts").expect("/proc/mounts");
+    let mut found: Vec<String> = mounts
+        .lines()
+        .filter(|line| line.contains(needle))
+        .map(str::to_owned)
+        .collect();
+    let containers = home.run_dir().join("containers");
+    if let Ok(entries) = std::fs::read_dir(containers) {
+        let paths = entries.flatten().map(|entry| entry.path());
+        let paths = paths.filter(|path| path.is_dir());
+        found.extend(paths.map(|path| path.display().to_string()));
+    }
+    found
 }

@@ -1,0 +1,143 @@
+//! How a container ends, in order or not, and that nothing of it is left.
+
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use e2e::image::busybox;
+use e2e::{Home, home};
+use registry_sim::{Entry, Layer};
+use rustix::process::Signal;
+
+use crate::support::{Stage, leftovers, noise, signal, wait_for_line};
+
+#[test]
+fn nothing_is_left_behind() {
+    let stage = Stage::logged_in(busybox());
+    stage.home.run(&["run", &stage.image, "true"]).ok();
+    stage.home.run(&["run", &stage.image, "false"]).fails(1, "");
+    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+}
+
+#[test]
+fn ctrl_c_reaches_the_command_and_everything_is_cleared_away() {
+    let stage = Stage::logged_in(busybox());
+    let script = "trap 'exit 42' INT; echo up; while true; do sleep 1; done";
+    let mut child = stage
+        .home
+        .spawn(&["run", &stage.image, "--", "sh", "-c", script]);
+    wait_for_line(&mut child);
+    signal(&child, Signal::INT);
+    let ended = home::finish(child, "");
+    assert_eq!(ended.code, 42, "{}", ended.stderr);
+    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+}
+
+#[test]
+fn a_command_that_heeds_no_signal_is_killed_at_the_third() {
+    let stage = Stage::logged_in(busybox());
+    let script = "trap '' INT; echo up; sleep 600; true";
+    let mut child = stage
+        .home
+        .spawn(&["run", &stage.image, "--", "sh", "-c", script]);
+    wait_for_line(&mut child);
+    while child.try_wait().expect("the child is ours").is_none() {
+        signal(&child, Signal::INT);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let ended = home::finish(child, "");
+    assert_eq!(ended.code, 137, "{}", ended.stderr);
+    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+}
+
+#[test]
+fn after_sigkill_the_next_start_cleans_up() {
+    let stage = Stage::logged_in(busybox());
+    let mut child =
+        stage
+            .home
+            .spawn(&["run", &stage.image, "--", "sh", "-c", "echo up; sleep 600"]);
+    wait_for_line(&mut child);
+    signal(&child, Signal::KILL);
+    home::finish(child, "");
+    stage.home.run(&["run", &stage.image, "true"]).ok();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !leftovers(&stage.home).is_empty() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+}
+
+/// Waits for the end without reading what the process prints.
+#[track_caller]
+fn ends_within(child: &mut Child, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while child.try_wait().expect("the child is ours").is_none() {
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_name_is_one_containers_and_stop_ends_it() {
+    let stage = Stage::logged_in(busybox());
+    let (home, image) = (&stage.home, stage.image.as_str());
+    let script = "echo up; sleep 600";
+    let mut child = home.spawn(&["run", "--name", "box_1", image, "sh", "-c", script]);
+    wait_for_line(&mut child);
+    let listed = home.run(&["ps", "--json"]).ok().json();
+    assert_eq!(listed[0]["name"], "box_1");
+    assert_eq!(listed[0]["image"], image);
+    home.run(&["run", "--name", "box_1", image, "true"])
+        .fails(125, "box_1 is running");
+    home.run(&["stop", "--time", "1", "box_1"]).ok();
+    let ended = home::finish(child, "");
+    assert_eq!(ended.code, 137, "{}", ended.stderr);
+    assert_eq!(home.run(&["ps", "--json"]).ok().stdout.trim(), "[]");
+    assert_eq!(leftovers(home), Vec::<String>::new());
+}
+
+#[test]
+fn output_that_nobody_reads_does_not_keep_a_container() {
+    let stage = Stage::logged_in(busybox());
+    let script = "echo up; while true; do echo more; done";
+    let words = ["run", "--name", "loud", &stage.image, "sh", "-c", script];
+    let mut child = stage.home.spawn(&words);
+    wait_for_line(&mut child);
+    stage.home.run(&["stop", "--time", "1", "loud"]).ok();
+    ends_within(&mut child, Duration::from_secs(20));
+    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+}
+
+/// Files that a start makes for the time of indexing.
+fn half_made(home: &Home) -> Vec<PathBuf> {
+    let directories = ["tmp", "cache/incoming"].map(|name| home.data_dir().join(name));
+    let entries = directories
+        .iter()
+        .filter_map(|path| std::fs::read_dir(path).ok());
+    entries
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect()
+}
+
+#[test]
+fn an_interrupt_at_any_moment_leaves_nothing() {
+    let big = Entry::file("big", noise(7, 6 << 20));
+    let stage = Stage::logged_in(busybox().layer(Layer::gzip(&[big])));
+    let words = ["run", &stage.image, "sleep", "600"];
+    for wait_ms in [0, 30, 60, 120, 250, 500, 1000] {
+        let mut child = stage.home.spawn(&words);
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        while child.try_wait().expect("the child is ours").is_none() {
+            signal(&child, Signal::INT);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let ended = home::finish(child, "");
+        assert!([-1, 130, 137].contains(&ended.code), "{wait_ms}: {ended:?}");
+        assert_eq!(leftovers(&stage.home), Vec::<String>::new(), "{wait_ms}");
+    }
+    stage.home.run(&["run", &stage.image, "true"]).ok();
+    assert_eq!(half_made(&stage.home), Vec::<PathBuf>::new());
+}
