@@ -47,7 +47,11 @@ pub enum BlobError {
     /// Refused, but a credential that comes may be taken.
     #[error("{message}")]
     Denied { message: String },
-    /// Waiting does not help: revoked, not there, against policy.
+    /// The source answers and does not give this layer: it is not there, or it is not itself. May
+    /// change, and says nothing about other layers.
+    #[error("{message}")]
+    Missing { message: String },
+    /// Waiting does not help: revoked, against policy.
     #[error("{message}")]
     Final { message: String },
 }

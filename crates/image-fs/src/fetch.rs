@@ -63,6 +63,8 @@ pub(crate) struct Layer {
     pub(crate) cache: LayerCache,
     flights: Mutex<HashMap<usize, watch::Receiver<Outcome>>>,
     ahead: Mutex<ReadAhead>,
+    /// The source does not give this layer, as far as the last answer went.
+    missing: AtomicBool,
 }
 
 impl Layer {
@@ -71,6 +73,7 @@ impl Layer {
             cache,
             flights: Mutex::default(),
             ahead: Mutex::default(),
+            missing: AtomicBool::default(),
         }
     }
 

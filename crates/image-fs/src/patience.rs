@@ -47,7 +47,9 @@ impl Patience {
                 TRANSIENT_MOST,
                 retry_after.unwrap_or_default(),
             ),
-            BlobError::Denied { .. } => (DENIED_FIRST, DENIED_MOST, Duration::ZERO),
+            BlobError::Denied { .. } | BlobError::Missing { .. } => {
+                (DENIED_FIRST, DENIED_MOST, Duration::ZERO)
+            }
             BlobError::Final { .. } => return None,
         };
         let left = self.deadline.saturating_duration_since(Instant::now());

@@ -267,6 +267,10 @@ impl Fetcher {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => error,
             };
+            if matches!(error, BlobError::Missing { .. }) {
+                // The source has answered: nobody else waits for this one.
+                pass = None;
+            }
             let Some(pause) = patience.pause(&error) else {
                 return Err(given_up(digest, &error));
             };
@@ -286,7 +290,7 @@ impl Fetcher {
             Ok(Ok(bytes)) if bytes.len() as u64 == length => Ok(bytes),
             Ok(Ok(_)) => Err("the registry gave fewer bytes than were asked for"),
             Ok(Err(error)) => {
-                self.report_failure(&error);
+                self.report_failure(layer, &error);
                 return Err(error);
             }
             Err(_) => Err("the registry did not answer a request in time"),
@@ -296,29 +300,39 @@ impl Fetcher {
             retry_after: None,
         });
         match &result {
-            Ok(bytes) => self.report_answer(bytes.len()),
-            Err(error) => self.report_failure(error),
+            Ok(bytes) => self.report_answer(layer, bytes.len()),
+            Err(error) => self.report_failure(layer, error),
         }
         result
     }
 
-    fn report_answer(&self, bytes: usize) {
+    fn report_answer(&self, layer: usize, bytes: usize) {
         Counters::add(&self.counters.requests, 1);
         Counters::add(&self.counters.bytes_fetched, bytes as u64);
-        if self.gate.open() {
+        let was_missing = self.layers[layer].missing.swap(false, Relaxed);
+        if self.gate.open() || was_missing {
             self.notice(NoticeKind::Recovered, "the registry answers again");
         }
     }
 
-    fn report_failure(&self, error: &BlobError) {
+    fn report_failure(&self, layer: usize, error: &BlobError) {
         let kind = match error {
             BlobError::Transient { .. } => NoticeKind::Waiting,
             BlobError::Denied { .. } => NoticeKind::Denied,
+            BlobError::Missing { .. } => return self.report_missing(layer, error),
             // Concerns this layer only, and is told by the read that fails.
             BlobError::Final { .. } => return,
         };
         if self.gate.close(error) {
             self.notice(kind, error.to_string());
+        }
+    }
+
+    /// Told once: every further range of the layer would say the same.
+    fn report_missing(&self, layer: usize, error: &BlobError) {
+        self.gate.open();
+        if !self.layers[layer].missing.swap(true, Relaxed) {
+            self.notice(NoticeKind::Denied, error.to_string());
         }
     }
 

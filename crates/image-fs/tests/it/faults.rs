@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use image_fs::{BlobError, CacheLimits, FsOptions, Notice, NoticeKind, ReadError, SpanCache};
+use image_fs::{
+    BlobError, CacheLimits, FsOptions, ImageFs, Notice, NoticeKind, ReadError, SpanCache,
+};
 use layer_index::Codec;
 use tokio::time::Instant;
 
@@ -132,6 +134,36 @@ async fn a_new_credential_ends_the_wait() {
     assert!(reader.await.unwrap().unwrap() == image.content(0));
     assert_eq!(kinds(&heard), [NoticeKind::Denied, NoticeKind::Recovered]);
     assert!(heard.lock().unwrap()[0].message.contains("bad password"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_is_gone_holds_no_other_up() {
+    let lower = layer(&Shape::default(), &[SPAN, 3 * SPAN]);
+    let upper = layer(&Shape::default(), &[SPAN]);
+    let source = MemorySource::new(&[lower.clone(), upper.clone()]);
+    source.lose(&upper);
+    let directory = tempfile::tempdir().unwrap();
+    let cache = SpanCache::open(directory.path(), CacheLimits::default()).unwrap();
+    let (options, heard) = listening(Duration::from_mins(2));
+    let layers = [lower.index.clone(), upper.index.clone()];
+    let origin = "registry.example/acme/fn";
+    let fs = ImageFs::new(&layers, origin, &cache, Arc::clone(&source) as _, options).unwrap();
+    let fs = Arc::new(fs);
+    let inode = |name: &[u8]| fs.tree().lookup(fs.tree().root(), name).unwrap();
+    let (gone, there) = (inode(b"file-0"), inode(b"file-1"));
+    let waiting = Arc::clone(&fs);
+    let waiting = tokio::spawn(async move { waiting.read(gone, 0, SPAN).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    assert!(fs.read(there, 0, 3 * SPAN).await.unwrap() == lower.files[1].1);
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    assert!(
+        !waiting.is_finished(),
+        "a layer that is pushed again is waited for"
+    );
+    source.find_all();
+    assert!(waiting.await.unwrap().unwrap() == upper.files[0].1);
+    assert_eq!(kinds(&heard), [NoticeKind::Denied, NoticeKind::Recovered]);
 }
 
 #[tokio::test(start_paused = true)]

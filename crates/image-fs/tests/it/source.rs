@@ -30,6 +30,8 @@ pub(crate) struct MemorySource {
     faults: Mutex<VecDeque<Fault>>,
     /// What every request meets when no fault is left.
     rule: Mutex<Option<Fault>>,
+    /// Layers that are not there.
+    missing: Mutex<Vec<String>>,
     pub(crate) requests: Mutex<Vec<Range<u64>>>,
     pub(crate) distrusted: AtomicUsize,
     /// Requests that are let through; all of them unless `hold` was called.
@@ -51,6 +53,7 @@ impl MemorySource {
             layers,
             faults: Mutex::default(),
             rule: Mutex::default(),
+            missing: Mutex::default(),
             requests: Mutex::default(),
             distrusted: AtomicUsize::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -64,6 +67,16 @@ impl MemorySource {
 
     pub(crate) fn always(&self, fault: Option<Fault>) {
         *self.rule.lock().unwrap() = fault;
+    }
+
+    /// From now on this layer is not there.
+    pub(crate) fn lose(&self, layer: &TestLayer) {
+        let digest = layer.index.header().layer_digest.clone();
+        self.missing.lock().unwrap().push(digest);
+    }
+
+    pub(crate) fn find_all(&self) {
+        self.missing.lock().unwrap().clear();
     }
 
     /// Requests wait from now on until they are let go.
@@ -95,6 +108,16 @@ impl BlobSource for MemorySource {
         Box::pin(async move {
             self.requests.lock().unwrap().push(range.clone());
             self.gate.acquire().await.unwrap().forget();
+            if self
+                .missing
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|lost| lost == layer)
+            {
+                let message = "blob unknown".to_owned();
+                return Err(BlobError::Missing { message });
+            }
             let all = &self.layers[layer];
             assert_eq!(all.len() as u64, size);
             let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();

@@ -48,15 +48,16 @@ fn blob_error(error: &RegistryError) -> BlobError {
     };
     match error {
         RegistryError::Auth(AuthError::BadCredential { .. } | AuthError::NoPermission { .. })
-        | RegistryError::NotFound { .. }
         | RegistryError::Denied { .. } => BlobError::Denied { message },
         RegistryError::Auth(AuthError::Tls { .. })
         | RegistryError::Tls { .. }
-        | RegistryError::Protocol { .. }
-        | RegistryError::Corrupt { .. } => BlobError::Transient {
+        | RegistryError::Protocol { .. } => BlobError::Transient {
             message,
             retry_after: None,
         },
+        RegistryError::NotFound { .. } | RegistryError::Corrupt { .. } => {
+            BlobError::Missing { message }
+        }
         error if error.is_transient() => BlobError::Transient {
             message,
             retry_after: error.retry_after(),
@@ -80,7 +81,7 @@ mod tests {
         let cases = [
             (auth(AuthError::BadCredential { message: text() }), "denied"),
             (auth(AuthError::NoPermission { message: text() }), "denied"),
-            (RegistryError::NotFound { subject: subject() }, "denied"),
+            (RegistryError::NotFound { subject: subject() }, "missing"),
             (
                 RegistryError::Denied {
                     subject: subject(),
@@ -120,7 +121,7 @@ mod tests {
                     subject: subject(),
                     message: text(),
                 },
-                "transient",
+                "missing",
             ),
             (auth(AuthError::Revoked { message: text() }), "final"),
             (auth(AuthError::Refused { message: text() }), "final"),
@@ -144,6 +145,7 @@ mod tests {
             let kind = match blob_error(&error) {
                 BlobError::Transient { .. } => "transient",
                 BlobError::Denied { .. } => "denied",
+                BlobError::Missing { .. } => "missing",
                 BlobError::Final { .. } => "final",
             };
             assert_eq!(kind, expected, "{error:?}");
