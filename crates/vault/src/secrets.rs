@@ -1,4 +1,4 @@
-//! Secrets and their versions: sealing, opening, listing, removing.
+//! Secrets and their versions: sealing, opening, removing.
 //!
 //! A version is current, or superseded and still leased, or retired: its bytes are erased and its
 //! history stays. Every way of damaging a row that this crate can see is refused by name before
@@ -8,18 +8,14 @@ use std::fmt;
 
 use credential::SecretName;
 use ids::{SecretId, WorkspaceId};
-use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::SqliteConnection;
 use zeroize::Zeroizing;
 
 use crate::audit::{AuditAction, Entry, SecretHead};
-use crate::clock::timestamp;
 use crate::error::{Damage, Doing, VaultError};
 use crate::leases;
-use crate::rotation::parse_workspace;
 use crate::seal::{self, Context, Fresh};
-use crate::state::{CheckedState, SecretState, VersionState};
 use crate::vault::{Inner, Vault};
 
 /// Largest secret. A service account's key has about 2.4 KB and a CA bundle rarely 64 KB; both
@@ -65,36 +61,6 @@ impl fmt::Debug for OpenedSecret {
             .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
-}
-
-/// A live secret and its current version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretRow {
-    pub secret_id: SecretId,
-    pub name: String,
-    pub kind: String,
-    pub scope: String,
-    pub version: u32,
-    pub created_at: Timestamp,
-    pub state: VersionState,
-}
-
-/// One version in the history of a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionRow {
-    pub secret_id: SecretId,
-    pub version: u32,
-    pub kind: String,
-    pub scope: String,
-    pub actor: String,
-    pub created_at: Timestamp,
-    pub current: bool,
-    /// When its bytes were erased.
-    pub retired_at: Option<Timestamp>,
-    /// When the whole secret was removed.
-    pub removed_at: Option<Timestamp>,
-    pub leases: u32,
-    pub state: VersionState,
 }
 
 /// A secret's row as it is found by name.
@@ -183,84 +149,6 @@ impl Vault {
         .transpose()
     }
 
-    /// The workspaces that ever sealed something here.
-    pub async fn workspaces(&self) -> Result<Vec<WorkspaceId>, VaultError> {
-        let rows: Vec<String> =
-            sqlx::query_scalar("SELECT workspace FROM workspace_key ORDER BY workspace")
-                .fetch_all(self.inner.database.reader())
-                .await
-                .doing("listing workspaces")?;
-        rows.iter().map(|text| parse_workspace(text)).collect()
-    }
-
-    /// The live secrets of a workspace, by name.
-    pub async fn list(&self, workspace: WorkspaceId) -> Result<Vec<SecretRow>, VaultError> {
-        type Row = (
-            String,
-            String,
-            String,
-            String,
-            i64,
-            i64,
-            String,
-            Option<String>,
-            Option<String>,
-            Option<String>,
-            Option<i64>,
-            Option<i64>,
-        );
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT secret.secret_id, name, kind, scope, version, secret_version.created_at,
-                    state, proven, rung, realm, checked_at, not_after
-             FROM secret JOIN secret_version
-                  ON secret_version.secret_id = secret.secret_id AND version = current_version
-             WHERE workspace = ?1 AND removed_at IS NULL ORDER BY name",
-        )
-        .bind(workspace.to_string())
-        .fetch_all(self.inner.database.reader())
-        .await
-        .doing("listing secrets")?;
-        let row = |row: Row| {
-            Ok(SecretRow {
-                secret_id: parse_secret_id(&row.0)?,
-                version: parse_version(&row.1, row.4)?,
-                name: row.1,
-                kind: row.2,
-                scope: row.3,
-                created_at: timestamp(row.5),
-                state: VersionState::read((row.6, row.7, row.8, row.9, row.10, row.11)),
-            })
-        };
-        rows.into_iter().map(row).collect()
-    }
-
-    /// All versions that a name ever had in this workspace, newest first, removed ones included.
-    pub async fn history(
-        &self,
-        workspace: WorkspaceId,
-        name: &SecretName,
-    ) -> Result<Vec<VersionRow>, VaultError> {
-        let rows: Vec<HistoryRow> = sqlx::query_as(
-            "SELECT secret.secret_id, version, kind, scope, actor, secret_version.created_at,
-                    version = current_version AND removed_at IS NULL, retired_at, removed_at,
-                    (SELECT count(*) FROM lease
-                     WHERE lease.secret_id = secret_version.secret_id
-                       AND lease.version = secret_version.version AND ended_at IS NULL),
-                    state, proven, rung, realm, checked_at, not_after
-             FROM secret JOIN secret_version ON secret_version.secret_id = secret.secret_id
-             WHERE workspace = ?1 AND name = ?2
-             ORDER BY secret.created_at DESC, secret.secret_id DESC, version DESC",
-        )
-        .bind(workspace.to_string())
-        .bind(name.as_str())
-        .fetch_all(self.inner.database.reader())
-        .await
-        .doing("reading a secret's history")?;
-        rows.into_iter()
-            .map(|row| history_row(name.as_str(), row))
-            .collect()
-    }
-
     /// Removes a secret at once: the bytes of every version are erased and every lease ends.
     /// Works on damaged secrets too, so that a new one can take their place.
     pub async fn remove(
@@ -295,55 +183,6 @@ impl Vault {
             secret_id: found.secret_id,
             version,
         })
-    }
-
-    /// Notes what a check of a version found.
-    pub async fn set_state(
-        &self,
-        sealed: SealedVersion,
-        state: &CheckedState,
-    ) -> Result<(), VaultError> {
-        let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
-        sqlx::query(
-            "UPDATE secret_version SET state = ?1, proven = ?2, rung = ?3, realm = ?4,
-                    checked_at = ?5, not_after = ?6
-             WHERE secret_id = ?7 AND version = ?8",
-        )
-        .bind(state.state.as_str())
-        .bind(state.proven.as_deref())
-        .bind(state.rung.as_deref())
-        .bind(state.realm.as_deref())
-        .bind(vault.clock.now_ms())
-        .bind(state.not_after.map(Timestamp::as_millisecond))
-        .bind(sealed.secret_id.to_string())
-        .bind(sealed.version)
-        .execute(&mut *transaction)
-        .await
-        .doing("noting a check")?;
-        transaction.commit().await.doing("committing a check")
-    }
-
-    /// Notes that a version was refused; what was proven of it before stays.
-    pub async fn set_refusal(
-        &self,
-        sealed: SealedVersion,
-        state: SecretState,
-    ) -> Result<(), VaultError> {
-        let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
-        sqlx::query(
-            "UPDATE secret_version SET state = ?1, checked_at = ?2
-             WHERE secret_id = ?3 AND version = ?4",
-        )
-        .bind(state.as_str())
-        .bind(vault.clock.now_ms())
-        .bind(sealed.secret_id.to_string())
-        .bind(sealed.version)
-        .execute(&mut *transaction)
-        .await
-        .doing("noting a refusal")?;
-        transaction.commit().await.doing("committing a refusal")
     }
 
     async fn open_unrecorded(
@@ -644,41 +483,6 @@ async fn erase(
     .await
     .doing("erasing a secret")?;
     leases::end_all_within(connection, found.secret_id, now).await
-}
-
-type HistoryRow = (
-    String,
-    i64,
-    String,
-    String,
-    String,
-    i64,
-    bool,
-    Option<i64>,
-    Option<i64>,
-    i64,
-    String,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<i64>,
-    Option<i64>,
-);
-
-fn history_row(name: &str, row: HistoryRow) -> Result<VersionRow, VaultError> {
-    Ok(VersionRow {
-        secret_id: parse_secret_id(&row.0)?,
-        version: parse_version(name, row.1)?,
-        kind: row.2,
-        scope: row.3,
-        actor: row.4,
-        created_at: timestamp(row.5),
-        current: row.6,
-        retired_at: row.7.map(timestamp),
-        removed_at: row.8.map(timestamp),
-        leases: u32::try_from(row.9).unwrap_or(u32::MAX),
-        state: VersionState::read((row.10, row.11, row.12, row.13, row.14, row.15)),
-    })
 }
 
 fn check_lengths(secret: &NewSecret<'_>) -> Result<(), VaultError> {

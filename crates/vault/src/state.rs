@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::clock::timestamp;
+use crate::error::{Doing, VaultError};
+use crate::secrets::SealedVersion;
+use crate::vault::Vault;
 
 /// The answer of the last check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,7 @@ impl SecretState {
             .map_or("unknown", |(_, text)| text)
     }
 
-    fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         STATES
             .iter()
             .find(|(_, name)| *name == text)
@@ -70,26 +72,53 @@ pub struct VersionState {
     pub not_after: Option<Timestamp>,
 }
 
-/// The columns of a state, in this order wherever they are read.
-pub(crate) type StoredState = (
-    String,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<i64>,
-    Option<i64>,
-);
+impl Vault {
+    /// Notes what a check of a version found.
+    pub async fn set_state(
+        &self,
+        sealed: SealedVersion,
+        state: &CheckedState,
+    ) -> Result<(), VaultError> {
+        let vault = &*self.inner;
+        let mut transaction = vault.database.begin().await?;
+        sqlx::query(
+            "UPDATE secret_version SET state = ?1, proven = ?2, rung = ?3, realm = ?4,
+                    checked_at = ?5, not_after = ?6
+             WHERE secret_id = ?7 AND version = ?8",
+        )
+        .bind(state.state.as_str())
+        .bind(state.proven.as_deref())
+        .bind(state.rung.as_deref())
+        .bind(state.realm.as_deref())
+        .bind(vault.clock.now_ms())
+        .bind(state.not_after.map(Timestamp::as_millisecond))
+        .bind(sealed.secret_id.to_string())
+        .bind(sealed.version)
+        .execute(&mut *transaction)
+        .await
+        .doing("noting a check")?;
+        transaction.commit().await.doing("committing a check")
+    }
 
-impl VersionState {
-    pub(crate) fn read(stored: StoredState) -> Self {
-        let (state, proven, rung, realm, checked_at, not_after) = stored;
-        Self {
-            state: SecretState::read(&state),
-            proven,
-            rung,
-            realm,
-            checked_at: checked_at.map(timestamp),
-            not_after: not_after.map(timestamp),
-        }
+    /// Notes that a version was refused; what was proven of it before stays.
+    pub async fn set_refusal(
+        &self,
+        sealed: SealedVersion,
+        state: SecretState,
+    ) -> Result<(), VaultError> {
+        let vault = &*self.inner;
+        let mut transaction = vault.database.begin().await?;
+        sqlx::query(
+            "UPDATE secret_version SET state = ?1, checked_at = ?2
+             WHERE secret_id = ?3 AND version = ?4",
+        )
+        .bind(state.as_str())
+        .bind(vault.clock.now_ms())
+        .bind(sealed.secret_id.to_string())
+        .bind(sealed.version)
+        .execute(&mut *transaction)
+        .await
+        .doing("noting a refusal")?;
+        transaction.commit().await.doing("committing a refusal")
     }
 }
