@@ -10,6 +10,7 @@ mod commands;
 mod failure;
 mod output;
 mod progress;
+mod resolved;
 mod secret_input;
 mod settings;
 

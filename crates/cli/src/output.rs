@@ -4,6 +4,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::failure::{Failure, Kind, Result, drives_terminal, printable};
@@ -88,6 +89,11 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
         .map(|line| line.trim_end().to_owned())
         .collect();
     lines.join("\n")
+}
+
+/// To the second: what a person compares with a clock.
+pub(crate) fn show_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// `1.5 MB`, in the decimal units of registries.

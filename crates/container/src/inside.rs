@@ -215,7 +215,7 @@ impl Walk {
     }
 }
 
-/// Joins a path of the container to a directory of the host, for messages only.
+/// A path of the container, escaped for messages.
 pub(crate) fn shown(path: &Path) -> String {
     String::from_utf8_lossy(path.as_os_str().as_bytes())
         .escape_debug()

@@ -103,7 +103,8 @@ impl Running {
             }
         }
         let code = self.exit_code()?;
-        let memory_kills = Cgroups::detect()?.memory_kills(&self.id);
+        // A machine that is short of descriptors now must not cost the command's own code.
+        let memory_kills = Cgroups::detect().map_or(0, |groups| groups.memory_kills(&self.id));
         if let Some(attached) = self.attached.take() {
             let finished = tokio::task::spawn_blocking(|| attached.finish());
             tokio::select! {

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::app::{App, parse_scope};
 use crate::args::CredentialsCommand;
-use crate::commands::login::{LoggedIn, show_time};
+use crate::commands::login::LoggedIn;
 use crate::commands::reference::parse;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::table;
+use crate::output::{show_time, table};
 use crate::secret_input;
 
 pub(crate) async fn credentials(app: &App, command: CredentialsCommand) -> Result<()> {

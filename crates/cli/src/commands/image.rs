@@ -1,25 +1,18 @@
 //! `holdfast image index|inspect|mount|verify|list|warm`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use image::{Fill, LayerReport, PinnedImage};
-use image_mount::{LayerRef, MountProcess, MountRequest};
-use reference::Reference;
-use registry_client::Platform;
+use image::{Fill, LayerReport};
+use image_mount::MountProcess;
 use serde::Serialize;
 
-use crate::app::{App, Opened, Reader, own_program};
+use crate::app::{App, own_program};
 use crate::args::{ImageArg, ImageCommand};
-use crate::commands::login::show_time;
-use crate::commands::reference::parse;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{bytes, json_text, table};
-use crate::progress::{IndexProgress, short};
-
-/// How long a read of a mounted file waits for a registry that is away or refuses.
-pub(crate) const READ_DEADLINE: Duration = Duration::from_mins(2);
+use crate::output::{bytes, json_text, show_time, table};
+use crate::progress::short;
+use crate::resolved::resolve;
 
 pub(crate) async fn image(app: &App, command: ImageCommand) -> Result<()> {
     match command {
@@ -29,135 +22,6 @@ pub(crate) async fn image(app: &App, command: ImageCommand) -> Result<()> {
         ImageCommand::Mount { image, directory } => mount(app, &image, &directory).await,
         ImageCommand::Verify(args) => verify(app, &args).await,
         ImageCommand::List => list(app).await,
-    }
-}
-
-/// An image that was asked for just now, with the lease that answered.
-pub(crate) struct Resolved {
-    pub(crate) opened: Opened,
-    pub(crate) reader: Reader,
-    pub(crate) pinned: PinnedImage,
-}
-
-/// Asks the registry what the image is; the answer is the proof that it may be used.
-pub(crate) async fn resolve(app: &App, image: &str, credential: Option<&str>) -> Result<Resolved> {
-    let reference = parse(image)?;
-    let opened = app.open().await?;
-    let reader = opened.reader(&reference, credential).await?;
-    let pinned = image::resolve(&reader.client, &reference, &Platform::host()).await;
-    let pinned = pinned.map_err(|error| explain_anonymous(error.into(), &reader, &reference))?;
-    Ok(Resolved {
-        opened,
-        reader,
-        pinned,
-    })
-}
-
-/// A refusal of nobody is mended by a login, whatever the registry calls it.
-fn explain_anonymous(failure: Failure, reader: &Reader, image: &Reference) -> Failure {
-    if failure.kind != Kind::Denied || reader.lease.scope().is_some() {
-        return failure;
-    }
-    let registry = image.registry();
-    failure.hint(format!(
-        "no credential covers it: run `holdfast login {registry}`"
-    ))
-}
-
-impl Resolved {
-    /// The indexes of all layers, made where they are missing, and the image on record.
-    pub(crate) async fn index(&self, app: &App, fill: Fill) -> Result<Vec<LayerReport>> {
-        let indexing = app.indexing()?;
-        let progress = Arc::new(IndexProgress::new(app.output));
-        let (client, sink) = (&self.reader.client, Arc::clone(&progress) as _);
-        let layers = indexing.index(client, &self.pinned, fill, sink).await;
-        progress.clear();
-        let layers = layers?;
-        self.record(&layers).await?;
-        Ok(layers)
-    }
-
-    /// Image, alias and grant in one transaction.
-    async fn record(&self, layers: &[LayerReport]) -> Result<()> {
-        let Some(proof) = self.reader.lease.proof().await? else {
-            return Ok(());
-        };
-        let pinned = &self.pinned;
-        let layers =
-            pinned
-                .layers
-                .iter()
-                .zip(layers)
-                .map(|(layer, report)| control_store::ImageLayer {
-                    digest: layer.descriptor.digest.clone(),
-                    size_bytes: layer.descriptor.size,
-                    media_type: layer.descriptor.media_type.clone(),
-                    diff_id: layer.diff_id.clone(),
-                    index_root: report.index.root(),
-                });
-        let publication = control_store::Publication {
-            image: control_store::Image {
-                id: pinned.manifest_digest.clone(),
-                typed: pinned.reference.typed().to_owned(),
-                canonical: pinned.reference.canonical(),
-                origin: pinned.origin(),
-                manifest_digest: pinned.manifest_digest.clone(),
-                config_digest: pinned.config_digest.clone(),
-                layers: layers.collect(),
-                created_at: jiff::Timestamp::now(),
-            },
-            proof,
-        };
-        self.opened
-            .broker
-            .store()
-            .publish(self.opened.workspace, &publication)
-            .await?;
-        Ok(())
-    }
-
-    /// What a mount process needs to serve the image.
-    pub(crate) fn mount_request(
-        &self,
-        app: &App,
-        layers: &[LayerReport],
-        mountpoint: PathBuf,
-    ) -> Result<MountRequest> {
-        let store = app.image_store()?;
-        let endpoint = self.reader.lease.endpoint();
-        let layers = self
-            .pinned
-            .layers
-            .iter()
-            .zip(layers)
-            .map(|(layer, report)| {
-                Ok(LayerRef {
-                    digest: report.digest.clone(),
-                    size: layer.descriptor.size,
-                    index_path: store.index_path(&report.digest)?,
-                    root: report.index.root(),
-                })
-            });
-        Ok(MountRequest {
-            mountpoint,
-            registry: self.pinned.reference.registry().clone(),
-            repository: self.pinned.reference.repository().to_owned(),
-            plain_http: endpoint.plain_http,
-            ca_pem: endpoint.ca_pem.clone(),
-            dial: app.settings.dial.clone(),
-            layers: layers.collect::<Result<_>>()?,
-            cache_dir: app.cache_dir(),
-            cache_limit_bytes: app.settings.cache_limit_bytes,
-            id_shift: None,
-            read_deadline: READ_DEADLINE,
-        })
-    }
-
-    /// Gives the lease back; one that cannot be given back lapses.
-    pub(crate) async fn end(&self) {
-        if let Err(error) = self.reader.lease.end().await {
-            tracing::debug!(%error, "the lease lapses by itself");
-        }
     }
 }
 

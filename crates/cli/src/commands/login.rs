@@ -5,12 +5,12 @@ use std::path::Path;
 
 use broker::{LoginReport, LoginRequest, RegistrySettings};
 use credential::{Credential, RegistryScope, from_token};
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::app::{App, parse_scope};
 use crate::args::LoginArgs;
 use crate::failure::{Failure, Result};
+use crate::output::show_time;
 use crate::secret_input;
 
 /// A bundle of a company's authorities has a few dozen kilobytes.
@@ -151,9 +151,4 @@ pub(crate) async fn logout(app: &App, scope: &str) -> Result<()> {
     app.output.show(&logged_out, |report| {
         format!("removed the credential for {}", report.scope)
     })
-}
-
-/// To the second: what a person compares with a clock.
-pub(crate) fn show_time(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -11,9 +11,8 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::StopArgs;
-use crate::commands::login::show_time;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::table;
+use crate::output::{show_time, table};
 
 /// How often a container's end is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use crate::app::{App, own_program};
 use crate::args::RunArgs;
-use crate::commands::image::{Resolved, resolve};
 use crate::failure::{Failure, Kind, Result, printable};
 use crate::output::{Output, bytes};
+use crate::resolved::{Resolved, resolve};
 use crate::settings::parse_size;
 
 /// Why nothing of the image's command was run.

@@ -8,9 +8,8 @@ use vault::NewSecret;
 
 use crate::app::{ACTOR, App};
 use crate::args::SecretCommand;
-use crate::commands::login::show_time;
 use crate::failure::{Failure, Result};
-use crate::output::table;
+use crate::output::{show_time, table};
 use crate::secret_input;
 
 const KIND: &str = "secret";
