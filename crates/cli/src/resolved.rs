@@ -32,7 +32,7 @@ pub(crate) async fn resolve(app: &App, image: &str, credential: Option<&str>) ->
     let opened = app.open().await?;
     let reader = opened.reader(&reference, credential).await?;
     let pinned = image::resolve(&reader.client, &reference, &Platform::host()).await;
-    let pinned = pinned.map_err(|error| explain_anonymous(error.into(), &reader, &reference))?;
+    let pinned = pinned.map_err(|error| explain_refusal(error.into(), &reader, &reference))?;
     Ok(Resolved {
         opened,
         reader,
@@ -40,9 +40,17 @@ pub(crate) async fn resolve(app: &App, image: &str, credential: Option<&str>) ->
     })
 }
 
-/// A refusal of nobody is mended by a login, whatever the registry calls it.
-fn explain_anonymous(failure: Failure, reader: &Reader, image: &Reference) -> Failure {
-    if failure.kind != Kind::Denied || reader.lease.scope().is_some() {
+/// A refusal of nobody is mended by a login, whatever the registry calls it; one of a credential
+/// by a login to its scope.
+fn explain_refusal(mut failure: Failure, reader: &Reader, image: &Reference) -> Failure {
+    if failure.kind != Kind::Denied {
+        return failure;
+    }
+    if let Some(scope) = reader.lease.scope() {
+        let command = format!("`holdfast login {scope}`");
+        failure.hint = failure
+            .hint
+            .map(|hint| hint.replace("`holdfast login`", &command));
         return failure;
     }
     let registry = image.registry();

@@ -82,8 +82,7 @@ pub fn index_layer(
     let start = read_start(&mut input)?;
     let codec = detect(&start);
     let mut pass = Pass::new(codec, cache, limits)?;
-    let mut buffer = pass.hasher.buffer();
-    buffer.extend_from_slice(&start);
+    let mut buffer = start;
     while !buffer.is_empty() {
         pass.push(&buffer)?;
         pass.hasher.compressed(buffer);

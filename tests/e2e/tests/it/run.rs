@@ -125,7 +125,7 @@ fn a_changed_password_needs_a_login_and_no_new_index() {
     stage
         .home
         .run(&["run", &stage.image, "true"])
-        .fails(125, "holdfast login");
+        .fails(125, &format!("holdfast login {}`", stage.scope()));
     stage.home.login(&stage.scope(), USER, "the new one").ok();
     let run = stage.home.run(&["run", &stage.image, "echo", "back"]).ok();
     assert_eq!(run.stdout, "back\n");
