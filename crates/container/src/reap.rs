@@ -14,7 +14,7 @@ use ids::ContainerId;
 use crate::cgroup::Cgroups;
 use crate::mounts;
 use crate::network;
-use crate::run_dir::{lock_root, try_own};
+use crate::run_dir::{OWNER, lock_root, try_own};
 
 /// A container that was left behind, and what became of it.
 #[derive(Debug)]
@@ -110,11 +110,29 @@ pub(crate) fn clear(path: &Path, id: ContainerId) -> io::Result<()> {
 }
 
 fn remove_directory(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
+    match remove_with_owner_last(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io::Error::new(
             error.kind(),
             format!("cannot remove {}: {error}", path.display()),
         )),
         _ => Ok(()),
     }
+}
+
+/// The owner's lock goes together with the directory and while nobody looks, so that a directory
+/// that is going is never taken for one that was left behind.
+fn remove_with_owner_last(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() == OWNER {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    let _lock = lock_root(path.parent().unwrap_or(path))?;
+    fs::remove_dir_all(path)
 }

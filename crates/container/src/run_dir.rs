@@ -186,14 +186,13 @@ pub(crate) fn lock_root(run_root: &Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// The owner's lock of a directory, `None` while somebody has it.
+/// The file that is locked for as long as a container has an owner.
+pub(crate) const OWNER: &str = "owner";
+
+/// The owner's lock of a directory, `None` while somebody has it. Makes no file: the directory may
+/// be going.
 pub(crate) fn try_own(path: &Path) -> io::Result<Option<OwnedFd>> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path.join("owner"))?;
+    let file = OpenOptions::new().write(true).open(path.join(OWNER))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file.into())),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -203,6 +202,9 @@ pub(crate) fn try_own(path: &Path) -> io::Result<Option<OwnedFd>> {
 
 fn make(path: &Path) -> io::Result<OwnedFd> {
     DirBuilder::new().mode(0o700).create(path)?;
+    let mut options = OpenOptions::new();
+    let options = options.create_new(true).write(true).mode(0o600);
+    options.open(path.join(OWNER))?;
     let owner = try_own(path)?.expect("nobody knows the new directory");
     for name in ["lower", "scratch", "rootfs", "etc", "runtime"] {
         fs::create_dir(path.join(name))?;
