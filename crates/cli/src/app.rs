@@ -30,7 +30,8 @@ pub(crate) const ACTOR: &str = "command line";
 pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) output: Output,
-    /// Opened once: opening waits for other processes and sweeps what they left.
+    /// Each opened once: opening waits for other processes and sweeps what they left.
+    image_store: OnceLock<ImageStore>,
     span_cache: OnceLock<SpanCache>,
 }
 
@@ -55,6 +56,7 @@ impl App {
         Ok(Self {
             settings,
             output: Output { json: global.json },
+            image_store: OnceLock::new(),
             span_cache: OnceLock::new(),
         })
     }
@@ -88,8 +90,10 @@ impl App {
     }
 
     pub(crate) fn image_store(&self) -> Result<ImageStore> {
-        self.make_data_dir()?;
-        Ok(ImageStore::open(&self.settings.data_dir)?)
+        once(&self.image_store, || {
+            self.make_data_dir()?;
+            Ok(ImageStore::open(&self.settings.data_dir)?)
+        })
     }
 
     pub(crate) fn cache_dir(&self) -> PathBuf {
@@ -97,15 +101,13 @@ impl App {
     }
 
     pub(crate) fn span_cache(&self) -> Result<SpanCache> {
-        if let Some(opened) = self.span_cache.get() {
-            return Ok(opened.clone());
-        }
-        self.make_data_dir()?;
-        let limits = CacheLimits {
-            max_bytes: self.settings.cache_limit_bytes,
-        };
-        let opened = SpanCache::open(&self.cache_dir(), limits)?;
-        Ok(self.span_cache.get_or_init(|| opened).clone())
+        once(&self.span_cache, || {
+            self.make_data_dir()?;
+            let limits = CacheLimits {
+                max_bytes: self.settings.cache_limit_bytes,
+            };
+            Ok(SpanCache::open(&self.cache_dir(), limits)?)
+        })
     }
 
     pub(crate) fn indexing(&self) -> Result<Indexing> {
@@ -146,6 +148,15 @@ impl Opened {
         let client = RegistryClient::new(&self.dialer, endpoint, Arc::clone(&lease) as _)?;
         Ok(Reader { lease, client })
     }
+}
+
+/// What is in the slot, or what `open` puts there.
+fn once<T: Clone>(slot: &OnceLock<T>, open: impl FnOnce() -> Result<T>) -> Result<T> {
+    if let Some(opened) = slot.get() {
+        return Ok(opened.clone());
+    }
+    let opened = open()?;
+    Ok(slot.get_or_init(|| opened).clone())
 }
 
 fn choice(credential: Option<&str>) -> Result<CredentialChoice> {

@@ -68,8 +68,7 @@ impl From<BrokerError> for Failure {
         let kind = match &error {
             BrokerError::Auth { source, .. } => Self::from(source.clone()).kind,
             BrokerError::NoCredential { .. } => Kind::NotFound,
-            BrokerError::Vault(error) => of_database(error.kind()),
-            BrokerError::Store(error) => of_database(error.kind()),
+            BrokerError::Vault(_) | BrokerError::Store(_) => of_database(error.kind()),
             _ => Kind::Invalid,
         };
         let hint = error.hint();

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::BrokerError;
 use control_store::{Image, ImageLayer, Publication};
-use image::{Fill, LayerReport, PinnedImage};
+use image::{Fill, ImageError, LayerReport, PinnedImage};
 use image_mount::{LayerRef, MountRequest};
 use reference::Reference;
-use registry_client::Platform;
+use registry_client::{Platform, RegistryError};
 
 use crate::app::{App, Opened, Reader};
 use crate::commands::reference::parse;
@@ -32,7 +33,7 @@ pub(crate) async fn resolve(app: &App, image: &str, credential: Option<&str>) ->
     let opened = app.open().await?;
     let reader = opened.reader(&reference, credential).await?;
     let pinned = image::resolve(&reader.client, &reference, &Platform::host()).await;
-    let pinned = pinned.map_err(|error| explain_refusal(error.into(), &reader, &reference))?;
+    let pinned = pinned.map_err(|error| explain_refusal(error, &reader, &reference))?;
     Ok(Resolved {
         opened,
         reader,
@@ -40,23 +41,24 @@ pub(crate) async fn resolve(app: &App, image: &str, credential: Option<&str>) ->
     })
 }
 
-/// A refusal of nobody is mended by a login, whatever the registry calls it; one of a credential
-/// by a login to its scope.
-fn explain_refusal(mut failure: Failure, reader: &Reader, image: &Reference) -> Failure {
-    if failure.kind != Kind::Denied {
-        return failure;
-    }
-    if let Some(scope) = reader.lease.scope() {
-        let command = format!("`holdfast login {scope}`");
-        failure.hint = failure
-            .hint
-            .map(|hint| hint.replace("`holdfast login`", &command));
-        return failure;
-    }
-    let registry = image.registry();
-    failure.hint(format!(
-        "no credential covers it: run `holdfast login {registry}`"
-    ))
+/// A refusal of nobody is mended by a login, whatever the registry calls it; one of a credential as
+/// the broker says.
+fn explain_refusal(error: ImageError, reader: &Reader, image: &Reference) -> Failure {
+    let Some(scope) = reader.lease.scope() else {
+        let failure = Failure::from(error);
+        let is_denied = failure.kind == Kind::Denied;
+        let registry = image.registry();
+        let hint = format!("no credential covers it: run `holdfast login {registry}`");
+        return failure.hint_if(is_denied.then_some(hint));
+    };
+    let hint = match &error {
+        ImageError::Registry(RegistryError::Auth(source)) => {
+            let (scope, source) = (scope.clone(), source.clone());
+            BrokerError::Auth { scope, source }.hint()
+        }
+        _ => None,
+    };
+    Failure::from(error).hint_if(hint)
 }
 
 impl Resolved {

@@ -33,8 +33,10 @@ static SYSTEM_ROOTS: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
 /// The configuration that a profile asks for: the system's roots and its own.
 pub(crate) fn client_config(profile: &TlsProfile) -> Result<ClientConfig, DialError> {
     let mut roots = RootCertStore::empty();
-    // Odd certificates in a system's store are that system's business.
-    roots.add_parsable_certificates(SYSTEM_ROOTS.iter().cloned());
+    if !profile.plain_http {
+        // Odd certificates in a system's store are that system's business.
+        roots.add_parsable_certificates(SYSTEM_ROOTS.iter().cloned());
+    }
     with_own_roots(roots, profile)
 }
 

@@ -139,11 +139,7 @@ async fn run_in(
     };
     attendance.drain();
     drop(network);
-    let stats = waterfall.measure("unmount", mount.stop()).await;
-    if let Err(error) = &stats {
-        tracing::debug!(%error, "the mount process did not end in order");
-    }
-    let stats = stats.ok();
+    let stats = waterfall.measure("unmount", end(mount)).await;
     exit.map(|exit| Outcome { exit, stats })
 }
 
@@ -161,17 +157,20 @@ async fn ready_unless_interrupted(
         ready = &mut preparing => ready,
         signal = signals.asked_to_end() => {
             if let Ok(ready) = preparing.await {
-                give_up(ready.mount).await;
+                end(ready.mount).await;
             }
             Err(LaunchError::Interrupted { signal })
         }
     }
 }
 
-async fn give_up(mount: MountProcess) {
-    if let Err(error) = mount.stop().await {
+/// Ends the mount; what it has cost is not known of one that does not end in order.
+async fn end(mount: MountProcess) -> Option<MountStats> {
+    let stats = mount.stop().await;
+    if let Err(error) = &stats {
         tracing::debug!(%error, "the mount process did not end in order");
     }
+    stats.ok()
 }
 
 /// Mounts the image, makes the network and finds the runtime, all at once. Where one fails, the
@@ -204,7 +203,7 @@ async fn prepare(
             runtime,
         }),
         (Err(error), _) | (_, Err(error)) => {
-            give_up(mount).await;
+            end(mount).await;
             Err(error)
         }
     }

@@ -3,14 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use e2e::image::busybox;
-use e2e::{Finished, Home};
+use e2e::{Finished, Home, home};
 use registry_sim::{Entry, ImageBuilder, Layer, Options, RegistrySim};
 
-use crate::support::{SmallDisk, Stage};
+use crate::support::{SmallDisk, Stage, files_below, noise};
 
 #[test]
 fn malformed_input_is_named() {
@@ -187,22 +186,6 @@ fn refuses_to_index(stage: &Stage, says: &str) {
     assert_eq!(listed.trim(), "[]");
 }
 
-fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    let below = |path: PathBuf| {
-        if path.is_dir() {
-            files_below(&path)
-        } else {
-            vec![path]
-        }
-    };
-    entries
-        .flat_map(|entry| below(entry.expect("lists").path()))
-        .collect()
-}
-
 #[test]
 fn a_layer_that_is_not_the_promised_one_is_refused() {
     let promised = ImageBuilder::new().layer(Layer::gzip(&[Entry::file("a", "promised")]));
@@ -250,12 +233,11 @@ fn without(stage: &Stage, script: &str) -> Finished {
             .get_envs()
             .filter_map(|(name, value)| Some((name, value?))),
     );
-    let output = unshare.output().expect("unshare is there");
-    Finished {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    unshare
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    home::finish(unshare.spawn().expect("unshare is there"), "")
 }
 
 #[test]
@@ -273,7 +255,7 @@ fn what_the_machine_lacks_is_told() {
 fn a_registry_that_resets_in_mid_layer_is_read_on_or_told() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let sim = runtime.block_on(RegistrySim::start(Options::default()));
-    let noise = Entry::file("noise", crate::support::noise(3, 3 << 20));
+    let noise = Entry::file("noise", noise(3, 3 << 20));
     let image = busybox().layer(Layer::gzip(&[noise])).build();
     sim.push("acme/fn", "v1", &image);
     let name = format!("{}/acme/fn:v1", sim.host());

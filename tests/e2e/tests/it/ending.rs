@@ -9,7 +9,7 @@ use e2e::{Home, home};
 use registry_sim::{Entry, Layer};
 use rustix::process::Signal;
 
-use crate::support::{Stage, leftovers, noise, signal, wait_for_line};
+use crate::support::{Stage, files_below, leftovers, noise, signal, wait_for_line};
 
 #[test]
 fn nothing_is_left_behind() {
@@ -112,14 +112,8 @@ fn output_that_nobody_reads_does_not_keep_a_container() {
 /// Files that a start makes for the time of indexing.
 fn half_made(home: &Home) -> Vec<PathBuf> {
     let directories = ["tmp", "cache/incoming"].map(|name| home.data_dir().join(name));
-    let entries = directories
-        .iter()
-        .filter_map(|path| std::fs::read_dir(path).ok());
-    entries
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect()
+    let files = directories.iter().map(|path| files_below(path));
+    files.flatten().collect()
 }
 
 #[test]

@@ -142,3 +142,20 @@ pub(crate) fn leftovers(home: &Home) -> Vec<String> {
     }
     found
 }
+
+/// All files below a directory; none where there is no directory.
+pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let below = |path: PathBuf| {
+        if path.is_dir() {
+            files_below(&path)
+        } else {
+            vec![path]
+        }
+    };
+    entries
+        .flat_map(|entry| below(entry.expect("lists").path()))
+        .collect()
+}
