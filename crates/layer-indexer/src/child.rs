@@ -1,12 +1,14 @@
 //! The indexing process: a layer on standard input, its index to file descriptor 3, the
 //! decompressed bytes to file descriptor 4 where asked for, and one line of JSON on standard
 //! output.
+//!
+//! Confined before the first byte of the layer is read: what hostile bytes can make of a decoder
+//! is a wrong answer, and the parent compares every answer that matters.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
-use rustix::thread::set_no_new_privs;
+use confine::{Limits as Confinement, Profile, SystemCalls, confine};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{IndexerError, WireError};
@@ -23,6 +25,16 @@ const MEMORY_MAX_BYTES: u64 = 4 << 30;
 
 /// Its five descriptors, two of them opened anew, and what the standard library needs in passing.
 const FILES_MAX: u64 = 16;
+
+/// No file, no network, no other process: descriptors, memory and threads.
+pub const PROFILE: Profile<'static> = Profile {
+    limits: Confinement {
+        memory_bytes: MEMORY_MAX_BYTES,
+        descriptors: FILES_MAX,
+    },
+    readable: &[],
+    system_calls: SystemCalls::Compute,
+};
 
 /// The child's last word.
 #[derive(Debug, Deserialize, Serialize)]
@@ -47,13 +59,13 @@ pub fn main(fill_cache: bool) -> bool {
 }
 
 fn run(fill_cache: bool) -> Result<Indexed, IndexerError> {
-    confine().map_err(|error| IndexerError::Process(error.to_string()))?;
     let index = inherited(INDEX_FD)?;
     let cache = if fill_cache {
         Some(inherited(CACHE_FD)?)
     } else {
         None
     };
+    confine(&PROFILE).map_err(|error| IndexerError::Process(chain(&error)))?;
     let mut output = BufWriter::new(&index);
     let indexed = index_layer(
         std::io::stdin().lock(),
@@ -67,20 +79,13 @@ fn run(fill_cache: bool) -> Result<Indexed, IndexerError> {
     Ok(indexed)
 }
 
-/// Bounds what a layer can make of this process, before the first byte of it is read.
-fn confine() -> io::Result<()> {
-    let limit = |resource, most| {
-        let limit = Rlimit {
-            current: Some(most),
-            maximum: Some(most),
-        };
-        setrlimit(resource, limit)
-    };
-    limit(Resource::As, MEMORY_MAX_BYTES)?;
-    limit(Resource::Nofile, FILES_MAX)?;
-    limit(Resource::Core, 0)?;
-    set_no_new_privs(true)?;
-    Ok(())
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let source = error.source();
+    source.map_or_else(
+        || error.to_string(),
+        |source| format!("{error}: {}", chain(source)),
+    )
 }
 
 /// Opens an inherited file anew, which needs no claim on the descriptor itself.

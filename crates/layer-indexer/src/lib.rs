@@ -22,7 +22,7 @@ mod stream;
 
 pub use error::IndexerError;
 pub use pass::{Indexed, Limits, index_bytes, index_layer};
-pub use process::{Finished, IndexerProcess};
+pub use process::{Finished, IndexerProcess, Patience};
 
 #[cfg(test)]
 mod tests;

@@ -7,19 +7,43 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use bytes::Bytes;
 use command_fds::{CommandFdExt, FdMapping};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::time::timeout;
 
 use crate::child::{CACHE_FD, INDEX_FD, Report};
 use crate::error::IndexerError;
 use crate::pass::Indexed;
 
+/// What a pipe holds: a longer write returns only after part of it was read.
+const PIPE_BYTES: usize = 64 << 10;
+
 /// A report is a few hundred bytes.
 const REPORT_MAX_BYTES: u64 = 64 << 10;
+
+/// How long a process is waited for that does nothing: then it hangs, and is killed.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Without taking more input. What it reads at once makes at most 1100 times as much output,
+    /// which the slowest disk has long written by then.
+    pub input: Duration,
+    /// From the end of its input to its report: metadata at its limit is compressed meanwhile.
+    pub report: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            input: Duration::from_mins(2),
+            report: Duration::from_mins(5),
+        }
+    }
+}
 
 /// An indexing process that is being fed. Dropping it kills the process.
 #[derive(Debug)]
@@ -28,6 +52,7 @@ pub struct IndexerProcess {
     stdin: Option<ChildStdin>,
     hash: Sha256,
     expected: Expected,
+    patience: Patience,
 }
 
 #[derive(Debug)]
@@ -86,17 +111,30 @@ impl IndexerProcess {
             child,
             hash: Sha256::new(),
             expected,
+            patience: Patience::default(),
         })
     }
 
-    /// Feeds the next bytes. A process that stopped reading tells why in `finish`.
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Feeds the next bytes. A process that stopped reading tells why in `finish`; one that hangs
+    /// is killed.
     pub async fn feed(&mut self, bytes: &Bytes) -> Result<(), IndexerError> {
         self.hash.update(bytes);
-        if let Some(stdin) = &mut self.stdin
-            && stdin.write_all(bytes).await.is_err()
-        {
-            self.stdin = None;
-            return Err(self.failure().await);
+        for piece in bytes.chunks(PIPE_BYTES) {
+            let Some(stdin) = &mut self.stdin else {
+                return Ok(());
+            };
+            match timeout(self.patience.input, stdin.write_all(piece)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => {
+                    self.stdin = None;
+                    return Err(self.failure().await);
+                }
+                Err(_) => return Err(self.hangs("take its input", self.patience.input).await),
+            }
         }
         Ok(())
     }
@@ -116,6 +154,14 @@ impl IndexerProcess {
         Ok(Finished { indexed })
     }
 
+    async fn hangs(&mut self, what: &str, patience: Duration) -> IndexerError {
+        // A process that cannot be killed is left to the kernel.
+        let _ = self.child.kill().await;
+        IndexerError::Process(format!(
+            "it did not {what} within {patience:?} and was killed"
+        ))
+    }
+
     async fn failure(&mut self) -> IndexerError {
         match self.report().await {
             Err(error) => error,
@@ -124,6 +170,14 @@ impl IndexerProcess {
     }
 
     async fn report(&mut self) -> Result<Indexed, IndexerError> {
+        let patience = self.patience.report;
+        match timeout(patience, self.last_word()).await {
+            Ok(report) => report,
+            Err(_) => Err(self.hangs("report", patience).await),
+        }
+    }
+
+    async fn last_word(&mut self) -> Result<Indexed, IndexerError> {
         let failed = |error: std::io::Error| IndexerError::Process(error.to_string());
         let mut line = Vec::new();
         if let Some(stdout) = self.child.stdout.take() {

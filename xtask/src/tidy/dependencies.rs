@@ -49,6 +49,16 @@ const HOMES: &[Home] = &[
         why: "one codec room",
     },
     Home {
+        dependency: "landlock",
+        crates: &["confine"],
+        why: "one way to confine a process",
+    },
+    Home {
+        dependency: "seccompiler",
+        crates: &["confine"],
+        why: "one way to confine a process",
+    },
+    Home {
         dependency: "axum",
         crates: &["registry-sim"],
         why: "no HTTP server in what is shipped",
