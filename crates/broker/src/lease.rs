@@ -167,9 +167,9 @@ impl Lease {
         &self.image
     }
 
-    /// Registry and repository.
+    /// Registry, how it is trusted, and repository.
     pub fn origin(&self) -> String {
-        self.image.origin()
+        self.endpoint.origin(self.image.repository())
     }
 
     /// The scope whose credential is used; absent where the pull is anonymous.

@@ -9,6 +9,7 @@ use broker::BrokerError;
 use control_store::{Image, ImageLayer, Publication};
 use image::{Fill, ImageError, LayerReport, PinnedImage};
 use image_mount::{LayerRef, MountRequest};
+use layer_index::IndexSummary;
 use reference::Reference;
 use registry_client::{Platform, RegistryError};
 
@@ -89,14 +90,14 @@ impl Resolved {
                 size_bytes: layer.descriptor.size,
                 media_type: layer.descriptor.media_type.clone(),
                 diff_id: layer.diff_id.clone(),
-                index_root: report.index.root(),
+                index_root: report.index.root,
             });
         let publication = Publication {
             image: Image {
                 id: pinned.manifest_digest.clone(),
                 typed: pinned.reference.typed().to_owned(),
                 canonical: pinned.reference.canonical(),
-                origin: pinned.origin(),
+                origin: pinned.origin.clone(),
                 manifest_digest: pinned.manifest_digest.clone(),
                 config_digest: pinned.config_digest.clone(),
                 layers: layers.collect(),
@@ -119,21 +120,8 @@ impl Resolved {
         layers: &[LayerReport],
         mountpoint: PathBuf,
     ) -> Result<MountRequest> {
-        let store = app.image_store()?;
         let endpoint = self.reader.lease.endpoint();
-        let layers = self
-            .pinned
-            .layers
-            .iter()
-            .zip(layers)
-            .map(|(layer, report)| {
-                Ok(LayerRef {
-                    digest: report.digest.clone(),
-                    size: layer.descriptor.size,
-                    index_path: store.index_path(&report.digest)?,
-                    root: report.index.root(),
-                })
-            });
+        let indexes = layers.iter().map(|report| report.index.clone());
         Ok(MountRequest {
             mountpoint,
             registry: self.pinned.reference.registry().clone(),
@@ -141,12 +129,27 @@ impl Resolved {
             plain_http: endpoint.plain_http,
             ca_pem: endpoint.ca_pem.clone(),
             dial: app.settings.dial.clone(),
-            layers: layers.collect::<Result<_>>()?,
-            cache_dir: app.cache_dir(),
-            cache_limit_bytes: app.settings.cache_limit_bytes,
+            layers: self.layer_refs(app, indexes)?,
+            origin: self.pinned.origin.clone(),
+            cache: app.span_cache()?,
             id_shift: None,
             read_deadline: READ_DEADLINE,
         })
+    }
+
+    /// The layers and their `indexes`, in the image's order.
+    pub(crate) fn layer_refs(
+        &self,
+        app: &App,
+        indexes: impl Iterator<Item = IndexSummary>,
+    ) -> Result<Vec<LayerRef>> {
+        let store = app.image_store()?;
+        let layers = self.pinned.layers.iter().zip(indexes);
+        let layer_ref = |(layer, index)| {
+            let index_path = store.index_path(self.pinned.index_key(layer))?;
+            Ok(LayerRef { index_path, index })
+        };
+        layers.map(layer_ref).collect()
     }
 
     /// Gives the lease back; one that cannot be given back lapses.

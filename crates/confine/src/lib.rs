@@ -18,7 +18,6 @@ mod system_calls;
 mod user;
 
 use std::io;
-use std::path::Path;
 
 pub use limits::{Limits, forbid_dumps};
 pub use system_calls::SystemCalls;
@@ -29,7 +28,7 @@ pub struct Profile<'a> {
     pub limits: Limits,
     /// Files and directories that may be opened for reading; nothing else may be opened at all.
     /// Those that are not there are passed over.
-    pub readable: &'a [&'a Path],
+    pub readable: &'a [&'a str],
     pub system_calls: SystemCalls,
 }
 

@@ -3,8 +3,6 @@
 //! Kernels before 5.13 do not have it, and later ones learn more each year: what the kernel knows
 //! of the list is enforced.
 
-use std::path::Path;
-
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
@@ -17,7 +15,7 @@ const NEWEST: ABI = ABI::V6;
 
 /// Forbids every file but the readable ones, listening, and signals to others; connecting too,
 /// unless it is what the process is for. False where the kernel has no Landlock.
-pub(crate) fn restrict(readable: &[&Path], may_connect: bool) -> Result<bool, ConfineError> {
+pub(crate) fn restrict(readable: &[&str], may_connect: bool) -> Result<bool, ConfineError> {
     let tcp = if may_connect {
         AccessNet::BindTcp.into()
     } else {

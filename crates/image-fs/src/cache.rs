@@ -17,23 +17,25 @@
 //! who have it open. The map is a hint and the digest decides, so no order of writes and no power
 //! cut can make wrong bytes readable.
 
+mod allowance;
 mod budget;
 mod layer;
 mod presence;
 mod usage;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use layer_index::LayerIndex;
+use layer_index::{IndexSummary, LayerIndex};
 use rustix::fs::{FlockOperation, flock};
 
-use self::budget::Budget;
-pub use self::layer::{LayerCache, StoreError};
+pub use self::allowance::{Allowance, Room};
+pub use self::layer::{LayerCache, LayerFiles, StoreError};
 use self::presence::PresenceMap;
 pub use self::usage::{LayerUsage, PruneReport};
 
@@ -83,9 +85,7 @@ pub struct SpanCache {
 #[derive(Debug)]
 struct Inner {
     directory: PathBuf,
-    budget: Budget,
-    /// Held by who evicts because the disk is full.
-    making_room: Mutex<()>,
+    limits: CacheLimits,
     /// Makes names unique within the process.
     names: AtomicU64,
 }
@@ -95,8 +95,7 @@ impl SpanCache {
     pub fn open(directory: &Path, limits: CacheLimits) -> Result<Self, CacheError> {
         let inner = Inner {
             directory: directory.to_owned(),
-            budget: Budget::new(limits.max_bytes),
-            making_room: Mutex::default(),
+            limits,
             names: AtomicU64::default(),
         };
         let cache = Self {
@@ -109,13 +108,69 @@ impl SpanCache {
         Ok(cache)
     }
 
-    /// The part of the cache that holds this layer as read from `origin`. Keeps the layer from
-    /// being evicted for as long as it lives.
-    pub fn origin_layer(&self, origin: &str, index: &LayerIndex) -> Result<LayerCache, CacheError> {
+    /// The files of this layer as read from `origin`. The layer is not evicted for as long as the
+    /// one with the lock is open somewhere. Nothing of the index but its summary is needed, so
+    /// that who opens files need not be who reads them.
+    pub fn layer_files(
+        &self,
+        origin: &str,
+        index: &IndexSummary,
+    ) -> Result<LayerFiles, CacheError> {
         let home = self.home(origin, index)?;
         let _lock = self.lock()?;
         Self::prepare(&home, origin, index)?;
-        LayerCache::open(self.clone(), &home, index)
+        let usage = open_file(&home.join("use"), &mut OpenOptions::new())?;
+        flock(&usage, FlockOperation::LockShared)
+            .map_err(|error| failed("cannot lock", &home)(error.into()))?;
+        let data = open_or_create(&home.join("data"))?;
+        let length = index.header.uncompressed_size;
+        let found = data.metadata().map_err(failed("cannot read", &home))?.len();
+        if found != length {
+            data.set_len(length).map_err(failed("cannot size", &home))?;
+        }
+        let map = open_or_create(&home.join(presence::file_name(&index.root)))?;
+        mark_used(&usage);
+        Ok(LayerFiles { data, map, usage })
+    }
+
+    /// The layers of an image as read from `origin`, for this process to read and write.
+    pub fn layers(
+        &self,
+        origin: &str,
+        indexes: &[LayerIndex],
+    ) -> Result<Vec<LayerCache>, CacheError> {
+        let allowance = Allowance::new(self.inner.limits, Arc::new(self.clone()));
+        let open = |index: &LayerIndex| {
+            let files = self.layer_files(origin, &index.summary())?;
+            LayerCache::new(files, index.clone(), Arc::clone(&allowance))
+                .map_err(failed("cannot read", &self.inner.directory))
+        };
+        indexes.iter().map(open).collect()
+    }
+
+    pub fn limits(&self) -> CacheLimits {
+        self.inner.limits
+    }
+
+    /// How many spans of this layer are there, as far as the map says.
+    pub fn present_spans(&self, origin: &str, index: &IndexSummary) -> Result<u64, CacheError> {
+        let home = self.home(origin, index)?;
+        let file = match File::open(home.join(presence::file_name(&index.root))) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(failed("cannot open", &home)(error)),
+        };
+        let claimed = presence::claimed(&file, &index.root, index.header.span_count);
+        claimed.map_err(failed("cannot read", &home))
+    }
+
+    /// Notes that the layer was in use until now: layers are evicted in the order of their last
+    /// use.
+    pub fn used(&self, origin: &str, index: &IndexSummary) {
+        let usage = self.home(origin, index).map(|home| home.join("use"));
+        if let Ok(Ok(file)) = usage.map(File::open) {
+            mark_used(&file);
+        }
     }
 
     /// A file for an indexer to write the decoded layer into.
@@ -137,7 +192,7 @@ impl SpanCache {
     pub fn adopt(
         &self,
         origin: &str,
-        index: &LayerIndex,
+        index: &IndexSummary,
         incoming: Incoming,
     ) -> Result<(), CacheError> {
         let found = incoming
@@ -145,9 +200,9 @@ impl SpanCache {
             .metadata()
             .map_err(failed("cannot read", &incoming.path))?
             .len();
-        let expected = index.header().uncompressed_size;
+        let expected = index.header.uncompressed_size;
         if found != expected {
-            let layer = index.header().layer_digest.clone();
+            let layer = index.header.layer_digest.clone();
             return Err(CacheError::Length {
                 layer,
                 found,
@@ -159,29 +214,32 @@ impl SpanCache {
         Self::prepare(&home, origin, index)?;
         let data = home.join("data");
         fs::rename(&incoming.path, &data).map_err(failed("cannot create", &data))?;
-        let (map, _) = PresenceMap::open(&home, index)?;
-        map.set_all().map_err(failed("cannot write", &home))?;
+        let map = open_or_create(&home.join(presence::file_name(&index.root)))?;
+        let spans = usize::try_from(index.header.span_count).unwrap_or(usize::MAX);
+        let map = PresenceMap::new(map, &index.root, spans);
+        map.and_then(|(map, _)| map.set_all())
+            .map_err(failed("cannot write", &home))?;
         drop(lock);
-        self.check_budget();
+        self.check_limit();
         Ok(())
     }
 
     /// Files of a layer that are there before anything of it is.
-    fn prepare(home: &Path, origin: &str, index: &LayerIndex) -> Result<(), CacheError> {
+    fn prepare(home: &Path, origin: &str, index: &IndexSummary) -> Result<(), CacheError> {
         create_directories(home)?;
         let about = home.join("about");
         if !about.exists() {
-            let text = format!("{origin}\n{}\n", index.header().layer_digest);
+            let text = format!("{origin}\n{}\n", index.header.layer_digest);
             let mut file = open_file(&about, OpenOptions::new().create(true).truncate(true))?;
             file.write_all(text.as_bytes())
                 .map_err(failed("cannot write", &about))?;
         }
         let usage = home.join("use");
-        open_file(&usage, OpenOptions::new().create(true).truncate(false)).map(|_| ())
+        open_or_create(&usage).map(drop)
     }
 
-    fn home(&self, origin: &str, index: &LayerIndex) -> Result<PathBuf, CacheError> {
-        let layer = layer_name(&index.header().layer_digest)?;
+    fn home(&self, origin: &str, index: &IndexSummary) -> Result<PathBuf, CacheError> {
+        let layer = layer_name(&index.header.layer_digest)?;
         Ok(self.path("layers").join(origin_name(origin)).join(layer))
     }
 
@@ -192,7 +250,7 @@ impl SpanCache {
     /// Waits until no other process adds or removes layers.
     fn lock(&self) -> Result<File, CacheError> {
         let path = self.path("lock");
-        let file = open_file(&path, OpenOptions::new().create(true).truncate(false))?;
+        let file = open_or_create(&path)?;
         loop {
             match flock(&file, FlockOperation::LockExclusive) {
                 Ok(()) => return Ok(file),
@@ -292,6 +350,16 @@ fn open_file(path: &Path, options: &mut OpenOptions) -> Result<File, CacheError>
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
         .open(path)
         .map_err(failed("cannot open", path))
+}
+
+/// A file that is there, or is made empty.
+fn open_or_create(path: &Path) -> Result<File, CacheError> {
+    open_file(path, OpenOptions::new().create(true).truncate(false))
+}
+
+fn mark_used(usage: &File) {
+    // Costs the layer its place in the order of eviction, no more.
+    let _ = usage.set_times(FileTimes::new().set_modified(SystemTime::now()));
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>, CacheError> {

@@ -2,15 +2,11 @@
 
 use layer_index::MergeError;
 
-use crate::cache::CacheError;
-
 /// An image that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("layers do not make a filesystem")]
     Merge(#[from] MergeError),
-    #[error("span cache cannot be used")]
-    Cache(#[from] CacheError),
     #[error("an image filesystem needs a running tokio runtime")]
     NoRuntime,
 }

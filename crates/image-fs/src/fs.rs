@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use layer_index::{InodeId, LayerIndex, NodeKind, Tree};
+use layer_index::{InodeId, NodeKind, Tree};
 use tokio::runtime::Handle;
 
 use crate::blob::BlobSource;
-use crate::cache::SpanCache;
+use crate::cache::LayerCache;
 use crate::error::{OpenError, ReadError};
 use crate::fetch::{Fetcher, FetcherOptions, Layer};
 use crate::notice::NoticeSink;
@@ -71,23 +71,19 @@ struct Target {
 impl ImageFs {
     /// Merges `layers`, lowest first. Fetches run on the tokio runtime that this is called in.
     pub fn new(
-        layers: &[LayerIndex],
-        origin: &str,
-        cache: &SpanCache,
+        layers: Vec<LayerCache>,
         source: Arc<dyn BlobSource>,
         options: FsOptions,
     ) -> Result<Self, OpenError> {
         let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
-        let tree = Tree::merge(layers)?;
-        let trace = Trace::new(layers.iter().map(|layer| layer.spans().len()));
-        let bytes_total = layers
+        let indexes: Vec<_> = layers.iter().map(|layer| layer.index().clone()).collect();
+        let tree = Tree::merge(&indexes)?;
+        let trace = Trace::new(indexes.iter().map(|index| index.spans().len()));
+        let bytes_total = indexes
             .iter()
             .map(|layer| layer.header().compressed_size)
             .fold(0, u64::saturating_add);
-        let layers = layers
-            .iter()
-            .map(|index| Ok(Layer::new(cache.origin_layer(origin, index)?)))
-            .collect::<Result<Vec<_>, OpenError>>()?;
+        let layers = layers.into_iter().map(Layer::new).collect();
         let options = FetcherOptions {
             source,
             connections: options.connections,

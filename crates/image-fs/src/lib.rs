@@ -20,7 +20,8 @@ mod trace;
 
 pub use blob::{BlobError, BlobSource, BoxFuture, origin};
 pub use cache::{
-    CacheError, CacheLimits, Incoming, LayerCache, LayerUsage, PruneReport, SpanCache, StoreError,
+    Allowance, CacheError, CacheLimits, Incoming, LayerCache, LayerFiles, LayerUsage, PruneReport,
+    Room, SpanCache, StoreError,
 };
 pub use error::{OpenError, ReadError};
 pub use fs::{FsOptions, ImageFs};

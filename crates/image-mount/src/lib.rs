@@ -3,10 +3,12 @@
 //! Owns the mount process from both sides: the parent's handle ([`MountProcess`]) and the child's
 //! main function ([`serve`]); the protocol between them; and the translation of a merged tree into
 //! what the kernel's FUSE asks. Invariants: a mount is read-only; a request that panics or fails is
-//! that request's EIO; a credential crosses the socket and nothing else; the child cannot be dumped
-//! and unmounts when its parent is gone. Decides nothing about what a file contains.
+//! that request's EIO; the parent mounts, opens files and holds no byte of them, the child holds
+//! bytes and is confined; credentials and open files cross the socket and nothing else does.
+//! Decides nothing about what a file contains.
 
 mod attributes;
+mod descriptors;
 mod filesystem;
 mod mount;
 mod process;
@@ -15,8 +17,8 @@ mod server;
 mod wire;
 
 pub use mount::unmount;
-pub use process::{MountError, MountProcess};
+pub use process::{LayerVerdict, MountError, MountProcess, verify};
 pub use request::{IdShift, LayerRef, MountLog, MountRequest, MountStats};
-pub use server::{ServeError, serve, serve_inherited};
+pub use server::{SERVER_PROFILE, ServeError, serve, serve_inherited};
 
 pub use image_fs::{NoticeKind, TraceEntry};

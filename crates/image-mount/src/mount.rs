@@ -1,20 +1,20 @@
-//! The mount itself: `mount(2)` on `/dev/fuse`, the kernel's read-ahead, and taking it off again.
+//! The mount itself, on the parent's side: `mount(2)` on `/dev/fuse`, the kernel's read-ahead, and
+//! taking it off again.
 //!
-//! Done directly, as root: no helper program, nothing from the environment. Set-id bits and device
-//! nodes stay in force, because an overlay on top gives a container no more than its lower layer
-//! has.
+//! Done directly, as root: no helper program, nothing from the environment. The process that serves
+//! the mount gets the open device and no way to mount anything. Set-id bits and device nodes stay
+//! in force, because an overlay on top gives a container no more than its lower layer has.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use fuser::{Config, Session, SessionACL};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::filesystem::Adaptor;
+use crate::process::MountError;
 
 const DEVICE: &str = "/dev/fuse";
 
@@ -22,38 +22,16 @@ const DEVICE: &str = "/dev/fuse";
 /// warm cache where this gets the disk's own speed, and a span is 256 KiB anyway.
 const READ_AHEAD_KIB: u32 = 4096;
 
-/// Threads that read requests. More than four gained nothing in measurements, and one leaves a
-/// core idle.
-const MAX_THREADS: usize = 4;
-const MIN_THREADS: usize = 2;
-
-/// Why an image could not be mounted, by what a person would do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MountFailure {
-    #[error("there is no {DEVICE} on this machine")]
-    NoDevice,
-    #[error("mounting needs root and the capability CAP_SYS_ADMIN")]
-    NotPermitted,
-    #[error("cannot mount on {path}")]
-    Mountpoint {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the kernel's FUSE does not answer as it should")]
-    Handshake(#[source] io::Error),
-}
-
-/// A mounted filesystem whose requests nobody answers yet. Unmounts when it is dropped.
-pub(crate) struct Mounted {
-    session: Option<Session<Adaptor>>,
-    guard: MountGuard,
-}
-
-/// Takes the mount off when it is dropped.
+/// Takes the mount off when it is dropped, in whatever state its server is.
 #[derive(Debug)]
 pub(crate) struct MountGuard {
-    mountpoint: std::path::PathBuf,
+    mountpoint: PathBuf,
+}
+
+impl MountGuard {
+    pub(crate) fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
 }
 
 impl Drop for MountGuard {
@@ -64,11 +42,11 @@ impl Drop for MountGuard {
     }
 }
 
-/// Mounts and agrees with the kernel on what both can do.
-pub(crate) fn mount(adaptor: Adaptor, mountpoint: &Path) -> Result<Mounted, MountFailure> {
-    let failed = |source| MountFailure::Mountpoint {
-        path: mountpoint.display().to_string(),
-        source,
+/// Mounts a device that nobody serves yet: whoever looks at the mountpoint now waits until somebody
+/// does, or the device is closed.
+pub(crate) fn mount(mountpoint: &Path) -> Result<(MountGuard, File), MountError> {
+    let failed = |source: io::Error| MountError::Mountpoint {
+        message: format!("cannot mount on {}: {source}", mountpoint.display()),
     };
     let mountpoint = mountpoint.canonicalize().map_err(failed)?;
     if !mountpoint.is_dir() {
@@ -76,29 +54,26 @@ pub(crate) fn mount(adaptor: Adaptor, mountpoint: &Path) -> Result<Mounted, Moun
     }
     let device = open_device()?;
     attach(&device, &mountpoint).map_err(|error| match error {
-        rustix::io::Errno::PERM => MountFailure::NotPermitted,
+        rustix::io::Errno::PERM => not_permitted(),
         error => failed(error.into()),
     })?;
-    let guard = MountGuard { mountpoint };
-    let mut config = Config::default();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    config.n_threads = Some(cores.clamp(MIN_THREADS, MAX_THREADS));
-    config.clone_fd = true;
-    let device = OwnedFd::from(device);
-    let session = Session::from_fd(adaptor, device, SessionACL::All, config)
-        .map_err(MountFailure::Handshake)?;
-    Ok(Mounted {
-        session: Some(session),
-        guard,
+    Ok((MountGuard { mountpoint }, device))
+}
+
+fn open_device() -> Result<File, MountError> {
+    let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => not_permitted(),
+        _ => MountError::NoFuse {
+            message: format!("there is no {DEVICE} on this machine"),
+        },
     })
 }
 
-fn open_device() -> Result<File, MountFailure> {
-    let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
-    opened.map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => MountFailure::NotPermitted,
-        _ => MountFailure::NoDevice,
-    })
+fn not_permitted() -> MountError {
+    MountError::NotPermitted {
+        message: "mounting needs root and the capability CAP_SYS_ADMIN".to_owned(),
+    }
 }
 
 fn attach(device: &File, mountpoint: &Path) -> rustix::io::Result<()> {
@@ -115,36 +90,6 @@ fn attach(device: &File, mountpoint: &Path) -> rustix::io::Result<()> {
         flags,
         options.as_c_str(),
     )
-}
-
-impl Mounted {
-    /// Answers requests on threads of its own until the mount is gone. `ended` hears of that.
-    pub(crate) fn serve(
-        mut self,
-        ended: impl FnOnce(io::Result<()>) + Send + 'static,
-    ) -> MountGuard {
-        let session = self.session.take();
-        let run = move || ended(session.map_or(Ok(()), Session::run));
-        if let Err(error) = std::thread::Builder::new()
-            .name("fuse".to_owned())
-            .spawn(run)
-        {
-            // The session is gone with the closure; requests fail at once.
-            tracing::error!(%error, "cannot start a thread for the mount");
-        }
-        self.guard
-    }
-}
-
-impl MountGuard {
-    pub(crate) fn mountpoint(&self) -> &Path {
-        &self.mountpoint
-    }
-
-    /// Takes the mount off now.
-    pub(crate) fn unmount(self) {
-        drop(self);
-    }
 }
 
 /// Widens the kernel's read-ahead for this mount. Blocks until the mount answers.

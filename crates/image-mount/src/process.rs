@@ -1,43 +1,40 @@
-//! The parent's side of a mount process: starting it, answering its questions for auth, asking it
-//! for numbers, stopping it.
+//! The parent's side of a mount process: mounting, starting it, handing it its files, answering its
+//! questions, asking it for numbers, stopping it.
 //!
-//! The child gets an empty environment, no open files but the control socket, and a process group
-//! of its own, so that a Ctrl-C meant for the container does not take its root away. When this
-//! handle is dropped, or the whole process killed, the socket closes and the child unmounts.
+//! The child gets an empty environment, the control socket and the files that come over it, and a
+//! process group of its own, so that a Ctrl-C meant for the container does not take its root away.
+//! What takes privileges is done here. When this handle is dropped the mount is taken off and the
+//! child killed; when the whole process is killed the socket closes and the child ends, and what is
+//! left is a mount that answers with an error.
 
+mod child;
 mod conversation;
+mod hand_over;
 mod stderr;
+mod verify;
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use credential::auth::AuthSource;
-use image_fs::TraceEntry;
+use image_fs::{SpanCache, TraceEntry};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use self::conversation::{Conversation, Reply};
-use self::stderr::Stderr;
-use crate::mount::unmount;
-use crate::request::{MountLog, MountRequest, MountStats};
+use self::child::Server;
+use self::conversation::{Answers, Conversation, Reply};
+use self::hand_over::{HandOverError, hand_over};
+pub use self::verify::{LayerVerdict, verify};
+use crate::mount::{MountGuard, widen_read_ahead};
+use crate::request::{LayerRef, MountLog, MountRequest, MountStats};
 use crate::wire::{RefusalKind, ToChild, WireError, WireMount, WireRefused};
-
-/// The hidden command that calls [`crate::serve_inherited`].
-const COMMAND: &str = "mount-server";
 
 /// Indexes of a large image are read in about a second; a disk that is busy takes longer.
 const MOUNT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Answers come from memory.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A child that does not end by itself then is killed.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Log lines that nobody has read yet; later ones are dropped.
 const MAX_LOGS: usize = 256;
 
@@ -51,7 +48,7 @@ pub enum MountError {
     NotPermitted { message: String },
     #[error("{message}")]
     Mountpoint { message: String },
-    /// The index is not there, not readable or of something else: index the image again.
+    /// The index is not there, not readable or of something else: to be removed and made again.
     #[error("{message}")]
     Index { message: String },
     #[error("{message}")]
@@ -76,7 +73,9 @@ impl MountError {
         match self {
             Self::NoFuse { .. } => Some("load the kernel's module: modprobe fuse"),
             Self::NotPermitted { .. } => Some("run as root, in a container with --privileged"),
-            Self::Index { .. } => Some("index the image again: holdfast image index"),
+            Self::Index { .. } => {
+                Some("it was removed if it is damaged: run the command again, which makes it anew")
+            }
             Self::Cache { .. } => Some("see that the data directory is writable and has room"),
             _ => None,
         }
@@ -99,12 +98,28 @@ impl MountError {
 /// A mounted image and the process that serves it.
 #[derive(Debug)]
 pub struct MountProcess {
-    child: Child,
-    pid: u32,
-    mountpoint: PathBuf,
+    guard: Option<MountGuard>,
+    server: Server,
     conversation: Conversation,
-    stderr: Stderr,
     logs: Option<mpsc::Receiver<MountLog>>,
+    /// Tells the cache of the use when it is dropped.
+    _in_cache: InCache,
+}
+
+/// Where the layers' bytes are kept, which is told when they were last used.
+#[derive(Debug)]
+struct InCache {
+    cache: SpanCache,
+    origin: String,
+    layers: Vec<LayerRef>,
+}
+
+impl Drop for InCache {
+    fn drop(&mut self) {
+        for layer in &self.layers {
+            self.cache.used(&self.origin, &layer.index);
+        }
+    }
 }
 
 impl MountProcess {
@@ -115,34 +130,36 @@ impl MountProcess {
         request: MountRequest,
         auth: Arc<dyn AuthSource>,
     ) -> Result<Self, MountError> {
-        let failed = |source| MountError::Spawn {
-            program: program.to_owned(),
-            source,
-        };
-        let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
-        ours.set_nonblocking(true).map_err(failed)?;
-        let socket = UnixStream::from_std(ours).map_err(failed)?;
-        let mut child = start(program, theirs.into()).map_err(failed)?;
-        let stderr = Stderr::collect(child.stderr.take());
-        let (log_sender, logs) = mpsc::channel(MAX_LOGS);
+        let (mut server, ours) = Server::start(program)?;
         let wire = WireMount::from(&request);
-        let mountpoint = request.mountpoint;
-        let (registry, repository) = (request.registry, request.repository);
-        let answers = conversation::AuthAnswers {
+        let answers = Answers {
             auth,
-            registry,
-            repository,
+            registry: request.registry,
+            repository: request.repository,
+            cache: request.cache.clone(),
         };
-        let conversation = Conversation::start(socket, answers, log_sender);
-        let pid = child.id().unwrap_or_default();
-        let logs = Some(logs);
+        let in_cache = InCache {
+            cache: request.cache,
+            origin: request.origin,
+            layers: request.layers,
+        };
+        let handed = blocking(move || {
+            let handed = hand_over(&ours, Some(&request.mountpoint), &in_cache);
+            handed.map(|guard| (ours, guard, in_cache))
+        });
+        let (socket, guard, in_cache) = match handed.await? {
+            Ok(handed) => handed,
+            Err(HandOverError::Refused(error)) => return Err(error),
+            Err(HandOverError::Socket) => return Err(server.death().await),
+        };
+        let socket = UnixStream::from_std(socket).map_err(died)?;
+        let (log_sender, logs) = mpsc::channel(MAX_LOGS);
         let mut process = Self {
-            child,
-            pid,
-            mountpoint,
-            conversation,
-            stderr,
-            logs,
+            guard,
+            server,
+            conversation: Conversation::start(socket, answers, log_sender),
+            logs: Some(logs),
+            _in_cache: in_cache,
         };
         match process.mount(wire).await {
             Ok(()) => Ok(process),
@@ -159,7 +176,10 @@ impl MountProcess {
             .mount(&ToChild::Mount(Box::new(wire)), MOUNT_TIMEOUT)
             .await;
         match request {
-            Ok(Reply::Mounted) => Ok(()),
+            Ok(Reply::Mounted) => {
+                self.widen_read_ahead().await;
+                Ok(())
+            }
             Ok(Reply::Refused(refused)) => Err(MountError::refused(refused)),
             Err(WireError::TooLong(bytes)) => {
                 let message = format!("the request to mount is too long: {bytes} bytes");
@@ -170,11 +190,7 @@ impl MountProcess {
     }
 
     pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    pub fn mountpoint(&self) -> &Path {
-        &self.mountpoint
+        self.server.pid()
     }
 
     /// What belongs into the container's log. Can be taken once.
@@ -187,7 +203,7 @@ impl MountProcess {
         let question = |id| ToChild::Stats { id };
         match self.conversation.ask(question, ANSWER_TIMEOUT).await {
             Ok(Reply::Stats(stats)) => Ok(stats.into()),
-            Ok(_) | Err(_) => Err(self.silent()),
+            Ok(_) | Err(_) => Err(self.server.silent()),
         }
     }
 
@@ -199,13 +215,28 @@ impl MountProcess {
                 .into_iter()
                 .map(|(layer, span)| TraceEntry { layer, span })
                 .collect()),
-            Ok(_) | Err(_) => Err(self.silent()),
+            Ok(_) | Err(_) => Err(self.server.silent()),
+        }
+    }
+
+    /// Also proves that the mount answers. Failing to widen costs speed only.
+    async fn widen_read_ahead(&self) {
+        let Some(mountpoint) = self
+            .guard
+            .as_ref()
+            .map(|guard| guard.mountpoint().to_owned())
+        else {
+            return;
+        };
+        let widened = tokio::task::spawn_blocking(move || widen_read_ahead(&mountpoint)).await;
+        if let Err(error) = widened.map_err(io::Error::other).flatten() {
+            tracing::warn!(%error, "cannot widen the mount's read-ahead");
         }
     }
 
     /// Returns when the process has ended without having been told to: what its container dies of.
     pub async fn died(&mut self) -> MountError {
-        let _ = self.child.wait().await;
+        self.server.ended().await;
         self.death().await
     }
 
@@ -214,67 +245,36 @@ impl MountProcess {
         let stopped = self.conversation.stop(ANSWER_TIMEOUT).await;
         let result = match stopped {
             Ok(Reply::Stopped(stats)) => Ok(stats.into()),
-            Ok(_) | Err(_) => Err(self.silent()),
+            Ok(_) | Err(_) => Err(self.server.silent()),
         };
         self.end().await;
         result
     }
 
-    /// Waits for the child to end, kills it if it does not, and takes off what it left mounted.
-    async fn end(&mut self) -> Option<ExitStatus> {
+    /// Takes the mount off and waits for the process to end.
+    async fn end(&mut self) {
+        self.guard = None;
         self.conversation.close();
-        let ended = tokio::time::timeout(EXIT_TIMEOUT, self.child.wait()).await;
-        let status = if let Ok(status) = ended {
-            status.ok()
-        } else {
-            let _ = self.child.start_kill();
-            self.child.wait().await.ok()
-        };
-        let is_clean = status.is_some_and(|status| status.success());
-        if !is_clean && is_dead_mount(&self.mountpoint) {
-            let _ = unmount(&self.mountpoint);
-        }
-        status
+        self.server.end().await;
     }
 
-    fn silent(&self) -> MountError {
-        let said = self.stderr.last_line();
-        let message = if said.is_empty() {
-            "it does not answer".to_owned()
-        } else {
-            said
-        };
-        MountError::Died { message }
-    }
-
-    /// How the child ended, in words.
     async fn death(&mut self) -> MountError {
-        let status = self.end().await;
-        let status = status.map_or_else(|| "it is gone".to_owned(), |status| status.to_string());
-        let said = self.stderr.last_line();
-        let message = if said.is_empty() {
-            status
-        } else {
-            format!("{status}: {said}")
-        };
-        MountError::Died { message }
+        self.end().await;
+        self.server.death().await
     }
 }
 
-fn start(program: &Path, control: OwnedFd) -> io::Result<Child> {
-    Command::new(program)
-        .arg(COMMAND)
-        .env_clear()
-        .current_dir("/")
-        .process_group(0)
-        .stdin(Stdio::from(control))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
+#[allow(clippy::needless_pass_by_value)] // Its shape is what `map_err` calls.
+fn died(error: io::Error) -> MountError {
+    MountError::Died {
+        message: error.to_string(),
+    }
 }
 
-/// A FUSE mount without its process answers like this. Asked for the whole file system: attributes
-/// of its root the kernel would answer from memory.
-fn is_dead_mount(mountpoint: &Path) -> bool {
-    rustix::fs::statvfs(mountpoint).is_err_and(|error| error == rustix::io::Errno::NOTCONN)
+/// Runs what waits for locks and disks.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, MountError> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|error| died(io::Error::other(error)))
 }

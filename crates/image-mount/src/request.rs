@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dial::DialPolicy;
-use image_fs::NoticeKind;
+use image_fs::{CacheLimits, NoticeKind, SpanCache};
+use layer_index::IndexSummary;
 use reference::Registry;
 
 /// One image to mount.
@@ -24,9 +25,9 @@ pub struct MountRequest {
     pub dial: DialPolicy,
     /// Lowest first.
     pub layers: Vec<LayerRef>,
-    pub cache_dir: PathBuf,
-    /// Disk space that the cache may take in all; see `image_fs::CacheLimits`.
-    pub cache_limit_bytes: u64,
+    /// What the cache keeps the layers' bytes under.
+    pub origin: String,
+    pub cache: SpanCache,
     pub id_shift: Option<IdShift>,
     /// How long a read waits for a registry that is away or refuses.
     pub read_deadline: Duration,
@@ -35,13 +36,40 @@ pub struct MountRequest {
 /// One layer and its index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerRef {
-    /// `sha256:…` of the compressed layer.
-    pub digest: String,
-    /// Its compressed size.
-    pub size: u64,
     pub index_path: PathBuf,
-    /// What the index's root digest must be.
-    pub root: [u8; 32],
+    pub index: IndexSummary,
+}
+
+/// What a mount process is told; the files come beside it.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerRequest {
+    pub(crate) registry: Registry,
+    pub(crate) repository: String,
+    pub(crate) plain_http: bool,
+    pub(crate) ca_pem: Option<Vec<u8>>,
+    pub(crate) dial: DialPolicy,
+    pub(crate) layers: Vec<ExpectedLayer>,
+    pub(crate) cache_limits: CacheLimits,
+    pub(crate) id_shift: Option<IdShift>,
+    pub(crate) read_deadline: Duration,
+}
+
+/// What the index of a layer must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExpectedLayer {
+    /// `sha256:…` of the compressed layer.
+    pub(crate) digest: String,
+    /// The root digest of the index.
+    pub(crate) root: [u8; 32],
+}
+
+impl From<&IndexSummary> for ExpectedLayer {
+    fn from(index: &IndexSummary) -> Self {
+        Self {
+            digest: index.header.layer_digest.clone(),
+            root: index.root,
+        }
+    }
 }
 
 /// Owners of files as seen through the mount: id 0 of the image is `base`, and so on for `count`.

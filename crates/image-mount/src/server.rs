@@ -1,25 +1,27 @@
-//! The mount process: reads one request from its parent, mounts that image, serves it until told
-//! to stop or the parent is gone.
+//! The mount process: takes the files and the request that its parent sends, and serves that image
+//! until told to stop or the parent is gone.
 //!
-//! Invariants: it knows nothing but what came over the socket; it cannot be dumped; however it
-//! ends, the mount is taken off first. It exits when the parent's end of the socket closes, so a
-//! parent that is killed leaves nothing behind.
+//! Invariants: it is confined before anything else; it knows nothing but what came over the socket,
+//! and mounts, opens and unmounts nothing. It exits when the parent's end of the socket closes, so
+//! that a parent that is killed leaves no process behind.
 
 mod auth;
 mod blobs;
 mod log;
 mod open;
+mod room;
+mod session;
+mod verify;
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use credential::auth::AuthSource;
+use confine::{ConfineError, Limits, Profile, SystemCalls, confine};
 use image_fs::ImageFs;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,10 +29,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use self::auth::RemoteAuth;
-use self::open::Refusal;
+use self::open::{Refusal, Surroundings};
+use self::room::RemoteRoom;
+use crate::descriptors::{self, MAX_LAYERS, Received};
 use crate::filesystem::Adaptor;
-use crate::mount::{self, MountGuard};
-use crate::request::{MountRequest, MountStats};
+use crate::request::{ExpectedLayer, MountStats, ServerRequest};
 use crate::wire::{self, Frame, MAX_QUEUED, ToChild, ToParent, WireError, WireRefused, bounded};
 
 /// A parent that has started us has its request ready.
@@ -45,11 +48,42 @@ const MAX_WORKERS: usize = 4;
 /// Decoders, and readers of the cache's disk.
 const MAX_BLOCKING: usize = 32;
 
+/// Address space: indexes at their limit, some dozens of threads with their stacks and the C
+/// library's reserves for each, and spans on their way.
+const MEMORY_MAX_BYTES: u64 = 8 << 30;
+
+/// Four for each of the layers that may come, and connections.
+const DESCRIPTORS_MAX: u64 = 4 * MAX_LAYERS as u64 + 1024;
+
+/// What the system's name service and certificates need; permissions guard what is secret there.
+const READABLE: &[&str] = &[
+    "/etc",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/run/systemd/resolve",
+    "/run/resolvconf",
+    "/run/NetworkManager",
+];
+
+/// The room of a mount process: its files, the network as a client, names and certificates.
+pub const SERVER_PROFILE: Profile<'static> = Profile {
+    limits: Limits {
+        memory_bytes: MEMORY_MAX_BYTES,
+        descriptors: DESCRIPTORS_MAX,
+    },
+    readable: READABLE,
+    system_calls: SystemCalls::NetworkClient,
+};
+
 /// How a mount process ended otherwise than as told.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("the mount process was not started by holdfast: its standard input is no socket")]
     NotASocket,
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
+    #[error("the parent did not send the files to serve")]
+    Files(#[source] io::Error),
     #[error("cannot set the mount process up")]
     Setup(#[source] io::Error),
     #[error("the parent's message is unusable: {0}")]
@@ -80,9 +114,10 @@ pub fn serve_inherited() -> Result<(), ServeError> {
 }
 
 /// Serves one mount over this control socket. Blocks until it is over; must not be called from
-/// within a tokio runtime.
+/// within a tokio runtime, nor with other threads about that are to stay unconfined.
 pub fn serve(control: OwnedFd) -> Result<(), ServeError> {
-    harden().map_err(ServeError::Setup)?;
+    confine(&SERVER_PROFILE)?;
+    let files = descriptors::receive_all(control.as_fd()).map_err(ServeError::Files)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(MIN_WORKERS, MAX_WORKERS))
@@ -91,33 +126,10 @@ pub fn serve(control: OwnedFd) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(ServeError::Setup)?;
-    let result = runtime.block_on(run(control));
+    let result = runtime.block_on(run(control, files));
     // Readers that still wait get their error when the process ends.
     runtime.shutdown_background();
     result
-}
-
-/// Secrets of this process go into no core file and to no debugger, and it gains no privileges; a
-/// layer takes four files.
-fn harden() -> io::Result<()> {
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    rustix::thread::set_no_new_privs(true)?;
-    setrlimit(
-        Resource::Core,
-        Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        },
-    )?;
-    let files = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: files.maximum,
-            maximum: files.maximum,
-        },
-    )?;
-    Ok(())
 }
 
 /// The child's end of the socket, without its reading half.
@@ -141,7 +153,7 @@ impl Parent {
     }
 }
 
-async fn run(control: OwnedFd) -> Result<(), ServeError> {
+async fn run(control: OwnedFd, files: Received) -> Result<(), ServeError> {
     let socket = StdUnixStream::from(control);
     socket.set_nonblocking(true).map_err(ServeError::Setup)?;
     let socket = UnixStream::from_std(socket).map_err(ServeError::Setup)?;
@@ -151,10 +163,20 @@ async fn run(control: OwnedFd) -> Result<(), ServeError> {
         frames,
         writer: tokio::spawn(wire::send_all(writer, queue)),
     };
-    let request = first_request(&mut reader).await?;
-    let auth = Arc::new(RemoteAuth::new(parent.frames.downgrade()));
-    let messages = listen(reader, Arc::clone(&auth));
-    let result = match Mount::start(request, &parent, Arc::clone(&auth)).await {
+    let request = match first_request(&mut reader).await? {
+        Request::Mount(request) => request,
+        Request::Verify(layer) => {
+            let verified = verify(&parent, layer, files).await;
+            parent.close().await;
+            return verified;
+        }
+    };
+    let remote = Remote {
+        auth: Arc::new(RemoteAuth::new(parent.frames.downgrade())),
+        room: Arc::new(RemoteRoom::new(parent.frames.downgrade())),
+    };
+    let messages = listen(reader, remote.clone());
+    let result = match Mount::start(*request, files, &parent, remote).await {
         Ok(mount) => mount.attend(&parent, messages).await,
         Err(refusal) => {
             let message = bounded(&refusal.message);
@@ -170,15 +192,43 @@ async fn run(control: OwnedFd) -> Result<(), ServeError> {
     result
 }
 
-async fn first_request(reader: &mut OwnedReadHalf) -> Result<MountRequest, ServeError> {
+/// What the parent can be asked for.
+#[derive(Clone)]
+struct Remote {
+    auth: Arc<RemoteAuth>,
+    room: Arc<RemoteRoom>,
+}
+
+enum Request {
+    Mount(Box<ServerRequest>),
+    Verify(ExpectedLayer),
+}
+
+async fn first_request(reader: &mut OwnedReadHalf) -> Result<Request, ServeError> {
     let unusable = |message: &str| ServeError::Protocol(message.to_owned());
     let message = tokio::time::timeout(REQUEST_TIMEOUT, wire::receive(reader)).await;
     let message = message.map_err(|_| unusable("there is none"))?;
     match message.map_err(|error| ServeError::Protocol(error.to_string()))? {
-        Some(ToChild::Mount(wire)) => MountRequest::try_from(*wire).map_err(unusable),
-        Some(_) => Err(unusable("the first one is not a mount request")),
+        Some(ToChild::Mount(wire)) => {
+            let request = ServerRequest::try_from(*wire).map_err(unusable)?;
+            Ok(Request::Mount(Box::new(request)))
+        }
+        Some(ToChild::Verify { layer }) => {
+            let layer = ExpectedLayer::try_from(layer).map_err(unusable)?;
+            Ok(Request::Verify(layer))
+        }
+        Some(_) => Err(unusable("the first one is no request")),
         None => Err(unusable("the socket was closed")),
     }
+}
+
+async fn verify(parent: &Parent, layer: ExpectedLayer, files: Received) -> Result<(), ServeError> {
+    let files = files.layers.into_iter().next();
+    let files = files.ok_or_else(|| ServeError::Protocol("there are no files".to_owned()))?;
+    let verdict = tokio::task::spawn_blocking(move || verify::verify(&layer, files)).await;
+    let verdict = verdict.map_err(|error| ServeError::Setup(io::Error::other(error)))?;
+    parent.tell(&ToParent::Verified(verdict)).await;
+    Ok(())
 }
 
 /// What the main loop has to act on; auth answers go straight to who waits for them.
@@ -190,24 +240,28 @@ enum Event {
 }
 
 /// Reads the socket in a task of its own, so that no message is ever read by half.
-fn listen(mut reader: OwnedReadHalf, auth: Arc<RemoteAuth>) -> mpsc::Receiver<Event> {
+fn listen(mut reader: OwnedReadHalf, remote: Remote) -> mpsc::Receiver<Event> {
     let (events, receiver) = mpsc::channel(MAX_QUEUED);
     tokio::spawn(async move {
         loop {
             let event = match wire::receive(&mut reader).await {
                 Ok(Some(ToChild::Auth(wire))) => {
-                    auth.answer(wire.id, Ok(wire.into()));
+                    remote.auth.answer(wire.id, Ok(wire.into()));
                     continue;
                 }
                 Ok(Some(ToChild::AuthDenied(wire))) => {
-                    auth.answer(wire.id, Err(wire.into()));
+                    remote.auth.answer(wire.id, Err(wire.into()));
+                    continue;
+                }
+                Ok(Some(ToChild::Room { id, granted })) => {
+                    remote.room.answer(id, granted);
                     continue;
                 }
                 Ok(Some(ToChild::Stats { id })) => Event::Stats(id),
                 Ok(Some(ToChild::Trace { id })) => Event::Trace(id),
                 Ok(Some(ToChild::Stop {})) => Event::Stop,
-                Ok(Some(ToChild::Mount(_))) => {
-                    unexpected(&WireError::Malformed("a second mount request".to_owned()))
+                Ok(Some(ToChild::Mount(_) | ToChild::Verify { .. })) => {
+                    unexpected(&WireError::Malformed("a second request".to_owned()))
                 }
                 Ok(None) => Event::ParentGone,
                 Err(error) => unexpected(&error),
@@ -230,53 +284,41 @@ fn unexpected(error: &WireError) -> Event {
 struct Mount {
     filesystem: Arc<ImageFs>,
     auth: Arc<RemoteAuth>,
-    guard: MountGuard,
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
 impl Mount {
     async fn start(
-        request: MountRequest,
+        request: ServerRequest,
+        files: Received,
         parent: &Parent,
-        auth: Arc<RemoteAuth>,
+        remote: Remote,
     ) -> Result<Self, Refusal> {
-        let mountpoint = request.mountpoint.clone();
+        let device = files.device.ok_or_else(Refusal::no_device)?;
         let shift = request.id_shift;
-        let notices = log::sink(parent.frames.downgrade());
-        let source: Arc<dyn AuthSource> = Arc::clone(&auth) as _;
-        let opened = open::open(request, source, notices).await?;
-        let filesystem = Arc::new(opened);
+        let surroundings = Surroundings {
+            auth: Arc::clone(&remote.auth) as _,
+            notices: log::sink(parent.frames.downgrade()),
+            room: remote.room,
+        };
+        let filesystem = Arc::new(open::open(request, files.layers, surroundings).await?);
         let runtime = tokio::runtime::Handle::current();
         let adaptor = Adaptor::new(Arc::clone(&filesystem), runtime, shift);
-        let mounting = tokio::task::spawn_blocking(move || mount::mount(adaptor, &mountpoint));
-        let mounted = mounting
+        let (sender, ended) = oneshot::channel();
+        let told = move |result| drop(sender.send(result));
+        // Waits for the kernel's first word.
+        tokio::task::spawn_blocking(move || session::serve(adaptor, device, told))
             .await
             .map_err(Refusal::internal)?
-            .map_err(Refusal::from)?;
-        let (sender, ended) = oneshot::channel();
-        let guard = mounted.serve(move |result| drop(sender.send(result)));
-        let mount = Self {
+            .map_err(|error| Refusal::handshake(&error))?;
+        Ok(Self {
             filesystem,
-            auth,
-            guard,
+            auth: remote.auth,
             ended,
-        };
-        mount.widen_read_ahead().await;
-        Ok(mount)
+        })
     }
 
-    /// Also proves that the mount answers. Failing to widen costs speed only.
-    async fn widen_read_ahead(&self) {
-        let mountpoint = self.guard.mountpoint().to_owned();
-        let widen = move || mount::widen_read_ahead(&mountpoint);
-        match tokio::task::spawn_blocking(widen).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot widen the mount's read-ahead"),
-            Err(error) => tracing::warn!(%error, "cannot widen the mount's read-ahead"),
-        }
-    }
-
-    /// Serves until it is over, and takes the mount off.
+    /// Serves until it is over.
     async fn attend(
         mut self,
         parent: &Parent,
@@ -306,7 +348,6 @@ impl Mount {
                 Event::ParentGone => return Ok(()),
                 Event::Stop => {
                     let stats = self.stats().into();
-                    self.guard.unmount();
                     parent.tell(&ToParent::Stopped { stats }).await;
                     return Ok(());
                 }

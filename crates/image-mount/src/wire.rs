@@ -4,14 +4,15 @@
 //! frame    4 bytes length, little endian, at most 1 MiB; then that many bytes of JSON
 //! JSON     {"version":1,"message":{"<name>":{…}}}
 //!
-//! parent to child   mount, auth, auth-denied, stats, trace, stop
-//! child to parent   mounted, refused, want-auth, stats, trace, log, stopped
+//! parent to child   mount, verify, auth, auth-denied, stats, trace, room, stop
+//! child to parent   mounted, refused, want-auth, want-room, stats, trace, log, stopped, verified
 //! ```
 //!
-//! The first message is `mount`; its answer is `mounted` or `refused`. Everything after that may
-//! come in any order; questions carry a number that their answers repeat. Secrets cross here and
-//! nowhere else: as hexadecimal, so that no JSON parser copies them to undo an escape, in buffers
-//! that are zeroed. What does not parse is an error, never a panic.
+//! Before the first frame come the open files, see `descriptors`. The first message is `mount`,
+//! answered by `mounted` or `refused`, or `verify`, answered by `verified` and the end. Everything
+//! after that may come in any order; questions carry a number that their answers repeat. Secrets
+//! cross here and nowhere else: as hexadecimal, so that no JSON parser copies them to undo an
+//! escape, in buffers that are zeroed. What does not parse is an error, never a panic.
 
 mod convert;
 mod messages;
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 pub(crate) use convert::{bounded, denied_to_wire, rejection_to_wire};
 pub(crate) use messages::{
     Answer, RefusalKind, ToChild, ToParent, WireAuth, WireLog, WireMount, WireRefused, WireStats,
+    WireVerdict,
 };
 
 pub(crate) const VERSION: u32 = 1;

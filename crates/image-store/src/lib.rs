@@ -1,22 +1,25 @@
-//! What is known of images, by digest, on one disk: layer indexes and small documents.
+//! Layer indexes on one disk, by the origin that the layer was read from.
 //!
 //! ```text
-//! <dir>/indexes/sha256/<layer hex>/v1        a layer's index
-//! <dir>/documents/sha256/<hex>               a manifest or configuration
-//! <dir>/tmp/                                 files being written
+//! <dir>/indexes/<origin>/sha256/<layer hex>/v2    a layer's index
+//! <dir>/tmp/                                      files being written
 //! ```
 //!
+//! The index of a layer tells what is in it. So what one origin's credential opened is kept from
+//! those who have only another origin's, also when that one names the same layer: knowing a digest
+//! proves nothing.
+//!
 //! A file appears complete or not at all: written under `tmp`, synced, renamed, directory synced.
-//! It is checked when it is opened, an index by its own root and a document by its name; one that
-//! fails is removed, so that it will be made again, and the caller is told. Whether a workspace
-//! may use an index is not asked here.
+//! Indexes are what a confined process made of hostile bytes; here only their first, fixed part is
+//! looked at. One in which that is damaged counts as absent, so that it is made again; one that its
+//! reader finds damaged further on is to be removed.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use layer_index::{FORMAT_VERSION, IndexError, LayerIndex};
+use layer_index::{FORMAT_VERSION, IndexError, IndexSummary};
 use reference::Digest;
 use sha2::{Digest as _, Sha256};
 
@@ -24,8 +27,8 @@ mod temporary;
 
 pub use temporary::Temporary;
 
-/// Documents are manifests and configurations, bounded at 4 MiB where they are fetched.
-const DOCUMENT_MAX_BYTES: u64 = 8 << 20;
+/// Characters of an origin's hash in its directory's name: none has ever met another's.
+const ORIGIN_NAME_CHARS: usize = 32;
 
 /// Why something cannot be stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,16 @@ impl StoreError {
     }
 }
 
-/// A directory of indexes and documents. Cheap to clone; safe to share between processes.
+/// Which layer, as read from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexKey<'a> {
+    /// Any text that tells origins apart.
+    pub origin: &'a str,
+    /// `sha256:…` of the compressed layer.
+    pub layer: &'a str,
+}
+
+/// A directory of indexes. Cheap to clone; safe to share between processes.
 #[derive(Clone, Debug)]
 pub struct ImageStore {
     directory: PathBuf,
@@ -60,7 +72,7 @@ impl ImageStore {
         let store = Self {
             directory: directory.into(),
         };
-        for part in ["indexes/sha256", "documents/sha256", "tmp"] {
+        for part in ["indexes", "tmp"] {
             make_directory(&store.directory.join(part))?;
         }
         let directory = store.directory.join("tmp");
@@ -69,31 +81,39 @@ impl ImageStore {
     }
 
     /// Where the index of a layer is, or would be.
-    pub fn index_path(&self, layer: &str) -> Result<PathBuf, StoreError> {
+    pub fn index_path(&self, key: IndexKey<'_>) -> Result<PathBuf, StoreError> {
         let name = format!("v{FORMAT_VERSION}");
         Ok(self
             .directory
-            .join("indexes/sha256")
-            .join(hex_of(layer)?)
+            .join("indexes")
+            .join(origin_name(key.origin))
+            .join("sha256")
+            .join(hex_of(key.layer)?)
             .join(name))
     }
 
-    /// The index of a layer, if there is a good one.
-    pub fn open_index(&self, layer: &str) -> Result<Option<LayerIndex>, StoreError> {
-        let path = self.index_path(layer)?;
+    /// What the index of a layer says of itself, if there is one.
+    pub fn index(&self, key: IndexKey<'_>) -> Result<Option<IndexSummary>, StoreError> {
+        let path = self.index_path(key)?;
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error(&path, error)),
         };
-        match LayerIndex::open(file) {
-            Ok(index) if index.header().layer_digest == layer => Ok(Some(index)),
+        match IndexSummary::read(&file) {
+            Ok(index) if index.header.layer_digest == key.layer => Ok(Some(index)),
             Err(IndexError::Io(error)) => Err(io_error(&path, error)),
             // A damaged index is as good as none: it can be made again.
-            Ok(_) | Err(_) => {
-                fs::remove_file(&path).map_err(|error| io_error(&path, error))?;
-                Ok(None)
-            }
+            Ok(_) | Err(_) => self.remove_index(key).map(|()| None),
+        }
+    }
+
+    /// Takes an index away that turned out to be damaged.
+    pub fn remove_index(&self, key: IndexKey<'_>) -> Result<(), StoreError> {
+        let path = self.index_path(key)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&path, error)),
+            _ => Ok(()),
         }
     }
 
@@ -103,16 +123,19 @@ impl ImageStore {
         Temporary::new(&directory).map_err(|error| io_error(&directory, error))
     }
 
-    /// Publishes an index that has been written, after reading it back.
-    pub fn publish_index(&self, layer: &str, file: Temporary) -> Result<LayerIndex, StoreError> {
-        let path = self.index_path(layer)?;
-        let opened = File::open(file.path()).map_err(|error| io_error(file.path(), error))?;
+    /// Publishes an index that has been written.
+    pub fn publish_index(
+        &self,
+        key: IndexKey<'_>,
+        file: Temporary,
+    ) -> Result<IndexSummary, StoreError> {
+        let path = self.index_path(key)?;
         let failed = |source| StoreError::Index {
-            layer: layer.to_owned(),
+            layer: key.layer.to_owned(),
             source,
         };
-        let index = LayerIndex::open(opened).map_err(failed)?;
-        if index.header().layer_digest != layer {
+        let index = IndexSummary::read(file.file()).map_err(failed)?;
+        if index.header.layer_digest != key.layer {
             return Err(failed(IndexError::Corrupt("it is another layer's")));
         }
         let parent = path.parent().expect("an index has a directory");
@@ -120,43 +143,6 @@ impl ImageStore {
         file.publish(&path)
             .map_err(|error| io_error(&path, error))?;
         Ok(index)
-    }
-
-    /// Keeps a document under its digest.
-    pub fn put_document(&self, digest: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let path = self.document_path(digest)?;
-        if sha256(bytes) != digest {
-            return Err(StoreError::Name(digest.to_owned()));
-        }
-        let mut file = self.new_file()?;
-        file.write_all(bytes)
-            .map_err(|error| io_error(&path, error))?;
-        file.publish(&path).map_err(|error| io_error(&path, error))
-    }
-
-    /// A document, if there is a good one.
-    pub fn document(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.document_path(digest)?;
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error(&path, error)),
-        };
-        let mut bytes = Vec::new();
-        let read = file.take(DOCUMENT_MAX_BYTES).read_to_end(&mut bytes);
-        read.map_err(|error| io_error(&path, error))?;
-        if sha256(&bytes) == digest {
-            return Ok(Some(bytes));
-        }
-        fs::remove_file(&path).map_err(|error| io_error(&path, error))?;
-        Ok(None)
-    }
-
-    fn document_path(&self, digest: &str) -> Result<PathBuf, StoreError> {
-        Ok(self
-            .directory
-            .join("documents/sha256")
-            .join(hex_of(digest)?))
     }
 }
 
@@ -182,8 +168,9 @@ fn hex_of(digest: &str) -> Result<String, StoreError> {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    Digest::sha256(Sha256::digest(bytes).into()).to_string()
+fn origin_name(origin: &str) -> String {
+    let hash = Digest::sha256(Sha256::digest(origin).into());
+    hash.hex()[..ORIGIN_NAME_CHARS].to_owned()
 }
 
 #[cfg(test)]

@@ -10,6 +10,13 @@ fn digest(byte: char) -> String {
     format!("sha256:{}", byte.to_string().repeat(64))
 }
 
+fn key(layer: &str) -> IndexKey<'_> {
+    IndexKey {
+        origin: "registry.example/acme/fn",
+        layer,
+    }
+}
+
 fn write_index(file: &mut impl Write, layer: &str) {
     let layer = Layer {
         layer_digest: layer.to_owned(),
@@ -25,16 +32,19 @@ fn an_index_is_there_once_it_is_published() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = ImageStore::open(directory.path()).expect("opens");
     let layer = digest('a');
-    assert!(store.open_index(&layer).expect("reads").is_none());
+    assert!(store.index(key(&layer)).expect("reads").is_none());
     let mut file = store.new_file().expect("makes");
     write_index(&mut file, &layer);
-    let root = store.publish_index(&layer, file).expect("publishes").root();
+    let root = store
+        .publish_index(key(&layer), file)
+        .expect("publishes")
+        .root;
     assert_eq!(
         store
-            .open_index(&layer)
+            .index(key(&layer))
             .expect("reads")
             .expect("there")
-            .root(),
+            .root,
         root
     );
     assert_eq!(
@@ -46,22 +56,40 @@ fn an_index_is_there_once_it_is_published() {
 }
 
 #[test]
+fn what_one_origin_opened_is_not_there_for_another() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = ImageStore::open(directory.path()).expect("opens");
+    let layer = digest('a');
+    let mut file = store.new_file().expect("makes");
+    write_index(&mut file, &layer);
+    store.publish_index(key(&layer), file).expect("publishes");
+    for origin in ["registry.example/acme/f", "hostile.example/acme/fn", ""] {
+        let other = IndexKey {
+            origin,
+            layer: &layer,
+        };
+        assert!(store.index(other).expect("reads").is_none(), "{origin}");
+    }
+}
+
+#[test]
 fn a_damaged_index_is_removed() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = ImageStore::open(directory.path()).expect("opens");
     let layer = digest('a');
-    let path = store.index_path(&layer).expect("a digest");
+    let path = store.index_path(key(&layer)).expect("a digest");
     for damage in [
         |bytes: &mut Vec<u8>| bytes.truncate(40),
-        |bytes: &mut Vec<u8>| bytes[90] ^= 1,
+        |bytes: &mut Vec<u8>| bytes[3] ^= 1,
+        |bytes: &mut Vec<u8>| bytes[20] ^= 1,
     ] {
         let mut file = store.new_file().expect("makes");
         write_index(&mut file, &layer);
-        store.publish_index(&layer, file).expect("publishes");
+        store.publish_index(key(&layer), file).expect("publishes");
         let mut bytes = fs::read(&path).expect("reads");
         damage(&mut bytes);
         fs::write(&path, bytes).expect("writes");
-        assert!(store.open_index(&layer).expect("reads").is_none());
+        assert!(store.index(key(&layer)).expect("reads").is_none());
         assert!(!path.exists());
     }
 }
@@ -72,34 +100,17 @@ fn what_is_not_the_layers_index_is_not_published() {
     let store = ImageStore::open(directory.path()).expect("opens");
     let mut file = store.new_file().expect("makes");
     write_index(&mut file, &digest('b'));
-    assert!(store.publish_index(&digest('a'), file).is_err());
+    assert!(store.publish_index(key(&digest('a')), file).is_err());
     let mut file = store.new_file().expect("makes");
     file.write_all(b"nonsense").expect("writes");
-    assert!(store.publish_index(&digest('a'), file).is_err());
-    assert!(store.open_index(&digest('a')).expect("reads").is_none());
+    assert!(store.publish_index(key(&digest('a')), file).is_err());
+    assert!(store.index(key(&digest('a'))).expect("reads").is_none());
     assert_eq!(
         fs::read_dir(directory.path().join("tmp"))
             .expect("reads")
             .count(),
         0
     );
-}
-
-#[test]
-fn documents_are_checked_both_ways() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let store = ImageStore::open(directory.path()).expect("opens");
-    let name = sha256(b"document");
-    assert!(store.put_document(&name, b"another").is_err());
-    store.put_document(&name, b"document").expect("keeps");
-    assert_eq!(
-        store.document(&name).expect("reads").as_deref(),
-        Some(&b"document"[..])
-    );
-    let path = store.document_path(&name).expect("a digest");
-    fs::write(&path, b"damaged").expect("writes");
-    assert!(store.document(&name).expect("reads").is_none());
-    assert!(!path.exists());
 }
 
 #[test]
@@ -114,7 +125,7 @@ fn names_cannot_leave_the_directory() {
         &digest('A'),
         &digest('/'),
     ] {
-        assert!(store.open_index(name).is_err(), "{name}");
+        assert!(store.index(key(name)).is_err(), "{name}");
     }
 }
 
@@ -130,5 +141,5 @@ fn what_a_crash_left_is_swept_and_what_is_written_stays() {
     assert!(file.path().exists());
     let layer = digest('a');
     write_index(&mut file, &layer);
-    again.publish_index(&layer, file).expect("publishes");
+    again.publish_index(key(&layer), file).expect("publishes");
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt, stream};
 use image_fs::SpanCache;
 use image_store::ImageStore;
-use layer_index::LayerIndex;
+use layer_index::IndexSummary;
 use layer_indexer::{IndexerError, IndexerProcess};
 use registry_client::RegistryClient;
 
@@ -39,7 +39,7 @@ pub struct Indexing {
 pub struct LayerReport {
     pub digest: String,
     pub media_type: String,
-    pub index: LayerIndex,
+    pub index: IndexSummary,
     /// How long the pass took; nothing for an index that was there.
     pub took: Option<Duration>,
 }
@@ -110,7 +110,7 @@ impl Indexing {
             index,
             took,
         };
-        if let Some(index) = self.store.open_index(digest)? {
+        if let Some(index) = self.store.index(image.index_key(layer))? {
             check_promise(layer, &index)?;
             if fill == Fill::Unindexed || self.is_cached(image, &index)? {
                 return Ok(report(index, None));
@@ -135,12 +135,12 @@ impl Indexing {
         Ok(report(index, Some(started.elapsed())))
     }
 
-    fn is_cached(&self, image: &PinnedImage, index: &LayerIndex) -> Result<bool, ImageError> {
+    fn is_cached(&self, image: &PinnedImage, index: &IndexSummary) -> Result<bool, ImageError> {
         let Some(cache) = &self.cache else {
             return Ok(true);
         };
-        let layer = cache.origin_layer(&image.origin(), index)?;
-        Ok(layer.present_spans() == index.spans().len())
+        let present = cache.present_spans(&image.origin, index)?;
+        Ok(present == index.header.span_count)
     }
 
     /// Streams one layer through an indexing process.
@@ -151,7 +151,7 @@ impl Indexing {
         layer: &PinnedLayer,
         progress: &dyn Progress,
         cache: Option<&SpanCache>,
-    ) -> Result<LayerIndex, ImageError> {
+    ) -> Result<IndexSummary, ImageError> {
         let digest = layer.descriptor.digest.as_str();
         let of_layer = |source| ImageError::Layer {
             layer: digest.to_owned(),
@@ -175,9 +175,9 @@ impl Indexing {
             progress.layer_advanced(digest, bytes.len() as u64);
         }
         process.finish().await.map_err(of_layer)?;
-        let index = self.store.publish_index(digest, output)?;
+        let index = self.store.publish_index(image.index_key(layer), output)?;
         if let (Some(cache), Some(incoming)) = (cache, incoming) {
-            let adopted = cache.adopt(&image.origin(), &index, incoming);
+            let adopted = cache.adopt(&image.origin, &index, incoming);
             if let Err(error) = adopted {
                 tracing::warn!(layer = digest, %error, "the cache does not take the layer");
             }
@@ -187,8 +187,8 @@ impl Indexing {
 }
 
 /// An image that lies about a layer is refused also when an honest one brought the layer here.
-fn check_promise(layer: &PinnedLayer, index: &LayerIndex) -> Result<(), ImageError> {
-    let (header, promised) = (index.header(), layer.diff_id.as_str());
+fn check_promise(layer: &PinnedLayer, index: &IndexSummary) -> Result<(), ImageError> {
+    let (header, promised) = (&index.header, layer.diff_id.as_str());
     if header.diff_id == promised && header.compressed_size == layer.descriptor.size {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 //! up one to one; sizes and counts are bounded before anything is read.
 
 use bytes::Bytes;
+use image_store::IndexKey;
 use reference::{Digest, Reference};
 use registry_client::{Descriptor, Platform, RegistryClient};
 use serde::Deserialize;
@@ -21,6 +22,8 @@ const LAYERS_MAX: usize = 512;
 #[derive(Clone, Debug)]
 pub struct PinnedImage {
     pub reference: Reference,
+    /// What the layers' bytes belong to: the registry, how it is trusted, and the repository.
+    pub origin: String,
     pub manifest_digest: Digest,
     pub config_digest: Digest,
     /// The image configuration, as its digest promises.
@@ -35,9 +38,12 @@ impl PinnedImage {
         sizes.fold(0, u64::saturating_add)
     }
 
-    /// Registry and repository: the origin that the layers' bytes belong to.
-    pub fn origin(&self) -> String {
-        self.reference.origin()
+    /// Where the index of one of its layers is kept.
+    pub fn index_key<'a>(&'a self, layer: &'a PinnedLayer) -> IndexKey<'a> {
+        IndexKey {
+            origin: &self.origin,
+            layer: layer.descriptor.digest.as_str(),
+        }
     }
 }
 
@@ -83,6 +89,7 @@ pub async fn resolve(
     let layers = manifest.layers.into_iter().zip(diff_ids);
     Ok(PinnedImage {
         reference: reference.clone(),
+        origin: client.endpoint().origin(repository),
         manifest_digest: manifest.digest,
         config_digest: manifest.config.digest,
         config,

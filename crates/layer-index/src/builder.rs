@@ -148,6 +148,7 @@ impl Builder {
                 compressed_size: layer.compressed_size,
                 uncompressed_size: self.uncompressed,
                 entry_count,
+                span_count: self.spans.len() as u64,
             },
             metadata: metadata_section,
             span_table: span_table_section,
@@ -159,7 +160,7 @@ impl Builder {
         write(&metadata)?;
         write(&span_table)?;
         self.windows.iter().try_for_each(|frame| write(frame))?;
-        Ok(*blake3::hash(&prefix).as_bytes())
+        Ok(Prefix::root(&prefix))
     }
 
     /// A checkpoint at the very end of the stream leads to nothing.

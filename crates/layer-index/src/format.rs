@@ -10,10 +10,10 @@ use crate::limits::{
 };
 
 /// Part of the name under which an index is stored: another version is another file.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"hfindex\0";
-const HEADER_BYTES: u32 = 32 + 32 + 1 + 3 * 8 + 2 * (8 + 8 + 32) + 8;
+const HEADER_BYTES: u32 = 32 + 32 + 1 + 4 * 8 + 2 * (8 + 8 + 32) + 8;
 
 /// Where section A begins.
 pub(crate) const PREFIX_BYTES: usize = 16 + HEADER_BYTES as usize;
@@ -49,6 +49,7 @@ impl Prefix {
             header.compressed_size,
             header.uncompressed_size,
             header.entry_count,
+            header.span_count,
         ] {
             bytes.extend_from_slice(&size.to_le_bytes());
         }
@@ -76,6 +77,7 @@ impl Prefix {
             compressed_size: reader.u64_le()?,
             uncompressed_size: reader.u64_le()?,
             entry_count: reader.u64_le()?,
+            span_count: reader.u64_le()?,
         };
         let metadata = section(&mut reader)?;
         let span_table = section(&mut reader)?;
@@ -96,6 +98,7 @@ impl Prefix {
             (header.compressed_size, MAX_COMPRESSED),
             (header.uncompressed_size, MAX_UNCOMPRESSED),
             (header.entry_count, MAX_ENTRIES),
+            (header.span_count, MAX_SPANS),
             (self.metadata.stored, MAX_METADATA),
             (self.metadata.raw, MAX_METADATA),
             (self.span_table.stored, MAX_SPAN_TABLE),
@@ -107,6 +110,11 @@ impl Prefix {
         } else {
             Err(IndexError::Limit("a size in the header"))
         }
+    }
+
+    /// The digest of the whole index.
+    pub(crate) fn root(bytes: &[u8]) -> [u8; 32] {
+        *blake3::hash(bytes).as_bytes()
     }
 
     /// How long the whole file is.

@@ -16,6 +16,7 @@ use crate::metadata::Entries;
 use crate::span::{Checkpoint, Span, Window};
 use crate::span_decoder::SpanDecoder;
 use crate::span_table::{self, Start, WindowFrame, frame_digest};
+use crate::summary::IndexSummary;
 
 /// How the layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +37,7 @@ pub struct Header {
     pub compressed_size: u64,
     pub uncompressed_size: u64,
     pub entry_count: u64,
+    pub span_count: u64,
 }
 
 /// The index of one layer. Cheap to clone.
@@ -102,6 +104,10 @@ impl LayerIndex {
     /// The digest of the whole index.
     pub fn root(&self) -> [u8; 32] {
         self.inner.root
+    }
+
+    pub fn summary(&self) -> IndexSummary {
+        IndexSummary::new(&self.inner.prefix, self.inner.root)
     }
 
     /// How long the index itself is.
@@ -265,7 +271,12 @@ impl Parts {
             header.uncompressed_size,
             prefix.windows_stored,
         )?;
-        let root = *blake3::hash(&prefix_bytes).as_bytes();
+        if spans.len() as u64 != header.span_count {
+            return Err(IndexError::Corrupt(
+                "there are more or fewer spans than the header says",
+            ));
+        }
+        let root = Prefix::root(&prefix_bytes);
         Ok(Self {
             prefix,
             root,

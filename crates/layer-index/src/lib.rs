@@ -1,14 +1,15 @@
 //! The index of one image layer: what is in it, where each file's bytes are, and where decoding
 //! of the compressed layer can start.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
 //! ```text
 //! +-----------------------------------------------------------------+ 0
 //! | magic "hfindex\0" | version u32 | header length u32             |
 //! +-----------------------------------------------------------------+ 16
 //! | header: layer digest [32] | diff id [32] | codec u8             |
-//! |   compressed size u64 | uncompressed size u64 | entries u64     |
+//! |   compressed size u64 | uncompressed size u64                   |
+//! |   entries u64 | spans u64                                       |
 //! |   A: stored u64, raw u64, BLAKE3 [32]                           |
 //! |   B: stored u64, raw u64, BLAKE3 [32]                           |
 //! |   C: stored u64                                                 |
@@ -45,6 +46,7 @@ mod metadata;
 pub mod span;
 mod span_decoder;
 mod span_table;
+mod summary;
 pub mod tree;
 
 pub use builder::{Builder, Layer};
@@ -54,6 +56,7 @@ pub use format::FORMAT_VERSION;
 pub use index::{Codec, Header, LayerIndex};
 pub use span::{Checkpoint, Span, Window};
 pub use span_decoder::SpanDecoder;
+pub use summary::IndexSummary;
 pub use tree::{Child, Inode, InodeId, MergeError, NodeKind, Tree};
 
 #[cfg(test)]

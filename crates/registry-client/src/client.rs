@@ -81,6 +81,10 @@ impl RegistryClient {
         })
     }
 
+    pub fn endpoint(&self) -> &Endpoint {
+        self.core.endpoint()
+    }
+
     /// The registry's origin, after it was found out whether it speaks TLS.
     pub async fn base_url(&self) -> Result<Url, RegistryError> {
         self.core.base().await.cloned()

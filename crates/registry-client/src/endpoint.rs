@@ -3,7 +3,11 @@
 use std::fmt;
 
 use dial::{AddressPolicy, DialError, Dialer, HttpClient, TlsProfile};
-use reference::Registry;
+use reference::{Digest, Registry};
+use sha2::{Digest as _, Sha256};
+
+/// Characters of a CA bundle's hash that tell it from others.
+const CA_NAME_CHARS: usize = 32;
 
 /// A registry and what the user said about reaching it.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -22,6 +26,21 @@ impl Endpoint {
             registry,
             plain_http: false,
             ca_pem: None,
+        }
+    }
+
+    /// The name of what is read from `repository` here, for those who keep it. A registry that is
+    /// trusted in another way is another one: whoever could stand in for it with a CA of their own
+    /// gets nothing that the real one gave.
+    pub fn origin(&self, repository: &str) -> String {
+        let place = format!("{}/{repository}", self.registry.canonical());
+        match &self.ca_pem {
+            _ if self.plain_http => format!("{place} over plain http"),
+            Some(pem) => {
+                let digest = Digest::sha256(Sha256::digest(pem).into());
+                format!("{place} with CA {}", &digest.hex()[..CA_NAME_CHARS])
+            }
+            None => place,
         }
     }
 
@@ -52,5 +71,29 @@ impl fmt::Debug for Endpoint {
             .field("plain_http", &self.plain_http)
             .field("own_ca", &self.ca_pem.is_some())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_is_trusted_otherwise_is_another_origin() {
+        let plain = Endpoint::new(Registry::parse("registry.example").expect("a registry"));
+        let own_ca = |pem: &[u8]| Endpoint {
+            ca_pem: Some(pem.to_vec()),
+            ..plain.clone()
+        };
+        let unencrypted = Endpoint {
+            plain_http: true,
+            ..plain.clone()
+        };
+        assert_eq!(plain.origin("acme/fn"), "registry.example/acme/fn");
+        let (one, another) = (own_ca(b"one"), own_ca(b"another"));
+        let endpoints = [plain, one, another, unencrypted];
+        let origins = endpoints.map(|endpoint| endpoint.origin("acme/fn"));
+        let distinct = std::collections::BTreeSet::from(origins.clone());
+        assert_eq!(distinct.len(), origins.len(), "{origins:?}");
     }
 }

@@ -89,6 +89,10 @@ impl Core {
         }
     }
 
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// The registry's origin. For a loopback registry that nothing was said about, https is tried
     /// first, and plain http when nothing there speaks TLS.
     pub(crate) async fn base(&self) -> Result<&Url, RegistryError> {

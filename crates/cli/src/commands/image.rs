@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::{Fill, LayerReport};
-use image_mount::MountProcess;
+use image_mount::{LayerRef, MountError, MountProcess};
 use serde::Serialize;
 
 use crate::app::{App, own_program};
@@ -12,7 +12,7 @@ use crate::args::{ImageArg, ImageCommand};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{bytes, json_text, show_time, table};
 use crate::progress::short;
-use crate::resolved::resolve;
+use crate::resolved::{Resolved, resolve};
 
 pub(crate) async fn image(app: &App, command: ImageCommand) -> Result<()> {
     match command {
@@ -47,15 +47,15 @@ struct Layer {
 
 impl From<&LayerReport> for Layer {
     fn from(report: &LayerReport) -> Self {
-        let header = report.index.header();
+        let header = &report.index.header;
         Self {
             digest: report.digest.clone(),
             media_type: report.media_type.clone(),
             compressed_bytes: header.compressed_size,
             uncompressed_bytes: header.uncompressed_size,
             entries: header.entry_count,
-            spans: report.index.spans().len() as u64,
-            index_bytes: report.index.file_bytes(),
+            spans: header.span_count,
+            index_bytes: report.index.file_bytes,
             seconds: report.took.map(|took| took.as_secs_f64()),
         }
     }
@@ -128,7 +128,7 @@ async fn inspect(app: &App, args: &ImageArg) -> Result<()> {
             diff_id: layer.diff_id.to_string(),
             media_type: layer.descriptor.media_type.clone(),
             compressed_bytes: layer.descriptor.size,
-            indexed: store.index_path(digest)?.exists(),
+            indexed: store.index(pinned.index_key(layer))?.is_some(),
         })
     });
     let config = serde_json::from_slice(&pinned.config)
@@ -155,7 +155,11 @@ async fn mount(app: &App, args: &ImageArg, directory: &Path) -> Result<()> {
     let layers = resolved.index(app, Fill::Unindexed).await?;
     let request = resolved.mount_request(app, &layers, directory.clone())?;
     let lease = Arc::clone(&resolved.reader.lease);
-    let mut mounted = MountProcess::spawn(&own_program()?, request, lease).await?;
+    let mounted = MountProcess::spawn(&own_program()?, request, lease).await;
+    if let Err(MountError::Index { .. }) = &mounted {
+        remove_damaged_indexes(app, &resolved).await?;
+    }
+    let mut mounted = mounted?;
     app.output.note(&format!(
         "mounted on {}; Ctrl-C unmounts",
         directory.display()
@@ -188,44 +192,24 @@ struct VerifiedLayer {
     spans_damaged: u64,
 }
 
-/// Checks what is here; damaged spans are forgotten, so that they will be fetched again.
+impl VerifiedLayer {
+    fn without_index(digest: String, spans: u64) -> Self {
+        Self {
+            digest,
+            index_sound: false,
+            spans,
+            spans_cached: 0,
+            spans_damaged: 0,
+        }
+    }
+}
+
+/// Checks what is here, in a confined process. Damaged spans are forgotten, so that they will be
+/// fetched again; damaged indexes are removed, so that they will be made again.
 async fn verify(app: &App, args: &ImageArg) -> Result<()> {
     let resolved = resolve(app, &args.image, args.credential.as_deref()).await?;
     resolved.end().await;
-    let (store, cache) = (app.image_store()?, app.span_cache()?);
-    let origin = resolved.pinned.origin();
-    let mut layers = Vec::new();
-    for layer in &resolved.pinned.layers {
-        let digest = layer.descriptor.digest.to_string();
-        let Some(index) = store.open_index(&digest)? else {
-            let absent = VerifiedLayer {
-                digest,
-                index_sound: false,
-                spans: 0,
-                spans_cached: 0,
-                spans_damaged: 0,
-            };
-            layers.push(absent);
-            continue;
-        };
-        let cached = cache.origin_layer(&origin, &index)?;
-        let claimed = (0..index.spans().len()).filter(|span| cached.is_claimed(*span));
-        let (mut sound, mut damaged) = (0, 0);
-        for span in claimed {
-            if cached.verify(span) {
-                sound += 1;
-            } else {
-                damaged += 1;
-            }
-        }
-        layers.push(VerifiedLayer {
-            digest,
-            index_sound: true,
-            spans: index.spans().len() as u64,
-            spans_cached: sound,
-            spans_damaged: damaged,
-        });
-    }
+    let layers = verify_layers(app, &resolved).await?;
     let verified = Verified {
         image: resolved.pinned.reference.canonical(),
         manifest_digest: resolved.pinned.manifest_digest.to_string(),
@@ -238,6 +222,45 @@ async fn verify(app: &App, args: &ImageArg) -> Result<()> {
     }
     Err(Failure::new(Kind::Corrupt, "the image is not whole here")
         .hint("`holdfast image index` makes missing indexes; damaged spans are fetched again"))
+}
+
+/// Once a mount process found an index damaged, the next command makes it anew.
+pub(crate) async fn remove_damaged_indexes(app: &App, resolved: &Resolved) -> Result<()> {
+    verify_layers(app, resolved).await.map(drop)
+}
+
+async fn verify_layers(app: &App, resolved: &Resolved) -> Result<Vec<VerifiedLayer>> {
+    let (store, pinned) = (app.image_store()?, &resolved.pinned);
+    let mut layers = Vec::new();
+    for layer in &pinned.layers {
+        let digest = layer.descriptor.digest.to_string();
+        let key = pinned.index_key(layer);
+        let Some(index) = store.index(key)? else {
+            layers.push(VerifiedLayer::without_index(digest, 0));
+            continue;
+        };
+        let spans = index.header.span_count;
+        let layer = LayerRef {
+            index_path: store.index_path(key)?,
+            index,
+        };
+        let origin = pinned.origin.clone();
+        let program = own_program()?;
+        let verdict = image_mount::verify(&program, layer, origin, app.span_cache()?).await?;
+        if verdict.index_problem.is_some() {
+            store.remove_index(key)?;
+            layers.push(VerifiedLayer::without_index(digest, spans));
+            continue;
+        }
+        layers.push(VerifiedLayer {
+            digest,
+            index_sound: true,
+            spans,
+            spans_cached: verdict.spans_sound,
+            spans_damaged: verdict.spans_damaged,
+        });
+    }
+    Ok(layers)
 }
 
 fn render_verified(verified: &Verified) -> String {

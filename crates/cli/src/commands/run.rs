@@ -8,11 +8,15 @@ use std::sync::Arc;
 
 use container::{ImageDefaults, NetworkMode, Overrides, PortMap, Resources, Volume};
 use ids::ContainerId;
-use launch::{About, LaunchRequest, MountLog, NoticeKind, Outcome, Signals, Waterfall};
+use image_mount::MountError;
+use launch::{
+    About, LaunchError, LaunchRequest, MountLog, NoticeKind, Outcome, Signals, Waterfall,
+};
 use serde::Serialize;
 
 use crate::app::{App, own_program};
 use crate::args::RunArgs;
+use crate::commands::image::remove_damaged_indexes;
 use crate::failure::{Failure, Kind, Result, printable};
 use crate::output::{Output, bytes};
 use crate::resolved::{Resolved, resolve};
@@ -55,6 +59,9 @@ async fn start(app: &App, args: &RunArgs) -> Result<u8> {
     let mut log = |message: MountLog| tell(app.output, &message);
     let launched = launch::launch(request, lease, &mut signals, &waterfall, &mut log).await;
     resolved.end().await;
+    if let Err(LaunchError::Mount(MountError::Index { .. })) = &launched {
+        remove_damaged_indexes(app, &resolved).await?;
+    }
     let outcome = launched?;
     if let Some(note) = outcome.exit.memory_note() {
         eprintln!("holdfast: {note}");
@@ -122,9 +129,9 @@ async fn prepare(
 
 /// True when nothing of the image is in the cache.
 fn is_cold(app: &App, resolved: &Resolved, layers: &[image::LayerReport]) -> Result<bool> {
-    let (cache, origin) = (app.span_cache()?, resolved.pinned.origin());
+    let (cache, origin) = (app.span_cache()?, &resolved.pinned.origin);
     for layer in layers {
-        if cache.origin_layer(&origin, &layer.index)?.present_spans() > 0 {
+        if cache.present_spans(origin, &layer.index)? > 0 {
             return Ok(false);
         }
     }

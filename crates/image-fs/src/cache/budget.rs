@@ -1,5 +1,5 @@
-//! Keeping the cache within its limit. Sizes are measured on disk from time to time, not counted:
-//! several processes write, and a count that drifts would bound nothing.
+//! When a writer has to ask whether the cache is within its limit. Sizes are measured on disk from
+//! time to time, not counted: several processes write, and a count that drifts would bound nothing.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,18 +1,15 @@
 //! One layer in the cache: reading what is there, checking it once per process, adding to it.
 
-use std::fs::{File, FileTimes, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
-use std::time::SystemTime;
 
 use layer_index::LayerIndex;
-use rustix::fs::{FlockOperation, flock};
 
+use super::allowance::Allowance;
 use super::presence::PresenceMap;
-use super::usage::is_full;
-use super::{CacheError, SpanCache, failed, open_file};
 
 /// The span is not there as far as this process knows.
 const ABSENT: u8 = 0;
@@ -36,56 +33,49 @@ pub enum StoreError {
     },
 }
 
+/// The open files of one layer in the cache: all that is needed to use it, whoever opened them.
+#[derive(Debug)]
+pub struct LayerFiles {
+    /// Decoded bytes at their own offsets, of the layer's full length.
+    pub data: File,
+    /// Which spans are there.
+    pub map: File,
+    /// Holds the shared lock that keeps the layer from being evicted.
+    pub usage: File,
+}
+
 /// The cached part of one layer of one origin.
 #[derive(Debug)]
 pub struct LayerCache {
-    cache: SpanCache,
     index: LayerIndex,
+    allowance: Arc<Allowance>,
     data: File,
     map: PresenceMap,
     states: Box<[AtomicU8]>,
-    /// Holds the shared lock that keeps the layer from being evicted.
-    usage: File,
+    /// For its lock.
+    _usage: File,
 }
 
 impl LayerCache {
-    /// Opens the files of a layer. The caller holds the cache's lock.
-    pub(super) fn open(
-        cache: SpanCache,
-        home: &Path,
-        index: &LayerIndex,
-    ) -> Result<Self, CacheError> {
-        let usage_path = home.join("use");
-        let usage = open_file(&usage_path, &mut OpenOptions::new())?;
-        flock(&usage, FlockOperation::LockShared)
-            .map_err(|error| failed("cannot lock", &usage_path)(error.into()))?;
-        let data_path = home.join("data");
-        let data = open_file(&data_path, OpenOptions::new().create(true).truncate(false))?;
-        let length = index.header().uncompressed_size;
-        if data
-            .metadata()
-            .map_err(failed("cannot read", &data_path))?
-            .len()
-            != length
-        {
-            data.set_len(length)
-                .map_err(failed("cannot size", &data_path))?;
-        }
-        let (map, claimed) = PresenceMap::open(home, index)?;
+    pub fn new(
+        files: LayerFiles,
+        index: LayerIndex,
+        allowance: Arc<Allowance>,
+    ) -> io::Result<Self> {
+        let LayerFiles { data, map, usage } = files;
+        let (map, claimed) = PresenceMap::new(map, &index.root(), index.spans().len())?;
         let states = claimed
             .into_iter()
             .map(|claimed| AtomicU8::new(if claimed { CLAIMED } else { ABSENT }))
             .collect();
-        let layer = Self {
-            cache,
-            index: index.clone(),
+        Ok(Self {
+            index,
+            allowance,
             data,
             map,
             states,
-            usage,
-        };
-        layer.mark_used();
-        Ok(layer)
+            _usage: usage,
+        })
     }
 
     pub fn index(&self) -> &LayerIndex {
@@ -165,23 +155,15 @@ impl LayerCache {
         if state.load(Acquire) == VERIFIED {
             return Ok(());
         }
-        if !self.cache.admit(u64::from(entry.length)) {
+        if !self.allowance.admit(u64::from(entry.length)) {
             return Err(StoreError::Limit);
         }
-        self.write(bytes, entry.uncompressed_offset)?;
+        let write = || self.data.write_all_at(bytes, entry.uncompressed_offset);
+        self.allowance.write(bytes.len() as u64, write)?;
         state.store(VERIFIED, Release);
         // The claim only saves a later process from fetching: it is no reason to fail.
         let _ = self.map.set(span, true);
         Ok(())
-    }
-
-    /// Writes; on a full disk, again after other layers made room.
-    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let write = || self.data.write_all_at(bytes, offset);
-        match write() {
-            Err(error) if is_full(&error) => self.cache.retry_with_room(bytes.len() as u64, write),
-            result => result,
-        }
     }
 
     /// Bytes turned out to be gone: every span is looked at again before it is used. A file that
@@ -207,18 +189,5 @@ impl LayerCache {
             .iter()
             .filter(|state| state.load(Acquire) != ABSENT)
             .count()
-    }
-
-    /// Layers are evicted in the order of their last use.
-    fn mark_used(&self) {
-        let _ = self
-            .usage
-            .set_times(FileTimes::new().set_modified(SystemTime::now()));
-    }
-}
-
-impl Drop for LayerCache {
-    fn drop(&mut self) {
-        self.mark_used();
     }
 }

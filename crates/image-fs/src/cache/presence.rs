@@ -11,17 +11,29 @@
 //! A hint only: a byte of 1 says that looking is worthwhile, and the digest decides. Nothing here
 //! is synced.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-
-use layer_index::LayerIndex;
-
-use super::{CacheError, failed, open_file};
 
 const MAGIC: &[u8; 8] = b"HFSPANS\x01";
 const HEADER: usize = 48;
+
+/// What the map of the index with this root is called.
+pub(super) fn file_name(root: &[u8; 32]) -> String {
+    let name = blake3::Hash::from_bytes(*root).to_hex();
+    format!("map-{}", &name[..16])
+}
+
+/// How many of `spans` this file claims for the index with this root.
+pub(super) fn claimed(file: &File, root: &[u8; 32], spans: u64) -> io::Result<u64> {
+    let spans = usize::try_from(spans).map_err(io::Error::other)?;
+    let map = PresenceMap {
+        file: file.try_clone()?,
+        spans,
+    };
+    let claimed = map.read(&map.header(root)).unwrap_or_default();
+    Ok(claimed.iter().filter(|claimed| **claimed).count() as u64)
+}
 
 #[derive(Debug)]
 pub(super) struct PresenceMap {
@@ -30,23 +42,14 @@ pub(super) struct PresenceMap {
 }
 
 impl PresenceMap {
-    /// Opens the map for this index, and says which spans it claims. A map that is damaged or not
-    /// there starts empty.
-    pub(super) fn open(home: &Path, index: &LayerIndex) -> Result<(Self, Vec<bool>), CacheError> {
-        let root = index.root();
-        let name = blake3::Hash::from_bytes(root).to_hex();
-        let path = home.join(format!("map-{}", &name[..16]));
-        let file = open_file(&path, OpenOptions::new().create(true).truncate(false))?;
-        let map = Self {
-            file,
-            spans: index.spans().len(),
-        };
-        let expected = map.header(&root);
+    /// The map in this file, and which spans it claims. One that is damaged, new or of another
+    /// index starts empty.
+    pub(super) fn new(file: File, root: &[u8; 32], spans: usize) -> io::Result<(Self, Vec<bool>)> {
+        let map = Self { file, spans };
+        let expected = map.header(root);
         let claimed = match map.read(&expected) {
             Some(claimed) => claimed,
-            None => map
-                .reset(&expected)
-                .map_err(failed("cannot write", &path))?,
+            None => map.reset(&expected)?,
         };
         Ok((map, claimed))
     }

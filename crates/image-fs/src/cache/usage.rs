@@ -1,14 +1,11 @@
 //! What the cache holds, and taking from it: whole layers that nobody uses, oldest use first.
 
 use std::fs;
-use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
-use super::budget::Admission;
-use super::{CacheError, SpanCache, delete, failed, is_locked, list};
+use super::{CacheError, Room, SpanCache, delete, failed, is_locked, list};
 
 /// After an eviction the cache is this share of its limit, so that the next one is not at once.
 const EVICT_TO_PERCENT: u64 = 90;
@@ -87,27 +84,14 @@ impl SpanCache {
         Ok(trash)
     }
 
-    /// Whether bytes may be written; measures and evicts when it is time to.
-    pub(super) fn admit(&self, bytes: u64) -> bool {
-        match self.inner.budget.admit(bytes) {
-            Admission::Write => true,
-            Admission::Full => false,
-            Admission::Measure => self.check_budget(),
-        }
-    }
-
     /// Brings the cache within its limit if it can; false when it cannot.
-    pub(super) fn check_budget(&self) -> bool {
-        let limit = self.inner.budget.max_bytes;
-        if limit == u64::MAX {
-            return true;
-        }
-        let fits = self.measure_and_evict(limit).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot measure the span cache");
-            false
-        });
-        self.inner.budget.measured(!fits);
-        fits
+    pub(super) fn check_limit(&self) -> bool {
+        let limit = self.inner.limits.max_bytes;
+        limit == u64::MAX
+            || self.measure_and_evict(limit).unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot measure the span cache");
+                false
+            })
     }
 
     fn measure_and_evict(&self, limit: u64) -> Result<bool, CacheError> {
@@ -123,30 +107,18 @@ impl SpanCache {
         Ok(self.du()?.iter().map(|usage| usage.bytes).sum())
     }
 
-    /// Repeats a write of `bytes` that found the disk full, evicting if it is full still. One at a
-    /// time: what another evicts meanwhile is gone from the layers before its blocks are free.
-    pub(super) fn retry_with_room(
-        &self,
-        bytes: u64,
-        write: impl Fn() -> io::Result<()>,
-    ) -> io::Result<()> {
-        let room = &self.inner.making_room;
-        let _one_at_a_time = room.lock().unwrap_or_else(PoisonError::into_inner);
-        match write() {
-            Err(error) if is_full(&error) && self.make_room(bytes) => write(),
-            result => result,
-        }
+    /// Evicts because the disk is full. True when something went.
+    fn evict(&self, bytes: u64) -> Result<bool, CacheError> {
+        let keep = self.total()?.saturating_sub(bytes);
+        Ok(self.prune(keep)?.bytes > 0)
     }
 
-    /// Evicts because the disk is full. True when something went.
-    fn make_room(&self, bytes: u64) -> bool {
-        let evict = || {
-            let keep = self
-                .total()?
-                .saturating_sub(bytes.saturating_add(ROOM_STEP));
-            self.prune(keep)
-        };
-        evict().is_ok_and(|report| report.bytes > 0)
+    /// What the disk still takes.
+    fn free_bytes(&self) -> Result<u64, CacheError> {
+        let directory = &self.inner.directory;
+        let disk = rustix::fs::statvfs(directory)
+            .map_err(|error| failed("cannot look at the disk of", directory)(error.into()))?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// Layers by last use. The caller holds the lock.
@@ -159,6 +131,19 @@ impl SpanCache {
         }
         residents.sort_by_key(|resident| resident.usage.last_used);
         Ok(residents)
+    }
+}
+
+impl Room for SpanCache {
+    fn is_within_limit(&self) -> bool {
+        self.check_limit()
+    }
+
+    /// Looks at the disk itself: who asks may be mistaken, or lie in order to have layers evicted.
+    fn make(&self, bytes: u64) -> bool {
+        let wanted = bytes.saturating_add(ROOM_STEP);
+        let is_there = self.free_bytes().is_ok_and(|free| free >= wanted);
+        is_there || self.evict(wanted).unwrap_or(false)
     }
 }
 
@@ -195,12 +180,5 @@ fn about(path: &Path) -> (String, String) {
     (
         lines.next().unwrap_or_default(),
         lines.next().unwrap_or_default(),
-    )
-}
-
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
     )
 }

@@ -3,7 +3,8 @@
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
-use image_fs::{CacheError, CacheLimits, PruneReport, SpanCache, StoreError};
+use image_fs::{CacheError, CacheLimits, LayerCache, PruneReport, SpanCache, StoreError};
+use layer_index::LayerIndex;
 
 use crate::layers::{Shape, TestLayer, layer};
 
@@ -21,8 +22,18 @@ fn span(layer: &TestLayer, number: usize) -> &[u8] {
     &layer.compressed[start..start + span.length as usize]
 }
 
+/// The layer as one process opens it.
+fn origin_layer(
+    cache: &SpanCache,
+    origin: &str,
+    index: &LayerIndex,
+) -> Result<LayerCache, CacheError> {
+    let mut layers = cache.layers(origin, std::slice::from_ref(index))?;
+    Ok(layers.remove(0))
+}
+
 fn fill(cache: &SpanCache, origin: &str, layer: &TestLayer) {
-    let open = cache.origin_layer(origin, &layer.index).unwrap();
+    let open = origin_layer(cache, origin, &layer.index).unwrap();
     for number in 0..layer.index.spans().len() {
         open.store(number, span(layer, number)).unwrap();
     }
@@ -33,13 +44,11 @@ fn spans_are_there_for_the_next_process_after_a_look() {
     let directory = tempfile::tempdir().unwrap();
     let layer = layer(&Shape::default(), &[4 * SPAN]);
     let cache = cache_at(directory.path());
-    let first = cache.origin_layer(ORIGIN, &layer.index).unwrap();
+    let first = origin_layer(&cache, ORIGIN, &layer.index).unwrap();
     assert!(!first.is_verified(2) && !first.verify(2));
     first.store(2, span(&layer, 2)).unwrap();
     assert!(first.is_verified(2));
-    let second = cache_at(directory.path())
-        .origin_layer(ORIGIN, &layer.index)
-        .unwrap();
+    let second = origin_layer(&cache_at(directory.path()), ORIGIN, &layer.index).unwrap();
     assert!(second.is_claimed(2) && !second.is_verified(2));
     assert!(second.verify(2) && second.is_verified(2));
     let mut bytes = vec![0; SPAN];
@@ -54,9 +63,7 @@ fn spans_are_there_for_the_next_process_after_a_look() {
 fn what_does_not_fit_the_index_is_not_kept() {
     let directory = tempfile::tempdir().unwrap();
     let layer = layer(&Shape::default(), &[2 * SPAN]);
-    let open = cache_at(directory.path())
-        .origin_layer(ORIGIN, &layer.index)
-        .unwrap();
+    let open = origin_layer(&cache_at(directory.path()), ORIGIN, &layer.index).unwrap();
     assert!(matches!(
         open.store(0, b"short"),
         Err(StoreError::Length { .. })
@@ -75,9 +82,7 @@ fn origins_do_not_share() {
     let layer = layer(&Shape::default(), &[SPAN]);
     let cache = cache_at(directory.path());
     fill(&cache, ORIGIN, &layer);
-    let other = cache
-        .origin_layer("registry.example/other/fn", &layer.index)
-        .unwrap();
+    let other = origin_layer(&cache, "registry.example/other/fn", &layer.index).unwrap();
     assert!(!other.verify(0));
     let mut found: Vec<_> = cache
         .du()
@@ -105,12 +110,11 @@ fn a_damaged_map_starts_empty() {
         .unwrap();
     for damage in [&b""[..], b"HFSPANS\x02", &[1; 500]] {
         std::fs::write(&map, damage).unwrap();
-        let open = cache.origin_layer(ORIGIN, &layer.index).unwrap();
+        let open = origin_layer(&cache, ORIGIN, &layer.index).unwrap();
         assert_eq!(open.present_spans(), 0);
         open.store(0, span(&layer, 0)).unwrap();
         assert_eq!(
-            cache
-                .origin_layer(ORIGIN, &layer.index)
+            origin_layer(&cache, ORIGIN, &layer.index)
                 .unwrap()
                 .present_spans(),
             1
@@ -151,8 +155,10 @@ fn a_whole_layer_is_adopted() {
     let cache = cache_at(directory.path());
     let incoming = cache.incoming().unwrap();
     incoming.file().write_all_at(&layer.compressed, 0).unwrap();
-    cache.adopt(ORIGIN, &layer.index, incoming).unwrap();
-    let open = cache.origin_layer(ORIGIN, &layer.index).unwrap();
+    cache
+        .adopt(ORIGIN, &layer.index.summary(), incoming)
+        .unwrap();
+    let open = origin_layer(&cache, ORIGIN, &layer.index).unwrap();
     assert_eq!(open.present_spans(), layer.index.spans().len());
     assert!((0..layer.index.spans().len()).all(|span| open.verify(span)));
     assert!(
@@ -168,11 +174,13 @@ fn a_layer_that_is_adopted_while_in_use_harms_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let layer = layer(&Shape::default(), &[3 * SPAN]);
     let cache = cache_at(directory.path());
-    let live = cache.origin_layer(ORIGIN, &layer.index).unwrap();
+    let live = origin_layer(&cache, ORIGIN, &layer.index).unwrap();
     live.store(0, span(&layer, 0)).unwrap();
     let incoming = cache.incoming().unwrap();
     incoming.file().write_all_at(&layer.compressed, 0).unwrap();
-    cache.adopt(ORIGIN, &layer.index, incoming).unwrap();
+    cache
+        .adopt(ORIGIN, &layer.index.summary(), incoming)
+        .unwrap();
     let mut bytes = vec![0; SPAN];
     assert!(live.verify(0) && live.read_at(&mut bytes, 0) && bytes == span(&layer, 0));
     // The map claims what its own old file does not have: the digest decides.
@@ -188,14 +196,15 @@ fn a_layer_of_the_wrong_length_is_not_adopted() {
     let cache = cache_at(directory.path());
     let incoming = cache.incoming().unwrap();
     incoming.file().write_all_at(b"not all of it", 0).unwrap();
-    let error = cache.adopt(ORIGIN, &layer.index, incoming).unwrap_err();
+    let error = cache
+        .adopt(ORIGIN, &layer.index.summary(), incoming)
+        .unwrap_err();
     assert!(
         matches!(error, CacheError::Length { found: 13, .. }),
         "{error}"
     );
     assert_eq!(
-        cache
-            .origin_layer(ORIGIN, &layer.index)
+        origin_layer(&cache, ORIGIN, &layer.index)
             .unwrap()
             .present_spans(),
         0
@@ -227,9 +236,7 @@ fn pruning_takes_the_longest_unused_and_never_what_is_in_use() {
     for layer in &layers {
         fill(&cache, ORIGIN, layer);
     }
-    let live = cache_at(directory.path())
-        .origin_layer(ORIGIN, &layers[1].index)
-        .unwrap();
+    let live = origin_layer(&cache_at(directory.path()), ORIGIN, &layers[1].index).unwrap();
     let usages = cache.du().unwrap();
     let order: Vec<_> = usages.iter().map(|usage| usage.layer.clone()).collect();
     let digest = |number: usize| layers[number].index.header().layer_digest.clone();
@@ -265,7 +272,7 @@ fn a_layer_that_is_unlinked_stays_readable_to_who_has_it() {
     let layer = layer(&Shape::default(), &[4 * SPAN]);
     let cache = cache_at(directory.path());
     fill(&cache, ORIGIN, &layer);
-    let live = cache.origin_layer(ORIGIN, &layer.index).unwrap();
+    let live = origin_layer(&cache, ORIGIN, &layer.index).unwrap();
     std::fs::remove_dir_all(directory.path().join("layers")).unwrap();
     assert!((0..4).all(|number| live.verify(number)));
     live.store(4, span(&layer, 4)).unwrap();
@@ -284,7 +291,7 @@ fn a_full_cache_evicts_and_then_keeps_no_more() {
     fill(&open(), ORIGIN, &layers[0]);
     // The first layer is not in use: it goes.
     let cache = open();
-    let live = cache.origin_layer(ORIGIN, &layers[1].index).unwrap();
+    let live = origin_layer(&cache, ORIGIN, &layers[1].index).unwrap();
     (0..8).for_each(|number| live.store(number, span(&layers[1], number)).unwrap());
     let left: Vec<_> = cache
         .du()
@@ -294,7 +301,7 @@ fn a_full_cache_evicts_and_then_keeps_no_more() {
         .collect();
     assert_eq!(left, [layers[1].index.header().layer_digest.clone()]);
     // The second is in use: it stays, and the third is cut off.
-    let third = cache.origin_layer(ORIGIN, &layers[2].index).unwrap();
+    let third = origin_layer(&cache, ORIGIN, &layers[2].index).unwrap();
     let results: Vec<_> = (0..8)
         .map(|number| third.store(number, span(&layers[2], number)))
         .collect();

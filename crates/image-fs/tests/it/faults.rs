@@ -147,7 +147,8 @@ async fn a_layer_that_is_gone_holds_no_other_up() {
     let (options, heard) = listening(Duration::from_mins(2));
     let layers = [lower.index.clone(), upper.index.clone()];
     let origin = "registry.example/acme/fn";
-    let fs = ImageFs::new(&layers, origin, &cache, Arc::clone(&source) as _, options).unwrap();
+    let layers = cache.layers(origin, &layers).unwrap();
+    let fs = ImageFs::new(layers, Arc::clone(&source) as _, options).unwrap();
     let fs = Arc::new(fs);
     let inode = |name: &[u8]| fs.tree().lookup(fs.tree().root(), name).unwrap();
     let (gone, there) = (inode(b"file-0"), inode(b"file-1"));

@@ -71,8 +71,8 @@ pub(crate) fn open(
     options: FsOptions,
 ) -> Arc<ImageFs> {
     let layers = [layer.index.clone()];
-    let source = Arc::clone(source);
-    Arc::new(ImageFs::new(&layers, "registry.example/acme/fn", cache, source, options).unwrap())
+    let layers = cache.layers("registry.example/acme/fn", &layers).unwrap();
+    Arc::new(ImageFs::new(layers, Arc::clone(source) as _, options).unwrap())
 }
 
 const SPAN: usize = 64 * 1024;

@@ -1,5 +1,6 @@
 //! The parent's end of the control socket: questions and their answers, and the child's questions
-//! for auth, each answered in a task of its own so that a slow token service holds up nothing.
+//! for auth and for room in the cache, each answered in a task of its own so that a slow token
+//! service holds up nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use credential::auth::{AuthRequest, AuthSource, Rejection};
+use image_fs::{Room, SpanCache};
 use reference::Registry;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -19,9 +21,9 @@ use crate::wire::{
     denied_to_wire,
 };
 
-/// Questions for auth that are worked on at once. The child asks one at a time; more is a child
-/// gone wrong.
-const MAX_AUTH_QUESTIONS: usize = 8;
+/// Questions that are worked on at once. The child asks for auth one at a time, and for room from a
+/// few threads; more is a child gone wrong, which then waits.
+const MAX_QUESTIONS: usize = 8;
 
 /// Number of the one answer to the mount request, and of the one to `stop`; questions count from 1
 /// up and never get there.
@@ -38,12 +40,13 @@ pub(super) enum Reply {
     Stopped(WireStats),
 }
 
-/// Who answers questions for auth, and for what. The child does not choose.
+/// Who answers the child's questions, and for what. The child does not choose.
 #[derive(Debug)]
-pub(super) struct AuthAnswers {
+pub(super) struct Answers {
     pub(super) auth: Arc<dyn AuthSource>,
     pub(super) registry: Registry,
     pub(super) repository: String,
+    pub(super) cache: SpanCache,
 }
 
 /// Who waits for which answer; nobody any more once the child's end of the socket has closed.
@@ -61,7 +64,7 @@ pub(super) struct Conversation {
 impl Conversation {
     pub(super) fn start(
         socket: UnixStream,
-        answers: AuthAnswers,
+        answers: Answers,
         logs: mpsc::Sender<MountLog>,
     ) -> Self {
         let (reader, writer) = socket.into_split();
@@ -155,7 +158,7 @@ struct Listener {
     waiting: Arc<Waiting>,
     /// Weak, so that the socket closes when the handle is dropped.
     frames: mpsc::WeakSender<Frame>,
-    answers: Arc<AuthAnswers>,
+    answers: Arc<Answers>,
     logs: mpsc::Sender<MountLog>,
 }
 
@@ -167,8 +170,8 @@ impl Drop for Listener {
 
 impl Listener {
     async fn listen(self, mut reader: OwnedReadHalf) {
-        let turns = Arc::new(Semaphore::new(MAX_AUTH_QUESTIONS));
-        // Ends with this task: no auth is sought for a mount that is gone.
+        let turns = Arc::new(Semaphore::new(MAX_QUESTIONS));
+        // Ends with this task: nothing is sought for a mount that is gone.
         let mut questions = JoinSet::new();
         loop {
             let message = match wire::receive(&mut reader).await {
@@ -189,19 +192,15 @@ impl Listener {
                     let _ = self.logs.try_send(log.into());
                     continue;
                 }
+                ToParent::Verified(_) => continue,
                 ToParent::WantAuth { id, rejected } => {
-                    while questions.try_join_next().is_some() {}
-                    let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
-                        return;
-                    };
-                    let answers = Arc::clone(&self.answers);
-                    let frames = self.frames.clone();
-                    questions.spawn(async move {
-                        answers
-                            .answer(id, rejected.map(Rejection::from), frames)
-                            .await;
-                        drop(turn);
-                    });
+                    let answer = Question::Auth(rejected.map(Rejection::from));
+                    self.work_on(id, answer, &turns, &mut questions).await;
+                    continue;
+                }
+                ToParent::WantRoom { id, disk_full } => {
+                    let answer = Question::Room { disk_full };
+                    self.work_on(id, answer, &turns, &mut questions).await;
                     continue;
                 }
             };
@@ -210,21 +209,62 @@ impl Listener {
             }
         }
     }
+
+    /// Answers in a task of its own, when it is its turn.
+    async fn work_on(
+        &self,
+        id: u64,
+        question: Question,
+        turns: &Arc<Semaphore>,
+        questions: &mut JoinSet<()>,
+    ) {
+        while questions.try_join_next().is_some() {}
+        let turn = Arc::clone(turns).acquire_owned().await;
+        let answers = Arc::clone(&self.answers);
+        let frames = self.frames.clone();
+        questions.spawn(async move {
+            let message = answers.answer(id, question).await;
+            if let (Ok(frame), Some(frames)) = (wire::encode(&message), frames.upgrade()) {
+                let _ = frames.send(frame).await;
+            }
+            drop(turn);
+        });
+    }
 }
 
-impl AuthAnswers {
-    async fn answer(&self, id: u64, rejected: Option<Rejection>, frames: mpsc::WeakSender<Frame>) {
+/// What the child wants.
+enum Question {
+    Auth(Option<Rejection>),
+    Room { disk_full: Option<u64> },
+}
+
+impl Answers {
+    async fn answer(&self, id: u64, question: Question) -> ToChild {
+        match question {
+            Question::Auth(rejected) => self.auth(id, rejected).await,
+            Question::Room { disk_full } => self.room(id, disk_full).await,
+        }
+    }
+
+    async fn auth(&self, id: u64, rejected: Option<Rejection>) -> ToChild {
         let request = AuthRequest {
             registry: &self.registry,
             repository: &self.repository,
             rejected,
         };
-        let message = match self.auth.auth(request).await {
+        match self.auth.auth(request).await {
             Ok(auth) => ToChild::Auth(WireAuth::new(id, auth)),
             Err(error) => ToChild::AuthDenied(denied_to_wire(id, &error)),
-        };
-        if let (Ok(frame), Some(frames)) = (wire::encode(&message), frames.upgrade()) {
-            let _ = frames.send(frame).await;
         }
+    }
+
+    async fn room(&self, id: u64, disk_full: Option<u64>) -> ToChild {
+        let cache = self.cache.clone();
+        let look = move || match disk_full {
+            Some(bytes) => cache.make(bytes),
+            None => cache.is_within_limit(),
+        };
+        let granted = tokio::task::spawn_blocking(look).await.unwrap_or(false);
+        ToChild::Room { id, granted }
     }
 }

@@ -1,18 +1,18 @@
 //! From a mount request to a filesystem: indexes read and checked, cache and registry client set
-//! up. Nothing is dialled here.
+//! up. Nothing is dialled here, and no file of an image is opened.
 
 use std::fs::File;
 use std::sync::Arc;
 
 use credential::auth::AuthSource;
 use dial::Dialer;
-use image_fs::{CacheLimits, FsOptions, ImageFs, NoticeSink, OpenError, SpanCache};
+use image_fs::{Allowance, FsOptions, ImageFs, LayerCache, NoticeSink, OpenError, Room};
 use layer_index::LayerIndex;
 use registry_client::{Endpoint, RegistryClient, RetryPolicy};
 
 use super::blobs::RegistryBlobs;
-use crate::mount::MountFailure;
-use crate::request::{LayerRef, MountRequest};
+use crate::descriptors::LayerDescriptors;
+use crate::request::{ExpectedLayer, ServerRequest};
 use crate::wire::RefusalKind;
 
 /// Tries within one request. The filesystem has its own patience on top, which knows the reader's
@@ -43,14 +43,19 @@ impl Refusal {
     }
 }
 
-impl From<MountFailure> for Refusal {
-    fn from(failure: MountFailure) -> Self {
-        let kind = match &failure {
-            MountFailure::NoDevice | MountFailure::Handshake(_) => RefusalKind::NoFuse,
-            MountFailure::NotPermitted => RefusalKind::NotPermitted,
-            MountFailure::Mountpoint { .. } => RefusalKind::Mountpoint,
-        };
-        Self::new(kind, &failure)
+impl Refusal {
+    pub(super) fn no_device() -> Self {
+        Self {
+            kind: RefusalKind::Internal,
+            message: "the parent sent no FUSE device".to_owned(),
+        }
+    }
+
+    pub(super) fn handshake(error: &std::io::Error) -> Self {
+        Self {
+            kind: RefusalKind::NoFuse,
+            message: format!("the kernel's FUSE does not answer as it should: {error}"),
+        }
     }
 }
 
@@ -58,68 +63,88 @@ impl From<OpenError> for Refusal {
     fn from(error: OpenError) -> Self {
         let kind = match &error {
             OpenError::Merge(_) => RefusalKind::Index,
-            OpenError::Cache(_) => RefusalKind::Cache,
             OpenError::NoRuntime => RefusalKind::Internal,
         };
         Self::new(kind, &error)
     }
 }
 
+/// What a filesystem talks to beside the registry's own storage.
+pub(super) struct Surroundings {
+    pub(super) auth: Arc<dyn AuthSource>,
+    pub(super) notices: NoticeSink,
+    pub(super) room: Arc<dyn Room>,
+}
+
 /// Opens the image. What takes long is done away from the runtime's workers.
 pub(super) async fn open(
-    request: MountRequest,
-    auth: Arc<dyn AuthSource>,
-    notices: NoticeSink,
+    request: ServerRequest,
+    files: Vec<LayerDescriptors>,
+    surroundings: Surroundings,
 ) -> Result<ImageFs, Refusal> {
     let work = move || {
-        let layers = request
-            .layers
-            .iter()
-            .map(open_index)
-            .collect::<Result<Vec<_>, _>>()?;
+        let Surroundings {
+            auth,
+            notices,
+            room,
+        } = surroundings;
+        let allowance = Allowance::new(request.cache_limits, room);
+        let layers = open_layers(&request.layers, files, &allowance)?;
         let source = Arc::new(RegistryBlobs {
             client: client(&request, auth)?,
             repository: request.repository.clone(),
         });
-        let limits = CacheLimits {
-            max_bytes: request.cache_limit_bytes,
-        };
-        let cache = SpanCache::open(&request.cache_dir, limits).map_err(OpenError::Cache)?;
-        let origin = image_fs::origin(&request.registry, &request.repository);
         let options = FsOptions {
             read_deadline: request.read_deadline,
             notices: Some(notices),
             ..FsOptions::default()
         };
-        Ok(ImageFs::new(&layers, &origin, &cache, source, options)?)
+        Ok(ImageFs::new(layers, source, options)?)
     };
     tokio::task::spawn_blocking(work)
         .await
         .map_err(Refusal::internal)?
 }
 
+fn open_layers(
+    expected: &[ExpectedLayer],
+    files: Vec<LayerDescriptors>,
+    allowance: &Arc<Allowance>,
+) -> Result<Vec<LayerCache>, Refusal> {
+    if expected.len() != files.len() {
+        return Err(Refusal {
+            kind: RefusalKind::Internal,
+            message: format!("{} layers and files of {}", expected.len(), files.len()),
+        });
+    }
+    let layers = expected.iter().zip(files);
+    let open = |(expected, files): (&ExpectedLayer, LayerDescriptors)| {
+        let index = open_index(expected, files.index)?;
+        LayerCache::new(files.cache, index, Arc::clone(allowance)).map_err(|error| Refusal {
+            kind: RefusalKind::Cache,
+            message: format!("cached layer {}: {error}", expected.digest),
+        })
+    };
+    layers.map(open).collect()
+}
+
 /// The index must be the one that the parent means, and the layer's.
-fn open_index(layer: &LayerRef) -> Result<LayerIndex, Refusal> {
+pub(super) fn open_index(expected: &ExpectedLayer, file: File) -> Result<LayerIndex, Refusal> {
     let refused = |message: String| Refusal {
         kind: RefusalKind::Index,
-        message: format!("index of layer {}: {message}", layer.digest),
+        message: format!("index of layer {}: {message}", expected.digest),
     };
-    let file = File::open(&layer.index_path).map_err(|error| refused(error.to_string()))?;
     let index = LayerIndex::open(file)
         .map_err(|error| refused(Refusal::new(RefusalKind::Index, &error).message))?;
-    if index.root() != layer.root {
+    if index.root() != expected.root || index.header().layer_digest != expected.digest {
         return Err(refused(
             "it is not the one that belongs to the image".to_owned(),
         ));
     }
-    let header = index.header();
-    if header.layer_digest != layer.digest || header.compressed_size != layer.size {
-        return Err(refused("it is of another layer".to_owned()));
-    }
     Ok(index)
 }
 
-fn client(request: &MountRequest, auth: Arc<dyn AuthSource>) -> Result<RegistryClient, Refusal> {
+fn client(request: &ServerRequest, auth: Arc<dyn AuthSource>) -> Result<RegistryClient, Refusal> {
     let endpoint = Endpoint {
         registry: request.registry.clone(),
         plain_http: request.plain_http,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use credential::auth::{AuthError, AuthScheme, RegistryAuth, Rejection};
 use credential::{ExposeSecret, SecretString};
 use dial::{AllowRule, DialPolicy, Limits, ProxySettings};
-use image_fs::{FsStats, NoticeKind};
+use image_fs::{CacheLimits, FsStats, NoticeKind};
+use layer_index::IndexSummary;
 use reference::Registry;
 
 use super::messages::{
@@ -13,7 +14,7 @@ use super::messages::{
     WireScheme, WireStats,
 };
 use super::secret::{HexBytes, WireSecret};
-use crate::request::{IdShift, LayerRef, MountLog, MountRequest, MountStats};
+use crate::request::{ExpectedLayer, IdShift, MountLog, MountRequest, MountStats, ServerRequest};
 
 /// Longest text of an error or a log line. Registries' answers are bounded before; this bounds
 /// everything else.
@@ -40,7 +41,6 @@ impl From<&MountRequest> for WireMount {
         let [connect, head, idle] = limits.map(milliseconds);
         Self {
             proxies: proxies.map(|proxy| WireSecret(SecretString::from(proxy.as_str()))),
-            mountpoint: request.mountpoint.as_path().into(),
             registry: request.registry.as_str().to_owned(),
             repository: request.repository.clone(),
             plain_http: request.plain_http,
@@ -48,32 +48,33 @@ impl From<&MountRequest> for WireMount {
             allow: dial.allow.iter().map(ToString::to_string).collect(),
             users_may_name_private: dial.users_may_name_private,
             limits_ms: [connect, head, idle, milliseconds(dial.limits.bounded_body)],
-            layers: request.layers.iter().map(WireLayer::from).collect(),
-            cache_dir: request.cache_dir.as_path().into(),
-            cache_limit_bytes: request.cache_limit_bytes,
+            layers: request
+                .layers
+                .iter()
+                .map(|layer| (&layer.index).into())
+                .collect(),
+            cache_limit_bytes: request.cache.limits().max_bytes,
             id_shift: request.id_shift.map(|shift| (shift.base, shift.count)),
             read_deadline_ms: milliseconds(request.read_deadline),
         }
     }
 }
 
-impl From<&LayerRef> for WireLayer {
-    fn from(layer: &LayerRef) -> Self {
+impl From<&IndexSummary> for WireLayer {
+    fn from(index: &IndexSummary) -> Self {
         Self {
-            digest: layer.digest.clone(),
-            size: layer.size,
-            index_path: layer.index_path.as_path().into(),
-            root: HexBytes(layer.root.to_vec()),
+            digest: index.header.layer_digest.clone(),
+            root: HexBytes(index.root.to_vec()),
         }
     }
 }
 
-impl TryFrom<WireMount> for MountRequest {
+impl TryFrom<WireMount> for ServerRequest {
     type Error = &'static str;
 
     fn try_from(wire: WireMount) -> Result<Self, Self::Error> {
         let registry = Registry::parse(&wire.registry).map_err(|_| "registry is no registry")?;
-        let layers: Option<Vec<LayerRef>> = wire.layers.into_iter().map(layer).collect();
+        let layers = wire.layers.into_iter().map(ExpectedLayer::try_from);
         Ok(Self {
             dial: dial_policy(
                 &wire.proxies,
@@ -82,27 +83,33 @@ impl TryFrom<WireMount> for MountRequest {
                 wire.users_may_name_private,
             )
             .ok_or("allow rule is no rule")?,
-            mountpoint: wire.mountpoint.into_path(),
             registry,
             repository: wire.repository,
             plain_http: wire.plain_http,
             ca_pem: wire.ca_pem.map(|pem| pem.0),
-            layers: layers.ok_or("root digest has the wrong length")?,
-            cache_dir: wire.cache_dir.into_path(),
-            cache_limit_bytes: wire.cache_limit_bytes,
+            layers: layers.collect::<Result<_, _>>()?,
+            cache_limits: CacheLimits {
+                max_bytes: wire.cache_limit_bytes,
+            },
             id_shift: wire.id_shift.map(|(base, count)| IdShift { base, count }),
             read_deadline: Duration::from_millis(wire.read_deadline_ms),
         })
     }
 }
 
-fn layer(wire: WireLayer) -> Option<LayerRef> {
-    Some(LayerRef {
-        digest: wire.digest,
-        size: wire.size,
-        index_path: wire.index_path.into_path(),
-        root: wire.root.0.try_into().ok()?,
-    })
+impl TryFrom<WireLayer> for ExpectedLayer {
+    type Error = &'static str;
+
+    fn try_from(wire: WireLayer) -> Result<Self, Self::Error> {
+        Ok(Self {
+            digest: wire.digest,
+            root: wire
+                .root
+                .0
+                .try_into()
+                .map_err(|_| "root digest has the wrong length")?,
+        })
+    }
 }
 
 fn dial_policy(

@@ -10,10 +10,12 @@ use super::secret::{HexBytes, WireSecret};
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum ToChild {
     Mount(Box<WireMount>),
+    Verify { layer: WireLayer },
     Auth(WireAuth),
     AuthDenied(WireDenied),
     Stats { id: u64 },
     Trace { id: u64 },
+    Room { id: u64, granted: bool },
     Stop {},
 }
 
@@ -35,10 +37,17 @@ pub(crate) enum ToParent {
         id: u64,
         entries: Vec<(u32, u32)>,
     },
+    WantRoom {
+        id: u64,
+        /// For a write of so many bytes that found the disk full; nothing where the question is
+        /// whether the cache is within its limit.
+        disk_full: Option<u64>,
+    },
     Log(WireLog),
     Stopped {
         stats: WireStats,
     },
+    Verified(WireVerdict),
 }
 
 /// How much of a message is secret, so that its buffer need not grow.
@@ -74,7 +83,6 @@ impl Answer for ToParent {
 pub(crate) struct WireMount {
     /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`.
     pub(crate) proxies: [WireSecret; 4],
-    pub(crate) mountpoint: HexBytes,
     pub(crate) registry: String,
     pub(crate) repository: String,
     pub(crate) plain_http: bool,
@@ -84,7 +92,6 @@ pub(crate) struct WireMount {
     /// `connect`, `head`, `idle`, `bounded_body` of the dial limits.
     pub(crate) limits_ms: [u64; 4],
     pub(crate) layers: Vec<WireLayer>,
-    pub(crate) cache_dir: HexBytes,
     pub(crate) cache_limit_bytes: u64,
     pub(crate) id_shift: Option<(u32, u32)>,
     pub(crate) read_deadline_ms: u64,
@@ -94,9 +101,17 @@ pub(crate) struct WireMount {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WireLayer {
     pub(crate) digest: String,
-    pub(crate) size: u64,
-    pub(crate) index_path: HexBytes,
     pub(crate) root: HexBytes,
+}
+
+/// What was found of a layer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireVerdict {
+    /// Why the index cannot be used, if it cannot.
+    pub(crate) index_problem: Option<String>,
+    pub(crate) spans_sound: u64,
+    pub(crate) spans_damaged: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

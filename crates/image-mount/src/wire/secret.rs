@@ -1,10 +1,7 @@
-//! Bytes in JSON as hexadecimal: for paths, which need not be UTF-8, and for secrets, which then
-//! never contain what a parser would have to unescape into a buffer of its own.
+//! Bytes in JSON as hexadecimal: for what need not be UTF-8, and for secrets, which then never
+//! contain what a parser would have to unescape into a buffer of its own.
 
-use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
 
 use credential::{ExposeSecret, SecretString};
 use serde::de::{Error, Visitor};
@@ -14,18 +11,6 @@ use zeroize::{Zeroize, Zeroizing};
 /// Bytes that are no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HexBytes(pub(crate) Vec<u8>);
-
-impl From<&std::path::Path> for HexBytes {
-    fn from(path: &std::path::Path) -> Self {
-        Self(path.as_os_str().as_bytes().to_vec())
-    }
-}
-
-impl HexBytes {
-    pub(crate) fn into_path(self) -> PathBuf {
-        OsString::from_vec(self.0).into()
-    }
-}
 
 impl Serialize for HexBytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

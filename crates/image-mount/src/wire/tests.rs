@@ -1,18 +1,39 @@
 //! Frames that are right, and everything else that may come over a socket.
 
+use std::path::Path;
 use std::time::Duration;
 
 use credential::ExposeSecret;
 use credential::auth::{AuthError, AuthScheme, RegistryAuth};
 use dial::DialPolicy;
+use image_fs::{CacheLimits, SpanCache};
+use layer_index::{Codec, Header, IndexSummary};
 use proptest::prelude::*;
 use reference::Registry;
 
 use super::messages::DenialKind;
 use super::*;
-use crate::request::{IdShift, LayerRef, MountRequest};
+use crate::request::{IdShift, LayerRef, MountRequest, ServerRequest};
 
-fn request() -> MountRequest {
+fn summary() -> IndexSummary {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    IndexSummary {
+        header: Header {
+            layer_digest: digest.clone(),
+            diff_id: digest,
+            codec: Codec::Gzip,
+            compressed_size: 1 << 40,
+            uncompressed_size: 1 << 40,
+            entry_count: 7,
+            span_count: 9,
+        },
+        root: [7; 32],
+        file_bytes: 1000,
+        memory_bytes: 4000,
+    }
+}
+
+fn request(cache: &Path) -> MountRequest {
     let mut dial = DialPolicy {
         allow: vec!["10.0.0.0/8".parse().unwrap()],
         ..DialPolicy::default()
@@ -26,13 +47,11 @@ fn request() -> MountRequest {
         ca_pem: Some(b"-----BEGIN".to_vec()),
         dial,
         layers: vec![LayerRef {
-            digest: format!("sha256:{}", "ab".repeat(32)),
-            size: 1 << 40,
             index_path: "/var/lib/index".into(),
-            root: [7; 32],
+            index: summary(),
         }],
-        cache_dir: "/var/cache".into(),
-        cache_limit_bytes: u64::MAX,
+        origin: "registry.example:5000/acme/fn over plain http".to_owned(),
+        cache: SpanCache::open(cache, CacheLimits { max_bytes: 5 << 30 }).unwrap(),
         id_shift: Some(IdShift {
             base: 100_000,
             count: 65_536,
@@ -52,13 +71,25 @@ fn round_trip(message: &ToChild) -> ToChild {
 
 #[test]
 fn a_mount_request_arrives_as_it_was_sent() {
-    let request = request();
+    let directory = tempfile::tempdir().unwrap();
+    let request = request(directory.path());
     let ToChild::Mount(wire) = round_trip(&ToChild::Mount(Box::new((&request).into()))) else {
         panic!("another message");
     };
-    let arrived = MountRequest::try_from(*wire).unwrap();
-    assert_eq!(format!("{arrived:?}"), format!("{request:?}"));
-    assert_eq!(arrived.dial.proxies.https, request.dial.proxies.https);
+    let arrived = ServerRequest::try_from(*wire).unwrap();
+    let sent = ServerRequest {
+        registry: request.registry,
+        repository: request.repository,
+        plain_http: request.plain_http,
+        ca_pem: request.ca_pem,
+        dial: request.dial,
+        layers: vec![(&summary()).into()],
+        cache_limits: CacheLimits { max_bytes: 5 << 30 },
+        id_shift: request.id_shift,
+        read_deadline: request.read_deadline,
+    };
+    assert_eq!(format!("{arrived:?}"), format!("{sent:?}"));
+    assert_eq!(arrived.dial.proxies.https, sent.dial.proxies.https);
 }
 
 #[test]

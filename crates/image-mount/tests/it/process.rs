@@ -115,6 +115,47 @@ async fn the_process_has_no_environment_and_leaves_no_core() {
     mounted.stop().await;
 }
 
+/// What the kernel says of each thread of the process that has this name.
+fn statuses(pid: u32, thread: &str) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let paths = tasks.map(|task| task.unwrap().path());
+    let named =
+        paths.filter(|path| fs::read_to_string(path.join("comm")).unwrap().trim() == thread);
+    named
+        .map(|path| fs::read_to_string(path.join("status")).unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_threads_that_serve_are_confined() {
+    let image = Published::new(&[three_files()]).await;
+    let mounted = image.mount().await;
+    let path = image.path("2");
+    blocking(move || fs::read(path).unwrap()).await;
+    for thread in ["mount", "fuser-0", "fuser-1"] {
+        let statuses = statuses(mounted.process.pid(), thread);
+        assert!(!statuses.is_empty(), "{thread}");
+        for status in statuses {
+            let field = |name: &str| {
+                let line = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .unwrap();
+                line.split_whitespace().next().unwrap().to_owned()
+            };
+            let user: u32 = field("Uid:").parse().unwrap();
+            assert!(user >= 0x7000_0000, "{thread}: {user}");
+            assert_eq!(field("Gid:"), field("Uid:"), "{thread}");
+            assert_eq!(field("NoNewPrivs:"), "1", "{thread}");
+            assert_eq!(field("Seccomp:"), "2", "{thread}");
+            for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+                assert_eq!(field(set).trim_matches('0'), "", "{thread} {set}");
+            }
+        }
+    }
+    mounted.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_dies_is_told_and_reads_fail_at_once() {
     let image = Published::new(&[three_files()]).await;
@@ -171,7 +212,7 @@ async fn a_mount_in_use_goes_away_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_terminated_process_unmounts_first() {
+async fn the_mount_of_a_terminated_process_is_taken_off() {
     let image = Published::new(&[three_files()]).await;
     let mut mounted = image.mount().await;
     kill(&mounted, Signal::TERM);
@@ -196,8 +237,10 @@ async fn what_cannot_be_mounted_is_refused_by_kind() {
         bytes.truncate(bytes.len() / 2);
         fs::write(&image.request.layers[0].index_path, bytes).unwrap();
     };
-    let file_as_cache: Spoil = |image| {
-        image.request.cache_dir = image.request.layers[0].index_path.clone();
+    let no_room_for_layers: Spoil = |image| {
+        let layers = image.directory.path().join("cache/layers");
+        fs::remove_dir(&layers).unwrap();
+        fs::write(layers, "").unwrap();
     };
     let cases: [(&str, Spoil, &str); 7] = [
         (
@@ -208,12 +251,12 @@ async fn what_cannot_be_mounted_is_refused_by_kind() {
         ("half an index", spoil_index, "Index"),
         (
             "another root",
-            |image| image.request.layers[0].root[3] ^= 1,
+            |image| image.request.layers[0].index.root[3] ^= 1,
             "Index",
         ),
         (
-            "another size",
-            |image| image.request.layers[0].size += 1,
+            "another layer",
+            |image| image.request.layers[0].index.header.layer_digest.push('0'),
             "Index",
         ),
         (
@@ -221,7 +264,7 @@ async fn what_cannot_be_mounted_is_refused_by_kind() {
             |image| image.request.mountpoint = "/nowhere".into(),
             "Mountpoint",
         ),
-        ("no directory for the cache", file_as_cache, "Cache"),
+        ("no directory for the cache", no_room_for_layers, "Cache"),
         (
             "no certificate",
             |image| image.request.ca_pem = Some(b"nonsense".to_vec()),

@@ -1,6 +1,26 @@
-//! This test program as a mount server: what `tests/mount-server` starts.
+//! This test program as a mount server: what `tests/mount-server` starts. And as one that hostile
+//! bytes have taken over.
 
+use confine::attempts;
 use image_mount::ServeError;
+
+#[test]
+fn taken_over_role() {
+    attempts::report(&image_mount::SERVER_PROFILE);
+}
+
+#[test]
+fn a_mount_process_that_was_taken_over_has_names_and_the_network() {
+    let expected = [
+        "connect-tcp",
+        "landlock",
+        "own-user",
+        "read-certificates",
+        "read-name-service",
+        "resolve-name",
+    ];
+    assert_eq!(attempts::successes("role::taken_over_role"), expected);
+}
 
 #[test]
 fn mount_server() {

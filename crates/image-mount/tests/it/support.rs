@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use credential::auth::{AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, RegistryAuth};
 use dial::DialPolicy;
+use image_fs::{CacheLimits, SpanCache};
 use image_mount::{LayerRef, MountError, MountProcess, MountRequest};
 use layer_index::LayerIndex;
 use reference::Registry;
@@ -88,14 +89,8 @@ impl Published {
             let index_path = directory.path().join(format!("index-{number}"));
             let index = layer_indexer::index_bytes(&blob.bytes).expect("the layer is good");
             fs::write(&index_path, &index).unwrap();
-            let root = LayerIndex::decode(index.into()).unwrap().root();
-            let (digest, size) = (blob.digest.clone(), blob.bytes.len() as u64);
-            LayerRef {
-                digest,
-                size,
-                index_path,
-                root,
-            }
+            let index = LayerIndex::decode(index.into()).unwrap().summary();
+            LayerRef { index_path, index }
         });
         let request = MountRequest {
             mountpoint,
@@ -105,8 +100,9 @@ impl Published {
             ca_pem: None,
             dial: DialPolicy::default(),
             layers: layers.collect(),
-            cache_dir: directory.path().join("cache"),
-            cache_limit_bytes: u64::MAX,
+            origin: format!("{}/{REPOSITORY}", sim.host()),
+            cache: SpanCache::open(&directory.path().join("cache"), CacheLimits::default())
+                .unwrap(),
             id_shift: None,
             read_deadline: Duration::from_mins(2),
         };

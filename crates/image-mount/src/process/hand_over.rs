@@ -1,0 +1,70 @@
+//! Giving the mount process what it cannot get itself: the mounted device and its layers' files.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+
+use super::{InCache, MountError};
+use crate::descriptors::{LayerDescriptors, MAX_LAYERS, send_device, send_end, send_layer};
+use crate::mount::{MountGuard, mount};
+use crate::request::LayerRef;
+
+/// Why the process has not got everything.
+#[derive(Debug)]
+pub(super) enum HandOverError {
+    Refused(MountError),
+    /// The process is gone.
+    Socket,
+}
+
+impl From<MountError> for HandOverError {
+    fn from(error: MountError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Opens the layers' files and sends them, one layer at a time, so that many layers do not need as
+/// many descriptors here; then mounts, where there is a mountpoint, and sends the device. The
+/// socket is ready for the conversation afterwards.
+pub(super) fn hand_over(
+    socket: &StdUnixStream,
+    mountpoint: Option<&Path>,
+    layers: &InCache,
+) -> Result<Option<MountGuard>, HandOverError> {
+    let gone = |_: std::io::Error| HandOverError::Socket;
+    if layers.layers.len() > MAX_LAYERS {
+        let message = format!("{} layers are too many", layers.layers.len());
+        return Err(MountError::Request { message }.into());
+    }
+    for layer in &layers.layers {
+        send_layer(socket.as_fd(), &open(layers, layer)?).map_err(gone)?;
+    }
+    let mounted = mountpoint.map(mount).transpose()?;
+    if let Some((_, device)) = &mounted {
+        send_device(socket.as_fd(), device.as_fd()).map_err(gone)?;
+    }
+    send_end(socket.as_fd()).map_err(gone)?;
+    socket.set_nonblocking(true).map_err(gone)?;
+    Ok(mounted.map(|(guard, _)| guard))
+}
+
+fn open(layers: &InCache, layer: &LayerRef) -> Result<LayerDescriptors, MountError> {
+    let index = File::open(&layer.index_path).map_err(|error| MountError::Index {
+        message: format!("{}: {error}", layer.index_path.display()),
+    })?;
+    let cache = layers.cache.layer_files(&layers.origin, &layer.index);
+    let cache = cache.map_err(|error| MountError::Cache {
+        message: chain(&error),
+    })?;
+    Ok(LayerDescriptors { index, cache })
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let source = error.source();
+    source.map_or_else(
+        || error.to_string(),
+        |source| format!("{error}: {}", chain(source)),
+    )
+}
