@@ -155,6 +155,9 @@ async fn mount(app: &App, args: &ImageArg, directory: &Path) -> Result<()> {
     let layers = resolved.index(app, Fill::Unindexed).await?;
     let request = resolved.mount_request(app, &layers, directory.clone())?;
     let lease = Arc::clone(&resolved.reader.lease);
+    // From here on a Ctrl-C waits until there is something to unmount.
+    let mut signals = container::Signals::listen()
+        .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
     let mounted = MountProcess::spawn(&own_program()?, request, lease).await;
     if let Err(MountError::Index { .. }) = &mounted {
         remove_damaged_indexes(app, &resolved).await?;
@@ -164,8 +167,6 @@ async fn mount(app: &App, args: &ImageArg, directory: &Path) -> Result<()> {
         "mounted on {}; Ctrl-C unmounts",
         directory.display()
     ));
-    let mut signals = container::Signals::listen()
-        .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
     tokio::select! {
         _ = signals.asked_to_end() => {
             mounted.stop().await?;

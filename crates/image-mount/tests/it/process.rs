@@ -221,6 +221,21 @@ async fn the_mount_of_a_terminated_process_is_taken_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_hangs_is_killed_and_its_mount_taken_off() {
+    let image = Published::new(&[three_files()]).await;
+    let mounted = image.mount().await;
+    let pid = mounted.process.pid();
+    kill(&mounted, Signal::STOP);
+    let path = image.path("1");
+    let reading = tokio::task::spawn_blocking(move || fs::read(path));
+    let error = in_time(mounted.process.stop()).await.unwrap_err();
+    assert!(matches!(error, MountError::Died { .. }), "{error}");
+    assert!(in_time(reading).await.unwrap().is_err());
+    assert!(!is_mounted(&image.request.mountpoint));
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mount_that_somebody_took_off_is_a_death() {
     let image = Published::new(&[three_files()]).await;
     let mut mounted = image.mount().await;
