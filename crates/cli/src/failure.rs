@@ -150,7 +150,8 @@ impl Failure {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// The error and its causes, but for those that repeat it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -20,6 +20,7 @@ mod user;
 use std::io;
 
 pub use limits::{Limits, forbid_dumps};
+pub use reach::has_landlock;
 pub use system_calls::SystemCalls;
 
 /// What a process still needs once it is inside.

@@ -13,6 +13,15 @@ use crate::ConfineError;
 /// The newest rules that are asked for.
 const NEWEST: ABI = ABI::V6;
 
+/// Whether this kernel has Landlock, in whatever version.
+pub fn has_landlock() -> bool {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V1))
+        .and_then(Ruleset::create)
+        .is_ok()
+}
+
 /// Forbids every file but the readable ones, listening, and signals to others; connecting too,
 /// unless it is what the process is for. False where the kernel has no Landlock.
 pub(crate) fn restrict(readable: &[&str], may_connect: bool) -> Result<bool, ConfineError> {

@@ -8,6 +8,7 @@
 //! Decides nothing about what a file contains.
 
 mod attributes;
+mod causes;
 mod descriptors;
 mod filesystem;
 mod mount;

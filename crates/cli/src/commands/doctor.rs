@@ -48,6 +48,7 @@ pub(crate) fn doctor(settings: &Settings, output: Output) -> Result<()> {
         kernel(),
         fuse(),
         overlay(),
+        confinement(),
         runtime(),
         cgroups(),
         tool("ip", "iproute2"),
@@ -134,6 +135,19 @@ fn overlay() -> Check {
         "not in /proc/filesystems"
     };
     Check::new("overlayfs", ok, found, "modprobe overlay")
+}
+
+/// Landlock is one wall of several, and older kernels lack it; without seccomp nothing is indexed.
+fn confinement() -> Check {
+    let actions = std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail");
+    let has_seccomp = actions.is_ok_and(|actions| actions.split_whitespace().any(|a| a == "errno"));
+    let found = match (has_seccomp, confine::has_landlock()) {
+        (true, true) => "seccomp and Landlock",
+        (true, false) => "seccomp, no Landlock",
+        (false, _) => "no seccomp",
+    };
+    let fix = "boot a kernel with CONFIG_SECCOMP_FILTER, such as Debian's";
+    Check::new("confinement", has_seccomp, found, fix)
 }
 
 fn runtime() -> Check {

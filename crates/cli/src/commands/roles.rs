@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use crate::failure::chain;
+
 /// Serves one mounted image over the inherited socket.
 pub(crate) fn mount_server() -> ExitCode {
     match image_mount::serve_inherited() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("{}", chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 
 use super::{InCache, MountError};
+use crate::causes::in_one_line;
 use crate::descriptors::{LayerDescriptors, MAX_LAYERS, send_device, send_end, send_layer};
 use crate::mount::{MountGuard, mount};
 use crate::request::LayerRef;
@@ -55,16 +56,7 @@ fn open(layers: &InCache, layer: &LayerRef) -> Result<LayerDescriptors, MountErr
     })?;
     let cache = layers.cache.layer_files(&layers.origin, &layer.index);
     let cache = cache.map_err(|error| MountError::Cache {
-        message: chain(&error),
+        message: in_one_line(&error),
     })?;
     Ok(LayerDescriptors { index, cache })
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let source = error.source();
-    source.map_or_else(
-        || error.to_string(),
-        |source| format!("{error}: {}", chain(source)),
-    )
 }

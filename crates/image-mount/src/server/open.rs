@@ -11,6 +11,7 @@ use layer_index::LayerIndex;
 use registry_client::{Endpoint, RegistryClient, RetryPolicy};
 
 use super::blobs::RegistryBlobs;
+use crate::causes::in_one_line;
 use crate::descriptors::LayerDescriptors;
 use crate::request::{ExpectedLayer, ServerRequest};
 use crate::wire::RefusalKind;
@@ -28,12 +29,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     fn new(kind: RefusalKind, error: &dyn std::error::Error) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            cause = error.source();
-        }
+        let message = in_one_line(error);
         Self { kind, message }
     }
 
@@ -134,8 +130,7 @@ pub(super) fn open_index(expected: &ExpectedLayer, file: File) -> Result<LayerIn
         kind: RefusalKind::Index,
         message: format!("index of layer {}: {message}", expected.digest),
     };
-    let index = LayerIndex::open(file)
-        .map_err(|error| refused(Refusal::new(RefusalKind::Index, &error).message))?;
+    let index = LayerIndex::open(file).map_err(|error| refused(in_one_line(&error)))?;
     if index.root() != expected.root || index.header().layer_digest != expected.digest {
         return Err(refused(
             "it is not the one that belongs to the image".to_owned(),
