@@ -122,6 +122,7 @@ fn agreed_type(header: &str, inside: Option<&str>) -> Result<String, Flaw> {
         .map(media_type::essence)
         .filter(|inside| !inside.is_empty())
     else {
+        check_media_type(header)?;
         return Ok(header.to_owned());
     };
     if media_type::kind(header) != Kind::Unknown && header != inside {
@@ -316,11 +317,16 @@ mod tests {
     fn documents_of_two_minds_are_refused() {
         let mut both = image_document(OCI);
         both["manifests"] = json!([entry(OCI, None)]);
+        let mut untyped = image_document(OCI);
+        untyped.as_object_mut().expect("object").remove("mediaType");
+        let long_header = "x".repeat(MAX_MEDIA_TYPE_BYTES + 1);
         let index_in_image = json!({ "schemaVersion": 2, "mediaType": OCI,
                                      "manifests": [entry(OCI, None)] });
         let corrupt = [
             (Some(OCI), both),
             (Some(INDEX), image_document(OCI)),
+            (Some(long_header.as_str()), untyped.clone()),
+            (Some("a\tb"), untyped),
             (None, index_in_image),
             (
                 Some(OCI),
