@@ -82,7 +82,7 @@ pub(crate) fn decode(
         }
         offset = start.compressed_offset;
         window_offset += u64::from(start.window.length);
-        if span_count == 0 || span_count + spans.len() as u64 > MAX_SPANS || offset >= compressed {
+        if span_count == 0 || span_count > MAX_SPANS - spans.len() as u64 || offset >= compressed {
             return Err(IndexError::Corrupt(
                 "a checkpoint without spans or outside the layer",
             ));
@@ -139,4 +139,32 @@ fn window_length(places: &mut Reader<'_>) -> Result<u32, IndexError> {
         return Err(IndexError::Limit("a window is too long"));
     }
     Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table of two checkpoints, of which the second claims `spans` spans.
+    fn table(spans: u64) -> Vec<u8> {
+        let [mut places, digests, mut lengths, mut span_digests] =
+            [(); COLUMNS].map(|()| Column::default());
+        places.number(2);
+        for (offset, spans) in [(0, 1), (5, spans)] {
+            for number in [offset, 0, spans, 0] {
+                places.number(number);
+            }
+            lengths.number(10);
+            span_digests.raw(&[0; 32]);
+        }
+        join(&[places, digests, lengths, span_digests])
+    }
+
+    #[test]
+    fn a_count_of_spans_is_never_trusted() {
+        assert!(decode(&table(1), 9, 20, 0).is_ok());
+        for spans in [0, 2, MAX_SPANS, u64::MAX - 1, u64::MAX] {
+            assert!(decode(&table(spans), 9, 20, 0).is_err(), "{spans} spans");
+        }
+    }
 }
