@@ -376,6 +376,19 @@ fn hard_links_share_an_inode_and_count_their_names() {
 }
 
 #[test]
+fn a_replaced_directory_takes_its_names_with_it() {
+    let entries = [
+        file("d/e/a"),
+        link("b", "d/e/a"),
+        link("d/c", "b"),
+        file("d"),
+    ];
+    let tree = Tree::merge(&[decode(index(&entries, &[], 1))]).expect("merges");
+    let b = tree.lookup(tree.root(), b"b").expect("there");
+    assert_eq!(tree.inode(b).expect("numbered").nlink, 1);
+}
+
+#[test]
 fn what_cannot_be_extracted_is_refused_by_name() {
     for (entries, reason) in [
         (vec![file("a"), file("a/b")], "not a directory"),

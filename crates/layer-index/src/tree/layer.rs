@@ -223,7 +223,19 @@ impl LayerTree {
         let replaced = children.insert(name.to_vec(), node);
         self.nodes[node].names = self.nodes[node].names.saturating_add(1);
         if let Some(replaced) = replaced {
-            self.nodes[replaced].names = self.nodes[replaced].names.saturating_sub(1);
+            self.remove_name(replaced);
+        }
+    }
+
+    /// Takes a name from a node, and with a directory all names inside, as removing it would.
+    fn remove_name(&mut self, node: usize) {
+        let mut removed = vec![node];
+        while let Some(number) = removed.pop() {
+            let node = &mut self.nodes[number];
+            node.names = node.names.saturating_sub(1);
+            if let NodeBody::Directory { children, .. } = &mut node.body {
+                removed.extend(std::mem::take(children).into_values());
+            }
         }
     }
 }
