@@ -18,5 +18,5 @@ mod progress;
 
 pub use error::ImageError;
 pub use index::{Fill, Indexing, LayerReport};
-pub use pinned::{PinnedImage, PinnedLayer, resolve};
+pub use pinned::{PinnedImage, PinnedLayer, diff_ids, resolve};
 pub use progress::Progress;

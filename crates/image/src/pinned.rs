@@ -114,7 +114,8 @@ struct Rootfs {
     diff_ids: Vec<String>,
 }
 
-fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
+/// Digests of the uncompressed layers, as an image configuration lists them, lowest first.
+pub fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
     let config: ConfigRootfs = serde_json::from_slice(config)
         .map_err(|error| format!("configuration is not understood: {error}"))?;
     let parse = |text: &String| {

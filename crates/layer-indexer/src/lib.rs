@@ -12,6 +12,8 @@
 pub mod child;
 mod chunk;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hasher;
 mod pass;
 mod pax;

@@ -17,6 +17,8 @@ mod endpoint;
 mod error;
 mod exchange;
 mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod location;
 mod manifest;
 mod media_type;

@@ -20,6 +20,8 @@ mod clock;
 mod demand;
 mod exchange;
 mod flight;
+#[doc(hidden)]
+pub mod fuzzing;
 mod key_names;
 mod login;
 mod mint;

@@ -74,13 +74,18 @@ const HOMES: &[Home] = &[
         why: "libraries type errors",
     },
     Home {
+        dependency: "libfuzzer-sys",
+        crates: &["fuzz"],
+        why: "a C++ runtime that nothing shipped may link",
+    },
+    Home {
         dependency: "vault",
         crates: &["broker", "holdfast-cli"],
         why: "the broker opens secrets",
     },
     Home {
         dependency: "token-exchange",
-        crates: &["broker", "holdfast-cli"],
+        crates: &["broker", "holdfast-cli", "fuzz"],
         why: "the broker mints",
     },
     Home {

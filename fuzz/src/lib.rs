@@ -1,0 +1,47 @@
+//! Fuzz targets: the readers of what strangers send, each with the invariants that must hold.
+//!
+//! A target is a plain function of bytes that panics when an invariant is broken. Two things drive
+//! it: `cargo test -p fuzz`, which replays `corpus/<target>` and mutates it for a moment, and
+//! `cargo xtask fuzz`, which lets libFuzzer look for new coverage for hours. Both take the same
+//! corpus and the same `dictionaries/<target>.dict`. Nothing here is shipped.
+
+pub mod challenge;
+pub mod credential;
+pub mod index;
+pub mod layer;
+pub mod manifest;
+pub mod reference;
+pub mod resume;
+pub mod token_reply;
+
+mod gzip_walk;
+mod index_file;
+mod text;
+mod tree;
+
+/// A reader under test.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Names the corpus, the dictionary and the program `fuzz-<name>`.
+    pub name: &'static str,
+    pub check: fn(&[u8]),
+}
+
+/// Every target.
+pub const TARGETS: [Target; 8] = [
+    target("challenge", challenge::check),
+    target("credential", credential::check),
+    target("index", index::check),
+    target("layer", layer::check),
+    target("manifest", manifest::check),
+    target("reference", reference::check),
+    target("resume", resume::check),
+    target("token-reply", token_reply::check),
+];
+
+const fn target(name: &'static str, check: fn(&[u8])) -> Target {
+    Target { name, check }
+}
+
+#[cfg(test)]
+mod tests;
