@@ -16,6 +16,7 @@ use crate::process;
 /// Debian packages, with what would not work without each.
 const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "the C parts of SQLite, zstd, BLAKE3 and AWS-LC"),
+    ("g++", "libFuzzer, which is C++, for `cargo xtask fuzz`"),
     ("libc6-dev", "C headers for the same"),
     ("runc", "the OCI runtime"),
     ("nftables", "the egress rules of a container's network"),
