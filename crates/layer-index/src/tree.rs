@@ -5,6 +5,7 @@ use crate::LayerIndex;
 use crate::entry::{Extent, Mtime, Xattr};
 
 mod layer;
+mod memory;
 mod merge;
 
 pub use merge::MergeError;
@@ -68,7 +69,7 @@ pub struct Tree {
 impl Tree {
     /// Applies `layers`, lowest first.
     pub fn merge(layers: &[LayerIndex]) -> Result<Self, MergeError> {
-        merge::merge(layers)
+        merge::merge(layers, memory::MAX_TREE_BYTES)
     }
 
     pub fn root(&self) -> InodeId {

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use super::memory;
 use crate::entry::{Entry, EntryKind, Mtime, Xattr};
 
 /// Attributes that overlayfs keeps for itself. It would obey them, so they are never shown.
@@ -56,16 +57,30 @@ pub(super) enum NodeBody {
 #[derive(Debug)]
 pub(super) struct LayerTree {
     nodes: Vec<Node>,
+    /// What it takes of memory, as `memory` counts.
+    bytes: usize,
 }
 
 impl LayerTree {
     pub(super) const ROOT: usize = 0;
 
-    pub(super) fn build(entries: impl Iterator<Item = Entry>) -> Result<Self, Refused> {
+    /// Refuses the entry after those that take more than `max_bytes` of memory.
+    pub(super) fn build(
+        entries: impl Iterator<Item = Entry>,
+        max_bytes: usize,
+    ) -> Result<Self, Refused> {
         let mut tree = Self {
             nodes: vec![implied_directory()],
+            bytes: 0,
         };
         for entry in entries {
+            if tree.bytes > max_bytes {
+                let reason = "the files before it take too much memory";
+                return Err(Refused {
+                    reason,
+                    path: entry.path,
+                });
+            }
             tree.apply(entry)?;
         }
         Ok(tree)
@@ -86,6 +101,7 @@ impl LayerTree {
             mut xattrs,
         } = entry;
         xattrs.retain(|(name, _)| !name.starts_with(OVERLAY_XATTRS));
+        self.bytes += memory::of_entry(&kind, &xattrs);
         let attributes = Attributes {
             mode,
             uid,
@@ -212,6 +228,7 @@ impl LayerTree {
     }
 
     fn add(&mut self, body: NodeBody) -> usize {
+        self.bytes += memory::NODE_BYTES;
         self.nodes.push(Node { body, names: 0 });
         self.nodes.len() - 1
     }
@@ -220,6 +237,7 @@ impl LayerTree {
         let NodeBody::Directory { children, .. } = &mut self.nodes[directory].body else {
             unreachable!("callers look the directory up")
         };
+        self.bytes += memory::of_name(name);
         let replaced = children.insert(name.to_vec(), node);
         self.nodes[node].names = self.nodes[node].names.saturating_add(1);
         if let Some(replaced) = replaced {
@@ -255,5 +273,47 @@ fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
         Some(slash) => Some((&path[..slash], &path[slash + 1..])),
         None if path.is_empty() => None,
         None => Some((&[], path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files of one directory, each with an attribute of 1000 bytes.
+    fn files(count: usize) -> impl Iterator<Item = Entry> {
+        let xattrs = vec![(b"user.a"[..].into(), vec![0; 1000].into())];
+        (0..count).map(move |number| Entry {
+            path: format!("d/{number}").into_bytes(),
+            kind: EntryKind::Fifo,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: Mtime::default(),
+            xattrs: xattrs.clone(),
+        })
+    }
+
+    /// One file under parents that nothing names.
+    fn deep(depth: usize) -> Entry {
+        let path = vec!["a"; depth].join("/").into_bytes();
+        let mut entry = files(1).next().expect("one");
+        entry.path = path;
+        entry
+    }
+
+    #[test]
+    fn what_takes_too_much_memory_is_refused_by_name() {
+        assert!(LayerTree::build(files(500), 1 << 20).is_ok());
+        let refused = LayerTree::build(files(5000), 1 << 20).expect_err("too much");
+        let number = refused.path.strip_prefix(b"d/").expect("one of the files");
+        let number: usize = str::from_utf8(number)
+            .expect("text")
+            .parse()
+            .expect("number");
+        assert!((500..1000).contains(&number), "{number}");
+        let parents = [deep(2000), deep(1)];
+        assert!(LayerTree::build(parents.clone().into_iter(), 1 << 20).is_ok());
+        assert!(LayerTree::build(parents.into_iter(), 100_000).is_err());
     }
 }

@@ -8,12 +8,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::layer::{Attributes, LayerTree, Node, NodeBody};
+use super::memory::{self, MAX_TREE_BYTES};
 use super::{Child, Inode, InodeId, NodeKind, Tree};
 use crate::LayerIndex;
 use crate::entry::{EntryKind, Mtime};
-
-/// Inodes of a merged image. The largest public images have about two million files.
-const MAX_INODES: usize = 32 * 1024 * 1024;
 
 /// What a directory gets that no archive describes.
 const IMPLICIT: Attributes = Attributes {
@@ -36,14 +34,15 @@ pub enum MergeError {
         reason: &'static str,
         path: String,
     },
-    #[error("image has more than {MAX_INODES} files")]
-    TooMany,
+    #[error("image has files that take more than {MAX_TREE_BYTES} bytes of memory")]
+    TooLarge,
 }
 
-pub(super) fn merge(layers: &[LayerIndex]) -> Result<Tree, MergeError> {
-    let mut stack = Stack::new();
+pub(super) fn merge(layers: &[LayerIndex], max_bytes: usize) -> Result<Tree, MergeError> {
+    let mut stack = Stack::new(max_bytes);
     for (number, index) in layers.iter().enumerate() {
-        let layer = LayerTree::build(index.entries()).map_err(|refused| MergeError::Refused {
+        let layer = LayerTree::build(index.entries(), max_bytes);
+        let layer = layer.map_err(|refused| MergeError::Refused {
             layer: number,
             reason: refused.reason,
             path: String::from_utf8_lossy(&refused.path).into_owned(),
@@ -56,6 +55,8 @@ pub(super) fn merge(layers: &[LayerIndex]) -> Result<Tree, MergeError> {
 /// The layers applied so far. Nodes that became unreachable stay until the end.
 struct Stack {
     nodes: Vec<Merged>,
+    /// What may still be added, as `memory` counts.
+    bytes_left: usize,
 }
 
 struct Merged {
@@ -64,12 +65,15 @@ struct Merged {
 }
 
 impl Stack {
-    fn new() -> Self {
+    fn new(max_bytes: usize) -> Self {
         let root = Merged {
             inode: directory(&IMPLICIT),
             children: BTreeMap::new(),
         };
-        Self { nodes: vec![root] }
+        Self {
+            nodes: vec![root],
+            bytes_left: max_bytes,
+        }
     }
 
     fn apply(&mut self, number: usize, layer: &LayerTree) -> Result<(), MergeError> {
@@ -86,7 +90,9 @@ impl Stack {
                 continue;
             };
             if let Some(attributes) = attributes {
-                self.nodes[target].inode = directory(attributes);
+                let inode = directory(attributes);
+                self.take(memory::of_inode(&inode))?;
+                self.nodes[target].inode = inode;
             }
             if *opaque {
                 self.nodes[target].children.clear();
@@ -140,20 +146,25 @@ impl Stack {
             }
         };
         if below != Some(placed) {
+            self.take(memory::of_name(name))?;
             self.nodes[parent].children.insert(name.into(), placed);
         }
         Ok(())
     }
 
     fn add(&mut self, inode: Inode) -> Result<usize, MergeError> {
-        if self.nodes.len() >= MAX_INODES {
-            return Err(MergeError::TooMany);
-        }
+        self.take(memory::of_inode(&inode))?;
         self.nodes.push(Merged {
             inode,
             children: BTreeMap::new(),
         });
         Ok(self.nodes.len() - 1)
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), MergeError> {
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or(MergeError::TooLarge)?;
+        Ok(())
     }
 
     fn is_directory(&self, node: usize) -> bool {
@@ -262,5 +273,35 @@ fn with_attributes(kind: NodeKind, attributes: &Attributes, nlink: u32) -> Inode
         mtime: *mtime,
         nlink,
         xattrs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{Entry, Xattr};
+
+    fn layer(kind: &EntryKind) -> LayerTree {
+        let xattr: Xattr = (b"user.a"[..].into(), vec![0; 100_000].into());
+        let entry = Entry {
+            path: b"a".to_vec(),
+            kind: kind.clone(),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: Mtime::default(),
+            xattrs: vec![xattr],
+        };
+        LayerTree::build([entry].into_iter(), MAX_TREE_BYTES).expect("one file")
+    }
+
+    #[test]
+    fn layers_that_take_too_much_memory_together_are_refused() {
+        for kind in [EntryKind::Fifo, EntryKind::Directory] {
+            let layer = layer(&kind);
+            let mut stack = Stack::new(1 << 20);
+            let applied = (0..100).take_while(|number| stack.apply(*number, &layer).is_ok());
+            assert_eq!(applied.count(), 10, "{kind:?}");
+        }
     }
 }
