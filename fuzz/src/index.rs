@@ -12,29 +12,34 @@ const LAYERS_MAX: usize = 3;
 /// Spans and checkpoints looked at one by one, from either end.
 const LOOKED_AT: usize = 6;
 
-/// The first byte says what the rest is: a file as it is, or layers in sections.
 pub fn check(bytes: &[u8]) {
+    let opened = open(bytes);
+    for (index, layer) in &opened {
+        check_index(index, layer);
+    }
+    let indexes: Vec<_> = opened.into_iter().map(|(index, _)| index).collect();
+    check_merged(&indexes);
+}
+
+/// The indexes that open, each with bytes that a registry might send for its layer. The first byte
+/// says what the rest is: a file as it is, or layers in sections.
+pub(crate) fn open(bytes: &[u8]) -> Vec<(LayerIndex, &[u8])> {
     let Some((kind, rest)) = bytes.split_first() else {
-        return;
+        return Vec::new();
     };
     if kind % 2 == 0 {
-        if let Ok(index) = LayerIndex::decode(Bytes::copy_from_slice(rest)) {
-            check_index(&index, rest);
-            check_merged(&[index]);
-        }
-        return;
+        let index = LayerIndex::decode(Bytes::copy_from_slice(rest));
+        return index.into_iter().map(|index| (index, rest)).collect();
     }
     let mut cursor = Cursor(rest);
-    let mut layers = Vec::new();
-    while !cursor.0.is_empty() && layers.len() < LAYERS_MAX {
+    let mut opened = Vec::new();
+    while !cursor.0.is_empty() && opened.len() < LAYERS_MAX {
         let file = index_file::write(&sections(&mut cursor));
         let layer = cursor.section();
-        if let Ok(index) = LayerIndex::decode(Bytes::from(file)) {
-            check_index(&index, layer);
-            layers.push(index);
-        }
+        let index = LayerIndex::decode(Bytes::from(file));
+        opened.extend(index.map(|index| (index, layer)));
     }
-    check_merged(&layers);
+    opened
 }
 
 fn sections<'a>(cursor: &mut Cursor<'a>) -> Sections<'a> {
@@ -43,6 +48,7 @@ fn sections<'a>(cursor: &mut Cursor<'a>) -> Sections<'a> {
         compressed_bytes: cursor.number(4),
         uncompressed_bytes: cursor.number(6),
         entries: cursor.number(2),
+        spans: cursor.number(2),
         metadata: cursor.section(),
         span_table: cursor.section(),
         windows: cursor.section(),
@@ -53,6 +59,7 @@ fn check_index(index: &LayerIndex, layer: &[u8]) {
     let header = index.header();
     let entries: Vec<Entry> = index.entries().collect();
     assert_eq!(entries.len() as u64, header.entry_count);
+    assert_eq!(index.spans().len() as u64, header.span_count);
     check_spans(index);
     check_read_back(index, &entries);
     check_decoding(index, layer);

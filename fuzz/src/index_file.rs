@@ -4,7 +4,7 @@
 use layer_index::FORMAT_VERSION;
 
 const MAGIC: &[u8; 8] = b"hfindex\0";
-const HEADER_BYTES: u32 = 193;
+const HEADER_BYTES: u32 = 201;
 
 /// What a file is made of; the sections are not compressed yet.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,7 @@ pub(crate) struct Sections<'a> {
     pub(crate) compressed_bytes: u64,
     pub(crate) uncompressed_bytes: u64,
     pub(crate) entries: u64,
+    pub(crate) spans: u64,
     pub(crate) metadata: &'a [u8],
     pub(crate) span_table: &'a [u8],
     pub(crate) windows: &'a [u8],
@@ -31,6 +32,7 @@ pub(crate) fn write(sections: &Sections<'_>) -> Vec<u8> {
     file.extend(sections.compressed_bytes.to_le_bytes());
     file.extend(sections.uncompressed_bytes.to_le_bytes());
     file.extend(sections.entries.to_le_bytes());
+    file.extend(sections.spans.to_le_bytes());
     for (stored, raw) in [
         (&metadata, sections.metadata),
         (&span_table, sections.span_table),

@@ -57,6 +57,16 @@ fn token_reply_holds() {
     exercise("token-reply", 60_000);
 }
 
+/// After a change of the format the corpus would end at the version, and find nothing.
+#[test]
+fn the_corpus_of_indexes_is_of_this_format() {
+    let inputs = corpus("index");
+    let opened = inputs
+        .iter()
+        .filter(|(_, input)| !super::index::open(input).is_empty());
+    assert!(opened.count() > inputs.len() / 2);
+}
+
 #[test]
 fn every_target_has_a_corpus() {
     let listed = std::fs::read_dir(folder("corpus")).expect("a corpus folder");
