@@ -17,6 +17,14 @@ const BLOCK: u64 = 512;
 /// 1 MiB too.
 const METADATA_MAX_BYTES: u32 = 1 << 20;
 
+/// Header bytes are read again at each block of a header that has many. Honest archives read each
+/// byte about twice; a sparse map that never ends would be read for days.
+const REREAD_MAX_TIMES: u64 = 8;
+
+/// Below this much reading again nothing is refused: a second of work, enough for one sparse
+/// file of 20 000 parts.
+const REREAD_FLOOR_BYTES: u64 = 256 << 20;
+
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
 const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
@@ -35,6 +43,8 @@ pub(crate) struct Scanner {
     padding: u64,
     /// Where in the stream the next byte is.
     offset: u64,
+    /// Header bytes that were parsed and did not suffice.
+    reread: u64,
     done: bool,
 }
 
@@ -56,6 +66,7 @@ impl Scanner {
             skip: 0,
             padding: 0,
             offset: 0,
+            reread: 0,
             done: false,
         }
     }
@@ -113,9 +124,7 @@ impl Scanner {
         let event = event.map_err(|error| IndexerError::Archive(error.to_string()))?;
         match event {
             ParseEvent::NeedData { min_bytes } => {
-                self.wanted = min_bytes.max(header.len() + 1);
-                self.header = header;
-                return Ok(());
+                return self.wait_for_more(min_bytes, header);
             }
             ParseEvent::End { .. } => self.done = true,
             ParseEvent::GlobalExtensions { consumed, .. } => self.advance(consumed, &header)?,
@@ -137,6 +146,18 @@ impl Scanner {
             }
         }
         self.wanted = 0;
+        Ok(())
+    }
+
+    /// Headers are whole blocks. A parser that cannot tell how many is asked again at each.
+    fn wait_for_more(&mut self, min_bytes: usize, header: Vec<u8>) -> Result<(), IndexerError> {
+        let block = usize::try_from(BLOCK).expect("a block is short");
+        self.reread += header.len() as u64;
+        if self.reread > REREAD_FLOOR_BYTES && self.reread / REREAD_MAX_TIMES > self.offset {
+            return Err(IndexerError::Limit("a header that does not end".to_owned()));
+        }
+        self.wanted = min_bytes.max(header.len() + 1).next_multiple_of(block);
+        self.header = header;
         Ok(())
     }
 

@@ -265,6 +265,35 @@ fn a_bomb_is_refused() {
     assert!(matches!(error, IndexerError::Limit(_)), "{error}");
 }
 
+/// A sparse file in the newest format whose map is `map`, which stands where its content begins.
+fn sparse_by_map(map: &[u8]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let records = [
+        ("GNU.sparse.major", &b"1"[..]),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.name", b"sparse"),
+        ("GNU.sparse.realsize", b"1000"),
+    ];
+    builder.append_pax_extensions(records).expect("appends");
+    let mut header = tar::Header::new_ustar();
+    header.set_size(map.len() as u64);
+    builder
+        .append_data(&mut header, "sparse", map)
+        .expect("appends");
+    builder.into_inner().expect("ends")
+}
+
+#[test]
+fn a_sparse_map_that_does_not_end_is_refused() {
+    let mut good = b"1\n0\n5\n".to_vec();
+    good.resize(512, 0);
+    good.extend(b"bytes");
+    index_bytes(&sparse_by_map(&good)).expect("indexes");
+    let endless = sparse_by_map(&vec![b'1'; 8 << 20]);
+    let error = index_bytes(&endless).expect_err("a map without an end");
+    assert!(matches!(error, IndexerError::Limit(_)), "{error}");
+}
+
 #[test]
 fn the_cache_file_holds_the_archive() {
     let archive = archive(2);
