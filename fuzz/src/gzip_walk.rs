@@ -4,10 +4,10 @@
 use inflate_resume::{Inflate, InflateError, Place, Step, Window};
 
 /// Output kept of one stream: enough for several windows, little enough for a bomb.
-pub(crate) const OUTPUT_MAX_BYTES: usize = 1 << 20;
+pub(crate) const OUTPUT_MAX_BYTES: usize = 192 << 10;
 
 /// Marks kept of one stream, 32 KiB each. An encoder may write empty blocks without end.
-const MARKS_MAX: usize = 32;
+const MARKS_MAX: usize = 12;
 
 /// In how large pieces input is given and output is taken.
 #[derive(Clone, Copy, Debug)]

@@ -15,8 +15,8 @@ const LARGE: Pieces = Pieces {
 };
 /// Pieces that end anywhere.
 const SMALL: Pieces = Pieces {
-    input_bytes: 7,
-    output_bytes: 61,
+    input_bytes: 61,
+    output_bytes: 509,
 };
 
 /// The first byte says what the rest is: a stream as it is, content to be compressed in blocks, or
