@@ -337,20 +337,18 @@ fn sparse_file(
     let mut extents = Vec::new();
     let mut used = 0_u64;
     for part in map {
+        let end = used.checked_add(part.length).filter(|end| *end <= size);
+        let end = end.ok_or_else(|| {
+            IndexerError::Archive("a sparse file with more parts than bytes".to_owned())
+        })?;
         if part.length > 0 {
-            let layer_offset = content + used;
             extents.push(Extent {
                 file_offset: part.offset,
-                layer_offset,
+                layer_offset: content + used,
                 length: part.length,
             });
         }
-        used = used.checked_add(part.length).ok_or_else(too_large)?;
-    }
-    if used > size {
-        return Err(IndexerError::Archive(
-            "a sparse file with more parts than bytes".to_owned(),
-        ));
+        used = end;
     }
     Ok(EntryKind::File {
         size: real_size,

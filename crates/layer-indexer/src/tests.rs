@@ -284,6 +284,17 @@ fn sparse_by_map(map: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn a_sparse_file_has_no_more_parts_than_bytes() {
+    for length in [6, u64::MAX - 600, u64::MAX] {
+        let mut map = format!("2\n0\n{length}\n{length}\n1\n").into_bytes();
+        map.resize(512, 0);
+        map.extend(b"bytes");
+        let error = index_bytes(&sparse_by_map(&map)).expect_err("too many");
+        assert!(matches!(error, IndexerError::Archive(_)), "{error}");
+    }
+}
+
+#[test]
 fn a_sparse_map_that_does_not_end_is_refused() {
     let mut good = b"1\n0\n5\n".to_vec();
     good.resize(512, 0);
