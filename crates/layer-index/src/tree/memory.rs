@@ -9,8 +9,9 @@ use super::{Inode, NodeKind};
 use crate::entry::{EntryKind, Xattr};
 
 /// Most that one tree may take. The largest public images have about two million files, which come
-/// to less than a gibibyte.
-pub(super) const MAX_TREE_BYTES: usize = 4 << 30;
+/// to less than a gibibyte; a layer and the tree over it are held at once, in a process that has
+/// eight.
+pub(super) const MAX_TREE_BYTES: usize = 2 << 30;
 
 /// One node with its maps and its number.
 pub(super) const NODE_BYTES: usize = 384;
