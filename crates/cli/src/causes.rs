@@ -11,6 +11,7 @@ use image_fs::CacheError;
 use image_mount::MountError;
 use image_store::StoreError;
 use launch::LaunchError;
+use layer_indexer::IndexerError;
 use registry_client::RegistryError;
 use token_exchange::KeyNamesError;
 use vault::VaultError;
@@ -55,11 +56,24 @@ impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Self {
         match error {
             ImageError::Registry(error) => error.into(),
-            ImageError::Malformed { .. } | ImageError::Layer { .. } => {
-                Self::of(Kind::Corrupt, &error)
-            }
+            ImageError::Malformed { .. } => Self::of(Kind::Corrupt, &error),
+            ImageError::Layer { ref source, .. } => Self::of(of_layer(source), &error),
             ImageError::Store(_) | ImageError::Cache(_) => Self::of(Kind::Machine, &error),
         }
+    }
+}
+
+/// Only what the layer's own bytes are is their fault; a limit is our word, and a disk is the
+/// machine's.
+fn of_layer(error: &IndexerError) -> Kind {
+    match error {
+        IndexerError::Digest { .. } | IndexerError::Stream(_) | IndexerError::Archive(_) => {
+            Kind::Corrupt
+        }
+        IndexerError::Limit(_) => Kind::Unsupported,
+        IndexerError::Write(_) => Kind::Machine,
+        IndexerError::Read(_) => Kind::Unreachable,
+        IndexerError::Process(_) => Kind::Internal,
     }
 }
 
