@@ -190,7 +190,14 @@ pub(crate) fn printable(text: &str) -> String {
 pub(crate) fn drives_terminal(character: char) -> bool {
     let is_invisible = matches!(
         character,
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
     );
     is_invisible || character.is_control()
 }
@@ -206,6 +213,9 @@ mod tests {
             ("two\nlines", "two lines"),
             ("\u{1b}[31mred", "\\u{1b}[31mred"),
             ("a\u{202e}b", "a\\u{202e}b"),
+            ("\u{9b}2J", "\\u{9b}2J"),
+            ("over\rwritten\u{8}", "over\\u{d}written\\u{8}"),
+            ("\u{61c}\u{2028}\u{2066}", "\\u{61c}\\u{2028}\\u{2066}"),
         ] {
             assert_eq!(printable(input), output);
         }
