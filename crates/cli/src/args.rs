@@ -86,9 +86,9 @@ pub(crate) enum Command {
     /// Index one layer from a pipe (started by holdfast itself)
     #[command(hide = true)]
     LayerIndexer {
-        /// Write decoded bytes to file descriptor 4
+        /// Write decoded bytes to file descriptor 4, up to so many
         #[arg(long)]
-        fill_cache: bool,
+        fill_cache: Option<u64>,
     },
 }
 

@@ -57,6 +57,7 @@ impl From<ImageError> for Failure {
         match error {
             ImageError::Registry(error) => error.into(),
             ImageError::Malformed { .. } => Self::of(Kind::Corrupt, &error),
+            ImageError::TooLarge { .. } => Self::of(Kind::Unsupported, &error),
             ImageError::Layer { ref source, .. } => Self::of(of_layer(source), &error),
             ImageError::Store(_) | ImageError::Cache(_) => Self::of(Kind::Machine, &error),
         }

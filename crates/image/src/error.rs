@@ -13,6 +13,9 @@ pub enum ImageError {
     /// The image's own documents contradict each other or exceed a limit.
     #[error("image {image}: {problem}")]
     Malformed { image: String, problem: String },
+    /// More than any honest image has; refused before it is recorded or mounted.
+    #[error("image {image}: {problem}")]
+    TooLarge { image: String, problem: String },
     /// The layer could not be read to its end and checked.
     #[error("layer {layer}: {source}")]
     Layer { layer: String, source: IndexerError },

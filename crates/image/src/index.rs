@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use image_fs::SpanCache;
+use image_fs::{Incoming, SpanCache};
 use image_store::ImageStore;
 use layer_index::IndexSummary;
-use layer_indexer::{IndexerError, IndexerProcess};
+use layer_indexer::{CacheFile, IndexerError, IndexerProcess};
 use registry_client::RegistryClient;
 
 use crate::error::ImageError;
@@ -23,6 +23,11 @@ use crate::progress::Progress;
 /// Layers indexed at once. Each takes a core for inflating and part of another for hashing; more
 /// than this only divides the link.
 const LAYERS_AT_ONCE: usize = 3;
+
+/// What a mount process holds of all indexes of an image together: as much as one layer may have
+/// of metadata. The largest public images stay below a third of it, and the trees made of it fit
+/// into that process's address space beside it.
+const METADATA_MAX_BYTES: u64 = layer_index::limits::MAX_METADATA;
 
 /// How layers are indexed, and where the results go.
 #[derive(Clone, Debug)]
@@ -63,10 +68,18 @@ impl Indexing {
         fill: Fill,
         progress: Arc<dyn Progress>,
     ) -> Result<Vec<LayerReport>, ImageError> {
-        self.for_each_layer(image, |layer| {
-            self.layer(client, image, layer, &*progress, fill)
-        })
-        .await
+        let reports = self
+            .for_each_layer(image, |layer| {
+                self.layer(client, image, layer, &*progress, fill)
+            })
+            .await?;
+        check_metadata(reports.iter().map(|report| report.index.memory_bytes)).map_err(
+            |problem| ImageError::TooLarge {
+                image: image.reference.canonical(),
+                problem,
+            },
+        )?;
+        Ok(reports)
     }
 
     async fn for_each_layer<'a, F>(
@@ -164,7 +177,7 @@ impl Indexing {
             digest,
             layer.diff_id.as_str(),
             output.file(),
-            incoming.as_ref().map(image_fs::Incoming::file),
+            cache.zip(incoming.as_ref()).map(cache_file),
         )
         .map_err(of_layer)?;
         let mut blob = client
@@ -186,6 +199,14 @@ impl Indexing {
     }
 }
 
+/// A layer that alone is more than the cache may hold must not fill the disk on its way.
+fn cache_file<'a>((cache, incoming): (&SpanCache, &'a Incoming)) -> CacheFile<'a> {
+    CacheFile {
+        file: incoming.file(),
+        limit_bytes: cache.limits().max_bytes,
+    }
+}
+
 /// An image that lies about a layer is refused also when an honest one brought the layer here.
 fn check_promise(layer: &PinnedLayer, index: &IndexSummary) -> Result<(), ImageError> {
     let (header, promised) = (&index.header, layer.diff_id.as_str());
@@ -200,4 +221,35 @@ fn check_promise(layer: &PinnedLayer, index: &IndexSummary) -> Result<(), ImageE
             found: format!("{} of {} bytes", header.diff_id, header.compressed_size),
         },
     })
+}
+
+/// Each layer keeps to the limits of its index; several hundred of them together need not.
+fn check_metadata(of_layers: impl Iterator<Item = u64>) -> Result<(), String> {
+    let total = of_layers.fold(0, u64::saturating_add);
+    if total > METADATA_MAX_BYTES {
+        return Err(format!(
+            "its layers' indexes take {total} bytes of memory, more than {METADATA_MAX_BYTES}"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metadata_of_all_layers_together_is_bounded() {
+        let check = |sizes: &[u64]| check_metadata(sizes.iter().copied());
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&[METADATA_MAX_BYTES]), Ok(()));
+        for sizes in [
+            vec![METADATA_MAX_BYTES, 1],
+            vec![METADATA_MAX_BYTES / 256; 257],
+            vec![u64::MAX, u64::MAX],
+        ] {
+            let problem = check(&sizes).expect_err("too much");
+            assert!(problem.contains("more than 1073741824"), "{problem}");
+        }
+    }
 }

@@ -44,9 +44,10 @@ pub(crate) enum Report {
     Failed(WireError),
 }
 
-/// Runs the pass and reports on standard output. Returns whether it succeeded.
-pub fn main(fill_cache: bool) -> bool {
-    let result = run(fill_cache);
+/// Runs the pass and reports on standard output. Returns whether it succeeded. The cache file is
+/// filled where a number of bytes is given that it may take.
+pub fn main(cache_bytes: Option<u64>) -> bool {
+    let result = run(cache_bytes);
     let succeeded = result.is_ok();
     let report = match result {
         Ok(indexed) => Report::Indexed(indexed),
@@ -58,21 +59,16 @@ pub fn main(fill_cache: bool) -> bool {
     succeeded && written.is_ok()
 }
 
-fn run(fill_cache: bool) -> Result<Indexed, IndexerError> {
+fn run(cache_bytes: Option<u64>) -> Result<Indexed, IndexerError> {
     let index = inherited(INDEX_FD)?;
-    let cache = if fill_cache {
-        Some(inherited(CACHE_FD)?)
-    } else {
-        None
+    let cache = cache_bytes.map(|_| inherited(CACHE_FD)).transpose()?;
+    let limits = Limits {
+        cache_bytes: cache_bytes.unwrap_or(0),
+        ..Limits::default()
     };
     confine(&PROFILE).map_err(|error| IndexerError::Process(chain(&error)))?;
     let mut output = BufWriter::new(&index);
-    let indexed = index_layer(
-        std::io::stdin().lock(),
-        &mut output,
-        cache,
-        Limits::default(),
-    )?;
+    let indexed = index_layer(std::io::stdin().lock(), &mut output, cache, limits)?;
     output
         .flush()
         .map_err(|error| IndexerError::Write(error.to_string()))?;

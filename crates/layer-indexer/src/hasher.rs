@@ -42,11 +42,16 @@ pub(crate) struct Hasher {
 }
 
 impl Hasher {
-    /// `cache` receives the uncompressed stream at its own offsets.
-    pub(crate) fn start(cache: Option<File>) -> Self {
+    /// `cache` receives the uncompressed stream at its own offsets, unless that takes more than
+    /// `cache_bytes` of the disk: then it ends empty.
+    pub(crate) fn start(cache: Option<File>, cache_bytes: u64) -> Self {
         let (work, incoming) = sync_channel(QUEUE);
         let (give_back, returned) = sync_channel(2 * QUEUE);
-        let thread = std::thread::spawn(move || run(&incoming, &give_back, cache.as_ref()));
+        let cache = cache.map(|file| Cache {
+            file,
+            room_bytes: Some(cache_bytes),
+        });
+        let thread = std::thread::spawn(move || run(&incoming, &give_back, cache));
         Self {
             work,
             returned,
@@ -80,7 +85,7 @@ impl Hasher {
 fn run(
     incoming: &Receiver<Work>,
     give_back: &SyncSender<Vec<u8>>,
-    cache: Option<&File>,
+    mut cache: Option<Cache>,
 ) -> Result<Digests, IndexerError> {
     let (mut compressed, mut uncompressed) = (Sha256::new(), Sha256::new());
     let (mut compressed_size, mut uncompressed_size) = (0, 0);
@@ -95,8 +100,8 @@ fn run(
             Work::Span(bytes) => {
                 spans.push(*blake3::hash(&bytes).as_bytes());
                 uncompressed.update(&bytes);
-                if let Some(cache) = cache {
-                    write(cache, uncompressed_size, &bytes)?;
+                if let Some(cache) = &mut cache {
+                    cache.write(uncompressed_size, &bytes)?;
                 }
                 uncompressed_size += bytes.len() as u64;
                 bytes
@@ -106,9 +111,7 @@ fn run(
         let _ = give_back.try_send(buffer);
     }
     if let Some(cache) = cache {
-        cache
-            .set_len(uncompressed_size)
-            .map_err(|error| write_error(&error))?;
+        cache.finish(uncompressed_size)?;
     }
     Ok(Digests {
         compressed: compressed.finalize().into(),
@@ -119,18 +122,44 @@ fn run(
     })
 }
 
-/// Writes all but long runs of zeros, which stay holes.
-fn write(cache: &File, offset: u64, bytes: &[u8]) -> Result<(), IndexerError> {
-    for (number, part) in bytes.chunks(64 << 10).enumerate() {
-        let zeros = part.len() >= HOLE_BYTES && part.iter().all(|byte| *byte == 0);
-        if !zeros {
-            let offset = offset + (number * (64 << 10)) as u64;
-            cache
-                .write_all_at(part, offset)
-                .map_err(|error| write_error(&error))?;
+/// The cache file, as long as there is room for the layer.
+struct Cache {
+    file: File,
+    /// What may still be written; nothing once the layer turned out to be too large.
+    room_bytes: Option<u64>,
+}
+
+impl Cache {
+    /// Writes all but long runs of zeros, which stay holes.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), IndexerError> {
+        for (number, part) in bytes.chunks(64 << 10).enumerate() {
+            let zeros = part.len() >= HOLE_BYTES && part.iter().all(|byte| *byte == 0);
+            if !zeros {
+                self.write_part(offset + (number * (64 << 10)) as u64, part)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn write_part(&mut self, offset: u64, part: &[u8]) -> Result<(), IndexerError> {
+        let Some(room) = self.room_bytes else {
+            return Ok(());
+        };
+        self.room_bytes = room.checked_sub(part.len() as u64);
+        let written = match self.room_bytes {
+            Some(_) => self.file.write_all_at(part, offset),
+            None => self.file.set_len(0),
+        };
+        written.map_err(|error| write_error(&error))
+    }
+
+    fn finish(self, length: u64) -> Result<(), IndexerError> {
+        if self.room_bytes.is_none() {
+            return Ok(());
+        }
+        let sized = self.file.set_len(length);
+        sized.map_err(|error| write_error(&error))
+    }
 }
 
 fn write_error(error: &std::io::Error) -> IndexerError {

@@ -24,7 +24,7 @@ mod stream;
 
 pub use error::IndexerError;
 pub use pass::{Indexed, Limits, index_bytes, index_layer};
-pub use process::{Finished, IndexerProcess, Patience};
+pub use process::{CacheFile, Finished, IndexerProcess, Patience};
 
 #[cfg(test)]
 mod tests;

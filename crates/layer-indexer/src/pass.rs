@@ -38,13 +38,16 @@ const EXPANSION_FLOOR_BYTES: u64 = 64 << 20;
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub uncompressed_bytes: u64,
+    /// Of the disk, for the cache file. A layer that takes more leaves it empty.
+    pub cache_bytes: u64,
 }
 
 impl Default for Limits {
-    /// The format's own limit.
+    /// The format's own limit, and whatever disk there is.
     fn default() -> Self {
         Self {
             uncompressed_bytes: MAX_UNCOMPRESSED,
+            cache_bytes: u64::MAX,
         }
     }
 }
@@ -137,7 +140,7 @@ struct PendingJob {
 
 impl Pass {
     fn new(codec: Codec, cache: Option<File>, limits: Limits) -> Result<Self, IndexerError> {
-        let hasher = Hasher::start(cache);
+        let hasher = Hasher::start(cache, limits.cache_bytes);
         let mut builder = Builder::new();
         builder.checkpoint(0, 0);
         Ok(Self {

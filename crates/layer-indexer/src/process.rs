@@ -67,6 +67,14 @@ pub struct Finished {
     pub indexed: Indexed,
 }
 
+/// Where the decompressed layer goes.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheFile<'a> {
+    pub file: &'a File,
+    /// A layer that takes more of the disk than this leaves the file empty.
+    pub limit_bytes: u64,
+}
+
 impl IndexerProcess {
     /// Starts `program layer-indexer`. The index is written to `index`, the decompressed bytes to
     /// `cache`.
@@ -75,7 +83,7 @@ impl IndexerProcess {
         layer_digest: &str,
         diff_id: &str,
         index: &File,
-        cache: Option<&File>,
+        cache: Option<CacheFile<'_>>,
     ) -> Result<Self, IndexerError> {
         let failed = |error: std::io::Error| IndexerError::Process(error.to_string());
         let duplicate = |file: &File| file.try_clone().map(OwnedFd::from).map_err(failed);
@@ -86,9 +94,10 @@ impl IndexerProcess {
         let mut command = Command::new(program);
         command.arg("layer-indexer");
         if let Some(cache) = cache {
-            command.arg("--fill-cache");
+            let limit = cache.limit_bytes.to_string();
+            command.args(["--fill-cache", &limit]);
             mappings.push(FdMapping {
-                parent_fd: duplicate(cache)?,
+                parent_fd: duplicate(cache.file)?,
                 child_fd: CACHE_FD,
             });
         }

@@ -322,6 +322,36 @@ fn the_cache_file_holds_the_archive() {
     assert!(std::fs::read(cache.path()).expect("reads") == archive);
 }
 
+#[test]
+fn a_cache_file_takes_no_more_of_the_disk_than_it_may() {
+    let archive = archive(2);
+    let zeros = vec![0; 32 << 20];
+    for (content, cache_bytes, expected) in [
+        (&archive, archive.len() as u64, archive.len()),
+        (&archive, archive.len() as u64 / 2, 0),
+        (&archive, 0, 0),
+        // Zeros are holes: a bomb of them takes next to nothing of the disk.
+        (&zeros, 64 << 10, zeros.len()),
+    ] {
+        let cache = tempfile::NamedTempFile::new().expect("a file");
+        let limits = Limits {
+            cache_bytes,
+            ..Limits::default()
+        };
+        let file = cache.reopen().expect("reopens");
+        let indexed = index_layer(content.as_slice(), &mut Vec::new(), Some(file), limits);
+        let indexed = indexed.expect("indexes, whatever the cache takes");
+        assert_eq!(indexed.uncompressed_bytes, content.len() as u64);
+        let written = cache.as_file().metadata().expect("reads").len();
+        assert_eq!(
+            written,
+            expected as u64,
+            "of {} bytes, {cache_bytes}",
+            content.len()
+        );
+    }
+}
+
 /// Entries of an archive made by GNU tar with these arguments, run in a directory with `script`.
 fn made_by_tar(script: &str, arguments: &[&str]) -> Vec<Entry> {
     let directory = tempfile::tempdir().expect("a directory");

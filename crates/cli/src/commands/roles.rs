@@ -16,8 +16,8 @@ pub(crate) fn mount_server() -> ExitCode {
 }
 
 /// Indexes the layer on standard input.
-pub(crate) fn layer_indexer(fill_cache: bool) -> ExitCode {
-    if layer_indexer::child::main(fill_cache) {
+pub(crate) fn layer_indexer(cache_bytes: Option<u64>) -> ExitCode {
+    if layer_indexer::child::main(cache_bytes) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
