@@ -1,8 +1,10 @@
 //! Replies that are too long, too slow or cut short.
 
+use std::time::Duration;
+
 use dial::{DialError, Limits, Request};
 
-use crate::raw::{SHORT, limited, local, server};
+use crate::raw::{SHORT, endless, limited, local, server};
 
 fn head(extra: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\n{extra}\r\n").into_bytes()
@@ -18,6 +20,32 @@ async fn silence_is_unreachable() {
     let error = limited(limits).send(Request::get(url)).await.unwrap_err();
     assert!(matches!(error, DialError::Unreachable { .. }), "{error}");
     assert!(error.is_transient());
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_cut_off() {
+    let (drip, flood) = (Duration::from_millis(10), Duration::ZERO);
+    for (start, again, pause) in [
+        ("HTTP/1.1 200 OK\r\nX: ", "x", drip),
+        ("", "HTTP/1.1 100 Continue\r\n\r\n", flood),
+        ("", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", flood),
+        ("HTTP/1.1 200 OK\r\nX: ", "x", flood),
+        ("HTTP/1.1 200 OK\r\n", "X: x\r\n", flood),
+    ] {
+        let url = endless(start, again, pause).await;
+        let limits = Limits {
+            head: SHORT,
+            ..Limits::default()
+        };
+        let client = limited(limits);
+        let sent = client.send(Request::get(url));
+        let ended = tokio::time::timeout(Duration::from_secs(20), sent).await;
+        let error = ended.expect("it does not go on for ever").unwrap_err();
+        assert!(
+            matches!(error, DialError::Unreachable { .. }),
+            "{again:?}: {error}"
+        );
+    }
 }
 
 #[tokio::test]

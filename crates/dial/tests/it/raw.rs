@@ -28,6 +28,23 @@ pub(crate) async fn server(reply: Vec<u8>, hold: bool) -> Url {
     Url::parse(&format!("http://{address}/")).expect("a URL")
 }
 
+/// Sends `start`, then `again` for as long as somebody reads, with a pause before each.
+pub(crate) async fn endless(start: &'static str, again: &'static str, pause: Duration) -> Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut asked = [0; 4096];
+        let _ = stream.read(&mut asked).await;
+        let mut written = stream.write_all(start.as_bytes()).await;
+        while written.is_ok() {
+            tokio::time::sleep(pause).await;
+            written = stream.write_all(again.as_bytes()).await;
+        }
+    });
+    Url::parse(&format!("http://{address}/")).expect("a URL")
+}
+
 /// A client that may reach this machine.
 pub(crate) fn local() -> HttpClient {
     client(DialPolicy::default(), Reach::Loopback)
