@@ -3,8 +3,8 @@
 //! [`RegistrySim`] runs in the test's process, on loopback ports, and does what a real registry
 //! will not do when asked: expire tokens at once, send blobs to signed URLs on another host, answer
 //! 429, break off in mid-body. Each of its hosts counts the requests and every byte of credential
-//! that arrives. The module [`debian`] starts the `docker-registry` of Debian in its two login
-//! modes.
+//! that arrives. A [`RawHost`] writes any bytes at all, where even that is too well-behaved. The
+//! module [`debian`] starts the `docker-registry` of Debian in its two login modes.
 //!
 //! For tests and demonstrations only: it panics where a program would return errors.
 
@@ -16,6 +16,7 @@ mod faults;
 mod host;
 mod image;
 mod listener;
+mod raw;
 mod realm;
 mod registry;
 mod sim;
@@ -27,4 +28,5 @@ pub use authority::Authority;
 pub use counters::{Counts, HostCounter};
 pub use faults::Faults;
 pub use image::{Blob, Entry, Image, ImageBuilder, Layer};
+pub use raw::{RawHost, RawRequest, Step};
 pub use sim::{Login, Options, Realm, RegistrySim};

@@ -233,6 +233,11 @@ impl RegistrySim {
         lock(&self.shared.store).put_manifest(repository, tag, media_type, bytes)
     }
 
+    /// Stores any bytes as a blob, under a digest that need not be theirs.
+    pub fn put_blob(&self, repository: &str, digest: &str, bytes: impl Into<Bytes>) {
+        lock(&self.shared.store).put_blob(repository, digest, bytes.into());
+    }
+
     pub fn remove_blob(&self, repository: &str, digest: &str) {
         lock(&self.shared.store).remove_blob(repository, digest);
     }
