@@ -1,9 +1,14 @@
 //! The real binary against a real registry, as a user would.
 
 mod bad_input;
+mod bounds;
 mod canaries;
 mod ending;
+mod foreign_text;
+mod hostile_image;
+mod hostile_registry;
 mod json;
 mod patience;
+mod possession;
 mod run;
 mod support;

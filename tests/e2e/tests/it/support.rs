@@ -119,6 +119,20 @@ pub(crate) fn wait_for_line(child: &mut Child) {
         .expect("the command says that it is up");
 }
 
+/// Waits until the program itself has said this on its standard error.
+pub(crate) fn wait_for_error_line(child: &mut Child, says: &str) {
+    let stderr = child.stderr.as_mut().expect("standard error is piped");
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&said).contains(says) {
+        let read = stderr.read_exact(&mut byte);
+        read.unwrap_or_else(|_| {
+            panic!("{says:?} was not said: {}", String::from_utf8_lossy(&said))
+        });
+        said.push(byte[0]);
+    }
+}
+
 /// Sends a signal to a process of the test.
 pub(crate) fn signal(child: &Child, signal: Signal) {
     let pid = rustix::process::Pid::from_child(child);
