@@ -42,6 +42,7 @@ fn check_layer(bytes: &[u8]) {
     let plain = check_archive(bytes);
     let limits = Limits {
         uncompressed_bytes: UNCOMPRESSED_MAX_BYTES,
+        ..Limits::default()
     };
     let mut file = Vec::new();
     let indexed = match index_layer(bytes, &mut file, None, limits) {
