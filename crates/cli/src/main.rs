@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<u8> {
     start_log();
     // Credentials pass through this process: no core dump, no debugger of the same user.
-    vault::forbid_core_dumps().map_err(|error| Failure::of(Kind::Machine, &error))?;
+    confine::forbid_dumps().map_err(|error| Failure::of(Kind::Machine, &error))?;
     // A second installation is refused; the first is this one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new()

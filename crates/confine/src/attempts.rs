@@ -19,6 +19,19 @@ use crate::{Profile, confine};
 /// Tells a role that it was started as one, and where a listener waits for it.
 const ROLE: &str = "HOLDFAST_TEST_ATTEMPTS_LISTENER";
 
+/// What succeeds in a process that computes: the walls themselves.
+pub const OF_COMPUTE: [&str; 2] = ["landlock", "own-user"];
+
+/// What succeeds in a network client that may read `/etc`.
+pub const OF_NETWORK_CLIENT: [&str; 6] = [
+    "connect-tcp",
+    "landlock",
+    "own-user",
+    "read-certificates",
+    "read-name-service",
+    "resolve-name",
+];
+
 /// More than any profile of ours grants.
 const TOO_MUCH_MEMORY_BYTES: usize = 64 << 30;
 const TOO_MANY_DESCRIPTORS: usize = 1 << 16;

@@ -41,35 +41,33 @@ pub struct Confined {
     pub landlock: bool,
 }
 
-/// A wall that cannot be put up.
+/// A wall that cannot be put up. Its words are whole, since they leave the process as a line.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
-    #[error("cannot confine this process: {wall}")]
+    #[error("cannot confine this process: {wall}: {error}")]
     Io {
         wall: &'static str,
-        #[source]
-        source: io::Error,
+        error: io::Error,
     },
-    #[error("cannot confine this process: Landlock")]
-    Landlock(#[source] landlock::RulesetError),
-    #[error("cannot confine this process: list of system calls")]
-    SystemCalls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot confine this process: Landlock: {0}")]
+    Landlock(landlock::RulesetError),
+    #[error("cannot confine this process: list of system calls: {0}")]
+    SystemCalls(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Confines the calling thread and every thread that it starts from now on.
 pub fn confine(profile: &Profile<'_>) -> Result<Confined, ConfineError> {
     limits::set(&profile.limits).map_err(wall("limits"))?;
-    forbid_dumps().map_err(wall("core dumps"))?;
     rustix::thread::set_no_new_privs(true).map_err(|error| wall("privileges")(error.into()))?;
     let may_connect = profile.system_calls == SystemCalls::NetworkClient;
     let landlock = reach::restrict(profile.readable, may_connect)?;
     let user = user::take_own().map_err(wall("own user id"))?;
-    // Changing the user has made the process dumpable or not as the machine likes it.
+    // After the change of user, which leaves it to the machine whether there are dumps.
     forbid_dumps().map_err(wall("core dumps"))?;
     system_calls::restrict(profile.system_calls)?;
     Ok(Confined { user, landlock })
 }
 
 fn wall(wall: &'static str) -> impl FnOnce(io::Error) -> ConfineError {
-    move |source| ConfineError::Io { wall, source }
+    move |error| ConfineError::Io { wall, error }
 }

@@ -66,22 +66,13 @@ fn run(cache_bytes: Option<u64>) -> Result<Indexed, IndexerError> {
         cache_bytes: cache_bytes.unwrap_or(0),
         ..Limits::default()
     };
-    confine(&PROFILE).map_err(|error| IndexerError::Process(chain(&error)))?;
+    confine(&PROFILE).map_err(|error| IndexerError::Process(error.to_string()))?;
     let mut output = BufWriter::new(&index);
     let indexed = index_layer(std::io::stdin().lock(), &mut output, cache, limits)?;
     output
         .flush()
         .map_err(|error| IndexerError::Write(error.to_string()))?;
     Ok(indexed)
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let source = error.source();
-    source.map_or_else(
-        || error.to_string(),
-        |source| format!("{error}: {}", chain(source)),
-    )
 }
 
 /// Opens an inherited file anew, which needs no claim on the descriptor itself.

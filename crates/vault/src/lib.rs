@@ -50,7 +50,6 @@ pub use clock::Clock;
 pub use error::{Damage, VaultError};
 pub use leases::{LEASE_TIME, LeaseRequest, LeaseRow};
 pub use listing::{SecretRow, VersionRow};
-pub use process::forbid_core_dumps;
 pub use rotation::RootRotation;
 pub use secrets::{NewSecret, OpenedSecret, SealedVersion};
 pub use state::{CheckedState, SecretState, VersionState};

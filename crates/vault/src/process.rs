@@ -1,20 +1,6 @@
-//! The process itself: no core dumps, and a name by which its leases are known to be orphans.
+//! The process itself: a name by which its leases are known to be orphans.
 
 use std::io;
-
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-
-/// Makes the kernel write no core of this process, and hides its memory from other processes of
-/// the same user. To be called before any secret is read.
-pub fn forbid_core_dumps() -> io::Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    setrlimit(Resource::Core, none)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Ok(())
-}
 
 /// A process for as long as it lives. A number alone would be reused.
 #[derive(Clone, Debug, PartialEq, Eq)]

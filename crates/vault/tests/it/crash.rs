@@ -39,7 +39,7 @@ async fn child() {
         },
         "race" => race(&vault, workspace).await,
         "no-core" => {
-            vault::forbid_core_dumps().unwrap();
+            confine::forbid_dumps().unwrap();
             let limit = rustix::process::getrlimit(rustix::process::Resource::Core);
             let dumpable = rustix::process::dumpable_behavior().unwrap();
             println!("core {:?} {:?} {dumpable:?}", limit.current, limit.maximum);
