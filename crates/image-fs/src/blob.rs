@@ -7,16 +7,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reference::Registry;
 
 /// A future that can be stored and sent.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// The name under which the cache keeps what was read from this repository. Who fills the cache
-/// and who reads from it must say the same, however the registry was typed.
-pub fn origin(registry: &Registry, repository: &str) -> String {
-    format!("{}/{repository}", registry.canonical())
-}
 
 /// Something that has the compressed layers of an image.
 pub trait BlobSource: fmt::Debug + Send + Sync {

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use layer_index::{IndexSummary, LayerIndex};
+use layer_index::IndexSummary;
 use rustix::fs::{FlockOperation, flock};
 
 pub use self::allowance::{Allowance, Room};
@@ -133,21 +133,6 @@ impl SpanCache {
         Ok(LayerFiles { data, map, usage })
     }
 
-    /// The layers of an image as read from `origin`, for this process to read and write.
-    pub fn layers(
-        &self,
-        origin: &str,
-        indexes: &[LayerIndex],
-    ) -> Result<Vec<LayerCache>, CacheError> {
-        let allowance = Allowance::new(self.inner.limits, Arc::new(self.clone()));
-        let open = |index: &LayerIndex| {
-            let files = self.layer_files(origin, &index.summary())?;
-            LayerCache::new(files, index.clone(), Arc::clone(&allowance))
-                .map_err(failed("cannot read", &self.inner.directory))
-        };
-        indexes.iter().map(open).collect()
-    }
-
     pub fn limits(&self) -> CacheLimits {
         self.inner.limits
     }
@@ -160,7 +145,7 @@ impl SpanCache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             Err(error) => return Err(failed("cannot open", &home)(error)),
         };
-        let claimed = presence::claimed(&file, &index.root, index.header.span_count);
+        let claimed = presence::claimed(file, &index.root, index.header.span_count);
         claimed.map_err(failed("cannot read", &home))
     }
 

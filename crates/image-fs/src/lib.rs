@@ -18,7 +18,7 @@ mod readahead;
 mod stats;
 mod trace;
 
-pub use blob::{BlobError, BlobSource, BoxFuture, origin};
+pub use blob::{BlobError, BlobSource, BoxFuture};
 pub use cache::{
     Allowance, CacheError, CacheLimits, Incoming, LayerCache, LayerFiles, LayerUsage, PruneReport,
     Room, SpanCache, StoreError,

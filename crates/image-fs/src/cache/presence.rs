@@ -25,12 +25,9 @@ pub(super) fn file_name(root: &[u8; 32]) -> String {
 }
 
 /// How many of `spans` this file claims for the index with this root.
-pub(super) fn claimed(file: &File, root: &[u8; 32], spans: u64) -> io::Result<u64> {
+pub(super) fn claimed(file: File, root: &[u8; 32], spans: u64) -> io::Result<u64> {
     let spans = usize::try_from(spans).map_err(io::Error::other)?;
-    let map = PresenceMap {
-        file: file.try_clone()?,
-        spans,
-    };
+    let map = PresenceMap { file, spans };
     let claimed = map.read(&map.header(root)).unwrap_or_default();
     Ok(claimed.iter().filter(|claimed| **claimed).count() as u64)
 }

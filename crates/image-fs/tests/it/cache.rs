@@ -6,7 +6,7 @@ use std::path::Path;
 use image_fs::{CacheError, CacheLimits, LayerCache, PruneReport, SpanCache, StoreError};
 use layer_index::LayerIndex;
 
-use crate::layers::{Shape, TestLayer, layer};
+use crate::layers::{Shape, TestLayer, layer, open_layers};
 
 const SPAN: usize = 64 * 1024;
 const ORIGIN: &str = "registry.example/acme/fn";
@@ -28,8 +28,7 @@ fn origin_layer(
     origin: &str,
     index: &LayerIndex,
 ) -> Result<LayerCache, CacheError> {
-    let mut layers = cache.layers(origin, std::slice::from_ref(index))?;
-    Ok(layers.remove(0))
+    Ok(open_layers(cache, origin, std::slice::from_ref(index))?.remove(0))
 }
 
 fn fill(cache: &SpanCache, origin: &str, layer: &TestLayer) {

@@ -12,7 +12,7 @@ use image_fs::{
 use layer_index::Codec;
 use tokio::time::Instant;
 
-use crate::layers::{Shape, layer};
+use crate::layers::{Shape, layer, open_layers};
 use crate::reads::{Image, open};
 use crate::source::{Fault, MemorySource};
 
@@ -147,7 +147,7 @@ async fn a_layer_that_is_gone_holds_no_other_up() {
     let (options, heard) = listening(Duration::from_mins(2));
     let layers = [lower.index.clone(), upper.index.clone()];
     let origin = "registry.example/acme/fn";
-    let layers = cache.layers(origin, &layers).unwrap();
+    let layers = open_layers(&cache, origin, &layers).unwrap();
     let fs = ImageFs::new(layers, Arc::clone(&source) as _, options).unwrap();
     let fs = Arc::new(fs);
     let inode = |name: &[u8]| fs.tree().lookup(fs.tree().root(), name).unwrap();

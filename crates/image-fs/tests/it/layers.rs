@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use image_fs::{Allowance, CacheError, LayerCache, SpanCache};
 use layer_index::{Builder, Codec, Entry, EntryKind, Extent, Layer, LayerIndex, Mtime};
 
 /// A layer, its index, and what its files should read as.
@@ -28,6 +29,20 @@ impl Default for Shape {
             spans_per_checkpoint: 1,
         }
     }
+}
+
+/// The layers of an image as one process opens them, which owns the cache too.
+pub(crate) fn open_layers(
+    cache: &SpanCache,
+    origin: &str,
+    indexes: &[LayerIndex],
+) -> Result<Vec<LayerCache>, CacheError> {
+    let allowance = Allowance::new(cache.limits(), Arc::new(cache.clone()));
+    let open = |index: &LayerIndex| {
+        let files = cache.layer_files(origin, &index.summary())?;
+        Ok(LayerCache::new(files, index.clone(), Arc::clone(&allowance)).unwrap())
+    };
+    indexes.iter().map(open).collect()
 }
 
 /// Bytes that do not repeat and do not compress, the same for the same seed.

@@ -8,7 +8,7 @@ use layer_index::{Codec, InodeId};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::layers::{Shape, TestLayer, layer, sparse_layer};
+use crate::layers::{Shape, TestLayer, layer, open_layers, sparse_layer};
 use crate::source::MemorySource;
 
 /// An opened image, its source, and the directory that its cache is in.
@@ -71,7 +71,7 @@ pub(crate) fn open(
     options: FsOptions,
 ) -> Arc<ImageFs> {
     let layers = [layer.index.clone()];
-    let layers = cache.layers("registry.example/acme/fn", &layers).unwrap();
+    let layers = open_layers(cache, "registry.example/acme/fn", &layers).unwrap();
     Arc::new(ImageFs::new(layers, Arc::clone(source) as _, options).unwrap())
 }
 
