@@ -9,6 +9,7 @@ use broker::BrokerError;
 use control_store::{Image, ImageLayer, Publication};
 use image::{Fill, ImageError, LayerReport, PinnedImage};
 use image_mount::{LayerRef, MountRequest};
+use image_store::{ImageStore, IndexKey};
 use layer_index::IndexSummary;
 use reference::Reference;
 use registry_client::{Platform, RegistryError};
@@ -121,7 +122,11 @@ impl Resolved {
         mountpoint: PathBuf,
     ) -> Result<MountRequest> {
         let endpoint = self.reader.lease.endpoint();
-        let indexes = layers.iter().map(|report| report.index.clone());
+        let store = app.image_store()?;
+        let layers = self.pinned.layers.iter().zip(layers);
+        let layers = layers.map(|(layer, report)| {
+            layer_ref(&store, self.pinned.index_key(layer), report.index.clone())
+        });
         Ok(MountRequest {
             mountpoint,
             registry: self.pinned.reference.registry().clone(),
@@ -129,27 +134,12 @@ impl Resolved {
             plain_http: endpoint.plain_http,
             ca_pem: endpoint.ca_pem.clone(),
             dial: app.settings.dial.clone(),
-            layers: self.layer_refs(app, indexes)?,
+            layers: layers.collect::<Result<_>>()?,
             origin: self.pinned.origin.clone(),
             cache: app.span_cache()?,
             id_shift: None,
             read_deadline: READ_DEADLINE,
         })
-    }
-
-    /// The layers and their `indexes`, in the image's order.
-    pub(crate) fn layer_refs(
-        &self,
-        app: &App,
-        indexes: impl Iterator<Item = IndexSummary>,
-    ) -> Result<Vec<LayerRef>> {
-        let store = app.image_store()?;
-        let layers = self.pinned.layers.iter().zip(indexes);
-        let layer_ref = |(layer, index)| {
-            let index_path = store.index_path(self.pinned.index_key(layer))?;
-            Ok(LayerRef { index_path, index })
-        };
-        layers.map(layer_ref).collect()
     }
 
     /// Gives the lease back; one that cannot be given back lapses.
@@ -158,4 +148,14 @@ impl Resolved {
             tracing::debug!(%error, "the lease lapses by itself");
         }
     }
+}
+
+/// An index that the store has, for a process that opens it.
+pub(crate) fn layer_ref(
+    store: &ImageStore,
+    key: IndexKey<'_>,
+    index: IndexSummary,
+) -> Result<LayerRef> {
+    let index_path = store.index_path(key)?;
+    Ok(LayerRef { index_path, index })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::{Fill, LayerReport};
-use image_mount::{LayerRef, MountError, MountProcess};
+use image_mount::{MountError, MountProcess};
 use serde::Serialize;
 
 use crate::app::{App, own_program};
@@ -12,7 +12,7 @@ use crate::args::{ImageArg, ImageCommand};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{bytes, json_text, show_time, table};
 use crate::progress::short;
-use crate::resolved::{Resolved, resolve};
+use crate::resolved::{Resolved, layer_ref, resolve};
 
 pub(crate) async fn image(app: &App, command: ImageCommand) -> Result<()> {
     match command {
@@ -241,10 +241,7 @@ async fn verify_layers(app: &App, resolved: &Resolved) -> Result<Vec<VerifiedLay
             continue;
         };
         let spans = index.header.span_count;
-        let layer = LayerRef {
-            index_path: store.index_path(key)?,
-            index,
-        };
+        let layer = layer_ref(&store, key, index)?;
         let origin = pinned.origin.clone();
         let program = own_program()?;
         let verdict = image_mount::verify(&program, layer, origin, app.span_cache()?).await?;
