@@ -63,6 +63,15 @@ pub(crate) fn refuses(home: &Home, image: &str, expected: Expected) -> Result<()
     stores_nothing(home)
 }
 
+/// The next command works as ever.
+pub(crate) fn indexes(home: &Home, image: &str) -> Result<(), String> {
+    let next = home.run(&["image", "index", "--credential", "none", image]);
+    if next.code == 0 {
+        return Ok(());
+    }
+    Err(format!("the next command: {}", next.stderr))
+}
+
 /// No index, no cached layer, no image on record, nothing half-made.
 pub(crate) fn stores_nothing(home: &Home) -> Result<(), String> {
     for place in ["indexes", "cache/layers", "cache/incoming", "cache/trash"] {

@@ -10,7 +10,7 @@ use registry_sim::{Entry, ImageBuilder, Layer, RegistrySim};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
-use crate::bounds::{self, Expected, refuses};
+use crate::bounds::{self, Expected, indexes, refuses};
 use crate::support::{noise, signal, wait_for_error_line};
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -125,11 +125,7 @@ fn check_all(cases: Vec<Case>) {
             &format!("{}/acme/hostile:{tag}", registry.host()),
             expected,
         )?;
-        let next = home.run(&["image", "index", "--credential", "none", &honest]);
-        if next.code != 0 {
-            return Err(format!("the next command: {}", next.stderr));
-        }
-        Ok(())
+        indexes(&home, &honest)
     });
 }
 

@@ -10,7 +10,7 @@ use registry_sim::{
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::bounds::{self, Expected, refuses};
+use crate::bounds::{self, Expected, indexes, refuses};
 use crate::patience::{self, Reader};
 use crate::support::noise;
 
@@ -149,12 +149,7 @@ fn check_all(cases: Vec<(&'static str, Case)>) {
         if written > READ_MAX_BYTES {
             return Err(format!("{written} bytes were read of it"));
         }
-        let next = ["image", "index", "--credential", "none", &honest_name];
-        let next = home.run(&next);
-        if next.code != 0 {
-            return Err(format!("the next command: {}", next.stderr));
-        }
-        Ok(())
+        indexes(&home, &honest_name)
     });
 }
 

@@ -44,6 +44,14 @@ impl Installation {
         self.0.run(&words)
     }
 
+    /// Runs the image and is shown what only its owner may read.
+    #[track_caller]
+    fn reads(&self, workspace: &str, image: &str) {
+        let read = self.run(workspace, &["run", image, "--", "cat", "/secret"]);
+        let read = read.ok();
+        assert!(read.stdout.contains(MARK), "{}", read.stdout);
+    }
+
     #[track_caller]
     fn login(&self, workspace: &str, registry: &RegistrySim, password: &str, more: &[&str]) {
         let words = [
@@ -168,10 +176,7 @@ fn naming_anothers_layer_gives_nothing_of_it() {
         }
     }
     // And what was there all the time still is.
-    let read = full
-        .run("owner", &["run", &owned, "--", "cat", "/secret"])
-        .ok();
-    assert!(read.stdout.contains(MARK), "{}", read.stdout);
+    full.reads("owner", &owned);
 }
 
 #[test]
@@ -186,10 +191,7 @@ fn an_honest_second_tenant_fetches_nothing_again() {
     installation.run("first", &["image", "index", &name]).ok();
     installation.login("second", &owners, PASSWORD, &[]);
     let before = owners.registry().paths().len();
-    let read = installation
-        .run("second", &["run", &name, "--", "cat", "/secret"])
-        .ok();
-    assert!(read.stdout.contains(MARK), "{}", read.stdout);
+    installation.reads("second", &name);
     let asked = owners.registry().paths().split_off(before);
     let of_layers = |path: &&String| {
         image
@@ -257,10 +259,7 @@ fn a_registry_that_is_trusted_otherwise_is_another_one() {
             "{}",
             inspected.stdout
         );
-        let read = installation
-            .run("owner", &["run", &name, "--", "cat", "/secret"])
-            .ok();
-        assert!(read.stdout.contains(MARK), "{}", read.stdout);
+        installation.reads("owner", &name);
     }
 }
 
