@@ -10,14 +10,14 @@ use ids::{SecretId, WorkspaceId, WorkspaceName};
 use reference::Registry;
 use registry_client::Endpoint;
 use token_exchange::{Clock, SystemClock, TokenExchange};
-use vault::{SealedVersion, Vault, VaultPaths};
+use vault::{SealedVersion, Vault, VaultPlace};
 
 use crate::error::BrokerError;
 
 /// Where an installation's files are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct BrokerPaths {
-    pub vault: VaultPaths,
+    pub vault: VaultPlace,
     /// The control store's file.
     pub state: PathBuf,
 }

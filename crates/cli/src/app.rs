@@ -15,9 +15,10 @@ use image_fs::{CacheLimits, SpanCache};
 use image_store::ImageStore;
 use reference::Reference;
 use registry_client::RegistryClient;
-use vault::{Vault, VaultPaths};
+use vault::{KeeperProgram, RootKey, Vault, VaultPlace};
 
 use crate::args::Global;
+use crate::commands::roles;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 use crate::settings::Settings;
@@ -61,22 +62,28 @@ impl App {
         })
     }
 
-    pub(crate) fn vault_paths(&self) -> VaultPaths {
-        VaultPaths {
+    /// Where the vault is. The root key is read by a keeper, which opening starts; not here, where
+    /// registries are spoken to.
+    pub(crate) fn vault_place(&self) -> Result<VaultPlace> {
+        let keeper = KeeperProgram {
+            program: own_program()?,
+            arguments: vec![roles::KEY_KEEPER.into()],
+        };
+        Ok(VaultPlace {
             database: self.settings.data_dir.join("vault.db"),
-            root_key: self.settings.root_key.clone(),
-        }
+            root_key: RootKey::kept_by(keeper, &self.settings.root_key),
+        })
     }
 
     pub(crate) async fn vault(&self) -> Result<Vault> {
         self.make_data_dir()?;
-        Ok(Vault::open(self.vault_paths()).await?)
+        Ok(Vault::open(self.vault_place()?).await?)
     }
 
     pub(crate) async fn open(&self) -> Result<Opened> {
         self.make_data_dir()?;
         let paths = BrokerPaths {
-            vault: self.vault_paths(),
+            vault: self.vault_place()?,
             state: self.settings.data_dir.join("state.db"),
         };
         let dialer = Dialer::new(self.settings.dial.clone());

@@ -14,8 +14,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use crate::audit::{AuditAction, Entry};
 use crate::database::{OpeningLock, sibling, sync_parent};
 use crate::error::{Doing, VaultError};
-use crate::root_key::RootKeyFile;
-use crate::vault::{Vault, VaultPaths, key_id_of};
+use crate::vault::{Vault, VaultPlace, key_id_of};
 
 /// What was written, and what must be kept beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,16 +54,17 @@ impl Vault {
     /// Puts a backup where no vault is, and opens it. The root key must be there already.
     pub async fn restore(
         backup: &Path,
-        paths: VaultPaths,
+        place: VaultPlace,
         actor: &str,
     ) -> Result<Self, VaultError> {
-        let lock = OpeningLock::take(&paths.database).await?;
-        refuse_existing(&paths.database)?;
-        let root_key_id = inspect(backup).await?;
-        RootKeyFile::new(&paths.root_key).matching(key_id_of(&root_key_id)?)?;
-        copy(backup, &paths.database)?;
+        place.root_key.holder.prepare();
+        let lock = OpeningLock::take(&place.database).await?;
+        refuse_existing(&place.database)?;
+        let root = key_id_of(&inspect(backup).await?)?;
+        place.root_key.holder.require(root).await?;
+        copy(backup, &place.database)?;
         drop(lock);
-        let vault = Self::open(paths).await?;
+        let vault = Self::open(place).await?;
         let detail = backup.display().to_string();
         let entry = Entry::new(AuditAction::Restore, actor).detail(&detail);
         vault.inner.record(entry).await?;

@@ -8,6 +8,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +37,7 @@ const MIGRATIONS: &[(i64, &str, &str)] =
 #[derive(Debug)]
 pub(crate) struct OpeningLock {
     database: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl OpeningLock {
@@ -49,10 +50,7 @@ impl OpeningLock {
             make_parent(&path)?;
             let file = private_file(&path)?;
             flock(&file, FlockOperation::LockExclusive)?;
-            Ok(Self {
-                database,
-                _file: file,
-            })
+            Ok(Self { database, file })
         });
         match tokio::time::timeout(OPENING_TIMEOUT, locking).await {
             Ok(joined) => joined
@@ -64,6 +62,11 @@ impl OpeningLock {
 
     pub(crate) fn database(&self) -> &Path {
         &self.database
+    }
+
+    /// The locked file. Whoever is given it too holds the lock until both have closed it.
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

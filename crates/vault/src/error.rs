@@ -98,10 +98,11 @@ pub enum VaultError {
         fix: String,
     },
     #[error("root key {path} {problem}")]
-    RootKeyMalformed {
-        path: PathBuf,
-        problem: &'static str,
-    },
+    RootKeyMalformed { path: PathBuf, problem: String },
+    #[error("key keeper {program} cannot be started")]
+    KeeperNotStarted { program: PathBuf, source: io::Error },
+    #[error("key keeper {problem}")]
+    KeeperLost { problem: String },
     #[error("{what} is {length} bytes long and may be {limit}")]
     TooLong {
         what: &'static str,
@@ -142,6 +143,7 @@ impl VaultError {
             | Self::RootKeyWrong { .. }
             | Self::RootKeyUnsafe { .. }
             | Self::RootKeyMalformed { .. } => "root_key",
+            Self::KeeperNotStarted { .. } | Self::KeeperLost { .. } => "keeper",
             Self::TooLong { .. } | Self::Exists { .. } => "bad_input",
             Self::Busy { .. } => "busy",
             Self::Io { .. } | Self::Database { .. } | Self::Migration { .. } => "storage",
@@ -157,6 +159,13 @@ impl VaultError {
                  and only moving vault.db away starts afresh"
             }
             Self::RootKeyMalformed { .. } => "put the key file back from where it is kept",
+            Self::KeeperNotStarted { .. } => {
+                "put the holdfast program back where it was, or make room for one more process"
+            }
+            Self::KeeperLost { .. } => {
+                "run the command again; if it happens again, `journalctl -k` says whether the \
+                 machine is short of memory"
+            }
             Self::Damaged { .. } => {
                 "restore a backup, or remove this secret and give the credential again; \
                  `holdfast vault verify` lists all damage"

@@ -8,6 +8,7 @@ use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, hmac, rand};
+use ids::WorkspaceId;
 use zeroize::Zeroizing;
 
 /// Bytes of every key.
@@ -19,7 +20,8 @@ pub(crate) const TAG_BYTES: usize = 16;
 
 /// First byte of a wrapped key.
 const WRAP_FORMAT: u8 = 1;
-const WRAPPED_BYTES: usize = 1 + NONCE_BYTES + KEY_BYTES + TAG_BYTES;
+/// Bytes of a wrapped key.
+pub(crate) const WRAPPED_BYTES: usize = 1 + NONCE_BYTES + KEY_BYTES + TAG_BYTES;
 
 const KEY_ID_DOMAIN: &[u8] = b"holdfast/vault/key-id/v1";
 const WRAP_KEY_DOMAIN: &[u8] = b"holdfast/vault/wrap-key/v1";
@@ -38,8 +40,14 @@ pub(crate) struct KeyId(pub(crate) [u8; KEY_ID_BYTES]);
 
 /// What a wrapped key is for. Bound in, so that one cannot stand in place of another.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum KeyPurpose<'a> {
-    Workspace(&'a str),
+pub(crate) struct Binding<'a> {
+    pub(crate) vault_id: &'a [u8],
+    pub(crate) purpose: KeyPurpose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyPurpose {
+    Workspace(WorkspaceId),
     Audit,
 }
 
@@ -99,10 +107,10 @@ impl Key {
     }
 
     /// Wraps another key under this one.
-    pub(crate) fn wrap(&self, vault_id: &[u8], purpose: KeyPurpose<'_>, inner: &Self) -> Vec<u8> {
+    pub(crate) fn wrap(&self, binding: Binding<'_>, inner: &Self) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];
         fill_random(&mut nonce);
-        let aad = self.wrap_context(vault_id, purpose, inner.id);
+        let aad = self.wrap_context(binding, inner.id);
         let mut sealed = vec![WRAP_FORMAT];
         sealed.extend_from_slice(&nonce);
         let mut body = Zeroizing::new(inner.bytes.to_vec());
@@ -122,16 +130,15 @@ impl Key {
     /// Unwraps a key that [`Key::wrap`] wrapped for the same purpose.
     pub(crate) fn unwrap_key(
         &self,
-        vault_id: &[u8],
-        purpose: KeyPurpose<'_>,
-        wrapped: &Wrapped<'_>,
+        binding: Binding<'_>,
+        wrapped: Wrapped<'_>,
     ) -> Result<Self, Unopened> {
         if wrapped.bytes.len() != WRAPPED_BYTES || wrapped.bytes[0] != WRAP_FORMAT {
             return Err(Unopened);
         }
         let (nonce, body) = wrapped.bytes[1..].split_at(NONCE_BYTES);
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unopened)?;
-        let aad = self.wrap_context(vault_id, purpose, wrapped.key_id);
+        let aad = self.wrap_context(binding, wrapped.key_id);
         let mut body = Zeroizing::new(body.to_vec());
         let plain = self
             .wrap_cipher()
@@ -147,17 +154,17 @@ impl Key {
         cipher(&self.derive(&[], &[WRAP_KEY_DOMAIN]))
     }
 
-    fn wrap_context(&self, vault_id: &[u8], purpose: KeyPurpose<'_>, inner: KeyId) -> Vec<u8> {
-        let (word, subject) = match purpose {
-            KeyPurpose::Workspace(workspace) => ("workspace", workspace),
-            KeyPurpose::Audit => ("audit", ""),
+    fn wrap_context(&self, binding: Binding<'_>, inner: KeyId) -> Vec<u8> {
+        let (word, subject) = match binding.purpose {
+            KeyPurpose::Workspace(workspace) => ("workspace", workspace.to_string()),
+            KeyPurpose::Audit => ("audit", String::new()),
         };
         Fields::new(WRAP_DOMAIN)
             .bytes(&[WRAP_FORMAT])
-            .bytes(vault_id)
+            .bytes(binding.vault_id)
             .bytes(&self.id.0)
             .text(word)
-            .text(subject)
+            .text(&subject)
             .bytes(&inner.0)
             .finish()
     }
@@ -248,41 +255,43 @@ mod tests {
 
     const VAULT: &[u8] = &[7; 16];
 
-    fn wrapped<'a>(key: &Key, bytes: &'a [u8]) -> Wrapped<'a> {
-        Wrapped {
-            key_id: key.id(),
-            bytes,
-        }
-    }
-
     #[test]
     fn wrapped_keys_open_only_as_what_they_are() {
         let (root, other, inner) = (Key::random(), Key::random(), Key::random());
-        let purpose = KeyPurpose::Workspace("ws-a");
-        let sealed = root.wrap(VAULT, purpose, &inner);
-        let opened = root.unwrap_key(VAULT, purpose, &wrapped(&inner, &sealed));
+        let purpose = KeyPurpose::Workspace(WorkspaceId::new());
+        let right = Binding {
+            vault_id: VAULT,
+            purpose,
+        };
+        let sealed = root.wrap(right, &inner);
+        let open = |root: &Key, binding, inner: &Key, bytes: &[u8]| {
+            let key_id = inner.id();
+            root.unwrap_key(binding, Wrapped { key_id, bytes })
+        };
+        let opened = open(&root, right, &inner, &sealed);
         assert_eq!(opened.unwrap().bytes(), inner.bytes());
 
-        let open = |key: &Key, vault: &[u8], purpose, inner: &Key, bytes: &[u8]| {
-            key.unwrap_key(vault, purpose, &wrapped(inner, bytes))
-                .is_ok()
-        };
         let mut flipped = sealed.clone();
         flipped[20] ^= 1;
-        assert!(!open(&other, VAULT, purpose, &inner, &sealed), "root key");
-        assert!(!open(&root, &[8; 16], purpose, &inner, &sealed), "vault");
-        assert!(
-            !open(&root, VAULT, KeyPurpose::Workspace("ws-b"), &inner, &sealed),
-            "workspace"
-        );
-        assert!(
-            !open(&root, VAULT, KeyPurpose::Audit, &inner, &sealed),
-            "purpose"
-        );
-        assert!(!open(&root, VAULT, purpose, &other, &sealed), "key id");
-        assert!(!open(&root, VAULT, purpose, &inner, &flipped), "bit");
-        assert!(!open(&root, VAULT, purpose, &inner, &sealed[..60]), "cut");
-        assert!(!open(&root, VAULT, purpose, &inner, &[]), "empty");
+        let purposed = |purpose| Binding { purpose, ..right };
+        let another = Binding {
+            vault_id: &[8; 16],
+            purpose,
+        };
+        let elsewhere = purposed(KeyPurpose::Workspace(WorkspaceId::new()));
+        let audit = purposed(KeyPurpose::Audit);
+        for (what, opened) in [
+            ("root key", open(&other, right, &inner, &sealed)),
+            ("vault", open(&root, another, &inner, &sealed)),
+            ("workspace", open(&root, elsewhere, &inner, &sealed)),
+            ("purpose", open(&root, audit, &inner, &sealed)),
+            ("key id", open(&root, right, &other, &sealed)),
+            ("bit", open(&root, right, &inner, &flipped)),
+            ("cut", open(&root, right, &inner, &sealed[..60])),
+            ("empty", open(&root, right, &inner, &[])),
+        ] {
+            assert!(opened.is_err(), "{what}");
+        }
     }
 
     #[test]

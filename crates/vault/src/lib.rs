@@ -1,8 +1,8 @@
 //! Sealed, versioned secrets per workspace, the leases on them and the audit log of both.
 //!
 //! ```text
-//!   root key            32 random bytes in a file of its own, outside the data directory
-//!      |                read for the moment of a wrap, not kept
+//!   root key            32 random bytes in a file of its own, outside the data directory; read
+//!      |                by a process of its own, the keeper, which gives out other keys alone
 //!      |  wraps (HKDF, AES-256-GCM-SIV; bound to vault, purpose, workspace, both key ids)
 //!      +-----------------------------+
 //!      v                             v
@@ -32,6 +32,7 @@ mod backup;
 mod clock;
 mod database;
 mod error;
+mod keeper;
 mod keys;
 mod leases;
 mod listing;
@@ -48,10 +49,12 @@ pub use audit::{AuditAction, AuditHead, AuditRow};
 pub use backup::BackupReport;
 pub use clock::Clock;
 pub use error::{Damage, VaultError};
+pub use keeper::{KeeperError, KeeperProgram, keep_root_key};
 pub use leases::{LEASE_TIME, LeaseRequest, LeaseRow};
 pub use listing::{SecretRow, VersionRow};
+pub use root_key::RootKey;
 pub use rotation::RootRotation;
 pub use secrets::{NewSecret, OpenedSecret, SealedVersion};
 pub use state::{CheckedState, SecretState, VersionState};
-pub use vault::{Vault, VaultPaths};
+pub use vault::{Vault, VaultPlace};
 pub use verify::{AuditReport, Finding};

@@ -20,8 +20,8 @@ use sqlx::SqliteConnection;
 use crate::audit::{AuditAction, Entry};
 use crate::database::OpeningLock;
 use crate::error::{Doing, VaultError};
-use crate::keys::{Key, KeyPurpose};
-use crate::vault::{Inner, Vault, read_row, unwrap_audit, unwrap_workspace};
+use crate::keys::{KeyId, KeyPurpose};
+use crate::vault::{Inner, Vault, read_row, unwrap_audit};
 
 /// What a rotation did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,29 +43,28 @@ impl Vault {
         actor: &str,
     ) -> Result<RootRotation, VaultError> {
         let vault = &*self.inner;
-        let _lock = OpeningLock::take(&vault.paths.database).await?;
+        let root_key = vault.root_key();
+        let lock = OpeningLock::take(&vault.place.database).await?;
         let row = read_row(&vault.database).await?;
         let row = row.ok_or_else(|| VaultError::NotAVault {
-            path: vault.paths.database.clone(),
+            path: vault.place.database.clone(),
             problem: "has lost its row".to_owned(),
         })?;
-        let old = vault.root_key.settle(row.root_key_id)?;
-        let next = vault.root_key.next();
-        let new = next.create(&Key::random())?;
-        if let Some(path) = keep_old {
-            vault.root_key.link_to(path)?;
-        }
+        let old = row.root_key_id;
+        let new = root_key.begin_rotation(old, keep_old, &lock).await?;
 
         let mut transaction = vault.database.begin().await?;
-        let workspaces = rewrap_workspaces(vault, &mut transaction, &old, &new).await?;
-        let audit_key = unwrap_audit(&old, &row)?;
+        let workspaces = rewrap_workspaces(vault, &mut transaction, old, new).await?;
+        let audit_key = unwrap_audit(root_key, &row).await?;
+        let binding = vault.binding(KeyPurpose::Audit);
+        let wrapped = root_key.wrap(new, binding, &audit_key).await?;
         sqlx::query("UPDATE vault SET root_key_id = ?1, audit_key = ?2")
-            .bind(new.id().0.as_slice())
-            .bind(new.wrap(&vault.vault_id, KeyPurpose::Audit, &audit_key))
+            .bind(new.0.as_slice())
+            .bind(wrapped)
             .execute(&mut *transaction)
             .await
             .doing("wrapping the audit key")?;
-        let detail = format!("root key {} to {}", old.id(), new.id());
+        let detail = format!("root key {old} to {new}");
         let entry = Entry::new(AuditAction::Rotate, actor).detail(&detail);
         vault.audit(&mut transaction, &[entry]).await?;
         transaction
@@ -73,11 +72,11 @@ impl Vault {
             .await
             .doing("committing the new root key")?;
 
-        next.rename_to(&vault.root_key)?;
+        root_key.settle(new, &lock).await?;
         vault.database.truncate_log().await;
         Ok(RootRotation {
-            old_key_id: old.id().to_string(),
-            new_key_id: new.id().to_string(),
+            old_key_id: old.to_string(),
+            new_key_id: new.to_string(),
             workspaces,
             kept: keep_old.map(Path::to_owned),
         })
@@ -87,8 +86,8 @@ impl Vault {
 async fn rewrap_workspaces(
     vault: &Inner,
     connection: &mut SqliteConnection,
-    old: &Key,
-    new: &Key,
+    old: KeyId,
+    new: KeyId,
 ) -> Result<usize, VaultError> {
     let rows: Vec<(String, Vec<u8>, Vec<u8>)> =
         sqlx::query_as("SELECT workspace, key_id, wrapped FROM workspace_key")
@@ -97,8 +96,11 @@ async fn rewrap_workspaces(
             .doing("reading workspace keys")?;
     for (text, key_id, wrapped) in &rows {
         let workspace = parse_workspace(text)?;
-        let key = unwrap_workspace(old, &vault.vault_id, workspace, key_id, wrapped)?;
-        let wrapped = new.wrap(&vault.vault_id, KeyPurpose::Workspace(text), &key);
+        let key = vault
+            .unwrap_workspace(old, workspace, key_id, wrapped)
+            .await?;
+        let binding = vault.binding(KeyPurpose::Workspace(workspace));
+        let wrapped = vault.root_key().wrap(new, binding, &key).await?;
         sqlx::query("UPDATE workspace_key SET wrapped = ?1 WHERE workspace = ?2")
             .bind(wrapped)
             .bind(text)

@@ -1,8 +1,7 @@
 //! The open vault: its files, its keys and what every operation starts from.
 //!
-//! The root key is read from its file for the moment in which a key is wrapped or unwrapped and
-//! is not kept: a process that runs for days holds the keys of the workspaces it serves, and the
-//! audit key, nothing above them.
+//! The root key is never here: a process that runs for days holds the keys of the workspaces it
+//! serves, and the audit key, and asks what holds the root key to wrap and unwrap them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,23 +14,20 @@ use crate::audit::{self, AuditAction, AuditKey, Entry, GroupCommit};
 use crate::clock::Clock;
 use crate::database::{Database, OpeningLock, parent};
 use crate::error::{Doing, VaultError};
-use crate::keys::{Key, KeyId, KeyPurpose, Wrapped, fill_random};
+use crate::keys::{Binding, Key, KeyId, KeyPurpose, Wrapped, fill_random};
 use crate::process::ProcessName;
-use crate::root_key::RootKeyFile;
+use crate::root_key::{HoldsRootKey, RootKey};
 
-const VAULT_ID_BYTES: usize = 16;
-/// How often the key file is looked at while a rotation elsewhere renames it. Each look sees a
-/// whole key; two renames in between would need two rotations.
-const ROOT_KEY_ATTEMPTS: usize = 3;
+/// Bytes of the random id that every vault has.
+pub(crate) const VAULT_ID_BYTES: usize = 16;
 /// Who the vault itself is in its audit log.
 pub(crate) const OURSELVES: &str = "vault";
 
 /// Where a vault is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VaultPaths {
+#[derive(Debug, Clone)]
+pub struct VaultPlace {
     pub database: PathBuf,
-    /// Outside the directory of the database, so that a copy of the one is not a copy of both.
-    pub root_key: PathBuf,
+    pub root_key: RootKey,
 }
 
 /// Sealed secrets, the leases on them and their audit log. Cheap to clone.
@@ -42,10 +38,9 @@ pub struct Vault {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) paths: VaultPaths,
+    pub(crate) place: VaultPlace,
     pub(crate) database: Database,
     pub(crate) vault_id: Vec<u8>,
-    pub(crate) root_key: RootKeyFile,
     pub(crate) audit_key: AuditKey,
     pub(crate) clock: Clock,
     pub(crate) process: ProcessName,
@@ -65,28 +60,28 @@ pub(crate) struct VaultRow {
 impl Vault {
     /// Opens the vault, or makes it with its root key when there is none. A vault whose root key
     /// is missing is refused: a new key would open nothing.
-    pub async fn open(paths: VaultPaths) -> Result<Self, VaultError> {
-        Self::open_with(paths, Clock::system()).await
+    pub async fn open(place: VaultPlace) -> Result<Self, VaultError> {
+        Self::open_with(place, Clock::system()).await
     }
 
-    pub async fn open_with(paths: VaultPaths, clock: Clock) -> Result<Self, VaultError> {
-        let lock = OpeningLock::take(&paths.database).await?;
+    pub async fn open_with(place: VaultPlace, clock: Clock) -> Result<Self, VaultError> {
+        let root_key = &*place.root_key.holder;
+        root_key.prepare();
+        let lock = OpeningLock::take(&place.database).await?;
         let process = ProcessName::of_this_process().map_err(|source| VaultError::Io {
             subject: "/proc/self".to_owned(),
             source,
         })?;
-        let root_key = RootKeyFile::new(&paths.root_key);
         let database = Database::open(&lock).await?;
         let (vault_id, audit_key) = match read_row(&database).await? {
-            Some(row) => open_existing(&root_key, &row)?,
-            None => create(&database, &paths, &root_key, clock.now_ms()).await?,
+            Some(row) => open_existing(root_key, &row, &lock).await?,
+            None => create(&database, &place, &lock, clock.now_ms()).await?,
         };
         let vault = Inner {
             audit_key: AuditKey::new(&vault_id, audit_key),
-            paths,
+            place,
             database,
             vault_id,
-            root_key,
             clock,
             process,
             commits: GroupCommit::default(),
@@ -101,10 +96,6 @@ impl Vault {
     /// read by the next process that opens the vault.
     pub async fn close(&self) {
         self.inner.database.close().await;
-    }
-
-    pub fn paths(&self) -> &VaultPaths {
-        &self.inner.paths
     }
 }
 
@@ -144,8 +135,10 @@ impl Inner {
         let Some((root_key_id, key_id, wrapped)) = row else {
             return Ok(None);
         };
-        let root = self.root_key.matching(key_id_of(&root_key_id)?)?;
-        let key = unwrap_workspace(&root, &self.vault_id, workspace, &key_id, &wrapped)?;
+        let root = key_id_of(&root_key_id)?;
+        let key = self
+            .unwrap_workspace(root, workspace, &key_id, &wrapped)
+            .await?;
         Ok(Some(self.remember(workspace, key)))
     }
 
@@ -162,15 +155,15 @@ impl Inner {
             .fetch_one(&mut *connection)
             .await
             .doing("reading the vault's row")?;
-        let root = self.root_key.matching(key_id_of(&root_key_id)?)?;
+        let root = key_id_of(&root_key_id)?;
         let key = Key::random();
-        let text = workspace.to_string();
-        let wrapped = root.wrap(&self.vault_id, KeyPurpose::Workspace(&text), &key);
+        let binding = self.binding(KeyPurpose::Workspace(workspace));
+        let wrapped = self.root_key().wrap(root, binding, &key).await?;
         sqlx::query(
             "INSERT INTO workspace_key (workspace, key_id, wrapped, created_at)
              VALUES (?1, ?2, ?3, ?4)",
         )
-        .bind(&text)
+        .bind(workspace.to_string())
         .bind(key.id().0.as_slice())
         .bind(wrapped)
         .bind(self.clock.now_ms())
@@ -179,6 +172,36 @@ impl Inner {
         .doing("writing a workspace's key")?;
         // Not remembered before it is committed: the next caller reads it from the table.
         Ok(Arc::new(key))
+    }
+
+    pub(crate) fn root_key(&self) -> &dyn HoldsRootKey {
+        &*self.place.root_key.holder
+    }
+
+    pub(crate) fn binding(&self, purpose: KeyPurpose) -> Binding<'_> {
+        Binding {
+            vault_id: &self.vault_id,
+            purpose,
+        }
+    }
+
+    /// A workspace's key as its row has it, opened under the root key of this id.
+    pub(crate) async fn unwrap_workspace(
+        &self,
+        root: KeyId,
+        workspace: WorkspaceId,
+        key_id: &[u8],
+        wrapped: &[u8],
+    ) -> Result<Key, VaultError> {
+        let wrapped = Wrapped {
+            key_id: key_id_of(key_id)?,
+            bytes: wrapped,
+        };
+        let binding = self.binding(KeyPurpose::Workspace(workspace));
+        let key = self.root_key().unwrap(root, binding, wrapped).await?;
+        key.ok_or_else(|| VaultError::WorkspaceKeyDamaged {
+            workspace: workspace.to_string(),
+        })
     }
 
     fn remember(&self, workspace: WorkspaceId, key: Key) -> Arc<Key> {
@@ -194,79 +217,28 @@ impl Inner {
     }
 }
 
-impl RootKeyFile {
-    /// The key with this id, which during a rotation may still be the next one.
-    pub(crate) fn matching(&self, wanted: KeyId) -> Result<Key, VaultError> {
-        let mut found = None;
-        for _ in 0..ROOT_KEY_ATTEMPTS {
-            for file in [self, &self.next()] {
-                match file.read()? {
-                    Some(key) if key.id() == wanted => return Ok(key),
-                    Some(key) => found = found.or_else(|| Some(key.id())),
-                    None => {}
-                }
-            }
-        }
-        let path = self.path().to_owned();
-        Err(match found {
-            None => VaultError::RootKeyMissing {
-                path,
-                key_id: wanted.to_string(),
-            },
-            Some(found) => VaultError::RootKeyWrong {
-                path,
-                found: found.to_string(),
-                expected: wanted.to_string(),
-            },
-        })
-    }
-
-    /// Finishes or undoes what a killed rotation left: the vault's row says which key counts.
-    /// Only under the opening lock, where no rotation is under way.
-    pub(crate) fn settle(&self, wanted: KeyId) -> Result<Key, VaultError> {
-        let next = self.next();
-        let key = self.matching(wanted)?;
-        let in_place = self.read()?.is_some_and(|key| key.id() == wanted);
-        if in_place {
-            next.remove()?;
-        } else {
-            next.rename_to(self)?;
-        }
-        Ok(key)
-    }
-}
-
 pub(crate) fn key_id_of(bytes: &[u8]) -> Result<KeyId, VaultError> {
     KeyId::from_slice(bytes).ok_or_else(|| VaultError::AuditDamaged {
         problem: "stands beside a key id of the wrong length".to_owned(),
     })
 }
 
-pub(crate) fn unwrap_workspace(
-    root: &Key,
-    vault_id: &[u8],
-    workspace: WorkspaceId,
-    key_id: &[u8],
-    wrapped: &[u8],
+pub(crate) async fn unwrap_audit(
+    root_key: &dyn HoldsRootKey,
+    row: &VaultRow,
 ) -> Result<Key, VaultError> {
-    let text = workspace.to_string();
-    let wrapped = Wrapped {
-        key_id: key_id_of(key_id)?,
-        bytes: wrapped,
+    let binding = Binding {
+        vault_id: &row.vault_id,
+        purpose: KeyPurpose::Audit,
     };
-    root.unwrap_key(vault_id, KeyPurpose::Workspace(&text), &wrapped)
-        .map_err(|_unopened| VaultError::WorkspaceKeyDamaged { workspace: text })
-}
-
-pub(crate) fn unwrap_audit(root: &Key, row: &VaultRow) -> Result<Key, VaultError> {
     let wrapped = Wrapped {
         key_id: row.audit_key_id,
         bytes: &row.audit_key,
     };
-    root.unwrap_key(&row.vault_id, KeyPurpose::Audit, &wrapped)
-        .map_err(|_unopened| VaultError::AuditDamaged {
-            problem: "has a key that does not open under the root key".to_owned(),
-        })
+    let key = root_key.unwrap(row.root_key_id, binding, wrapped).await?;
+    key.ok_or_else(|| VaultError::AuditDamaged {
+        problem: "has a key that does not open under the root key".to_owned(),
+    })
 }
 
 pub(crate) async fn read_row(database: &Database) -> Result<Option<VaultRow>, VaultError> {
@@ -287,44 +259,54 @@ pub(crate) async fn read_row(database: &Database) -> Result<Option<VaultRow>, Va
     }))
 }
 
-fn open_existing(file: &RootKeyFile, row: &VaultRow) -> Result<(Vec<u8>, Key), VaultError> {
-    let root = file.settle(row.root_key_id)?;
-    let audit_key = unwrap_audit(&root, row)?;
+async fn open_existing(
+    root_key: &dyn HoldsRootKey,
+    row: &VaultRow,
+    lock: &OpeningLock,
+) -> Result<(Vec<u8>, Key), VaultError> {
+    root_key.settle(row.root_key_id, lock).await?;
+    let audit_key = unwrap_audit(root_key, row).await?;
     Ok((row.vault_id.clone(), audit_key))
 }
 
 /// The first rows. The root key is on disk before they are committed.
 async fn create(
     database: &Database,
-    paths: &VaultPaths,
-    file: &RootKeyFile,
+    place: &VaultPlace,
+    lock: &OpeningLock,
     now: i64,
 ) -> Result<(Vec<u8>, Key), VaultError> {
-    refuse_leftover_rows(database, &paths.database).await?;
-    let root = if let Some(key) = file.read()? {
-        key
-    } else {
-        refuse_key_beside_data(paths)?;
-        file.create(&Key::random())?
-    };
+    refuse_leftover_rows(database, &place.database).await?;
+    let root_key = &*place.root_key.holder;
+    let root = root_key.first(parent(&place.database), lock).await?;
     let mut vault_id = vec![0; VAULT_ID_BYTES];
     fill_random(&mut vault_id);
     let key = AuditKey::new(&vault_id, Key::random());
+    let binding = Binding {
+        vault_id: &vault_id,
+        purpose: KeyPurpose::Audit,
+    };
+    let wrapped = root_key.wrap(root, binding, key.key()).await?;
+    let row = VaultRow {
+        vault_id,
+        root_key_id: root,
+        audit_key_id: key.key().id(),
+        audit_key: wrapped,
+    };
     let mut transaction = database.begin().await?;
-    insert_row(&mut transaction, &vault_id, &root, &key, now).await?;
+    insert_row(&mut transaction, &row, &key, now).await?;
     let created = Entry::new(AuditAction::Create, OURSELVES);
     audit::append(&mut transaction, &key, now, &[created]).await?;
     transaction
         .commit()
         .await
         .doing("committing the vault's row")?;
-    Ok((vault_id, key.key().clone()))
+    Ok((row.vault_id, key.key().clone()))
 }
 
 async fn insert_row(
     connection: &mut SqliteConnection,
-    vault_id: &[u8],
-    root: &Key,
+    row: &VaultRow,
     key: &AuditKey,
     now: i64,
 ) -> Result<(), VaultError> {
@@ -334,10 +316,10 @@ async fn insert_row(
                             head_sequence, head_mac, head_seal, created_at)
          VALUES (1, ?1, ?2, ?3, ?4, 0, ?5, ?6, ?7)",
     )
-    .bind(vault_id)
-    .bind(root.id().0.as_slice())
-    .bind(key.key().id().0.as_slice())
-    .bind(root.wrap(vault_id, KeyPurpose::Audit, key.key()))
+    .bind(&row.vault_id)
+    .bind(row.root_key_id.0.as_slice())
+    .bind(row.audit_key_id.0.as_slice())
+    .bind(&row.audit_key)
     .bind(&genesis)
     .bind(key.head_seal(0, &genesis))
     .bind(now)
@@ -363,23 +345,5 @@ async fn refuse_leftover_rows(database: &Database, path: &Path) -> Result<(), Va
     Err(VaultError::NotAVault {
         path: path.to_owned(),
         problem: format!("has {rows} rows and has lost the row that says which keys they need"),
-    })
-}
-
-fn refuse_key_beside_data(paths: &VaultPaths) -> Result<(), VaultError> {
-    let resolved = |path: &Path| {
-        let path = parent(path);
-        std::fs::canonicalize(path).or_else(|_| std::path::absolute(path))
-    };
-    let (Ok(data), Ok(key)) = (resolved(&paths.database), resolved(&paths.root_key)) else {
-        return Ok(());
-    };
-    if !key.starts_with(&data) {
-        return Ok(());
-    }
-    Err(VaultError::RootKeyUnsafe {
-        path: paths.root_key.clone(),
-        problem: format!("would be in the data directory {}", data.display()),
-        fix: "holdfast --root-key /etc/holdfast/root.key".to_owned(),
     })
 }

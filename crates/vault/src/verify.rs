@@ -14,7 +14,7 @@ use crate::keys::Key;
 use crate::rotation::parse_workspace;
 use crate::seal::{self, Context};
 use crate::secrets::{damaged, parse_secret_id, parse_version};
-use crate::vault::{Inner, Vault, key_id_of, unwrap_workspace};
+use crate::vault::{Inner, Vault, key_id_of};
 
 /// What was looked at, and what was wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,16 +116,20 @@ async fn verify_workspaces(
     .doing("reading workspace keys")?;
     for (root_key_id, text, key_id, wrapped) in rows {
         report.workspaces += 1;
-        let root = vault.root_key.matching(key_id_of(&root_key_id)?)?;
-        let key = parse_workspace(&text).and_then(|workspace| {
-            let key = unwrap_workspace(&root, &vault.vault_id, workspace, &key_id, &wrapped)?;
-            Ok((workspace, key))
-        });
-        match key {
+        let root = key_id_of(&root_key_id)?;
+        let opened = async {
+            let workspace = parse_workspace(&text)?;
+            let key = vault.unwrap_workspace(root, workspace, &key_id, &wrapped);
+            Ok((workspace, key.await?))
+        };
+        match opened.await {
             Ok((workspace, key)) => {
                 verify_secrets(vault, connection, (workspace, &key), report).await?;
             }
-            Err(error) => report.note(&error),
+            Err(
+                damage @ (VaultError::WorkspaceKeyDamaged { .. } | VaultError::AuditDamaged { .. }),
+            ) => report.note(&damage),
+            Err(error) => return Err(error),
         }
     }
     Ok(())

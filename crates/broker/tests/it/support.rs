@@ -17,7 +17,7 @@ use reference::Reference;
 use registry_sim::{Entry, Image, ImageBuilder, Layer, Login, Options, RegistrySim};
 use tempfile::TempDir;
 use token_exchange::Clock;
-use vault::VaultPaths;
+use vault::{RootKey, VaultPlace};
 
 pub(crate) const REPOSITORY: &str = "acme/app";
 pub(crate) const USERNAME: &str = "puller";
@@ -99,12 +99,20 @@ pub(crate) async fn open(directory: &Path, clock: Arc<HandClock>) -> Broker {
 
 pub(crate) fn paths(directory: &Path) -> BrokerPaths {
     BrokerPaths {
-        vault: VaultPaths {
+        vault: VaultPlace {
             database: directory.join("data/vault.db"),
-            root_key: directory.join("etc/root.key"),
+            root_key: root_key(&directory.join("etc/root.key")),
         },
         state: directory.join("data/state.db"),
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what keeps the key is not tested here"
+)]
+fn root_key(file: &Path) -> RootKey {
+    RootKey::in_this_process(file)
 }
 
 pub(crate) fn scope(text: &str) -> RegistryScope {

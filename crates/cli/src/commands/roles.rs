@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use crate::failure::chain;
 
+/// The role that holds the root key.
+pub(crate) const KEY_KEEPER: &str = "key-keeper";
+
 /// Serves one mounted image over the inherited socket.
 pub(crate) fn mount_server() -> ExitCode {
     match image_mount::serve_inherited() {
@@ -21,5 +24,16 @@ pub(crate) fn layer_indexer(cache_bytes: Option<u64>) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Holds the root key for the command that started it.
+pub(crate) fn key_keeper() -> ExitCode {
+    match vault::keep_root_key() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
 }

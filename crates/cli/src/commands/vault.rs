@@ -116,7 +116,7 @@ async fn backup(app: &App, file: &Path) -> Result<()> {
 }
 
 async fn restore(app: &App, file: &Path) -> Result<()> {
-    Vault::restore(file, app.vault_paths(), ACTOR).await?;
+    Vault::restore(file, app.vault_place()?, ACTOR).await?;
     app.output
         .note(&format!("restored the vault from {}", file.display()));
     Ok(())

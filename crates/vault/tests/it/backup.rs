@@ -1,26 +1,30 @@
 //! Backups: whole, sealed, without the key, and put back only where nothing is.
 
 use credential::ExposeSecret;
-use vault::{Vault, VaultError, VaultPaths};
+use vault::{Vault, VaultError, VaultPlace};
 
-use crate::support::{Stage, contains, name};
+use crate::support::{Keeping, Stage, contains, name, with_each_keeping};
 
-fn elsewhere(stage: &Stage) -> VaultPaths {
-    VaultPaths {
+with_each_keeping!(
+    a_backup_opens_beside_the_key_it_names,
+    what_cannot_be_restored_leaves_nothing,
+);
+
+fn elsewhere(stage: &Stage) -> VaultPlace {
+    VaultPlace {
         database: stage.directory.path().join("restored/vault.db"),
-        root_key: stage.paths().root_key,
+        ..stage.place()
     }
 }
 
-#[tokio::test]
-async fn a_backup_opens_beside_the_key_it_names() {
-    let stage = Stage::new().await;
+async fn a_backup_opens_beside_the_key_it_names(keeping: Keeping) {
+    let stage = Stage::with(keeping).await;
     stage.put("a", "the plaintext").await;
     let path = stage.directory.path().join("backup.db");
     let report = stage.vault.backup(&path, "t").await.unwrap();
     let bytes = std::fs::read(&path).unwrap();
     assert_eq!(report.bytes, bytes.len() as u64);
-    let key = std::fs::read_to_string(stage.paths().root_key).unwrap();
+    let key = std::fs::read_to_string(stage.key_file()).unwrap();
     assert!(key.contains(&report.root_key_id));
     let digits = key.lines().nth(2).unwrap().strip_prefix("key ").unwrap();
     assert!(!contains(&bytes, digits.as_bytes()) && !contains(&bytes, b"the plaintext"));
@@ -45,7 +49,7 @@ async fn nothing_is_overwritten() {
     stage.vault.backup(&path, "t").await.unwrap();
     let error = stage.vault.backup(&path, "t").await.unwrap_err();
     assert!(matches!(error, VaultError::Exists { .. }), "{error}");
-    let error = Vault::restore(&path, stage.paths(), "t").await.unwrap_err();
+    let error = Vault::restore(&path, stage.place(), "t").await.unwrap_err();
     assert!(matches!(error, VaultError::Exists { .. }), "{error}");
     assert_eq!(
         stage
@@ -58,16 +62,15 @@ async fn nothing_is_overwritten() {
     );
 }
 
-#[tokio::test]
-async fn what_cannot_be_restored_leaves_nothing() {
-    let stage = Stage::new().await;
+async fn what_cannot_be_restored_leaves_nothing(keeping: Keeping) {
+    let stage = Stage::with(keeping).await;
     stage.put("a", "one").await;
     let path = stage.directory.path().join("backup.db");
     stage.vault.backup(&path, "t").await.unwrap();
     let target = elsewhere(&stage);
 
     let mut other_key = target.clone();
-    other_key.root_key = Stage::new().await.paths().root_key;
+    other_key.root_key = Stage::with(keeping).await.place().root_key;
     let error = Vault::restore(&path, other_key, "t").await.unwrap_err();
     assert!(
         matches!(error, VaultError::RootKeyMissing { .. }),

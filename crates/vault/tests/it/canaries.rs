@@ -72,7 +72,7 @@ async fn canaries_are_in_no_file_and_no_text() {
 async fn the_root_key_is_in_its_file_alone() {
     let stage = Stage::new().await;
     stage.put("a", "one").await;
-    let key = std::fs::read_to_string(stage.paths().root_key).unwrap();
+    let key = std::fs::read_to_string(stage.key_file()).unwrap();
     let digits = key
         .lines()
         .nth(2)

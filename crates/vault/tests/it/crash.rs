@@ -12,11 +12,17 @@ use credential::ExposeSecret;
 use ids::WorkspaceId;
 use vault::{Vault, VaultError};
 
-use crate::support::{name, paths, put};
+use crate::support::{Keeping, name, place, put, with_each_keeping};
+
+with_each_keeping!(
+    a_killed_rotation_leaves_a_key_that_opens,
+    processes_make_and_use_one_vault_together,
+);
 
 const WORK: &str = "VAULT_TEST_WORK";
 const DIRECTORY: &str = "VAULT_TEST_DIRECTORY";
 const WORKSPACE: &str = "VAULT_TEST_WORKSPACE";
+const KEEPING: &str = "VAULT_TEST_KEEPING";
 const KILLS: usize = 25;
 
 /// The body of a child. As a test of its own it has nothing to do.
@@ -27,7 +33,12 @@ async fn child() {
     };
     let directory = std::env::var(DIRECTORY).unwrap();
     let workspace: WorkspaceId = std::env::var(WORKSPACE).unwrap().parse().unwrap();
-    let vault = Vault::open(paths(Path::new(&directory))).await.unwrap();
+    let keeping = match std::env::var(KEEPING).as_deref() {
+        Ok("Keeper") => Keeping::Keeper,
+        _ => Keeping::Here,
+    };
+    let vault = Vault::open(keeping.place(Path::new(&directory)));
+    let vault = vault.await.unwrap();
     println!("\nopened");
     match work.as_str() {
         "seal" => loop {
@@ -79,6 +90,10 @@ struct Running {
 
 impl Running {
     fn start(work: &str, directory: &Path, workspace: WorkspaceId) -> Self {
+        Self::keeping(Keeping::Here, work, directory, workspace)
+    }
+
+    fn keeping(keeping: Keeping, work: &str, directory: &Path, workspace: WorkspaceId) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
@@ -90,6 +105,7 @@ impl Running {
             .env(WORK, work)
             .env(DIRECTORY, directory)
             .env(WORKSPACE, workspace.to_string())
+            .env(KEEPING, format!("{keeping:?}"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -152,7 +168,7 @@ async fn a_kill_leaves_the_old_or_the_new_version() {
             .max()
             .unwrap_or(sealed);
 
-        let vault = Vault::open(paths(directory.path())).await.unwrap();
+        let vault = Vault::open(place(directory.path())).await.unwrap();
         let opened = vault
             .open_secret(workspace, &name("a"), None, "t")
             .await
@@ -170,20 +186,19 @@ async fn a_kill_leaves_the_old_or_the_new_version() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_rotation_leaves_a_key_that_opens() {
+async fn a_killed_rotation_leaves_a_key_that_opens(keeping: Keeping) {
     let directory = tempfile::tempdir().unwrap();
     let workspace = WorkspaceId::new();
     let mut random = Random::new();
-    let vault = Vault::open(paths(directory.path())).await.unwrap();
+    let vault = Vault::open(keeping.place(directory.path())).await.unwrap();
     put(&vault, workspace, "a", "one").await.unwrap();
     vault.close().await;
     for round in 0..KILLS {
-        let mut child = Running::start("rotate", directory.path(), workspace);
+        let mut child = Running::keeping(keeping, "rotate", directory.path(), workspace);
         child.wait_for("rotated").unwrap();
         std::thread::sleep(Duration::from_micros(random.below(8000)));
         child.kill();
-        let vault = Vault::open(paths(directory.path())).await.unwrap();
+        let vault = Vault::open(keeping.place(directory.path())).await.unwrap();
         let opened = vault
             .open_secret(workspace, &name("a"), None, "t")
             .await
@@ -196,18 +211,17 @@ async fn a_killed_rotation_leaves_a_key_that_opens() {
 }
 
 /// Processes that make the vault together and then write to it together.
-#[tokio::test(flavor = "multi_thread")]
-async fn processes_make_and_use_one_vault_together() {
+async fn processes_make_and_use_one_vault_together(keeping: Keeping) {
     let directory = tempfile::tempdir().unwrap();
     let workspace = WorkspaceId::new();
     let children: Vec<_> = (0..4)
-        .map(|_| Running::start("race", directory.path(), workspace))
+        .map(|_| Running::keeping(keeping, "race", directory.path(), workspace))
         .collect();
     for mut child in children {
         assert_eq!(child.wait_for("done").as_deref(), Some(""));
         assert!(child.child.wait().unwrap().success());
     }
-    let vault = Vault::open(paths(directory.path())).await.unwrap();
+    let vault = Vault::open(place(directory.path())).await.unwrap();
     let current = vault
         .current_version(workspace, &name("shared"))
         .await

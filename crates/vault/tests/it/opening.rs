@@ -2,50 +2,56 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use vault::{Vault, VaultError, VaultPaths};
+use vault::{Vault, VaultError, VaultPlace};
 
-use crate::support::{Stage, paths};
+use crate::support::{Keeping, Stage, database, key_file, with_each_keeping};
+
+with_each_keeping!(
+    sealed_rows_without_their_key_are_refused,
+    a_key_open_to_others_is_refused_with_the_fix,
+    the_key_is_not_made_in_the_data_directory,
+    what_is_not_a_vault_is_refused,
+    vaults_made_at_once_share_the_key_that_was_first,
+);
 
 async fn reopen(stage: &Stage) -> VaultError {
     stage.again().await.unwrap_err()
 }
 
-#[tokio::test]
-async fn sealed_rows_without_their_key_are_refused() {
-    let stage = Stage::new().await;
+async fn sealed_rows_without_their_key_are_refused(keeping: Keeping) {
+    let stage = Stage::with(keeping).await;
     stage.put("a", "one").await;
-    let key = std::fs::read(stage.paths().root_key).unwrap();
-    std::fs::remove_file(stage.paths().root_key).unwrap();
+    let key = std::fs::read(stage.key_file()).unwrap();
+    std::fs::remove_file(stage.key_file()).unwrap();
     let error = reopen(&stage).await;
     assert!(
         matches!(error, VaultError::RootKeyMissing { .. }),
         "{error}"
     );
-    assert!(!stage.paths().root_key.exists(), "no new key");
+    assert!(!stage.key_file().exists(), "no new key");
     assert!(
         error.hint().unwrap().contains("put the key back"),
         "{error}"
     );
 
-    std::fs::copy(Stage::new().await.paths().root_key, stage.paths().root_key).unwrap();
+    std::fs::copy(Stage::new().await.key_file(), stage.key_file()).unwrap();
     let error = reopen(&stage).await;
     assert!(matches!(error, VaultError::RootKeyWrong { .. }), "{error}");
 
-    std::fs::write(stage.paths().root_key, "not a key").unwrap();
+    std::fs::write(stage.key_file(), "not a key").unwrap();
     let error = reopen(&stage).await;
     assert!(
         matches!(error, VaultError::RootKeyMalformed { .. }),
         "{error}"
     );
 
-    std::fs::write(stage.paths().root_key, key).unwrap();
+    std::fs::write(stage.key_file(), key).unwrap();
     stage.again().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_key_open_to_others_is_refused_with_the_fix() {
-    let stage = Stage::new().await;
-    let path = stage.paths().root_key;
+async fn a_key_open_to_others_is_refused_with_the_fix(keeping: Keeping) {
+    let stage = Stage::with(keeping).await;
+    let path = stage.key_file();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     let error = reopen(&stage).await;
     assert_eq!(
@@ -74,26 +80,26 @@ async fn an_audit_key_of_another_vault_is_refused() {
     assert!(matches!(error, VaultError::AuditDamaged { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn the_key_is_not_made_in_the_data_directory() {
+async fn the_key_is_not_made_in_the_data_directory(keeping: Keeping) {
     let directory = tempfile::tempdir().unwrap();
     for key in [
         "data/root.key",
         "data/keys/root.key",
         "data/../data/root.key",
     ] {
-        let paths = VaultPaths {
-            root_key: directory.path().join(key),
-            ..paths(directory.path())
+        let file = directory.path().join(key);
+        let place = VaultPlace {
+            database: database(directory.path()),
+            root_key: keeping.root_key(&file),
         };
-        let error = Vault::open(paths.clone()).await.unwrap_err();
+        let error = Vault::open(place).await.unwrap_err();
         assert!(
             matches!(error, VaultError::RootKeyUnsafe { .. }),
             "{key}: {error}"
         );
-        assert!(!paths.root_key.exists());
+        assert!(!file.exists());
     }
-    Vault::open(paths(directory.path())).await.unwrap();
+    Vault::open(keeping.place(directory.path())).await.unwrap();
 }
 
 #[tokio::test]
@@ -109,31 +115,32 @@ async fn files_are_for_their_owner_alone() {
     assert!(seen >= 5, "database, log, index, lock and key: {seen}");
 }
 
-#[tokio::test]
-async fn what_is_not_a_vault_is_refused() {
+async fn what_is_not_a_vault_is_refused(keeping: Keeping) {
     let directory = tempfile::tempdir().unwrap();
-    let paths = paths(directory.path());
-    std::fs::create_dir_all(paths.database.parent().unwrap()).unwrap();
+    let database = database(directory.path());
+    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
     std::fs::write(
-        &paths.database,
+        &database,
         "not a database, and longer than the header of one is",
     )
     .unwrap();
-    let error = Vault::open(paths.clone()).await.unwrap_err();
+    let error = Vault::open(keeping.place(directory.path()))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), "storage");
-    assert!(!paths.root_key.exists(), "no key for what is not a vault");
+    let key = key_file(directory.path());
+    assert!(!key.exists(), "no key for what is not a vault");
 }
 
 /// Two data directories that are made at once beside one key path.
-#[tokio::test(flavor = "multi_thread")]
-async fn vaults_made_at_once_share_the_key_that_was_first() {
+async fn vaults_made_at_once_share_the_key_that_was_first(keeping: Keeping) {
     let directory = tempfile::tempdir().unwrap();
     let opens = (0..6).map(|number| {
-        let paths = VaultPaths {
+        let place = VaultPlace {
             database: directory.path().join(format!("data-{number}/vault.db")),
-            root_key: directory.path().join("etc/root.key"),
+            root_key: keeping.root_key(&key_file(directory.path())),
         };
-        tokio::spawn(async move { Vault::open(paths).await.map(|_| ()) })
+        tokio::spawn(async move { Vault::open(place).await.map(|_| ()) })
     });
     for open in opens.collect::<Vec<_>>() {
         open.await.unwrap().unwrap();

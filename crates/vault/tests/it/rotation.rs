@@ -3,7 +3,14 @@
 use credential::ExposeSecret;
 use vault::{Vault, VaultError};
 
-use crate::support::{Stage, name, put};
+use crate::support::{Keeping, Stage, name, put, with_each_keeping};
+
+with_each_keeping!(
+    a_new_root_key_opens_the_same_secrets,
+    the_old_key_is_kept_where_asked,
+    a_rotation_killed_before_its_commit_is_undone,
+    a_rotation_killed_after_its_commit_is_finished,
+);
 
 async fn check_opens(stage: &Stage, vault: &Vault) {
     let opened = vault
@@ -15,19 +22,18 @@ async fn check_opens(stage: &Stage, vault: &Vault) {
     assert!(report.is_sound(), "{report:?}");
 }
 
-#[tokio::test]
-async fn a_new_root_key_opens_the_same_secrets() {
-    let stage = Stage::new().await;
+async fn a_new_root_key_opens_the_same_secrets(keeping: Keeping) {
+    let stage = Stage::with(keeping).await;
     stage.put("a", "one").await;
     put(&stage.vault, ids::WorkspaceId::new(), "b", "two")
         .await
         .unwrap();
-    let before = std::fs::read(stage.paths().root_key).unwrap();
+    let before = std::fs::read(stage.key_file()).unwrap();
     let bystander = stage.again().await.unwrap();
     let rotation = stage.vault.rotate_root_key(None, "t").await.unwrap();
     assert_eq!(rotation.workspaces, 2);
     assert_ne!(rotation.old_key_id, rotation.new_key_id);
-    assert_ne!(std::fs::read(stage.paths().root_key).unwrap(), before);
+    assert_ne!(std::fs::read(stage.key_file()).unwrap(), before);
     check_opens(&stage, &stage.vault).await;
     // One that was open before and has not unwrapped the key yet finds the new root key.
     check_opens(&stage, &bystander).await;
@@ -38,16 +44,15 @@ async fn a_new_root_key_opens_the_same_secrets() {
     let names = std::fs::read_dir(stage.directory.path().join("etc")).unwrap();
     assert_eq!(names.count(), 1, "no other key is left");
 
-    std::fs::write(stage.paths().root_key, before).unwrap();
+    std::fs::write(stage.key_file(), before).unwrap();
     let error = stage.again().await.unwrap_err();
     assert!(matches!(error, VaultError::RootKeyWrong { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn the_old_key_is_kept_where_asked() {
-    let stage = Stage::new().await;
+async fn the_old_key_is_kept_where_asked(keeping: Keeping) {
+    let stage = Stage::with(keeping).await;
     stage.put("a", "one").await;
-    let before = std::fs::read(stage.paths().root_key).unwrap();
+    let before = std::fs::read(stage.key_file()).unwrap();
     let kept = stage.directory.path().join("etc/old.key");
     let rotation = stage.vault.rotate_root_key(Some(&kept), "t").await.unwrap();
     assert_eq!(rotation.kept.as_ref(), Some(&kept));
@@ -62,13 +67,12 @@ async fn the_old_key_is_kept_where_asked() {
 }
 
 /// Killed after the new key was written and before the commit: the old key counts.
-#[tokio::test]
-async fn a_rotation_killed_before_its_commit_is_undone() {
-    let stage = Stage::new().await;
+async fn a_rotation_killed_before_its_commit_is_undone(keeping: Keeping) {
+    let stage = Stage::with(keeping).await;
     stage.put("a", "one").await;
     let other = Stage::new().await;
     let next = stage.directory.path().join("etc/root.key.next");
-    std::fs::copy(other.paths().root_key, &next).unwrap();
+    std::fs::copy(other.key_file(), &next).unwrap();
     let again = stage.again().await.unwrap();
     assert!(!next.exists());
     check_opens(&stage, &again).await;
@@ -77,23 +81,22 @@ async fn a_rotation_killed_before_its_commit_is_undone() {
 }
 
 /// Killed after the commit and before the rename: the next key counts.
-#[tokio::test]
-async fn a_rotation_killed_after_its_commit_is_finished() {
-    let stage = Stage::new().await;
+async fn a_rotation_killed_after_its_commit_is_finished(keeping: Keeping) {
+    let stage = Stage::with(keeping).await;
     stage.put("a", "one").await;
-    let paths = stage.paths();
-    let old = std::fs::read(&paths.root_key).unwrap();
+    let key = stage.key_file();
+    let old = std::fs::read(&key).unwrap();
     stage.vault.rotate_root_key(None, "t").await.unwrap();
-    let new = std::fs::read(&paths.root_key).unwrap();
+    let new = std::fs::read(&key).unwrap();
     let next = stage.directory.path().join("etc/root.key.next");
-    std::fs::rename(&paths.root_key, &next).unwrap();
+    std::fs::rename(&key, &next).unwrap();
     let mode = std::fs::metadata(&next).unwrap().permissions();
-    std::fs::write(&paths.root_key, old).unwrap();
-    std::fs::set_permissions(&paths.root_key, mode).unwrap();
+    std::fs::write(&key, old).unwrap();
+    std::fs::set_permissions(&key, mode).unwrap();
     // A process that was open all along reads both names.
     check_opens(&stage, &stage.vault).await;
     let again = stage.again().await.unwrap();
     assert!(!next.exists());
-    assert_eq!(std::fs::read(&paths.root_key).unwrap(), new);
+    assert_eq!(std::fs::read(&key).unwrap(), new);
     check_opens(&stage, &again).await;
 }

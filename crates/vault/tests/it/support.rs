@@ -10,9 +10,40 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
-use vault::{Clock, NewSecret, OpenedSecret, SealedVersion, Vault, VaultError, VaultPaths};
+use vault::{
+    Clock, NewSecret, OpenedSecret, RootKey, SealedVersion, Vault, VaultError, VaultPlace,
+};
+
+/// Which process reads the root key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keeping {
+    /// This one.
+    Here,
+    /// A keeper: this program again.
+    Keeper,
+}
+
+/// The tests of these names, which take a [`Keeping`], once for each.
+macro_rules! with_each_keeping {
+    ($($test:ident,)+) => {
+        mod here {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(crate::support::Keeping::Here).await;
+            }
+        )+}
+        mod keeper {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(crate::support::Keeping::Keeper).await;
+            }
+        )+}
+    };
+}
+pub(crate) use with_each_keeping;
 
 pub(crate) struct Stage {
+    keeping: Keeping,
     pub(crate) directory: TempDir,
     pub(crate) vault: Vault,
     pub(crate) workspace: WorkspaceId,
@@ -40,12 +71,17 @@ impl Time {
 
 impl Stage {
     pub(crate) async fn new() -> Self {
+        Self::with(Keeping::Here).await
+    }
+
+    pub(crate) async fn with(keeping: Keeping) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let time = Time::new();
-        let vault = Vault::open_with(paths(directory.path()), time.clock())
+        let vault = Vault::open_with(keeping.place(directory.path()), time.clock())
             .await
             .unwrap();
         Self {
+            keeping,
             directory,
             vault,
             workspace: WorkspaceId::new(),
@@ -53,13 +89,21 @@ impl Stage {
         }
     }
 
-    pub(crate) fn paths(&self) -> VaultPaths {
-        paths(self.directory.path())
+    pub(crate) fn place(&self) -> VaultPlace {
+        self.keeping.place(self.directory.path())
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        database(self.directory.path())
+    }
+
+    pub(crate) fn key_file(&self) -> PathBuf {
+        key_file(self.directory.path())
     }
 
     /// The same files, as another process would have them.
     pub(crate) async fn again(&self) -> Result<Vault, VaultError> {
-        Vault::open_with(self.paths(), self.time.clock()).await
+        Vault::open_with(self.place(), self.time.clock()).await
     }
 
     pub(crate) async fn put(&self, secret: &str, plaintext: &str) -> SealedVersion {
@@ -100,7 +144,7 @@ impl Stage {
 
     async fn connection(&self) -> SqliteConnection {
         SqliteConnectOptions::new()
-            .filename(self.paths().database)
+            .filename(self.database())
             .foreign_keys(false)
             .connect()
             .await
@@ -108,11 +152,37 @@ impl Stage {
     }
 }
 
-pub(crate) fn paths(directory: &Path) -> VaultPaths {
-    VaultPaths {
-        database: directory.join("data/vault.db"),
-        root_key: directory.join("etc/root.key"),
+impl Keeping {
+    pub(crate) fn place(self, directory: &Path) -> VaultPlace {
+        VaultPlace {
+            database: database(directory),
+            root_key: self.root_key(&key_file(directory)),
+        }
     }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what is not tested with a keeper is quicker"
+    )]
+    pub(crate) fn root_key(self, file: &Path) -> RootKey {
+        match self {
+            Self::Here => RootKey::in_this_process(file),
+            Self::Keeper => RootKey::kept_by(crate::role::program("key_keeper"), file),
+        }
+    }
+}
+
+/// A vault whose root key is read by this process.
+pub(crate) fn place(directory: &Path) -> VaultPlace {
+    Keeping::Here.place(directory)
+}
+
+pub(crate) fn database(directory: &Path) -> PathBuf {
+    directory.join("data/vault.db")
+}
+
+pub(crate) fn key_file(directory: &Path) -> PathBuf {
+    directory.join("etc/root.key")
 }
 
 pub(crate) fn name(text: &str) -> SecretName {

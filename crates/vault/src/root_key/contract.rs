@@ -1,0 +1,248 @@
+//! What every holder of a root key does, and each of them held against it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ids::WorkspaceId;
+
+use super::{FileHolder, HoldsRootKey};
+use crate::database::OpeningLock;
+use crate::error::VaultError;
+use crate::keeper::Keeper;
+use crate::keeper::tests::own_program;
+use crate::keys::{Binding, Key, KeyId, KeyPurpose, Wrapped};
+
+const VAULT: &[u8] = &[7; 16];
+
+type Holder = Arc<dyn HoldsRootKey>;
+type Open = fn(&Path) -> Holder;
+
+const HOLDERS: [(&str, Open); 2] = [
+    ("file", |file| Arc::new(FileHolder::new(file))),
+    ("keeper", |file| Arc::new(Keeper::new(own_program(), file))),
+];
+
+/// A directory of its own for a key, and as many holders of it as are asked for.
+struct Place {
+    directory: tempfile::TempDir,
+    open: Open,
+}
+
+impl Place {
+    fn each() -> impl Iterator<Item = (&'static str, Self)> {
+        HOLDERS.into_iter().map(|(name, open)| {
+            let directory = tempfile::tempdir().unwrap();
+            (name, Self { directory, open })
+        })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("etc/root.key")
+    }
+
+    fn next(&self) -> PathBuf {
+        self.directory.path().join("etc/root.key.next")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn holder(&self) -> Holder {
+        (self.open)(&self.file())
+    }
+
+    async fn lock(&self) -> OpeningLock {
+        OpeningLock::take(&self.data().join("vault.db"))
+            .await
+            .unwrap()
+    }
+}
+
+fn binding(purpose: KeyPurpose) -> Binding<'static> {
+    Binding {
+        vault_id: VAULT,
+        purpose,
+    }
+}
+
+async fn opens(holder: &Holder, root: KeyId, inner: &Key, bytes: &[u8]) -> bool {
+    let key_id = inner.id();
+    let wrapped = Wrapped { key_id, bytes };
+    let opened = holder.unwrap(root, binding(KeyPurpose::Audit), wrapped);
+    let opened = opened.await.unwrap();
+    opened.is_some_and(|key| key.bytes() == inner.bytes())
+}
+
+#[tokio::test]
+async fn the_first_key_is_made_once() {
+    for (name, place) in Place::each() {
+        let lock = place.lock().await;
+        let holder = place.holder();
+        holder.prepare();
+        let first = holder.first(&place.data(), &lock).await.unwrap();
+        assert_eq!(
+            holder.first(&place.data(), &lock).await.unwrap(),
+            first,
+            "{name}"
+        );
+        let other = place.holder();
+        assert_eq!(
+            other.first(&place.data(), &lock).await.unwrap(),
+            first,
+            "{name}"
+        );
+        holder.require(first).await.unwrap();
+        let mode = std::fs::metadata(place.file()).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn wrapped_keys_open_only_as_what_they_are() {
+    for (name, place) in Place::each() {
+        let lock = place.lock().await;
+        let holder = place.holder();
+        let root = holder.first(&place.data(), &lock).await.unwrap();
+        let (inner, other) = (Key::random(), Key::random());
+        let audit = binding(KeyPurpose::Audit);
+        let bytes = holder.wrap(root, audit, &inner).await.unwrap();
+        assert!(opens(&holder, root, &inner, &bytes).await, "{name}");
+        let elsewhere = place.holder();
+        assert!(opens(&elsewhere, root, &inner, &bytes).await, "{name}");
+
+        let workspace = binding(KeyPurpose::Workspace(WorkspaceId::new()));
+        let another = |vault_id| Binding { vault_id, ..audit };
+        let mut flipped = bytes.clone();
+        flipped[20] ^= 1;
+        for (what, binding, inner, bytes) in [
+            ("purpose", workspace, &inner, bytes.as_slice()),
+            ("vault", another(&[8; 16]), &inner, &bytes),
+            ("short vault id", another(&[7; 15]), &inner, &bytes),
+            ("huge vault id", another(&[7; 1 << 20]), &inner, &bytes),
+            ("key id", audit, &other, &bytes),
+            ("bit", audit, &inner, &flipped),
+            ("cut", audit, &inner, &bytes[..60]),
+            ("empty", audit, &inner, &[]),
+            ("huge", audit, &inner, &[1; 1 << 20]),
+        ] {
+            let key_id = inner.id();
+            let opened = holder.unwrap(root, binding, Wrapped { key_id, bytes });
+            assert!(opened.await.unwrap().is_none(), "{name}: {what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_has_two_keys_until_it_is_settled() {
+    for (name, place) in Place::each() {
+        let lock = place.lock().await;
+        let holder = place.holder();
+        let old = holder.first(&place.data(), &lock).await.unwrap();
+        let inner = Key::random();
+        let audit = binding(KeyPurpose::Audit);
+        let under_old = holder.wrap(old, audit, &inner).await.unwrap();
+
+        let abandoned = holder.begin_rotation(old, None, &lock).await.unwrap();
+        assert_ne!(abandoned, old, "{name}");
+        assert!(opens(&holder, old, &inner, &under_old).await, "{name}");
+        let killed = place.holder();
+        killed.settle(old, &lock).await.unwrap();
+        assert!(!place.next().exists(), "{name}");
+
+        let kept = place.directory.path().join("kept.key");
+        let new = killed
+            .begin_rotation(old, Some(&kept), &lock)
+            .await
+            .unwrap();
+        let under_new = killed.wrap(new, audit, &inner).await.unwrap();
+        let bystander = place.holder();
+        assert!(opens(&bystander, new, &inner, &under_new).await, "{name}");
+        assert!(opens(&bystander, old, &inner, &under_old).await, "{name}");
+        killed.settle(new, &lock).await.unwrap();
+        assert!(opens(&killed, new, &inner, &under_new).await, "{name}");
+        assert!(!opens(&killed, new, &inner, &under_old).await, "{name}");
+        let error = killed.require(old).await.unwrap_err();
+        assert!(matches!(error, VaultError::RootKeyWrong { .. }), "{error}");
+        let kept = (place.open)(&kept);
+        assert!(opens(&kept, old, &inner, &under_old).await, "{name}");
+    }
+}
+
+/// The words and hints that a person sees are the same, whichever process read the file.
+#[tokio::test]
+async fn every_error_has_the_same_words() {
+    let mut told = Vec::new();
+    for (_name, place) in Place::each() {
+        told.push(errors(&place).await);
+    }
+    assert_eq!(told[0], told[1]);
+    let kinds: Vec<_> = told[0].iter().map(|(kind, ..)| *kind).collect();
+    let expected = [
+        "root_key",
+        "root_key",
+        "root_key",
+        "root_key",
+        "root_key",
+        "root_key",
+        "bad_input",
+        "storage",
+        "storage",
+    ];
+    assert_eq!(kinds, expected, "{told:?}");
+}
+
+async fn errors(place: &Place) -> Vec<(&'static str, String, Option<String>)> {
+    let lock = place.lock().await;
+    let (file, wanted) = (place.file(), KeyId([9; 16]));
+    let mode = |mode| std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+    let mut errors = vec![place.holder().require(wanted).await.unwrap_err()];
+    let first = place.holder().first(place.directory.path(), &lock).await;
+    errors.push(first.unwrap_err());
+    let holder = place.holder();
+    let root = holder.first(&place.data(), &lock).await.unwrap();
+    errors.push(holder.settle(wanted, &lock).await.unwrap_err());
+    mode(0o640);
+    errors.push(place.holder().require(root).await.unwrap_err());
+    mode(0o600);
+    std::os::unix::fs::chown(&file, Some(1234), None).unwrap();
+    errors.push(place.holder().require(root).await.unwrap_err());
+    std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+    let key = std::fs::read(&file).unwrap();
+    std::fs::write(&file, "not a key").unwrap();
+    errors.push(place.holder().require(root).await.unwrap_err());
+    std::fs::write(&file, key).unwrap();
+    let rotation = place
+        .holder()
+        .begin_rotation(root, Some(&file), &lock)
+        .await;
+    errors.push(rotation.unwrap_err());
+    std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file.parent().unwrap(), "no directory").unwrap();
+    errors.push(place.holder().require(root).await.unwrap_err());
+    errors.push(
+        place
+            .holder()
+            .first(&place.data(), &lock)
+            .await
+            .unwrap_err(),
+    );
+
+    let directory = place.directory.path().to_str().unwrap();
+    let told = errors.iter().map(|error| {
+        let mut words = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            words = format!("{words}: {cause}");
+            source = cause.source();
+        }
+        // What differs between two places: where they are, and which keys were made.
+        let plain = |text: String| {
+            text.replace(directory, "DIR")
+                .replace(&root.to_string(), "KEY")
+        };
+        (error.kind(), plain(words), error.hint().map(plain))
+    });
+    told.collect()
+}

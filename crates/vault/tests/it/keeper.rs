@@ -1,0 +1,126 @@
+//! The root key in a process of its own: who has its bytes, and what a kill leaves.
+
+use std::path::Path;
+use std::process::Command;
+
+use credential::ExposeSecret;
+use ids::WorkspaceId;
+use vault::{RootKey, Vault, VaultPlace};
+
+use crate::role::{Kill, Moment, Victim};
+use crate::support::{Keeping, database, files, key_file, name, put};
+
+const WORK: &str = "VAULT_TEST_KEEPER_WORK";
+const DIRECTORY: &str = "VAULT_TEST_KEEPER_DIRECTORY";
+const WORKSPACE: &str = "VAULT_TEST_KEEPER_WORKSPACE";
+const KILL: &str = "VAULT_TEST_KEEPER_KILL";
+
+/// The body of a child that opens a vault by a keeper. As a test of its own it has nothing to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn child() {
+    let Ok(work) = std::env::var(WORK) else {
+        return;
+    };
+    let directory = std::env::var_os(DIRECTORY).unwrap();
+    let directory = Path::new(&directory);
+    let workspace: WorkspaceId = std::env::var(WORKSPACE).unwrap().parse().unwrap();
+    let program = match std::env::var(KILL) {
+        Ok(kill) => Kill::parse(&kill).unwrap().program(),
+        Err(_) => crate::role::program("key_keeper"),
+    };
+    let place = VaultPlace {
+        database: database(directory),
+        root_key: RootKey::kept_by(program, &key_file(directory)),
+    };
+    let done = async {
+        let vault = Vault::open(place).await?;
+        match work.as_str() {
+            "create" => drop(put(&vault, workspace, "a", "one").await?),
+            "rotate" => drop(vault.rotate_root_key(None, "child").await?),
+            other => panic!("no work {other}"),
+        }
+        Ok::<_, vault::VaultError>(())
+    };
+    match done.await {
+        Ok(()) => println!("\nended well"),
+        Err(error) => println!("\nended {}", error.kind()),
+    }
+}
+
+/// How the child said that it ended, if it was there to say it.
+fn run_child(work: &str, directory: &Path, workspace: WorkspaceId, kill: Kill) -> Option<String> {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "keeper::child", "--nocapture"])
+        .env(WORK, work)
+        .env(DIRECTORY, directory)
+        .env(WORKSPACE, workspace.to_string())
+        .env(KILL, kill.word())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ended = text.lines().find_map(|line| line.strip_prefix("ended "));
+    ended.map(str::to_owned)
+}
+
+/// Kills at every question, in turn, until there are no more. Answers how many there were.
+async fn kill_at_every_question(work: &str, victim: Victim, moment: Moment) -> usize {
+    for question in 1.. {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let workspace = WorkspaceId::new();
+        if work == "rotate" {
+            let vault = Vault::open(Keeping::Here.place(directory)).await.unwrap();
+            put(&vault, workspace, "a", "one").await.unwrap();
+            vault.close().await;
+        }
+        let kill = Kill {
+            victim,
+            moment,
+            question,
+        };
+        let ended = run_child(work, directory, workspace, kill);
+        opens(work, directory, workspace, kill).await;
+        match (ended.as_deref(), victim) {
+            (Some("well"), _) => return question - 1,
+            (Some("keeper"), Victim::Keeper) | (None, Victim::Vault) => {}
+            (ended, _) => panic!("{kill:?}: {ended:?}"),
+        }
+    }
+    unreachable!("the questions have an end")
+}
+
+/// The next process opens the vault, finds what was sealed, and leaves one key.
+async fn opens(work: &str, directory: &Path, workspace: WorkspaceId, kill: Kill) {
+    let vault = Vault::open(Keeping::Keeper.place(directory)).await;
+    let vault = vault.unwrap_or_else(|error| panic!("{kill:?}: {error}"));
+    if work == "create" {
+        put(&vault, workspace, "a", "one").await.unwrap();
+    }
+    let opened = vault.open_secret(workspace, &name("a"), None, "t").await;
+    let opened = opened.unwrap_or_else(|error| panic!("{kill:?}: {error}"));
+    assert_eq!(opened.plaintext.expose_secret(), "one", "{kill:?}");
+    let report = vault.verify(None).await.unwrap();
+    assert!(report.is_sound(), "{kill:?}: {report:?}");
+    let keys = files(key_file(directory).parent().unwrap());
+    assert_eq!(keys.len(), 1, "{kill:?}");
+}
+
+/// Making a vault asks two questions and the first sealing one; opening asks two and a rotation
+/// with one workspace six. That all of them were met is part of the test.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_killed_at_any_question_is_an_error_and_the_next_open_works() {
+    for moment in [Moment::Asked, Moment::Done] {
+        let created = kill_at_every_question("create", Victim::Keeper, moment).await;
+        let rotated = kill_at_every_question("rotate", Victim::Keeper, moment).await;
+        assert_eq!((created, rotated), (3, 8), "{moment:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_killed_at_any_question_opens_again() {
+    for moment in [Moment::Asked, Moment::Done] {
+        let created = kill_at_every_question("create", Victim::Vault, moment).await;
+        let rotated = kill_at_every_question("rotate", Victim::Vault, moment).await;
+        assert_eq!((created, rotated), (3, 8), "{moment:?}");
+    }
+}
