@@ -8,6 +8,7 @@ mod foreign_text;
 mod hostile_image;
 mod hostile_registry;
 mod json;
+mod keeper;
 mod patience;
 mod possession;
 mod run;
