@@ -130,6 +130,11 @@ impl App {
         self.settings.run_dir.join("containers")
     }
 
+    /// Which ids belong to which workspace.
+    pub(crate) fn ids_dir(&self) -> PathBuf {
+        self.settings.data_dir.join("ids")
+    }
+
     /// Private to its owner: the databases are sealed, indexes and cached spans are not.
     fn make_data_dir(&self) -> Result<()> {
         let path = &self.settings.data_dir;

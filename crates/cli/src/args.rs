@@ -149,6 +149,9 @@ pub(crate) struct RunArgs {
     /// Network of the container
     #[arg(long, value_name = "none|nat|host", default_value = "nat")]
     pub(crate) network: String,
+    /// Whose user ids the container has: its own, or the machine's [default: private]
+    #[arg(long, value_name = "private|host")]
+    pub(crate) userns: Option<String>,
     /// Credential to use: a scope of `credentials list`, or none for an anonymous pull
     #[arg(long, value_name = "SCOPE|none")]
     pub(crate) credential: Option<String>,

@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use container::DEFAULT_FIRST_ID;
 use dial::{AllowRule, DialPolicy, ProxySettings};
 use ids::WorkspaceName;
 use serde::Deserialize;
@@ -23,6 +24,9 @@ const RUN_DIR: &str = "run";
 /// A machine for running images has tens of gigabytes; the cache may have a few of them.
 const CACHE_LIMIT: &str = "20g";
 
+/// Root in a container is nobody on the machine unless somebody asks for less.
+const USERNS: &str = "private";
+
 /// Larger is no configuration.
 const CONFIG_MAX_BYTES: u64 = 64 << 10;
 
@@ -34,6 +38,10 @@ pub(crate) struct Settings {
     pub(crate) run_dir: PathBuf,
     pub(crate) workspace: WorkspaceName,
     pub(crate) cache_limit_bytes: u64,
+    /// Whose ids containers have that do not say.
+    pub(crate) userns: Userns,
+    /// Where the ids of containers begin.
+    pub(crate) userns_first_id: u32,
     /// The operator's word on where connections may go, and the proxies of the environment.
     pub(crate) dial: DialPolicy,
 }
@@ -46,6 +54,8 @@ struct File {
     run_dir: Option<PathBuf>,
     workspace: Option<String>,
     cache_limit: Option<String>,
+    userns: Option<String>,
+    userns_first_id: Option<u32>,
     #[serde(default)]
     dial: DialFile,
 }
@@ -56,6 +66,27 @@ struct DialFile {
     /// Networks, addresses and host names that may be dialled whatever their class.
     #[serde(default)]
     allow: Vec<String>,
+}
+
+/// Whose user and group ids a container has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Userns {
+    /// A range of its workspace's own.
+    Private,
+    /// The machine's.
+    Host,
+}
+
+impl Userns {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        match text {
+            "private" => Ok(Self::Private),
+            "host" => Ok(Self::Host),
+            other => Err(Failure::invalid(format!(
+                "user namespace {other:?} is neither private nor host"
+            ))),
+        }
+    }
 }
 
 impl Settings {
@@ -82,6 +113,8 @@ impl Settings {
                 .map_or_else(|| Ok(WorkspaceName::default()), WorkspaceName::parse)
                 .map_err(Failure::invalid)?,
             cache_limit_bytes: parse_size(limit)?,
+            userns: Userns::parse(file.userns.as_deref().unwrap_or(USERNS))?,
+            userns_first_id: file.userns_first_id.unwrap_or(DEFAULT_FIRST_ID),
             dial: dial_policy(&file.dial)?,
         };
         settings.check()

@@ -13,6 +13,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::cgroup::{Cgroups, UnsupportedLimit};
 use crate::config::{Parts, config};
 use crate::executable::{self, ExecutableError};
+use crate::id_range::{IDS_PER_RANGE, IdRange};
 use crate::inside::{Made, Root};
 use crate::network::NetworkFacts;
 use crate::process::ProcessError;
@@ -48,6 +49,9 @@ pub enum BundleError {
     /// A number of processors that makes no sense.
     #[error("a limit of {0} processors is not a positive number")]
     Cpus(f64),
+    /// Not one of the container's.
+    #[error("user or group id {0} is beyond the {IDS_PER_RANGE} ids of the container")]
+    UnmappedId(u32),
     /// Not usable as a host name.
     #[error("host name `{0}` is not letters, digits, dots and dashes, at most 63")]
     Hostname(String),
@@ -68,13 +72,18 @@ pub(crate) fn prepare(
     let root = rootfs::mount_overlay(dir, &spec.lower)?;
     let mut spec = spec.clone();
     spec.volumes = rootfs::prepare_volumes(&root, &spec.volumes)?;
+    rootfs::show_owners(dir, &mut spec.volumes)?;
     let user = resolve_user(&root, &spec)?;
+    check_ids(dir.ids, &user)?;
     rootfs::create_working_dir(&root, &spec.process.cwd, &spec.volumes)?;
     executable::check(&root, &spec.process, &spec.volumes)?;
     let files = write_files(&root, dir, &spec, network)?;
+    let users = dir.users();
     let parts = Parts {
         spec: &spec,
         user: &user,
+        users: users.as_deref().zip(dir.ids),
+        root: &dir.rootfs(),
         cgroups: &cgroups,
         network_namespace: network.namespace.as_deref(),
         files: &files,
@@ -83,6 +92,19 @@ pub(crate) fn prepare(
     };
     let text = config(&parts).to_string();
     fs::write(dir.path.join("config.json"), text).map_err(BundleError::Write)
+}
+
+/// The runtime would be refused ids that are not mapped, without saying which.
+fn check_ids(range: Option<IdRange>, user: &ResolvedUser) -> Result<(), BundleError> {
+    if range.is_none() {
+        return Ok(());
+    }
+    let ids = [user.uid, user.gid].into_iter();
+    let mut ids = ids.chain(user.additional_gids.iter().copied());
+    match ids.find(|id| *id >= IDS_PER_RANGE) {
+        Some(id) => Err(BundleError::UnmappedId(id)),
+        None => Ok(()),
+    }
 }
 
 /// Refuses limits that this machine would not hold, before anything is made.
@@ -135,6 +157,7 @@ fn write_files(
         rootfs::create_target(root, Path::new(target), Made::File)?;
         let path = dir.path.join(target.trim_start_matches('/'));
         fs::write(&path, text).map_err(BundleError::Write)?;
+        dir.give(&path).map_err(BundleError::Write)?;
         files.push((target, path.to_string_lossy().into_owned()));
     }
     Ok(files)

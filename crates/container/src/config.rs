@@ -1,7 +1,7 @@
 //! The OCI runtime configuration of a container, as one pure function of its parts.
 //!
 //! Isolation is docker's default: the same namespaces, mounts, hidden paths, capabilities and
-//! system calls, and beyond it no new privileges. Paths in it are relative to the bundle.
+//! system calls, and beyond it no new privileges and a user namespace.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::capabilities;
 use crate::cgroup::Cgroups;
+use crate::id_range::{IDS_PER_RANGE, IdRange};
 use crate::process::variable;
 use crate::seccomp;
 use crate::spec::{ContainerSpec, NetworkMode};
@@ -59,6 +60,10 @@ const READONLY_PATHS: [&str; 5] = [
 pub(crate) struct Parts<'a> {
     pub(crate) spec: &'a ContainerSpec,
     pub(crate) user: &'a ResolvedUser,
+    /// A user namespace that exists already, and the ids that are its own.
+    pub(crate) users: Option<(&'a Path, IdRange)>,
+    /// The mounted root.
+    pub(crate) root: &'a Path,
     pub(crate) cgroups: &'a Cgroups,
     /// A network namespace that exists already.
     pub(crate) network_namespace: Option<&'a Path>,
@@ -75,12 +80,14 @@ pub(crate) fn config(parts: &Parts<'_>) -> Value {
     json!({
         "ociVersion": OCI_VERSION,
         "process": process(parts),
-        "root": { "path": "rootfs", "readonly": false },
+        "root": { "path": parts.root, "readonly": false },
         "hostname": parts.spec.hostname,
         "mounts": mounts(parts),
         "linux": {
             "cgroupsPath": Cgroups::path_of(&parts.spec.id),
             "namespaces": namespaces(parts),
+            "uidMappings": mappings(parts),
+            "gidMappings": mappings(parts),
             "resources": resources(parts),
             "maskedPaths": MASKED_PATHS,
             "readonlyPaths": READONLY_PATHS,
@@ -145,7 +152,18 @@ fn namespaces(parts: &Parts<'_>) -> Value {
         (_, Some(path)) => list.push(json!({ "type": "network", "path": path })),
         (_, None) => list.push(json!({ "type": "network" })),
     }
+    if let Some((path, _)) = parts.users {
+        list.push(json!({ "type": "user", "path": path }));
+    }
     Value::Array(list)
+}
+
+/// What the user namespace maps already; the runtime wants to know it too.
+fn mappings(parts: &Parts<'_>) -> Value {
+    let mapping = parts.users.map(
+        |(_, range)| json!({ "containerID": 0, "hostID": range.first(), "size": IDS_PER_RANGE }),
+    );
+    mapping.into_iter().collect()
 }
 
 fn mounts(parts: &Parts<'_>) -> Value {
@@ -297,6 +315,8 @@ mod tests {
         config(&Parts {
             spec,
             user: &user(uid),
+            users: None,
+            root: Path::new("/run/x/root"),
             cgroups: &cgroups,
             network_namespace: namespace.map(Path::new),
             files: &[("/etc/hosts", String::from("/run/x/etc/hosts"))],
@@ -363,6 +383,33 @@ mod tests {
             assert_eq!(kinds[..5], ["pid", "mount", "ipc", "uts", "cgroup"]);
             assert_eq!(list.get(5), expected.as_ref(), "{network:?}");
         }
+    }
+
+    #[test]
+    fn a_user_namespace_is_joined_with_the_ids_that_it_maps() {
+        let spec = spec();
+        let plain = &built(&spec, 0, None)["linux"];
+        assert_eq!(plain["uidMappings"], json!([]));
+        let cgroups = Cgroups::fixture(&[], false);
+        let linux = &config(&Parts {
+            spec: &spec,
+            user: &user(0),
+            users: Some((Path::new("/run/x/users"), IdRange::starting_at(1 << 20))),
+            root: Path::new("/run/x/root"),
+            cgroups: &cgroups,
+            network_namespace: None,
+            files: &[],
+            open_files_ceiling: 4096,
+            console: None,
+        })["linux"];
+        let mapping = json!([{ "containerID": 0, "hostID": 1 << 20, "size": 65_536 }]);
+        assert_eq!(
+            (&linux["uidMappings"], &linux["gidMappings"]),
+            (&mapping, &mapping)
+        );
+        let users = json!({ "type": "user", "path": "/run/x/users" });
+        let list = linux["namespaces"].as_array().expect("a list");
+        assert!(list.contains(&users), "{list:?}");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat, openat2,
-    readlinkat, statat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chownat, fstat, mkdirat,
+    openat, openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
 
@@ -29,6 +29,8 @@ const MAX_COMPONENTS: usize = 2048;
 #[derive(Debug)]
 pub(crate) struct Root {
     directory: OwnedFd,
+    /// Who owns what is made, as user and group.
+    maker: u32,
 }
 
 /// What the last component of a created path is.
@@ -39,10 +41,10 @@ pub(crate) enum Made {
 }
 
 impl Root {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, maker: u32) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, path, flags, Mode::empty())?;
-        Ok(Self { directory })
+        Ok(Self { directory, maker })
     }
 
     /// Attributes of the root itself.
@@ -100,6 +102,7 @@ impl Root {
             stack: vec![start],
             pending: VecDeque::new(),
             links: 0,
+            maker: self.maker,
         };
         walk.expand(path.as_os_str())?;
         while let Some(name) = walk.pending.pop_front() {
@@ -136,6 +139,7 @@ struct Walk {
     stack: Vec<OwnedFd>,
     pending: VecDeque<OsString>,
     links: usize,
+    maker: u32,
 }
 
 impl Walk {
@@ -188,14 +192,22 @@ impl Walk {
         match made {
             Made::Directory => {
                 mkdirat(self.here(), name, Mode::from_raw_mode(0o755))?;
+                self.give(name)?;
                 self.enter(name)
             }
             Made::File => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
                 openat(self.here(), name, flags, Mode::from_raw_mode(0o644))?;
-                Ok(())
+                self.give(name)
             }
         }
+    }
+
+    fn give(&self, name: &OsStr) -> io::Result<()> {
+        let (user, group) = (Uid::from_raw(self.maker), Gid::from_raw(self.maker));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        chownat(self.here(), name, Some(user), Some(group), flags)?;
+        Ok(())
     }
 
     fn enter(&mut self, name: &OsStr) -> io::Result<()> {
@@ -255,7 +267,7 @@ mod tests {
             0,
         )
         .expect("a fifo");
-        let opened = Root::open(&inside).expect("the root");
+        let opened = Root::open(&inside, 0).expect("the root");
         (top, opened)
     }
 

@@ -21,6 +21,7 @@ mod capabilities;
 mod cgroup;
 mod config;
 mod executable;
+mod id_range;
 mod inside;
 mod mounts;
 mod network;
@@ -40,11 +41,13 @@ mod sys;
 mod terminal;
 mod tool;
 mod user;
+mod user_namespace;
 mod volume;
 
 pub use bundle::{BundleError, check_limits};
 pub use cgroup::{CgroupMode, Cgroups, UnsupportedLimit};
 pub use executable::ExecutableError;
+pub use id_range::{DEFAULT_FIRST_ID, IDS_PER_RANGE, IdRange, IdRangeError};
 pub use network::{ForwardDrop, Network, NetworkError, NetworkRequest, Subnet, forward_drops};
 pub use port::{ParsePortError, PortMap, Protocol};
 pub use process::{

@@ -12,13 +12,13 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ids::ContainerId;
 
 use crate::port::PortMap;
-use crate::run_dir::RunDir;
+use crate::run_dir::{Layout, RunDir};
 use crate::spec::NetworkMode;
 use crate::tool::ToolError;
 
@@ -63,6 +63,9 @@ pub enum NetworkError {
         /// Why not.
         source: io::Error,
     },
+    /// The machine's network belongs to the machine's user namespace.
+    #[error("network host needs the machine's user namespace too")]
+    HostWithoutUsers,
     /// Ports and a network without an outside.
     #[error("ports can only be published with network nat")]
     PortsWithoutNat,
@@ -116,6 +119,7 @@ impl Network {
         }
         match request.mode {
             NetworkMode::None => Ok(Self::without_lease(NetworkMode::None, String::new())),
+            NetworkMode::Host if dir.layout().ids.is_some() => Err(NetworkError::HostWithoutUsers),
             NetworkMode::Host => {
                 let text = resolver::of_machine();
                 Ok(Self::without_lease(NetworkMode::Host, text))
@@ -139,17 +143,17 @@ impl Network {
 
     async fn prepare_nat(dir: &RunDir, request: NetworkRequest) -> Result<Self, NetworkError> {
         let (id, owner) = (dir.id(), Arc::clone(dir.owner()));
-        let namespace = dir.layout().network();
+        let layout = dir.layout().clone();
+        let namespace = layout.network();
         let plan = resolver::plan();
         let nameservers = plan.direct.clone();
-        let place = namespace.clone();
         let gate = Arc::clone(dir.gate());
         let attach = move || {
             let Some(_open) = gate.enter() else {
                 let gone = io::ErrorKind::Interrupted.into();
                 return Err(NetworkError::io("connect a container that is going")(gone));
             };
-            attach(id, &place, request.subnet, &nameservers, &owner)
+            attach(id, &layout, request.subnet, &nameservers, &owner)
         };
         let lease = tokio::task::spawn_blocking(attach).await;
         let lease = lease.expect("attaching does not panic")?;
@@ -196,7 +200,7 @@ impl Network {
 /// Leases an address, loads the rules and connects a new namespace.
 fn attach(
     id: ContainerId,
-    namespace: &Path,
+    dir: &Layout,
     wanted: Option<Subnet>,
     nameservers: &[Ipv4Addr],
     owner: &OwnedFd,
@@ -214,7 +218,7 @@ fn attach(
     });
     routes_for_others?;
     drop(lock);
-    link::create(&lease, namespace, owner)?;
+    link::create(&lease, dir, owner)?;
     Ok(lease)
 }
 

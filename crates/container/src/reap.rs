@@ -14,7 +14,7 @@ use ids::ContainerId;
 use crate::cgroup::Cgroups;
 use crate::mounts;
 use crate::network;
-use crate::run_dir::{OWNER, lock_root, try_own};
+use crate::run_dir::{OWNER, lock_root, root_dir, try_own};
 
 /// A container that was left behind, and what became of it.
 #[derive(Debug)]
@@ -101,12 +101,25 @@ fn reap(stale: Stale) -> Reaped {
 pub(crate) fn clear(path: &Path, id: ContainerId) -> io::Result<()> {
     let cgroups = Cgroups::detect()?;
     let killed = cgroups.kill(&id).map(|_| ());
-    let unmounted = mounts::unmount_below(path).map(|_| ());
+    let root = root_dir(id);
+    let unmounted = mounts::unmount_below(&root).and_then(|_| mounts::unmount_below(path));
     let released = network::release(id).map_err(io::Error::other);
     let ungrouped = cgroups.remove(&id);
     killed.and(unmounted)?;
+    remove_root_place(&root)?;
     remove_directory(path)?;
     released.and(ungrouped)
+}
+
+/// Only empty directories are removed, so that nothing behind a mount can be.
+fn remove_root_place(root: &Path) -> io::Result<()> {
+    for path in [&root.join("root"), root] {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn remove_directory(path: &Path) -> io::Result<()> {

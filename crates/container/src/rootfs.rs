@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, chmodat, chownat, utimensat};
 use rustix::mount::{MountFlags, mount};
 
+use crate::id_range::IdRange;
 use crate::inside::{Made, Root, shown};
 use crate::run_dir::Layout;
+use crate::user_namespace;
 use crate::volume::Volume;
 
 /// Why a root cannot be made.
@@ -31,6 +33,14 @@ pub enum RootfsError {
     #[error("cannot use volume source {path}")]
     VolumeSource {
         /// As typed.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its filesystem cannot show other owners than it has.
+    #[error("cannot show volume source {path} with its owners in a user namespace")]
+    VolumeOwners {
+        /// On the host.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -63,7 +73,8 @@ pub enum RootfsError {
 
 /// Mounts the overlay and opens it.
 pub(crate) fn mount_overlay(dir: &Layout, lower: &Path) -> Result<Root, RootfsError> {
-    let image = Root::open(lower).map_err(RootfsError::Lower)?;
+    let maker = dir.ids.map_or(0, IdRange::first);
+    let image = Root::open(lower, maker).map_err(RootfsError::Lower)?;
     match try_overlay(dir, lower, &image) {
         Err(RootfsError::Overlay(refused)) if refused.kind() == io::ErrorKind::InvalidInput => {
             tracing::debug!(path = %dir.path.display(), "no upper layer there, using memory");
@@ -75,7 +86,7 @@ pub(crate) fn mount_overlay(dir: &Layout, lower: &Path) -> Result<Root, RootfsEr
         }
         other => other?,
     }
-    Root::open(&dir.rootfs()).map_err(RootfsError::Lower)
+    Root::open(&dir.rootfs(), maker).map_err(RootfsError::Lower)
 }
 
 fn try_overlay(dir: &Layout, lower: &Path, image: &Root) -> Result<(), RootfsError> {
@@ -92,14 +103,24 @@ fn try_overlay(dir: &Layout, lower: &Path, image: &Root) -> Result<(), RootfsErr
         work.display()
     );
     let options = std::ffi::CString::new(options).expect("paths hold no zero byte");
+    let flags = overlay_flags(dir);
     mount(
         "overlay",
         dir.rootfs(),
         "overlay",
-        MountFlags::empty(),
+        flags,
         options.as_c_str(),
     )
     .map_err(|errno| RootfsError::Overlay(errno.into()))
+}
+
+/// In a user namespace of its own nobody can make device nodes, so only those of a hostile image
+/// would ever work. With the machine's ids programs make their own, as in docker.
+fn overlay_flags(dir: &Layout) -> MountFlags {
+    match dir.ids {
+        Some(_) => MountFlags::NODEV,
+        None => MountFlags::empty(),
+    }
 }
 
 /// Gives the upper directory the image root's owner, mode and times.
@@ -158,6 +179,31 @@ pub(crate) fn prepare_volumes(root: &Root, volumes: &[Volume]) -> Result<Vec<Vol
         });
     }
     Ok(ready)
+}
+
+/// Shows each source with the owners that it has outside, where the container's ids are others.
+pub(crate) fn show_owners(dir: &Layout, volumes: &mut [Volume]) -> Result<(), RootfsError> {
+    let Some(users) = dir.users() else {
+        return Ok(());
+    };
+    for (number, volume) in volumes.iter_mut().enumerate() {
+        let place = dir.path.join("volumes").join(number.to_string());
+        show_one(&users, &volume.source, &place).map_err(|source| RootfsError::VolumeOwners {
+            path: volume.source.clone(),
+            source,
+        })?;
+        volume.source = place;
+    }
+    Ok(())
+}
+
+fn show_one(users: &Path, source: &Path, place: &Path) -> io::Result<()> {
+    if fs::metadata(source)?.is_dir() {
+        fs::create_dir(place)?;
+    } else {
+        fs::File::create(place)?;
+    }
+    user_namespace::show_with_owners(users, source, place)
 }
 
 /// Makes something inside the root to be mounted on.

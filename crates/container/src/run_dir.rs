@@ -7,11 +7,16 @@
 //!     owner                   held for the container's life by its owner and the owner's tools
 //!     lower/                  the image, mounted by whoever has it
 //!     scratch/upper, work     what the container writes
-//!     rootfs/                 both, as the container sees them
 //!     config.json, etc/       the runtime's bundle and generated files
 //!     runtime/                the runtime's own state
-//!     network                 its network namespace
+//!     users, network          its user and network namespaces
+//!     volumes/                host folders, with the owners that the container is to see
+//! /run/holdfast/roots/<id>/   0710: closed to all but the container's root
+//!     root/                   image and writes, as the container sees them
 //! ```
+//!
+//! The root stands apart because the container's root, which is nobody outside, has to find its way
+//! there, and a run root may lie where nobody but the machine's root can go.
 //!
 //! Everything that has to be undone can be found from the directory's name and place, so that a
 //! start after a crash clears it away without any record of what was done.
@@ -19,17 +24,22 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ids::ContainerId;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::id_range::IdRange;
 use crate::reap;
+use crate::user_namespace;
 
 /// Characters that have a meaning in the kernel's mount options.
 const RESERVED: [char; 3] = [',', ':', '\\'];
+
+/// Where containers' roots are mounted, each in a directory of its own.
+const ROOTS: &str = "/run/holdfast/roots";
 
 /// Why there is no directory for a container.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +55,9 @@ pub enum RunDirError {
         /// Why not.
         source: io::Error,
     },
+    /// Switched off, or used up.
+    #[error("the kernel gives the container no user namespace of its own")]
+    UserNamespace(#[source] io::Error),
 }
 
 /// One container's directory, owned by this process until it is dropped or removed.
@@ -81,11 +94,26 @@ impl Gate {
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) path: PathBuf,
+    /// The container's own directory of those where roots are mounted.
+    pub(crate) root_dir: PathBuf,
+    /// Whose ids the container has; without, they are the machine's.
+    pub(crate) ids: Option<IdRange>,
 }
 
 impl Layout {
     pub(crate) fn rootfs(&self) -> PathBuf {
-        self.path.join("rootfs")
+        self.root_dir.join("root")
+    }
+
+    /// The user namespace, where there is one.
+    pub(crate) fn users(&self) -> Option<PathBuf> {
+        self.ids.map(|_| self.path.join("users"))
+    }
+
+    /// Gives a path to the container's root.
+    pub(crate) fn give(&self, path: &Path) -> io::Result<()> {
+        let owner = self.ids.map_or(0, IdRange::first);
+        chown(path, Some(owner), Some(owner))
     }
 
     pub(crate) fn scratch(&self) -> PathBuf {
@@ -98,8 +126,13 @@ impl Layout {
 }
 
 impl RunDir {
-    /// Makes the directory of a new container and locks it.
-    pub fn create(run_root: &Path, id: ContainerId) -> Result<Self, RunDirError> {
+    /// Makes the directory of a new container and locks it. With a range of ids the container has
+    /// a user namespace of its own, without one it has the machine's.
+    pub fn create(
+        run_root: &Path,
+        id: ContainerId,
+        ids: Option<IdRange>,
+    ) -> Result<Self, RunDirError> {
         let text = run_root.to_str().unwrap_or_default();
         if !run_root.is_absolute() || text.contains(RESERVED) {
             return Err(RunDirError::Path(run_root.to_owned()));
@@ -112,13 +145,23 @@ impl RunDir {
         let lock = lock_root(run_root).map_err(io)?;
         let owner = make(&path).map_err(io)?;
         drop(lock);
-        Ok(Self {
-            layout: Layout { path },
+        let layout = Layout {
+            root_dir: root_dir(id),
+            path: path.clone(),
+            ids,
+        };
+        let dir = Self {
+            layout,
             id,
             owner: Arc::new(owner),
             gate: Arc::default(),
             removed: false,
-        })
+        };
+        if let (Some(users), Some(ids)) = (dir.layout.users(), ids) {
+            user_namespace::create(&users, ids).map_err(RunDirError::UserNamespace)?;
+        }
+        make_root_place(&dir.layout).map_err(io)?;
+        Ok(dir)
     }
 
     /// Whose directory it is.
@@ -170,6 +213,26 @@ impl Drop for RunDir {
     }
 }
 
+/// Where a container's root is mounted.
+pub(crate) fn root_dir(id: ContainerId) -> PathBuf {
+    Path::new(ROOTS).join(id.to_string())
+}
+
+/// Makes the place for the root: closed, since set-id programs of the image work there, but for
+/// the container's root, which can go through and not list.
+fn make_root_place(layout: &Layout) -> io::Result<()> {
+    let (roots, own) = (Path::new(ROOTS), &layout.root_dir);
+    fs::create_dir_all(roots)?;
+    for path in roots.ancestors().take(2) {
+        let mode = path.metadata()?.permissions().mode();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o111))?;
+    }
+    DirBuilder::new().mode(0o700).create(own)?;
+    chown(own, None, layout.ids.map(IdRange::first))?;
+    fs::set_permissions(own, fs::Permissions::from_mode(0o710))?;
+    fs::create_dir(layout.rootfs())
+}
+
 /// Holds off others that make or clear directories below a root.
 pub(crate) fn lock_root(run_root: &Path) -> io::Result<OwnedFd> {
     DirBuilder::new()
@@ -206,7 +269,7 @@ fn make(path: &Path) -> io::Result<OwnedFd> {
     let options = options.create_new(true).write(true).mode(0o600);
     options.open(path.join(OWNER))?;
     let owner = try_own(path)?.expect("nobody knows the new directory");
-    for name in ["lower", "scratch", "rootfs", "etc", "runtime"] {
+    for name in ["lower", "scratch", "etc", "runtime", "volumes"] {
         fs::create_dir(path.join(name))?;
     }
     // For people; the lock is what counts.

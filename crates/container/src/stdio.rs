@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, fstat, openat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::UnixListener;
 use tokio::process::Child;
 
+use crate::id_range::IdRange;
 use crate::process::Process;
 use crate::run_dir::RunDir;
 use crate::runtime::RunError;
@@ -83,7 +84,7 @@ impl ContainerStdio {
         console: Option<Console>,
     ) -> io::Result<Self> {
         match console {
-            None => Ok(Self::Pipes(Pipes::new(process.stdin)?)),
+            None => Ok(Self::Pipes(Pipes::new(process.stdin, dir)?)),
             Some(console) => Ok(Self::Terminal {
                 console,
                 listener: listen(dir.path())?,
@@ -169,20 +170,20 @@ impl ContainerStdio {
 }
 
 impl Pipes {
-    fn new(wants_input: bool) -> io::Result<Self> {
+    fn new(wants_input: bool, dir: &RunDir) -> io::Result<Self> {
         let (stdout, stderr) = (rustix::stdio::stdout(), rustix::stdio::stderr());
         let (input_reader, input) = if wants_input {
-            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (reader, writer) = pipe_of(dir)?;
             (Some(reader), Some(writer))
         } else {
             (None, None)
         };
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (reader, writer) = pipe_of(dir)?;
         let mut outputs = vec![(reader, stdout)];
         let errors = if is_same_file(stdout, stderr) {
             writer.try_clone()?
         } else {
-            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (reader, writer) = pipe_of(dir)?;
             outputs.push((reader, stderr));
             writer
         };
@@ -193,6 +194,19 @@ impl Pipes {
             outputs,
         })
     }
+}
+
+/// A pipe of the container's root, so that the runtime can pass it on to the container's user, who
+/// may open it again by its name.
+fn pipe_of(dir: &RunDir) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let owner = dir.layout().ids.map_or(0, IdRange::first);
+    fchown(
+        &writer,
+        Some(Uid::from_raw(owner)),
+        Some(Gid::from_raw(owner)),
+    )?;
+    Ok((reader, writer))
 }
 
 fn is_same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {

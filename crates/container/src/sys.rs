@@ -3,7 +3,8 @@
 //! Everything else in the crate is safe code. Each block says why it is sound.
 #![allow(
     unsafe_code,
-    reason = "a child keeps a descriptor, a thread changes its network, a task waits on one"
+    reason = "a child keeps a descriptor or changes its namespaces, a thread changes its network, \
+              a task waits on a descriptor, a mount shows other owners"
 )]
 
 use std::io;
@@ -12,7 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::io::FdFlags;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -37,6 +38,60 @@ pub(crate) fn unshare_network() -> io::Result<()> {
     // SAFETY: only CLONE_NEWNET is passed. It neither splits the descriptor table nor the
     // filesystem state, which are what makes unshare unsafe for safe code that shares them.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.map_err(io::Error::from)
+}
+
+/// Lets the child of a command begin in a new user namespace, in which it has no ids yet.
+pub(crate) fn begin_in_new_users(command: &mut Command) {
+    // SAFETY: the closure runs in the child between fork and exec, where there is one thread. It
+    // makes one system call, which is async-signal-safe, and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER).map_err(io::Error::from)
+        });
+    }
+}
+
+/// Lets the child of a command begin in a new network that a user namespace owns.
+///
+/// The descriptor must stay open until the command has been spawned.
+pub(crate) fn begin_in_network_of(command: &mut Command, users: &OwnedFd) {
+    let raw: RawFd = users.as_raw_fd();
+    // SAFETY: the closure runs in the child between fork and exec, where there is one thread. It
+    // makes two system calls, which are async-signal-safe, and allocates nothing. The number is
+    // that of a descriptor which the caller keeps open, and which the child has a copy of.
+    unsafe {
+        command.pre_exec(move || {
+            let users = BorrowedFd::borrow_raw(raw);
+            move_into_link_name_space(users, Some(LinkNameSpaceType::User))?;
+            rustix::thread::unshare_unsafe(UnshareFlags::NEWNET).map_err(io::Error::from)
+        });
+    }
+}
+
+/// Lets a mount that is in no tree yet show owners as a user namespace maps them.
+pub(crate) fn map_owners(mount: &OwnedFd, users: &OwnedFd) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::try_from(users.as_raw_fd()).expect("a descriptor is not negative"),
+    };
+    // SAFETY: the kernel reads an empty path that ends in zero, and as many bytes of the structure
+    // as it is told. Both live until the call returns, and nothing is written.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
 }
 
 /// Lets a task wait until a descriptor can be read.

@@ -78,7 +78,7 @@ mod tests {
             started_at: 7,
         };
         let id = ContainerId::new();
-        let dir = RunDir::create(top.path(), id).expect("a directory");
+        let dir = RunDir::create(top.path(), id, None).expect("a directory");
         assert!(list(top.path()).is_empty(), "it says nothing of itself yet");
         about.write(&dir).expect("written");
         let listed = list(top.path());

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use container::{NetworkError, RunDirError, RunError, RuntimeError};
+use container::{BundleError, NetworkError, RootfsError, RunDirError, RunError, RuntimeError};
 use image_mount::MountError;
 
 /// Variants by the part that failed.
@@ -44,8 +44,26 @@ impl LaunchError {
         match self {
             Self::Mount(error) => error.hint().map(str::to_owned),
             Self::Runtime(_) => Some("apt-get install runc".to_owned()),
+            Self::Directory(RunDirError::UserNamespace(_)) => Some(
+                "raise sysctl user.max_user_namespaces, or give up the protection with \
+                 --userns host"
+                    .to_owned(),
+            ),
+            Self::Network(NetworkError::HostWithoutUsers) => Some("add --userns host".to_owned()),
+            Self::Run(RunError::Bundle(error)) => bundle_hint(error),
             Self::Directory(_) => Some("run as root; `holdfast doctor` tells more".to_owned()),
             _ => None,
         }
+    }
+}
+
+/// What a user namespace cannot do has one way out.
+fn bundle_hint(error: &BundleError) -> Option<String> {
+    match error {
+        BundleError::UnmappedId(_) => Some("add --userns host".to_owned()),
+        BundleError::Rootfs(RootfsError::VolumeOwners { .. }) => {
+            Some("its filesystem has no id-mapped mounts: add --userns host".to_owned())
+        }
+        _ => None,
     }
 }

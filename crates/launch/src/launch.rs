@@ -9,12 +9,12 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use container::{
-    ContainerSpec, ExitStatus, Network, NetworkMode, NetworkRequest, PortMap, Process, Resources,
-    RunDir, Running, Runtime, Signals, Volume, reap_stale,
+    ContainerSpec, ExitStatus, IDS_PER_RANGE, IdRange, Network, NetworkMode, NetworkRequest,
+    PortMap, Process, Resources, RunDir, Running, Runtime, Signals, Volume, reap_stale,
 };
 use credential::auth::AuthSource;
 use ids::ContainerId;
-use image_mount::{MountLog, MountProcess, MountRequest, MountStats};
+use image_mount::{IdShift, MountLog, MountProcess, MountRequest, MountStats};
 use tokio::sync::mpsc::Receiver;
 
 use crate::about::About;
@@ -30,6 +30,8 @@ pub struct LaunchRequest {
     /// Where containers live while they run: a directory on a disk, since what they write goes
     /// there too.
     pub containers_dir: PathBuf,
+    /// The ids of its user namespace; without, it runs in the machine's.
+    pub ids: Option<IdRange>,
     pub about: About,
     /// Its mountpoint is decided here.
     pub mount: MountRequest,
@@ -70,13 +72,13 @@ pub async fn launch(
 /// Clears away what others left, and makes the new container's own directory.
 async fn make_directory(request: &LaunchRequest) -> Result<RunDir, LaunchError> {
     let containers = request.containers_dir.clone();
-    let (id, about) = (request.id, request.about.clone());
+    let (id, ids, about) = (request.id, request.ids, request.about.clone());
     blocking(move || {
         for reaped in reap_stale(&containers) {
             let (id, error) = (reaped.id, reaped.error);
             tracing::info!(%id, ?error, "cleared away what a killed owner left");
         }
-        let dir = RunDir::create(&containers, id)?;
+        let dir = RunDir::create(&containers, id, ids)?;
         about
             .write(&dir)
             .map_err(failed("describe the container"))?;
@@ -188,6 +190,10 @@ async fn prepare(
     };
     let mount = MountRequest {
         mountpoint: dir.lower(),
+        id_shift: request.ids.map(|ids| IdShift {
+            base: ids.first(),
+            count: IDS_PER_RANGE,
+        }),
         ..request.mount.clone()
     };
     let (mount, network, runtime) = tokio::join!(

@@ -73,7 +73,14 @@ impl Ours {
     /// Runs a command in an image, on the host's network, and returns its timing document.
     pub(super) fn run(&self, image: &str, words: &[&str], expected: &str) -> Result<Value> {
         let file = self.folder.join("timing.json");
-        let mut command = self.command(&["run", "--network", "host", "--timing-json"]);
+        let mut command = self.command(&[
+            "run",
+            "--userns",
+            "host",
+            "--network",
+            "host",
+            "--timing-json",
+        ]);
         command.arg(&file).args([image, "--"]).args(words);
         let output = process::capture(&mut command)?;
         if output.trim_end() != expected {

@@ -49,6 +49,7 @@ pub(crate) fn doctor(settings: &Settings, output: Output) -> Result<()> {
         fuse(),
         overlay(),
         confinement(),
+        user_namespaces(),
         runtime(),
         cgroups(),
         tool("ip", "iproute2"),
@@ -148,6 +149,18 @@ fn confinement() -> Check {
     };
     let fix = "boot a kernel with CONFIG_SECCOMP_FILTER, such as Debian's";
     Check::new("confinement", has_seccomp, found, fix)
+}
+
+fn user_namespaces() -> Check {
+    let text = std::fs::read_to_string("/proc/sys/user/max_user_namespaces");
+    let limit = text.map(|text| text.trim().to_owned());
+    let ok = limit.as_ref().is_ok_and(|limit| limit != "0");
+    let found = match limit {
+        Ok(limit) => format!("at most {limit}"),
+        Err(_) => "not in the kernel".to_owned(),
+    };
+    let fix = "sysctl user.max_user_namespaces=65536, or userns = \"host\" in the configuration";
+    Check::new("user namespaces", ok, found, fix)
 }
 
 fn runtime() -> Check {

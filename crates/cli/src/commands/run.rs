@@ -6,7 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use container::{ImageDefaults, NetworkMode, Overrides, PortMap, Resources, Volume};
+use container::{
+    IdRange, IdRangeError, ImageDefaults, NetworkMode, Overrides, PortMap, Resources, Volume,
+};
 use ids::ContainerId;
 use image_mount::MountError;
 use launch::{
@@ -20,7 +22,7 @@ use crate::commands::image::remove_damaged_indexes;
 use crate::failure::{Failure, Kind, Result, printable};
 use crate::output::{Output, bytes};
 use crate::resolved::{Resolved, resolve};
-use crate::settings::parse_size;
+use crate::settings::{Userns, parse_size};
 
 /// Why nothing of the image's command was run.
 const NOT_STARTED: u8 = 125;
@@ -35,7 +37,7 @@ pub(crate) async fn run(app: Result<App>, args: RunArgs) -> Result<u8> {
 }
 
 async fn start(app: &App, args: &RunArgs) -> Result<u8> {
-    let wanted = Wanted::parse(args)?;
+    let wanted = Wanted::parse(app, args)?;
     if !rustix::process::geteuid().is_root() {
         return Err(
             Failure::new(Kind::Machine, "mounting and running containers needs root")
@@ -160,6 +162,7 @@ fn tell(output: Output, message: &MountLog) {
 /// What was typed, understood before anything is asked of a registry.
 struct Wanted {
     id: ContainerId,
+    userns: Userns,
     volumes: Vec<Volume>,
     network: NetworkMode,
     ports: Vec<PortMap>,
@@ -169,8 +172,15 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn parse(args: &RunArgs) -> Result<Self> {
+    fn parse(app: &App, args: &RunArgs) -> Result<Self> {
         refuse_unsupported(args)?;
+        let userns = args.userns.as_deref().map(Userns::parse).transpose()?;
+        let userns = userns.unwrap_or(app.settings.userns);
+        let network = args.network.parse().map_err(Failure::invalid)?;
+        if (network, userns) == (NetworkMode::Host, Userns::Private) {
+            let message = "network host needs the machine's user namespace too";
+            return Err(Failure::invalid(message).hint("add --userns host"));
+        }
         let volumes = args.volume.iter().map(|text| Volume::parse(text));
         let ports = args.publish.iter().map(|text| PortMap::parse(text));
         let resources = Resources {
@@ -184,7 +194,8 @@ impl Wanted {
             volumes: volumes
                 .collect::<Result<_, _>>()
                 .map_err(Failure::invalid)?,
-            network: args.network.parse().map_err(Failure::invalid)?,
+            userns,
+            network,
             ports: ports.collect::<Result<_, _>>().map_err(Failure::invalid)?,
             shm_bytes: parse_size(&args.shm_size)?,
             resources,
@@ -221,6 +232,7 @@ impl Wanted {
             id: self.id,
             program: own_program()?,
             containers_dir: app.containers_dir(),
+            ids: ids(app, self.userns)?,
             about: About {
                 name: args.name.clone(),
                 image: resolved.pinned.reference.canonical(),
@@ -238,6 +250,22 @@ impl Wanted {
             hostname: container::default_hostname(&self.id),
         })
     }
+}
+
+/// The ids of the workspace's containers, `None` for the machine's own.
+fn ids(app: &App, userns: Userns) -> Result<Option<IdRange>> {
+    if userns == Userns::Host {
+        return Ok(None);
+    }
+    let (directory, first_id) = (app.ids_dir(), app.settings.userns_first_id);
+    let range = IdRange::of_workspace(&directory, first_id, app.settings.workspace.as_str());
+    range.map(Some).map_err(|error| {
+        let kind = match error {
+            IdRangeError::FirstId(_) => Kind::Invalid,
+            _ => Kind::Machine,
+        };
+        Failure::of(kind, &error)
+    })
 }
 
 /// A bare name takes the caller's value, and is left out where there is none.

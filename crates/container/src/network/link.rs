@@ -1,4 +1,5 @@
-//! One container's link: a network namespace kept by a mount, and a veth pair into it.
+//! One container's link: a network namespace kept by a mount, and a veth pair into it. Where the
+//! container has a user namespace, its network belongs to that.
 //!
 //! The host's end carries the gateway's address and a route to exactly one address; inside, that
 //! address is all there is, with a default route to the gateway. IPv6 is off inside before the
@@ -19,9 +20,11 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::NetworkError;
 use super::address::{Lease, default_device};
+use crate::run_dir::Layout;
 use crate::spec::short_id;
 use crate::sys;
 use crate::tool::{ToolError, run_script};
+use crate::user_namespace;
 
 /// Starts the name of every interface of ours on the host.
 pub(super) const INTERFACE_PREFIX: &str = "hfv";
@@ -39,10 +42,15 @@ fn interface(id: &ContainerId) -> String {
 }
 
 /// Makes the namespace at a path and connects it.
-pub(super) fn create(lease: &Lease, namespace: &Path, owner: &OwnedFd) -> Result<(), NetworkError> {
+pub(super) fn create(lease: &Lease, dir: &Layout, owner: &OwnedFd) -> Result<(), NetworkError> {
     let failed = || NetworkError::io("make a network namespace");
-    File::create(namespace).map_err(failed())?;
-    create_namespace(namespace).map_err(failed())?;
+    let namespace = &dir.network();
+    match dir.users() {
+        Some(users) => user_namespace::create_network(&users, namespace),
+        None => create_namespace(namespace),
+    }
+    .map_err(failed())?;
+    within(namespace, disable_ipv6).map_err(failed())?;
     let outside = outside_script(lease, namespace, uplink_mtu());
     run_script("ip", &["-batch", "-"], &outside, Some(owner))?;
     let inside = inside_script(lease);
@@ -104,13 +112,18 @@ fn uplink_mtu() -> u32 {
 
 /// A thread enters a new namespace, a mount keeps it, and the thread ends.
 fn create_namespace(path: &Path) -> io::Result<()> {
+    File::create(path)?;
     in_thread(|| {
         sys::unshare_network()?;
-        // Machines without IPv6 have no such file.
-        let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1\n");
         mount_bind("/proc/thread-self/ns/net", path)?;
         Ok(())
     })
+}
+
+/// Before there is a link, so that none ever has an address of that kind.
+fn disable_ipv6() {
+    // Machines without IPv6 have no such file.
+    let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1\n");
 }
 
 /// Runs something as if from inside a network namespace.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use container::{
-    ContainerSpec, DEFAULT_SHM_BYTES, ImageDefaults, Network, NetworkMode, NetworkRequest,
+    ContainerSpec, DEFAULT_SHM_BYTES, IdRange, ImageDefaults, Network, NetworkMode, NetworkRequest,
     Overrides, PortMap, Resources, RunDir, Runtime, Signals, Volume, compose, default_hostname,
     parse_size_bytes, reap_stale,
 };
@@ -71,7 +71,14 @@ async fn own(
     let mut signals = Signals::listen().map_err(|error| ours(error.into()))?;
     let spec = spec(lower, options, command).map_err(ours)?;
     let runtime = Runtime::find().map_err(|error| ours(error.into()))?;
-    let dir = RunDir::create(Path::new(run_root), spec.id).map_err(|error| ours(error.into()))?;
+    let ids = options
+        .one("ids")
+        .map(|first| first.parse().map(IdRange::starting_at));
+    let ids = ids
+        .transpose()
+        .map_err(|error: std::num::ParseIntError| ours(error.into()))?;
+    let dir = RunDir::create(Path::new(run_root), spec.id, ids);
+    let dir = dir.map_err(|error| ours(error.into()))?;
     let request = NetworkRequest {
         mode: spec.network,
         ports: spec.ports.clone(),
@@ -139,7 +146,7 @@ fn spec(
     Ok(ContainerSpec {
         id,
         lower: PathBuf::from(lower),
-        process: compose(&ImageDefaults::default(), &overrides, &hostname)?,
+        process: compose(&defaults_of(options)?, &overrides, &hostname)?,
         volumes,
         network,
         ports,
@@ -147,6 +154,14 @@ fn spec(
         resources,
         hostname,
     })
+}
+
+/// The defaults of the image configuration in a file.
+fn defaults_of(options: &Options<'_>) -> Result<ImageDefaults, Box<dyn std::error::Error>> {
+    let Some(path) = options.one("config") else {
+        return Ok(ImageDefaults::default());
+    };
+    Ok(ImageDefaults::from_config(&std::fs::read(path)?)?)
 }
 
 struct Options<'a>(&'a [String]);

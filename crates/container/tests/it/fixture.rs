@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,27 +14,51 @@ use tempfile::TempDir;
 const BUSYBOX: &str = "/bin/busybox";
 
 const APPLETS: &[&str] = &[
-    "awk", "cat", "chmod", "chroot", "cut", "dd", "df", "echo", "env", "false", "grep", "head",
-    "hostname", "httpd", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "nc", "ping",
-    "printf", "ps", "pwd", "readlink", "rm", "seq", "sh", "sleep", "sort", "stat", "stty", "test",
-    "touch", "tr", "true", "umount", "unshare", "wc", "wget",
+    "awk", "cat", "chmod", "chown", "chroot", "cp", "cut", "dd", "df", "echo", "env", "false",
+    "grep", "head", "hostname", "httpd", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount",
+    "nc", "ping", "printf", "ps", "pwd", "readlink", "rm", "seq", "sh", "sleep", "sort", "stat",
+    "stty", "su", "test", "touch", "tr", "true", "umount", "unshare", "wc", "wget",
 ];
 
 /// A place with an image root and a run root; needs root and says so.
 pub(crate) struct Place {
     pub(crate) top: TempDir,
+    users: Users,
 }
+
+/// Whose ids containers have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Users {
+    Machine,
+    Own,
+}
+
+/// Where the ids of containers with their own begin. Nobody else on the machine has them.
+pub(crate) const FIRST_ID: u32 = 0x7180_0000;
 
 impl Place {
     pub(crate) fn new() -> Self {
+        Self::with(Users::Own)
+    }
+
+    /// With ids of its own the image has the owners that a mount would give it.
+    pub(crate) fn with(users: Users) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "these tests must run as root"
         );
         let top = tempfile::tempdir().unwrap();
-        let place = Self { top };
+        let place = Self { top, users };
         make_root(&place.lower());
+        place.give_image();
         place
+    }
+
+    /// Shifts the owners of what a test has added to the image.
+    pub(crate) fn give_image(&self) {
+        if self.users == Users::Own {
+            shift_owners(&self.lower());
+        }
     }
 
     pub(crate) fn lower(&self) -> PathBuf {
@@ -49,6 +73,9 @@ impl Place {
     pub(crate) fn driver(&self, options: &[&str], command: &[&str]) -> Command {
         let mut driver = Command::new(driver_path());
         driver.arg("run").arg(self.run_root()).arg(self.lower());
+        if self.users == Users::Own {
+            driver.arg(format!("ids={FIRST_ID}"));
+        }
         driver.args(options).arg("--").args(command);
         driver
     }
@@ -180,6 +207,24 @@ fn make_root(root: &Path) {
     script("no-interpreter", "#!/usr/bin/nothing\n", 0o755);
     script("no-program", "just text\n", 0o755);
     script("no-execute", "#!/bin/sh\n", 0o644);
+}
+
+/// Every owner below a directory becomes one of the range, as the mount of an image shows them.
+fn shift_owners(path: &Path) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    if meta.uid() < FIRST_ID {
+        let (user, group) = (meta.uid() + FIRST_ID, meta.gid() + FIRST_ID);
+        lchown(path, Some(user), Some(group)).unwrap();
+        if !meta.is_symlink() {
+            // Changing the owner takes the set-id bits away.
+            fs::set_permissions(path, meta.permissions()).unwrap();
+        }
+    }
+    if meta.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            shift_owners(&entry.unwrap().path());
+        }
+    }
 }
 
 /// What is mounted at or below a directory.

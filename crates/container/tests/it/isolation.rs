@@ -3,11 +3,16 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::fixture::Place;
+use crate::fixture::{FIRST_ID, Place, Users};
 
 #[test]
 fn the_process_has_no_more_than_dockers_rights() {
-    let place = Place::new();
+    for users in [Users::Own, Users::Machine] {
+        has_no_more_than_dockers_rights(&Place::with(users));
+    }
+}
+
+fn has_no_more_than_dockers_rights(place: &Place) {
     let fields = "^(CapEff|CapPrm|CapBnd|CapInh|CapAmb|NoNewPrivs|Seccomp):";
     let status = format!("grep -E '{fields}' /proc/self/status | awk '{{print $1 $2}}'");
     let root = place.sh(&[], &status);
@@ -22,7 +27,6 @@ fn the_process_has_no_more_than_dockers_rights() {
 
 #[test]
 fn what_docker_refuses_is_refused() {
-    let place = Place::new();
     let refused = [
         "mount -t tmpfs x /tmp",
         "umount /proc",
@@ -39,15 +43,18 @@ fn what_docker_refuses_is_refused() {
         "ls /sys/firmware | grep .",
         "mkdir /sys/fs/cgroup/memory/x",
     ];
-    for command in refused {
-        let ran = place.sh(&[], &format!("if {command}; then echo allowed; fi"));
-        assert_eq!(ran.ok(), "", "{command}: {ran:?}");
+    for users in [Users::Own, Users::Machine] {
+        let place = Place::with(users);
+        for command in refused {
+            let ran = place.sh(&[], &format!("if {command}; then echo allowed; fi"));
+            assert_eq!(ran.ok(), "", "{users:?}: {command}: {ran:?}");
+        }
     }
 }
 
 #[test]
 fn docker_allows_what_it_allows() {
-    let place = Place::new();
+    let place = Place::with(Users::Machine);
     let allowed = [
         "chroot / true",
         "mknod /tmp/null c 1 3",
@@ -98,7 +105,7 @@ fn the_roots_attributes_are_the_images() {
     let place = Place::new();
     let stat = ["stat", "-c", "%a %u %g", "/"];
     assert_eq!(place.run(&[], &stat).ok(), "755 0 0");
-    std::os::unix::fs::chown(place.lower(), Some(5), Some(6)).unwrap();
+    std::os::unix::fs::chown(place.lower(), Some(FIRST_ID + 5), Some(FIRST_ID + 6)).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1711);
     fs::set_permissions(place.lower(), mode).unwrap();
     assert_eq!(place.run(&[], &stat).ok(), "1711 5 6");

@@ -133,7 +133,7 @@ fn clearing_never_deletes_behind_a_mount() {
     let kept = place.top.path().join("kept");
     fs::create_dir(&kept).unwrap();
     fs::write(kept.join("file"), "kept").unwrap();
-    let dir = RunDir::create(&place.run_root(), ContainerId::new()).unwrap();
+    let dir = RunDir::create(&place.run_root(), ContainerId::new(), None).unwrap();
     rustix::mount::mount_bind(&kept, dir.lower()).unwrap();
     dir.remove().unwrap();
     assert_eq!(fs::read_to_string(kept.join("file")).unwrap(), "kept");
@@ -143,7 +143,7 @@ fn clearing_never_deletes_behind_a_mount() {
 #[test]
 fn a_dropped_directory_is_cleared_away() {
     let place = Place::new();
-    let dir = RunDir::create(&place.run_root(), ContainerId::new()).unwrap();
+    let dir = RunDir::create(&place.run_root(), ContainerId::new(), None).unwrap();
     let path = dir.path().to_owned();
     assert!(path.exists());
     drop(dir);
@@ -155,10 +155,10 @@ fn run_roots_that_cannot_hold_mounts_are_refused() {
     let place = Place::new();
     for name in ["a,b", "a:b", "a\\b"] {
         let root = place.top.path().join(name);
-        let made = RunDir::create(&root, ContainerId::new());
+        let made = RunDir::create(&root, ContainerId::new(), None);
         assert!(matches!(made, Err(RunDirError::Path(_))), "{name}");
     }
-    let made = RunDir::create(std::path::Path::new("relative"), ContainerId::new());
+    let made = RunDir::create(std::path::Path::new("relative"), ContainerId::new(), None);
     assert!(matches!(made, Err(RunDirError::Path(_))));
 }
 

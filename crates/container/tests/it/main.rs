@@ -11,3 +11,4 @@ mod lifetime;
 mod network;
 mod process;
 mod terminal;
+mod users;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use container::reap_stale;
 
-use crate::fixture::{Place, driver_path};
+use crate::fixture::{FIRST_ID, Place, driver_path};
 
 const WORLD: &str = r#"
 set -eu
@@ -35,12 +35,13 @@ chmod 755 "$TOP/www/cgi-bin/who"
 # Each returns when it listens.
 ip netns exec outside busybox httpd -p 80 -h "$TOP/www"
 busybox httpd -p 8080 -h "$TOP/www"
-run() { "$DRIVER" run "$TOP/run" "$TOP/image" "$@"; }
+run() { "$DRIVER" run "$TOP/run" "$TOP/image" $IDS "$@"; }
 nat() { run network=nat -- sh -c "$1"; }
 fetch='fetch() { wget -q -O - "http://$1" 2>/dev/null || echo no; }'
 # Starts a container in the background and waits until it runs.
 background() { mkfifo "$TOP/$1"; name=$1; shift
-    "$DRIVER" run "$TOP/run" "$TOP/image" report="$TOP/$name" "$@" & read -r report < "$TOP/$name"
+    set -- $IDS report="$TOP/$name" "$@"
+    "$DRIVER" run "$TOP/run" "$TOP/image" "$@" & read -r report < "$TOP/$name"
     echo "$report" > "$TOP/$name.json"; }
 field() { sed "s/.*\"$2\":\[*\"*\([^],\"]*\).*/\1/" "$TOP/$1.json"; }
 "#;
@@ -60,6 +61,7 @@ fn world(script: &str) -> String {
         .args(["sh", "-c", &format!("{WORLD}\n{script}")])
         .env("TOP", place.top.path())
         .env("DRIVER", driver_path())
+        .env("IDS", format!("ids={FIRST_ID}"))
         .stdin(Stdio::null());
     let output = shell.output().expect("unshare: apt-get install util-linux");
     // Containers that still ran ended with the world; their control groups are the machine's.
@@ -270,6 +272,6 @@ fn a_killed_owners_network_is_cleared_away() {
 
 #[test]
 fn the_machines_network_is_shared_when_asked() {
-    let text = world(r"run network=host -- ls /sys/class/net; run -- ls /sys/class/net");
+    let text = world(r"IDS=; run network=host -- ls /sys/class/net; run -- ls /sys/class/net");
     assert_eq!(text, "lo\nup0\nlo\n");
 }

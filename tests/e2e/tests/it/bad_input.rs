@@ -27,6 +27,12 @@ fn malformed_input_is_named() {
             "lots",
         ),
         (vec!["run", "--network", "moon", "a/b", "true"], 125, "moon"),
+        (vec!["run", "--userns", "moon", "a/b", "true"], 125, "moon"),
+        (
+            vec!["run", "--network", "host", "a/b", "true"],
+            125,
+            "--userns host",
+        ),
         (
             vec!["run", "-v", "nonsense", "a/b", "true"],
             125,
@@ -111,6 +117,7 @@ fn the_configuration_file_is_read_and_checked() {
         ("dail = 1", "dail"),
         ("[dial]\nallow = [\"10.0.0.0/99\"]", "10.0.0.0/99"),
         ("cache_limit = \"much\"", "much"),
+        ("userns = \"moon\"", "moon"),
     ] {
         std::fs::write(&file, text).expect("writes");
         home.run(&list).fails(3, says);

@@ -59,6 +59,27 @@ fn flags_reach_the_container() {
             "refused",
         ),
         (vec!["--network", "none"], "ls /sys/class/net", "lo"),
+        (
+            vec![],
+            "echo $(cat /proc/self/uid_map)",
+            "0 1895825408 65536",
+        ),
+        (
+            vec!["--userns", "host"],
+            "echo $(cat /proc/self/uid_map)",
+            "0 0 4294967295",
+        ),
+        (
+            vec!["--userns", "host", "--network", "host"],
+            "id -u > /tmp/id && cat /tmp/id",
+            "0",
+        ),
+        (vec![], "set -- $(ls -ln /bin/busybox); echo $3 $4", "0 0"),
+        (
+            vec!["-v", &volume],
+            "set -- $(ls -ln /mnt/shared/note); echo $3 $4",
+            "0 0",
+        ),
     ] {
         let mut words = vec!["run"];
         words.extend(&flags);
