@@ -70,6 +70,7 @@ pub(crate) fn prepare(
     check_hostname(&spec.hostname)?;
     let cgroups = check_limits(&spec.resources)?;
     let root = rootfs::mount_overlay(dir, &spec.lower)?;
+    rootfs::check_mountpoints(&root)?;
     let mut spec = spec.clone();
     spec.volumes = rootfs::prepare_volumes(&root, &spec.volumes)?;
     rootfs::show_owners(dir, &mut spec.volumes)?;

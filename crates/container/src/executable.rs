@@ -7,7 +7,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
 
 use crate::inside::{Root, shown};
 use crate::process::{DEFAULT_PATH, Process, variable};
@@ -16,6 +17,10 @@ use crate::volume::Volume;
 
 /// Where a program names its interpreter or loader, in every format that Linux runs.
 const HEAD_BYTES: u64 = 4096;
+
+/// More directories than any `PATH` has. An image could name a million, each a look at a disk or a
+/// registry; then the runtime looks, inside the container and at its cost.
+const MAX_PLACES: usize = 256;
 
 /// Why a program cannot be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +39,9 @@ pub enum ExecutableError {
     /// A directory, or a file without the execute bit.
     #[error("`{0}` cannot be executed: permission denied")]
     Denied(String),
+    /// Links that lead nowhere.
+    #[error("`{0}` cannot be executed: too many symbolic links")]
+    Links(String),
     /// Not a program.
     #[error("`{0}` cannot be executed: not a program of this machine")]
     Format(String),
@@ -44,7 +52,7 @@ impl ExecutableError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotFound(_) | Self::NoInterpreter { .. } => 127,
-            Self::Denied(_) | Self::Format(_) => 126,
+            Self::Denied(_) | Self::Links(_) | Self::Format(_) => 126,
         }
     }
 }
@@ -57,19 +65,26 @@ pub(crate) fn check(
 ) -> Result<(), ExecutableError> {
     let name = &process.args[0];
     let mut denied = false;
-    for path in candidates(process) {
+    let candidates = candidates(process);
+    if candidates.len() > MAX_PLACES {
+        return Ok(());
+    }
+    for path in candidates {
         if is_hidden(&path, volumes) {
             return Ok(());
         }
-        // What cannot be looked at is for the runtime to complain about.
-        let Ok(found) = root.peek(&path, HEAD_BYTES) else {
-            return Ok(());
+        let found = match root.peek(&path, HEAD_BYTES) {
+            Ok(found) => found,
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                return Err(ExecutableError::Links(shown(&path)));
+            }
+            // What cannot be looked at is for the runtime to complain about.
+            Err(_) => return Ok(()),
         };
         let Some((head, stat)) = found else {
             continue;
         };
-        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if !is_file || stat.st_mode & 0o111 == 0 {
+        if !is_program(&stat) {
             denied = true;
             continue;
         }
@@ -89,6 +104,7 @@ fn candidates(process: &Process) -> Vec<PathBuf> {
     }
     let path = variable(&process.env, "PATH").unwrap_or(DEFAULT_PATH);
     path.split(':')
+        .take(MAX_PLACES + 1)
         .map(|place| cwd.join(place).join(name))
         .collect()
 }
@@ -107,13 +123,23 @@ fn check_head(
     };
     let needed = Path::new(&interpreter);
     let hidden = !needed.is_absolute() || is_hidden(needed, volumes);
-    if hidden || !matches!(root.peek(needed, 0), Ok(None)) {
+    if hidden {
         return Ok(());
     }
-    Err(ExecutableError::NoInterpreter {
-        program: shown(path),
-        interpreter: shown(needed),
-    })
+    match root.peek(needed, 0) {
+        Ok(None) => Err(ExecutableError::NoInterpreter {
+            program: shown(path),
+            interpreter: shown(needed),
+        }),
+        Ok(Some((_, stat))) if !is_program(&stat) => Err(ExecutableError::Denied(shown(path))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether somebody may execute it.
+fn is_program(stat: &Stat) -> bool {
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    is_file && stat.st_mode & 0o111 != 0
 }
 
 #[derive(Debug, PartialEq, Eq)]

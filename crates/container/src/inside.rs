@@ -95,11 +95,12 @@ impl Root {
     }
 
     /// Makes sure that something can be mounted on a path, creating directories and at its end a
-    /// directory or an empty file where nothing is.
-    pub(crate) fn create(&self, path: &Path, made: Made) -> io::Result<()> {
+    /// directory or an empty file where nothing is. Answers where that is, links resolved.
+    pub(crate) fn create(&self, path: &Path, made: Made) -> io::Result<PathBuf> {
         let start = self.directory.try_clone()?;
         let mut walk = Walk {
             stack: vec![start],
+            names: Vec::new(),
             pending: VecDeque::new(),
             links: 0,
             maker: self.maker,
@@ -109,7 +110,16 @@ impl Root {
             let last = walk.pending.is_empty();
             walk.step(&name, if last { made } else { Made::Directory }, last)?;
         }
-        Ok(())
+        Ok(Path::new("/").join(walk.names.iter().collect::<PathBuf>()))
+    }
+
+    /// What is right below the root by a name, links not followed.
+    pub(crate) fn kind_of(&self, name: &str) -> io::Result<Option<FileType>> {
+        match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 
@@ -134,9 +144,11 @@ fn reopen(handle: &OwnedFd) -> io::Result<std::fs::File> {
     std::fs::File::open(path)
 }
 
-/// A walk below a root: the directories from the root to here, and what is still to go.
+/// A walk below a root: the directories from the root to here, and what is still to go. A file at
+/// the end has a name and no directory.
 struct Walk {
     stack: Vec<OwnedFd>,
+    names: Vec<OsString>,
     pending: VecDeque<OsString>,
     links: usize,
     maker: u32,
@@ -148,6 +160,7 @@ impl Walk {
         let path = Path::new(path);
         if path.is_absolute() {
             self.stack.truncate(1);
+            self.names.clear();
         }
         let names = path.components().filter_map(|component| match component {
             Component::Normal(name) => Some(name.to_owned()),
@@ -172,6 +185,7 @@ impl Walk {
         if name == ".." {
             if self.stack.len() > 1 {
                 self.stack.pop();
+                self.names.pop();
             }
             return Ok(());
         }
@@ -182,8 +196,12 @@ impl Walk {
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => self.follow(name),
+            FileType::Directory if last && made == Made::File => Err(Errno::ISDIR.into()),
             FileType::Directory => self.enter(name),
-            _ if last && made == Made::File => Ok(()),
+            _ if last && made == Made::File => {
+                self.names.push(name.to_owned());
+                Ok(())
+            }
             _ => Err(Errno::NOTDIR.into()),
         }
     }
@@ -198,6 +216,7 @@ impl Walk {
             Made::File => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
                 openat(self.here(), name, flags, Mode::from_raw_mode(0o644))?;
+                self.names.push(name.to_owned());
                 self.give(name)
             }
         }
@@ -214,6 +233,7 @@ impl Walk {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let next = openat(self.here().as_fd(), name, flags, Mode::empty())?;
         self.stack.push(next);
+        self.names.push(name.to_owned());
         Ok(())
     }
 
@@ -227,11 +247,19 @@ impl Walk {
     }
 }
 
-/// A path of the container, escaped for messages.
+/// What a message shows of a text that somebody else chose, before it is escaped.
+const MAX_SHOWN_CHARS: usize = 256;
+
+/// A path of the container, bounded and escaped for messages.
 pub(crate) fn shown(path: &Path) -> String {
-    String::from_utf8_lossy(path.as_os_str().as_bytes())
-        .escape_debug()
-        .to_string()
+    shown_text(&String::from_utf8_lossy(path.as_os_str().as_bytes()))
+}
+
+/// A text of an image, bounded and escaped for messages.
+pub(crate) fn shown_text(text: &str) -> String {
+    let start: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+    let rest = if start.len() < text.len() { "…" } else { "" };
+    format!("{}{rest}", start.escape_debug())
 }
 
 #[cfg(test)]
@@ -315,7 +343,8 @@ mod tests {
             ("/etc/absolute", Made::File, "etc/passwd"),
         ];
         for (path, made, expected) in table {
-            create(path, made).unwrap_or_else(|error| panic!("{path}: {error}"));
+            let place = create(path, made).unwrap_or_else(|error| panic!("{path}: {error}"));
+            assert_eq!(place, Path::new("/").join(expected), "{path}");
             let meta = fs::symlink_metadata(inside.join(expected)).expect("created");
             assert_eq!(meta.is_dir(), made == Made::Directory, "{path}");
         }
@@ -323,6 +352,11 @@ mod tests {
         assert!(!top.path().join("outside/z").exists());
         assert!(create("/etc/passwd/x", Made::Directory).is_err());
         assert!(create("/etc/passwd", Made::Directory).is_err());
+        assert!(create("/etc/up", Made::File).is_err());
+        assert!(
+            create("/a/b", Made::File).is_err(),
+            "a directory is no file"
+        );
         assert!(create("/loop/x", Made::Directory).is_err());
         assert_eq!(
             fs::read(inside.join("etc/passwd")).expect("a file"),

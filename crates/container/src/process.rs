@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 
 use serde::Deserialize;
 
+use crate::inside::shown_text;
 use crate::user::{UserError, UserSpec};
 
 /// `PATH` of an image that sets none.
@@ -17,6 +18,9 @@ pub const MAX_CONFIG_BYTES: usize = 8 << 20;
 
 /// Arguments and environment together; the kernel's limit for a new program is about 2 MiB.
 const MAX_ARGUMENT_BYTES: usize = 2 << 20;
+
+/// The kernel's limit for one of them, less the zero byte at its end.
+const MAX_ENTRY_BYTES: usize = (128 << 10) - 1;
 
 /// The process of a container, ready but for the user's numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,13 +80,13 @@ pub enum ProcessError {
     #[error("no command: the image has none, give one after the image")]
     NoCommand,
     /// Not usable as a working directory.
-    #[error("working directory `{0}` is not an absolute path")]
+    #[error("working directory `{}` is not an absolute path", shown_text(.0))]
     WorkingDir(String),
     /// Where a program could reach through descriptors of the machine.
-    #[error("working directory `{0}` is inside /proc")]
+    #[error("working directory `{}` is inside /proc", shown_text(.0))]
     WorkingDirInProc(String),
     /// Not `KEY=value`.
-    #[error("environment entry `{0}` has no name or holds a zero byte")]
+    #[error("environment entry `{}` has no name or holds a zero byte", shown_text(.0))]
     Environment(String),
     /// An argument that no program can be given.
     #[error("argument {0} of the command holds a zero byte")]
@@ -90,6 +94,9 @@ pub enum ProcessError {
     /// More than a program can be given.
     #[error("command and environment hold more than {MAX_ARGUMENT_BYTES} bytes")]
     TooLong,
+    /// One alone is more than the kernel passes on.
+    #[error("the command or an environment entry is longer than {MAX_ENTRY_BYTES} bytes")]
+    EntryTooLong,
     /// Not a user.
     #[error(transparent)]
     User(#[from] UserError),
@@ -142,15 +149,7 @@ pub fn compose(
 ) -> Result<Process, ProcessError> {
     let args = arguments(image, overrides)?;
     let env = environment(image, overrides, hostname)?;
-    if args
-        .iter()
-        .chain(&env)
-        .map(|text| text.len() + 1)
-        .sum::<usize>()
-        > MAX_ARGUMENT_BYTES
-    {
-        return Err(ProcessError::TooLong);
-    }
+    check_lengths(&args, &env)?;
     let user = overrides.user.as_deref().unwrap_or(&image.user);
     Ok(Process {
         args,
@@ -160,6 +159,17 @@ pub fn compose(
         terminal: overrides.terminal,
         stdin: overrides.stdin,
     })
+}
+
+fn check_lengths(args: &[String], env: &[String]) -> Result<(), ProcessError> {
+    let lengths = || args.iter().chain(env).map(String::len);
+    if lengths().map(|length| length + 1).sum::<usize>() > MAX_ARGUMENT_BYTES {
+        return Err(ProcessError::TooLong);
+    }
+    if lengths().any(|length| length > MAX_ENTRY_BYTES) {
+        return Err(ProcessError::EntryTooLong);
+    }
+    Ok(())
 }
 
 fn arguments(image: &ImageDefaults, overrides: &Overrides) -> Result<Vec<String>, ProcessError> {

@@ -8,7 +8,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, chmodat, chownat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, chmodat, chownat, utimensat,
+};
 use rustix::mount::{MountFlags, mount};
 
 use crate::id_range::IdRange;
@@ -16,6 +18,9 @@ use crate::inside::{Made, Root, shown};
 use crate::run_dir::Layout;
 use crate::user_namespace;
 use crate::volume::Volume;
+
+/// Where the kernel's own filesystems go, right below the root.
+const KERNEL_MOUNTS: [&str; 3] = ["/proc", "/dev", "/sys"];
 
 /// Why a root cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,12 @@ pub enum RootfsError {
         /// Why not.
         source: io::Error,
     },
+    /// The runtime would follow a link there, out of the root.
+    #[error("{0} of the image is not a directory")]
+    NotADirectory(&'static str),
+    /// A link of the image leads to where descriptors of the machine are.
+    #[error("working directory {0} leads into /proc")]
+    WorkingDirInProc(String),
     /// The image has something in the way.
     #[error("cannot make working directory {path} in the container")]
     WorkingDir {
@@ -152,6 +163,20 @@ fn copy_attributes(image: &Root, upper: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Refuses images that have something else where the kernel's own filesystems are mounted. Before
+/// it enters the root the runtime makes links in its `/dev`, and would follow one of the image to
+/// the machine's.
+pub(crate) fn check_mountpoints(root: &Root) -> Result<(), RootfsError> {
+    for path in KERNEL_MOUNTS {
+        let kind = root.kind_of(&path[1..]);
+        let kind = kind.map_err(|source| RootfsError::ImageFile { path, source })?;
+        if kind.is_some_and(|kind| kind != FileType::Directory) {
+            return Err(RootfsError::NotADirectory(path));
+        }
+    }
+    Ok(())
+}
+
 /// Makes sure that every volume has a source, and inside the root something to be mounted on.
 pub(crate) fn prepare_volumes(root: &Root, volumes: &[Volume]) -> Result<Vec<Volume>, RootfsError> {
     let mut ready: Vec<Volume> = Vec::with_capacity(volumes.len());
@@ -209,6 +234,7 @@ fn show_one(users: &Path, source: &Path, place: &Path) -> io::Result<()> {
 /// Makes something inside the root to be mounted on.
 pub(crate) fn create_target(root: &Root, target: &Path, made: Made) -> Result<(), RootfsError> {
     root.create(target, made)
+        .map(drop)
         .map_err(|source| RootfsError::Target {
             path: shown(target),
             source,
@@ -225,16 +251,20 @@ pub(crate) fn create_working_dir(
     if is_hidden(path, volumes) {
         return Ok(());
     }
-    root.create(path, Made::Directory)
-        .map_err(|source| RootfsError::WorkingDir {
-            path: shown(path),
-            source,
-        })
+    let made = root.create(path, Made::Directory);
+    let made = made.map_err(|source| RootfsError::WorkingDir {
+        path: shown(path),
+        source,
+    })?;
+    if made.starts_with("/proc") {
+        return Err(RootfsError::WorkingDirInProc(shown(path)));
+    }
+    Ok(())
 }
 
 /// Whether a path lies on or below something that will be mounted over the root.
 pub(crate) fn is_hidden(path: &Path, volumes: &[Volume]) -> bool {
-    let fixed = ["/proc", "/dev", "/sys"].map(Path::new);
+    let fixed = KERNEL_MOUNTS.map(Path::new);
     let targets = volumes.iter().map(|volume| volume.target.as_path());
     fixed
         .into_iter()

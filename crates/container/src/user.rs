@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::inside::shown_text;
+
 /// Largest id that the runtime takes; both files and the command line are held to it.
 const MAX_ID: u32 = i32::MAX.unsigned_abs();
 
@@ -24,16 +26,16 @@ pub struct UserSpec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UserError {
     /// Not `USER[:GROUP]`.
-    #[error("user `{0}` is not of the form USER or USER:GROUP")]
+    #[error("user `{}` is not of the form USER or USER:GROUP", shown_text(.0))]
     Form(String),
     /// No such name in the image.
-    #[error("user `{0}` is not in the image's /etc/passwd")]
+    #[error("user `{}` is not in the image's /etc/passwd", shown_text(.0))]
     UnknownUser(String),
     /// No such name in the image.
-    #[error("group `{0}` is not in the image's /etc/group")]
+    #[error("group `{}` is not in the image's /etc/group", shown_text(.0))]
     UnknownGroup(String),
     /// A number out of range.
-    #[error("id `{0}` is not between 0 and {MAX_ID}")]
+    #[error("id `{}` is not between 0 and {MAX_ID}", shown_text(.0))]
     Range(String),
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test is a panic")]
 
 mod fixture;
+mod hostile;
 mod isolation;
 mod lifetime;
 mod network;
