@@ -14,9 +14,14 @@ use super::link::INTERFACE_PREFIX;
 
 const TABLE: &str = "holdfast";
 
-/// Never reachable: link-local with the metadata services in it, Alibaba's metadata service and
-/// Azure's host agent. Their IPv6 counterparts go with all of IPv6.
-const DENIED: [&str; 3] = ["100.100.100.200", "168.63.129.16", "169.254.0.0/16"];
+/// Never reachable: Alibaba's metadata service, Azure's host agent, link-local with most clouds'
+/// metadata services in it, Oracle's older one. Their IPv6 counterparts go with all of IPv6.
+const DENIED: [&str; 4] = [
+    "100.100.100.200",
+    "168.63.129.16",
+    "169.254.0.0/16",
+    "192.0.0.192",
+];
 
 /// Replaces the table, in one transaction.
 pub(super) fn ruleset(subnet: Subnet, nameservers: &[Ipv4Addr], routes_for_others: bool) -> String {
@@ -103,7 +108,7 @@ table inet holdfast {
     ip daddr { 10.0.0.2, 192.0.2.53 } meta l4proto { tcp, udp } th dport 53 accept
     fib daddr type { broadcast, multicast, anycast } drop
     fib daddr type local reject with icmp admin-prohibited
-    ip daddr { 100.100.100.200, 168.63.129.16, 169.254.0.0/16 } reject with icmp admin-prohibited
+    ip daddr { DENIED } reject with icmp admin-prohibited
     ip daddr 10.88.0.0/16 reject with icmp admin-prohibited
   }
   chain early {
@@ -132,6 +137,7 @@ table inet holdfast {
 }
 "#;
         let servers = [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(192, 0, 2, 53)];
+        let expected = expected.replace("DENIED", &DENIED.join(", "));
         assert_eq!(ruleset(subnet, &servers, false), expected);
     }
 

@@ -23,7 +23,8 @@ ip link set up0 up
 ip route add default via 198.18.0.2
 ip -n outside link set lo up
 ip -n outside address add 198.18.0.2/24 dev out0
-for address in 169.254.169.254 169.254.1.1 100.100.100.200 168.63.129.16 203.0.113.5 10.255.0.53; do
+for address in 169.254.169.254 169.254.170.2 169.254.1.1 100.100.100.200 168.63.129.16 192.0.0.192 \
+    203.0.113.5 10.255.0.53; do
     ip -n outside address add $address/32 dev lo
 done
 ip -n outside link set out0 up
@@ -43,6 +44,8 @@ background() { mkfifo "$TOP/$1"; name=$1; shift
     set -- $IDS report="$TOP/$name" "$@"
     "$DRIVER" run "$TOP/run" "$TOP/image" "$@" & read -r report < "$TOP/$name"
     echo "$report" > "$TOP/$name.json"; }
+# The container's first process.
+process() { cat "$TOP/run/$(field $1 id)/pid"; }
 field() { sed "s/.*\"$2\":\[*\"*\([^],\"]*\).*/\1/" "$TOP/$1.json"; }
 "#;
 
@@ -96,28 +99,145 @@ fn metadata_services_are_not_reached() {
     assert_eq!(text, "page\nno\n".repeat(4));
 }
 
+/// What is to be refused is there: from the machine itself every address answers.
+#[test]
+fn metadata_services_are_not_reached_in_any_notation() {
+    let text = world(
+        r#"
+        ip address add fd00:77::1/64 dev up0 nodad
+        ip -n outside address add fd00:77::2/64 dev out0 nodad
+        ip -6 route add default via fd00:77::2
+        plain="169.254.169.254 169.254.170.2 169.254.1.1 100.100.100.200 168.63.129.16 192.0.0.192"
+        # Amazon's own; what the others become behind translators (well-known and local prefix),
+        # 6to4 and Teredo.
+        six="fd00:ec2::254 64:ff9b::a9fe:a9fe 64:ff9b::6464:64c8 64:ff9b:1::a9fe:a9fe
+            2002:a9fe:a9fe::1 2002:a83f:8110::1 2001:0:a9fe:a9fe::5601:5601 ::a9fe:a9fe"
+        for address in $six; do ip -n outside address add $address/128 dev lo; done
+        rows="198.18.0.2 [::ffff:198.18.0.2]"
+        for address in $plain; do rows="$rows $address [::ffff:$address]"; done
+        for address in $six; do rows="$rows [$address]"; done
+        rows="$rows [fe80::a9fe:a9fe] 2852039166 0xa9fea9fe 0251.0376.0251.0376"
+        for row in $plain; do busybox wget -q -O /dev/null http://$row/; done
+        for row in $six; do busybox wget -q -O /dev/null "http://[$row]/"; done
+        for row in $rows; do echo "$row"; done > "$TOP/rows"
+        nat "$fetch; while read row; do echo \$row \$(fetch \$row/); done <<END
+$(cat "$TOP/rows")
+END""#,
+    );
+    let (reached, refused): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.ends_with(" page"));
+    assert_eq!(reached, ["198.18.0.2 page", "[::ffff:198.18.0.2] page"]);
+    assert_eq!(refused.len(), 6 * 2 + 8 + 4, "{text}");
+    assert!(refused.iter().all(|line| line.ends_with(" no")), "{text}");
+}
+
 #[test]
 fn the_machines_own_addresses_are_not_reached() {
     let text = world(
         r#"
-        for address in 198.18.0.1 192.168.77.1 10.88.0.1; do
-            nat "$fetch; fetch $address:8080/"
+        ip address add fd00:77::1/64 dev up0 nodad
+        busybox httpd -p 127.0.0.1:8081 -h "$TOP/www"
+        reach() { nat "$fetch; for row in $*; do fetch \$row/; done"; }
+        for address in 198.18.0.1 192.168.77.1 [fd00:77::1] 127.0.0.1; do
+            busybox wget -q -O - "http://$address:8080/"
         done
+        # While a container runs the gateway is one of them too.
+        background a network=nat port=8082:80 -- httpd -f -p 80 -h /etc
+        busybox wget -q -O - http://10.88.0.1:8080/
+        reach 198.18.0.1:8080 192.168.77.1:8080 10.88.0.1:8080 [fd00:77::1]:8080
+        reach [::ffff:198.18.0.1]:8080 [::ffff:10.88.0.1]:8080 10.88.0.1:53 10.88.0.1:8082
+        reach 127.0.0.1:8081 127.9.9.9:8080 [::1]:8080 0.0.0.0:8080 [::]:8080
+        reach 198.18.0.1:8082 255.255.255.255:8080 10.88.255.255:8080 224.0.0.1:8080
         nat 'ping -c 1 -W 1 10.88.0.1 > /dev/null || echo no ping'"#,
     );
-    assert_eq!(text, "no\nno\nno\nno ping\n");
+    assert_eq!(
+        text,
+        format!("{}{}no ping\n", "page\n".repeat(5), "no\n".repeat(17))
+    );
+}
+
+/// Routes of its own do not help a container: what a program with the right to make some could do,
+/// done from outside.
+#[test]
+fn routes_to_the_machines_loopback_are_of_no_use() {
+    let text = world(
+        r#"
+        busybox httpd -p 127.0.0.1:8081 -h "$TOP/www"
+        background a network=nat -- sleep 1000
+        ip netns attach a $(process a)
+        ip netns exec a sh -c 'echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet'
+        ip -n a address delete 127.0.0.1/8 dev lo
+        ip -n a route add 127.0.0.1 via 10.88.0.1 dev eth0 src $(field a address)
+        ip -n a route show 127.0.0.1
+        ip netns exec a busybox wget -q -O - http://127.0.0.1:8081/ || echo no
+        ip netns exec a busybox wget -q -O - http://198.18.0.2/"#,
+    );
+    let (route, rest) = text.split_once('\n').unwrap();
+    assert!(route.contains("via 10.88.0.1"), "{text}");
+    assert_eq!(rest, "no\npage\n");
+}
+
+/// The machine drops IPv6 of a container, whatever the container has made of its own end.
+#[test]
+fn ipv6_that_a_container_turns_on_leads_nowhere() {
+    let text = world(
+        r#"
+        ip address add fd00:77::1/64 dev up0 nodad
+        ip -n outside address add fd00:77::2/64 dev out0 nodad
+        ip -n outside address add fd00:ec2::254/128 dev lo
+        ip -n outside route add default via fd00:77::1
+        ip -6 route add default via fd00:77::2
+        echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+        background a network=nat -- sleep 1000
+        ip netns attach a $(process a)
+        link=$(ip -o link | sed -n 's/.*\(hfv[^@]*\)@.*/\1/p')
+        mac=$(ip -o link show dev $link | sed 's/.*link.ether \([^ ]*\).*/\1/')
+        ip address add fd00:99::1/64 dev $link nodad
+        ip netns exec a sh -c 'echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6'
+        ip -n a address add fd00:99::2/64 dev eth0 nodad
+        ip -n a -6 route add default via fd00:99::1 dev eth0
+        ip -n a -6 neighbor add fd00:99::1 lladdr $mac dev eth0
+        cat > "$TOP/seen" <<END
+table inet seen { chain input {
+    type filter hook input priority 100;
+    udp dport 9 counter
+    udp dport 10 counter
+}
+}
+END
+        nft -f "$TOP/seen"
+        ip netns exec outside nft -f "$TOP/seen"
+        count() { sed -n "s/.*dport $1 counter packets \([0-9]*\).*/\1/p"; }
+        machine() { nft list table inet seen | count $1; }
+        outside() { ip netns exec outside nft list table inet seen | count $1; }
+        send() { ip netns exec a bash -c "echo x > /dev/udp/$1/$2"; }
+        send_all() { for address in fd00:99::1 fd00:77::1 fd00:77::2 fd00:ec2::254; do
+            send $address 9; done; }
+        send_all
+        send 198.18.0.2 10
+        # Packets keep their order, so the others would have been before this one.
+        while [ $(outside 10) = 0 ]; do :; done
+        echo $(machine 9) $(outside 9)
+        # With our rules gone the same packets arrive.
+        nft delete table inet holdfast
+        send_all
+        while [ $(machine 9) != 2 ] || [ $(outside 9) != 2 ]; do :; done"#,
+    );
+    assert_eq!(text, "0 0\n");
 }
 
 #[test]
 fn other_containers_are_not_reached() {
     let text = world(
         r#"
-        background a network=nat -- httpd -f -p 80 -h /etc
+        background a network=nat port=8082:80 -- httpd -f -p 80 -h /etc
         address=$(field a address)
         busybox wget -q -O - "http://$address/group" | head -n 1
-        nat "$fetch; fetch $address/group""#,
+        nat "$fetch; for row in $address [::ffff:$address] 198.18.0.1:8082 10.88.0.1:8082; do
+            fetch \$row/group; done
+            ping -c 1 -W 1 $address > /dev/null || echo no ping""#,
     );
-    assert_eq!(text, "root:x:0:\nno\n");
+    assert_eq!(text, "root:x:0:\nno\nno\nno\nno\nno ping\n");
 }
 
 #[test]
@@ -135,7 +255,7 @@ fn spoofed_sources_are_dropped() {
         r#"
         background a network=nat -- sleep 1000
         # What a program with raw sockets could do, done from outside with the address itself.
-        ip netns attach a $(pgrep -f "^sleep 1000")
+        ip netns attach a $(process a)
         ip -n a address add 10.88.77.77/32 dev eth0
         ip netns exec outside nft -f - <<END
 table inet seen { chain input {
