@@ -7,7 +7,8 @@ use super::Violation;
 use super::waivers::Waivers;
 use crate::tree::SourceFile;
 
-const SEMANTICS: &str = "docs/SEMANTICS.md";
+/// Documents of clauses, and the letter that their ids begin with.
+const CLAUSES: [(&str, char); 2] = [("docs/SEMANTICS.md", 'S'), ("docs/security.md", 'T')];
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
 pub(super) fn check(
@@ -16,8 +17,11 @@ pub(super) fn check(
     waivers: &mut Waivers,
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
-    if let Some(document) = find(sources, SEMANTICS, &mut violations) {
-        violations.extend(check_clauses(document, &function_names(sources), waivers));
+    let functions = function_names(sources);
+    for (path, letter) in CLAUSES {
+        if let Some(document) = find(sources, path, &mut violations) {
+            violations.extend(check_clauses(document, letter, &functions, waivers));
+        }
     }
     if let Some(document) = find(sources, ARCHITECTURE, &mut violations) {
         violations.extend(check_map(document, crates));
@@ -41,18 +45,19 @@ fn find<'a>(
 /// A clause is a table row: an id such as S12, what holds, and the tests that show it.
 fn check_clauses(
     document: &SourceFile,
+    letter: char,
     functions: &BTreeSet<&str>,
     waivers: &mut Waivers,
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (index, line) in document.text.lines().enumerate() {
-        let Some((id, tests)) = clause(line) else {
+        let Some((id, tests)) = clause(line, letter) else {
             continue;
         };
         let mut push = |what: String, fix: &str| {
             violations.push(Violation::new(&document.path, index + 1, what, fix));
         };
-        if tests.is_empty() && !waivers.take(&format!("{SEMANTICS}::{id}")) {
+        if tests.is_empty() && !waivers.take(&format!("{}::{id}", document.path)) {
             push(
                 format!("clause {id} names no test"),
                 "write one and name it in the last column",
@@ -68,7 +73,7 @@ fn check_clauses(
     violations
 }
 
-fn clause(line: &str) -> Option<(&str, Vec<&str>)> {
+fn clause(line: &str, letter: char) -> Option<(&str, Vec<&str>)> {
     let cells: Vec<&str> = line
         .trim()
         .trim_matches('|')
@@ -78,7 +83,7 @@ fn clause(line: &str) -> Option<(&str, Vec<&str>)> {
     let [id, .., tests] = cells.as_slice() else {
         return None;
     };
-    let digits = id.strip_prefix('S')?;
+    let digits = id.strip_prefix(letter)?;
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -136,6 +141,7 @@ mod tests {
         };
         let sources = [
             file("docs/SEMANTICS.md", semantics),
+            file("docs/security.md", "| T1 | escape | `modes_hold` |\n"),
             file("ARCHITECTURE.md", architecture),
             file("crates/a/src/lib.rs", "fn modes_hold() {}\n"),
             file("crates/a/Cargo.toml", "[lints]\nworkspace = true\n"),
@@ -168,6 +174,25 @@ mod tests {
             whats("| Sum | owners | |\n| --- | --- | --- |\n", map, ""),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn what_an_attacker_cannot_do_names_tests_too() {
+        let security = SourceFile {
+            path: "docs/security.md".into(),
+            text: "| T1 | cannot | `gone` |\n| T2 | cannot | |\n| S3 | of another document | |\n"
+                .into(),
+        };
+        let mut waivers = Waivers::parse("").unwrap();
+        let violations = check(&[security], &[], &mut waivers);
+        let whats: Vec<_> = violations.iter().map(|one| one.what.as_str()).collect();
+        let expected = [
+            "not there",
+            "clause T1 names gone, which does not exist",
+            "clause T2 names no test",
+            "not there",
+        ];
+        assert_eq!(whats, expected);
     }
 
     #[test]
