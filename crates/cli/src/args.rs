@@ -83,6 +83,12 @@ pub(crate) enum Command {
     /// Serve one mounted image (started by holdfast itself)
     #[command(hide = true)]
     MountServer,
+    /// Take a mount off whose owner was killed (started by holdfast itself)
+    #[command(hide = true)]
+    MountJanitor {
+        /// Where the owner mounts
+        directory: PathBuf,
+    },
     /// Index one layer from a pipe (started by holdfast itself)
     #[command(hide = true)]
     LayerIndexer {

@@ -36,7 +36,10 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Stop(args) => ps::stop(&app, &args).await,
         Command::Doctor => doctor::doctor(&app.settings, app.output),
         Command::Vault(command) => vault::vault(&app, command).await,
-        Command::Run(_) | Command::MountServer | Command::LayerIndexer { .. } => Ok(()),
+        Command::Run(_)
+        | Command::MountServer
+        | Command::MountJanitor { .. }
+        | Command::LayerIndexer { .. } => Ok(()),
     }?;
     Ok(0)
 }

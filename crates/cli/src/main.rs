@@ -1,7 +1,8 @@
 //! The `holdfast` binary: parse, run one command, report.
 //!
-//! The hidden roles (`mount-server`, `layer-indexer`, `key-keeper`) are decided before anything
-//! else is set up: they inherit descriptors, have no environment and must not start threads first.
+//! The hidden roles (`mount-server`, `mount-janitor`, `layer-indexer`, `key-keeper`) are decided
+//! before anything else is set up: they inherit descriptors, have no environment and must not start
+//! threads first.
 
 mod app;
 mod args;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match &cli.command {
         Command::MountServer => return roles::mount_server(),
+        Command::MountJanitor { directory } => return roles::mount_janitor(directory),
         Command::LayerIndexer { fill_cache } => return roles::layer_indexer(*fill_cache),
         _ => {}
     }

@@ -11,13 +11,15 @@ mod attributes;
 mod causes;
 mod descriptors;
 mod filesystem;
+mod janitor;
 mod mount;
 mod process;
 mod request;
 mod server;
 mod wire;
 
-pub use mount::unmount;
+pub use janitor::{Janitor, watch_inherited};
+pub use mount::{unmount, unmount_dead};
 pub use process::{LayerVerdict, MountError, MountProcess, verify};
 pub use request::{IdShift, LayerRef, MountLog, MountRequest, MountStats};
 pub use server::{SERVER_PROFILE, ServeError, serve, serve_inherited};

@@ -5,10 +5,11 @@
 //! the mount gets the open device and no way to mount anything. Set-id bits and device nodes stay
 //! in force, because an overlay on top gives a container no more than its lower layer has.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,9 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use crate::process::MountError;
 
 const DEVICE: &str = "/dev/fuse";
+
+/// What the kernel's table of mounts calls ours.
+const TYPE: &str = "fuse.holdfast";
 
 /// What the kernel reads ahead of a program, in KiB. Its default of 128 gets 0.4 GB/s out of a
 /// warm cache where this gets the disk's own speed, and a span is 256 KiB anyway.
@@ -83,13 +87,64 @@ fn attach(device: &File, mountpoint: &Path) -> rustix::io::Result<()> {
     );
     let options = CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
     let flags = MountFlags::RDONLY | MountFlags::NOATIME;
-    rustix::mount::mount(
-        "holdfast",
-        mountpoint,
-        "fuse.holdfast",
-        flags,
-        options.as_c_str(),
+    rustix::mount::mount("holdfast", mountpoint, TYPE, flags, options.as_c_str())
+}
+
+/// Takes off what a mount process that is gone left at `mountpoint`. True when there was something.
+/// A mount that answers, or that is not ours, stays.
+pub fn unmount_dead(mountpoint: &Path) -> io::Result<bool> {
+    let mut found = false;
+    while is_ours(mountpoint)? && is_dead(mountpoint) {
+        unmount(mountpoint)?;
+        found = true;
+    }
+    Ok(found)
+}
+
+/// Whether the topmost mount there is one of ours.
+pub(crate) fn is_ours(mountpoint: &Path) -> io::Result<bool> {
+    let table = fs::read("/proc/self/mountinfo")?;
+    let on_top = table
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.split(|byte| *byte == b' ').collect::<Vec<_>>())
+        .rfind(|fields| {
+            fields
+                .get(4)
+                .is_some_and(|point| unescape(point) == mountpoint)
+        });
+    // Optional fields end with a dash; the type is the next one.
+    let kind = on_top.as_ref().and_then(|fields| {
+        let dash = fields.iter().position(|field| *field == b"-")?;
+        fields.get(dash + 1)
+    });
+    Ok(kind.is_some_and(|kind| *kind == TYPE.as_bytes()))
+}
+
+/// Asks the filesystem, which waits for an answer while anybody could still give one.
+fn is_dead(mountpoint: &Path) -> bool {
+    matches!(
+        rustix::fs::statfs(mountpoint),
+        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)
     )
+}
+
+/// A path of mountinfo, in which blanks and backslashes are written in octal.
+fn unescape(text: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let (byte, length) = match octal {
+            Some(byte) if *first == b'\\' => (byte, 4),
+            _ => (*first, 1),
+        };
+        bytes.push(byte);
+        rest = &rest[length..];
+    }
+    OsString::from_vec(bytes).into()
 }
 
 /// Widens the kernel's read-ahead for this mount. Blocks until the mount answers.
@@ -107,5 +162,29 @@ pub fn unmount(mountpoint: &Path) -> io::Result<()> {
     match rustix::mount::unmount(mountpoint, flags) {
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_the_table_are_read_as_they_are() {
+        for (written, meant) in [
+            (r"/a/b", "/a/b"),
+            (r"/with\040blank\134", r"/with blank\"),
+            (r"/ends\04", r"/ends\04"),
+            (r"/no\x41octal", r"/no\x41octal"),
+        ] {
+            assert_eq!(unescape(written.as_bytes()), Path::new(meant), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_stays() {
+        for place in ["/proc", "/", "/nowhere at all"] {
+            assert!(!unmount_dead(Path::new(place)).unwrap(), "{place}");
+        }
     }
 }

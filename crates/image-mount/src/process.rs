@@ -5,7 +5,7 @@
 //! process group of its own, so that a Ctrl-C meant for the container does not take its root away.
 //! What takes privileges is done here. When this handle is dropped the mount is taken off and the
 //! child killed; when the whole process is killed the socket closes and the child ends, and what is
-//! left is a mount that answers with an error.
+//! left is a mount that answers with an error, for a janitor or the next start to take off.
 
 mod child;
 mod conversation;

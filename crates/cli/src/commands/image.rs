@@ -1,10 +1,11 @@
 //! `holdfast image index|inspect|mount|verify|list|warm`.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::{Fill, LayerReport};
-use image_mount::{MountError, MountProcess};
+use image_mount::{Janitor, MountError, MountProcess};
 use serde::Serialize;
 
 use crate::app::{App, own_program};
@@ -147,10 +148,7 @@ async fn inspect(app: &App, args: &ImageArg) -> Result<()> {
 }
 
 async fn mount(app: &App, args: &ImageArg, directory: &Path) -> Result<()> {
-    let directory = directory.canonicalize().map_err(|error| {
-        Failure::invalid(format!("{}: {error}", directory.display()))
-            .hint("name a directory that exists")
-    })?;
+    let directory = place_to_mount(directory)?;
     let resolved = resolve(app, &args.image, args.credential.as_deref()).await?;
     let layers = resolved.index(app, Fill::Unindexed).await?;
     let request = resolved.mount_request(app, &layers, directory.clone())?;
@@ -158,7 +156,10 @@ async fn mount(app: &App, args: &ImageArg, directory: &Path) -> Result<()> {
     // From here on a Ctrl-C waits until there is something to unmount.
     let mut signals = container::Signals::listen()
         .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
-    let mounted = MountProcess::spawn(&own_program()?, request, lease).await;
+    let program = own_program()?;
+    let _janitor = Janitor::start(&program, &directory)
+        .map_err(|error| Failure::new(Kind::Machine, format!("mount janitor: {error}")))?;
+    let mounted = MountProcess::spawn(&program, request, lease).await;
     if let Err(MountError::Index { .. }) = &mounted {
         remove_damaged_indexes(app, &resolved).await?;
     }
@@ -175,6 +176,21 @@ async fn mount(app: &App, args: &ImageArg, directory: &Path) -> Result<()> {
         }
         error = mounted.died() => Err(error.into()),
     }
+}
+
+/// The directory, cleared of a mount that was left there and answers no more.
+fn place_to_mount(directory: &Path) -> Result<PathBuf> {
+    let failed = |error: io::Error| {
+        Failure::invalid(format!("{}: {error}", directory.display()))
+            .hint("name a directory that exists")
+    };
+    // A dead mount has no name to be resolved, the directory that it is in has.
+    if let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) {
+        let parent = std::path::absolute(parent.join(".")).and_then(|path| path.canonicalize());
+        let place = parent.map_err(failed)?.join(name);
+        image_mount::unmount_dead(&place).map_err(failed)?;
+    }
+    directory.canonicalize().map_err(failed)
 }
 
 #[derive(Debug, Serialize)]

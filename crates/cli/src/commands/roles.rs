@@ -1,5 +1,6 @@
 //! The hidden roles that holdfast starts itself as. They answer to their parent, not to a person.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::failure::chain;
@@ -35,5 +36,14 @@ pub(crate) fn key_keeper() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Takes the mount off when the pipe on standard input breaks.
+pub(crate) fn mount_janitor(directory: &Path) -> ExitCode {
+    match image_mount::watch_inherited(directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Nobody is left to be told.
+        Err(_) => ExitCode::FAILURE,
     }
 }
