@@ -140,11 +140,11 @@ impl SpanCache {
     /// How many spans of this layer are there, as far as the map says.
     pub fn present_spans(&self, origin: &str, index: &IndexSummary) -> Result<u64, CacheError> {
         let home = self.home(origin, index)?;
-        let file = match File::open(home.join(presence::file_name(&index.root))) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(failed("cannot open", &home)(error)),
-        };
+        let map = home.join(presence::file_name(&index.root));
+        if !is_file(&map) {
+            return Ok(0);
+        }
+        let file = File::open(&map).map_err(failed("cannot open", &map))?;
         let claimed = presence::claimed(file, &index.root, index.header.span_count);
         claimed.map_err(failed("cannot read", &home))
     }
@@ -153,7 +153,8 @@ impl SpanCache {
     /// use.
     pub fn used(&self, origin: &str, index: &IndexSummary) {
         let usage = self.home(origin, index).map(|home| home.join("use"));
-        if let Ok(Ok(file)) = usage.map(File::open) {
+        let file = usage.ok().filter(|path| is_file(path)).map(File::open);
+        if let Some(Ok(file)) = file {
             mark_used(&file);
         }
     }
@@ -198,6 +199,7 @@ impl SpanCache {
         let lock = self.lock()?;
         Self::prepare(&home, origin, index)?;
         let data = home.join("data");
+        clear_for_file(&data);
         fs::rename(&incoming.path, &data).map_err(failed("cannot create", &data))?;
         let map = open_or_create(&home.join(presence::file_name(&index.root)))?;
         let spans = usize::try_from(index.header.span_count).unwrap_or(usize::MAX);
@@ -213,6 +215,7 @@ impl SpanCache {
     fn prepare(home: &Path, origin: &str, index: &IndexSummary) -> Result<(), CacheError> {
         create_directories(home)?;
         let about = home.join("about");
+        clear_for_file(&about);
         if !about.exists() {
             let text = format!("{origin}\n{}\n", index.header.layer_digest);
             let mut file = open_file(&about, OpenOptions::new().create(true).truncate(true))?;
@@ -317,14 +320,20 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheE
     }
 }
 
-/// Decoded private layers are for their owner only.
+/// Decoded private layers are for their owner only. What is no directory, and is in the way of
+/// this one or the one above it, goes.
 fn create_directories(path: &Path) -> Result<(), CacheError> {
     let mut builder = DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(failed("cannot create", path))
+    let builder = builder.recursive(true).mode(0o700);
+    let made = builder.create(path).or_else(|_| {
+        for path in path.parent().into_iter().chain([path]) {
+            if path.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+                delete(path);
+            }
+        }
+        builder.create(path)
+    });
+    made.map_err(failed("cannot create", path))
 }
 
 fn open_file(path: &Path, options: &mut OpenOptions) -> Result<File, CacheError> {
@@ -337,8 +346,20 @@ fn open_file(path: &Path, options: &mut OpenOptions) -> Result<File, CacheError>
         .map_err(failed("cannot open", path))
 }
 
+fn is_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.is_file())
+}
+
+/// What is there and is no file goes: nobody could ever use it, and opening it may wait for ever.
+fn clear_for_file(path: &Path) {
+    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        delete(path);
+    }
+}
+
 /// A file that is there, or is made empty.
 fn open_or_create(path: &Path) -> Result<File, CacheError> {
+    clear_for_file(path);
     open_file(path, OpenOptions::new().create(true).truncate(false))
 }
 
@@ -354,8 +375,12 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, CacheError> {
         .collect())
 }
 
-/// Whether some process holds a lock on this file. One that cannot be opened counts as held.
+/// Whether some process holds a lock on this file. One that cannot be opened counts as held; what
+/// is no file is nobody's.
 fn is_locked(path: &Path) -> bool {
+    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        return false;
+    }
     match File::open(path) {
         Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_err(),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
@@ -364,7 +389,8 @@ fn is_locked(path: &Path) -> bool {
 
 /// Deletes a file or directory. What cannot be deleted is tried again at the next opening.
 fn delete(path: &Path) {
-    let result = if path.is_dir() {
+    let is_directory = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    let result = if is_directory {
         fs::remove_dir_all(path)
     } else {
         fs::remove_file(path)

@@ -58,10 +58,14 @@ async fn start(app: &App, args: &RunArgs) -> Result<u8> {
         signal = signals.asked_to_end() => return Err(interrupted(signal)),
     };
     let lease = Arc::clone(&resolved.reader.lease);
-    let mut log = |message: MountLog| tell(app.output, &message);
+    let mut is_damaged = false;
+    let mut log = |message: MountLog| {
+        is_damaged |= message.kind == NoticeKind::Corrupt;
+        tell(app.output, &message);
+    };
     let launched = launch::launch(request, lease, &mut signals, &waterfall, &mut log).await;
     resolved.end().await;
-    if let Err(LaunchError::Mount(MountError::Index { .. })) = &launched {
+    if is_damaged || matches!(launched, Err(LaunchError::Mount(MountError::Index { .. }))) {
         remove_damaged_indexes(app, &resolved).await?;
     }
     let outcome = launched?;

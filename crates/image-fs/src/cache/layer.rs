@@ -1,10 +1,16 @@
-//! One layer in the cache: reading what is there, checking it once per process, adding to it.
+//! One layer in the cache: reading what is there, checking it, adding to it.
+//!
+//! What was checked is believed for as long as nobody writes to the file: its time of change is
+//! looked at after every read, and where it is another one the bytes are hashed again before they
+//! go out. So a file that is damaged under a mount gives right bytes or none.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{
+    AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
+};
 
 use layer_index::LayerIndex;
 
@@ -17,6 +23,9 @@ const ABSENT: u8 = 0;
 const CLAIMED: u8 = 1;
 /// It matched its digest in this process, or was written by it.
 const VERIFIED: u8 = 2;
+
+/// No file has changed at this time: the span was not hashed as it lies on the disk.
+const NEVER: u64 = u64::MAX;
 
 /// A decoded span that could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +61,8 @@ pub struct LayerCache {
     data: File,
     map: PresenceMap,
     states: Box<[AtomicU8]>,
+    /// When the file had last changed as each span was hashed.
+    hashed_at: Box<[AtomicU64]>,
     /// For its lock.
     _usage: File,
 }
@@ -64,6 +75,7 @@ impl LayerCache {
     ) -> io::Result<Self> {
         let LayerFiles { data, map, usage } = files;
         let (map, claimed) = PresenceMap::new(map, &index.root(), index.spans().len())?;
+        let hashed_at = claimed.iter().map(|_| AtomicU64::new(NEVER)).collect();
         let states = claimed
             .into_iter()
             .map(|claimed| AtomicU8::new(if claimed { CLAIMED } else { ABSENT }))
@@ -74,6 +86,7 @@ impl LayerCache {
             data,
             map,
             states,
+            hashed_at,
             _usage: usage,
         })
     }
@@ -111,27 +124,81 @@ impl LayerCache {
 
     /// Reads and hashes the span whatever is known of it.
     fn recheck(&self, span: usize) -> bool {
-        let (Some(entry), Some(state)) = (self.index.spans().get(span), self.states.get(span))
-        else {
-            return false;
-        };
-        let mut bytes = vec![0; entry.length as usize];
-        let is_right = self
-            .data
-            .read_exact_at(&mut bytes, entry.uncompressed_offset)
-            .is_ok()
-            && *blake3::hash(&bytes).as_bytes() == entry.digest;
-        if is_right {
-            state.store(VERIFIED, Release);
-        } else {
-            self.distrust(span);
-        }
-        is_right
+        self.right_bytes(span).is_some()
     }
 
-    /// Reads decoded bytes that lie in verified spans. False when the file does not have them.
+    /// The span as it lies on the disk, if it is right.
+    fn right_bytes(&self, span: usize) -> Option<Vec<u8>> {
+        let (entry, state) = (self.index.spans().get(span)?, self.states.get(span)?);
+        // Looked at before the bytes are: what is written meanwhile makes another time.
+        let changed_at = self.changed_at();
+        let mut bytes = vec![0; entry.length as usize];
+        let is_read = self
+            .data
+            .read_exact_at(&mut bytes, entry.uncompressed_offset);
+        if is_read.is_err() || *blake3::hash(&bytes).as_bytes() != entry.digest {
+            self.distrust(span);
+            return None;
+        }
+        self.hashed_at.get(span)?.store(changed_at, Release);
+        state.store(VERIFIED, Release);
+        Some(bytes)
+    }
+
+    /// Reads decoded bytes that lie in verified spans. False when the file does not have them, or
+    /// has others.
     pub fn read_at(&self, buffer: &mut [u8], layer_offset: u64) -> bool {
-        self.data.read_exact_at(buffer, layer_offset).is_ok()
+        self.read_unchanged(buffer, layer_offset) || self.read_hashed(buffer, layer_offset)
+    }
+
+    /// Reads what nobody has written to since its spans were hashed.
+    fn read_unchanged(&self, buffer: &mut [u8], layer_offset: u64) -> bool {
+        if self.data.read_exact_at(buffer, layer_offset).is_err() {
+            return false;
+        }
+        let changed_at = self.changed_at();
+        let is_hashed = |span: usize| {
+            let hashed_at = self.hashed_at.get(span);
+            hashed_at.is_some_and(|time| time.load(Acquire) == changed_at)
+        };
+        changed_at != NEVER && self.spans_of(buffer.len(), layer_offset).all(is_hashed)
+    }
+
+    /// Hashes every span that the read touches, and gives of the very bytes that were hashed.
+    fn read_hashed(&self, buffer: &mut [u8], layer_offset: u64) -> bool {
+        let end = layer_offset + buffer.len() as u64;
+        for span in self.spans_of(buffer.len(), layer_offset) {
+            let (Some(entry), Some(bytes)) = (self.index.spans().get(span), self.right_bytes(span))
+            else {
+                return false;
+            };
+            let start = entry.uncompressed_offset;
+            let (from, to) = (start.max(layer_offset), entry.end().min(end));
+            let index = |offset, base| usize::try_from(offset - base).unwrap_or(usize::MAX);
+            let source = bytes.get(index(from, start)..index(to, start));
+            let target = buffer.get_mut(index(from, layer_offset)..index(to, layer_offset));
+            let (Some(source), Some(target)) = (source, target) else {
+                return false;
+            };
+            target.copy_from_slice(source);
+        }
+        true
+    }
+
+    fn spans_of(&self, length: usize, layer_offset: u64) -> std::ops::RangeInclusive<usize> {
+        let last = layer_offset.saturating_add((length as u64).saturating_sub(1));
+        self.index.span_at(layer_offset)..=self.index.span_at(last)
+    }
+
+    /// When somebody last wrote to the data: no program sets this time.
+    fn changed_at(&self) -> u64 {
+        let time = |data: std::fs::Metadata| {
+            let seconds = data.ctime().cast_unsigned();
+            seconds
+                .wrapping_mul(1_000_000_000)
+                .wrapping_add(data.ctime_nsec().cast_unsigned())
+        };
+        self.data.metadata().map_or(NEVER, time)
     }
 
     /// Keeps a decoded span that matched its digest: the bytes first, then the claim.

@@ -169,8 +169,8 @@ fn resident(home: PathBuf) -> Option<Resident> {
 
 fn about(path: &Path) -> (String, String) {
     let is_small = path
-        .metadata()
-        .is_ok_and(|metadata| metadata.len() <= MAX_ABOUT);
+        .symlink_metadata()
+        .is_ok_and(|found| found.is_file() && found.len() <= MAX_ABOUT);
     let text = if is_small {
         fs::read_to_string(path).unwrap_or_default()
     } else {

@@ -164,11 +164,13 @@ impl Flight {
             DecodeError::Mismatch { .. }
             | DecodeError::Undecodable { .. }
             | DecodeError::Truncated { .. } => Failure::Corrupt(error.to_string()),
-            // Our own index is damaged: other bytes do not help.
-            DecodeError::Index(error) => Failure::Lost(ReadError::Internal {
-                layer,
-                message: error.to_string(),
-            }),
+            // Our own index is damaged: other bytes do not help, and who owns it is told.
+            DecodeError::Index(error) => {
+                let message = format!("its index is damaged: {error}");
+                let told = format!("layer {layer}: {message}");
+                self.fetcher.notice(NoticeKind::Corrupt, told);
+                Failure::Lost(ReadError::Internal { layer, message })
+            }
             error => Failure::Lost(ReadError::Internal {
                 layer,
                 message: error.to_string(),

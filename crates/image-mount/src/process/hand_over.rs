@@ -1,6 +1,7 @@
 //! Giving the mount process what it cannot get itself: the mounted device and its layers' files.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
@@ -33,7 +34,7 @@ pub(super) fn hand_over(
     mountpoint: Option<&Path>,
     layers: &InCache,
 ) -> Result<Option<MountGuard>, HandOverError> {
-    let gone = |_: std::io::Error| HandOverError::Socket;
+    let gone = |_: io::Error| HandOverError::Socket;
     if layers.layers.len() > MAX_LAYERS {
         let message = format!("{} layers are too many", layers.layers.len());
         return Err(MountError::Request { message }.into());
@@ -51,7 +52,7 @@ pub(super) fn hand_over(
 }
 
 fn open(layers: &InCache, layer: &LayerRef) -> Result<LayerDescriptors, MountError> {
-    let index = File::open(&layer.index_path).map_err(|error| MountError::Index {
+    let index = open_index(&layer.index_path).map_err(|error| MountError::Index {
         message: format!("{}: {error}", layer.index_path.display()),
     })?;
     let cache = layers.cache.layer_files(&layers.origin, &layer.index);
@@ -59,4 +60,12 @@ fn open(layers: &InCache, layer: &LayerRef) -> Result<LayerDescriptors, MountErr
         message: in_one_line(&error),
     })?;
     Ok(LayerDescriptors { index, cache })
+}
+
+/// What is no file may make whoever opens it wait.
+fn open_index(path: &Path) -> io::Result<File> {
+    if path.symlink_metadata()?.is_file() {
+        return File::open(path);
+    }
+    Err(io::Error::other("it is no file"))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use image_fs::{Allowance, CacheLimits, LayerCache, Room};
+use layer_index::LayerIndex;
 
 use super::open::open_index;
 use crate::descriptors::LayerDescriptors;
@@ -29,6 +30,7 @@ pub(super) fn verify(expected: &ExpectedLayer, files: LayerDescriptors) -> WireV
     let allowance = Allowance::new(CacheLimits::default(), Arc::new(NoRoom));
     let opened = open_index(expected, files.index).map_err(|refusal| refusal.message);
     let opened = opened.and_then(|index| {
+        check_windows(&index)?;
         LayerCache::new(files.cache, index, allowance).map_err(|error| error.to_string())
     });
     match opened {
@@ -39,6 +41,20 @@ pub(super) fn verify(expected: &ExpectedLayer, files: LayerDescriptors) -> WireV
             spans_damaged: 0,
         },
     }
+}
+
+/// Opening an index reads all of it but the windows, which are looked at when they are needed.
+fn check_windows(index: &LayerIndex) -> Result<(), String> {
+    let mut last = None;
+    for (number, span) in index.spans().iter().enumerate() {
+        if last != Some(span.checkpoint) {
+            index
+                .checkpoint(number)
+                .map_err(|error| error.to_string())?;
+            last = Some(span.checkpoint);
+        }
+    }
+    Ok(())
 }
 
 fn count(layer: &LayerCache) -> WireVerdict {
