@@ -11,8 +11,8 @@
 //!
 //! A file appears complete or not at all: written under `tmp`, synced, renamed, directory synced.
 //! Indexes are what a confined process made of hostile bytes; here only their first, fixed part is
-//! looked at. One in which that is damaged counts as absent, so that it is made again; one that its
-//! reader finds damaged further on is to be removed.
+//! looked at. One in which that is damaged, or that is no file, counts as absent, so that it is
+//! made again; one that its reader finds damaged further on is to be removed.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -95,11 +95,13 @@ impl ImageStore {
     /// What the index of a layer says of itself, if there is one.
     pub fn index(&self, key: IndexKey<'_>) -> Result<Option<IndexSummary>, StoreError> {
         let path = self.index_path(key)?;
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        match path.symlink_metadata() {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return self.remove_index(key).map(|()| None),
+            Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(io_error(&path, error)),
-        };
+        }
+        let file = File::open(&path).map_err(|error| io_error(&path, error))?;
         match IndexSummary::read(&file) {
             Ok(index) if index.header.layer_digest == key.layer => Ok(Some(index)),
             Err(IndexError::Io(error)) => Err(io_error(&path, error)),
@@ -111,8 +113,8 @@ impl ImageStore {
     /// Takes an index away that turned out to be damaged.
     pub fn remove_index(&self, key: IndexKey<'_>) -> Result<(), StoreError> {
         let path = self.index_path(key)?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&path, error)),
+        match remove_whatever(&path) {
+            Err(error) if !is_absent(&error) => Err(io_error(&path, error)),
             _ => Ok(()),
         }
     }
@@ -139,6 +141,9 @@ impl ImageStore {
             return Err(failed(IndexError::Corrupt("it is another layer's")));
         }
         let parent = path.parent().expect("an index has a directory");
+        if parent.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+            remove_whatever(parent).map_err(|error| io_error(parent, error))?;
+        }
         make_directory(parent)?;
         file.publish(&path)
             .map_err(|error| io_error(&path, error))?;
@@ -150,6 +155,20 @@ impl ImageStore {
 fn make_directory(path: &Path) -> Result<(), StoreError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| io_error(path, error))
+}
+
+/// Removes a file, a directory with what is in it, or what else has that name. Follows no link.
+fn remove_whatever(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata()?.is_dir() {
+        return fs::remove_dir_all(path);
+    }
+    fs::remove_file(path)
+}
+
+/// There is nothing, or something on the way there is no directory.
+fn is_absent(error: &io::Error) -> bool {
+    let kind = error.kind();
+    matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn io_error(path: &Path, source: io::Error) -> StoreError {

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
+use crate::remove_whatever;
+
 /// A file under a name of its own. Dropping it removes it; publishing gives it its real name.
 #[derive(Debug)]
 pub struct Temporary {
@@ -78,9 +80,13 @@ pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
     let _lock = lock(directory)?;
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let is_dead = File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
-        if is_dead {
-            fs::remove_file(&path)?;
+        // What is no file was not made by us, and opening it may wait for ever.
+        let is_file = path
+            .symlink_metadata()
+            .is_ok_and(|metadata| metadata.is_file());
+        let is_dead = || File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
+        if !is_file || is_dead() {
+            remove_whatever(&path)?;
         }
     }
     Ok(())
