@@ -26,6 +26,10 @@ const DEFAULT_RATE_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time for which a "slow down" is obeyed unasked.
 const MAX_RATE_LIMIT: Duration = Duration::from_mins(15);
 
+/// A clock that shows so much less than before was set back: what it said of times to come is then
+/// worth nothing. Less may be two callers who looked at it in another order.
+const SET_BACK: Duration = Duration::from_mins(1);
+
 /// After an early renewal has failed, what is held is used for so long before the next one.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(2);
 
@@ -58,6 +62,7 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct Refusal {
     error: AuthError,
+    since: Timestamp,
     until: Timestamp,
 }
 
@@ -199,12 +204,19 @@ impl fmt::Debug for Slot {
     }
 }
 
+fn was_set_back(since: Timestamp, now: Timestamp) -> bool {
+    Duration::try_from(since.duration_since(now)).is_ok_and(|back| back > SET_BACK)
+}
+
 impl Minted {
     /// Whether it can be handed out without renewing it first.
     fn is_fresh(&self, now: Timestamp) -> bool {
         let Some(end) = self.renewable_end() else {
             return true;
         };
+        if was_set_back(self.since, now) {
+            return false;
+        }
         let life = Duration::try_from(end.duration_since(self.since)).unwrap_or_default();
         let margin = (life / 10).max(LEAST_MARGIN).min(life / 2);
         now.checked_add(margin).is_ok_and(|then| then < end)
@@ -236,6 +248,7 @@ impl Refusal {
         };
         Some(Self {
             error: error.clone(),
+            since: now,
             until: now.checked_add(life).ok()?,
         })
     }
@@ -243,7 +256,7 @@ impl Refusal {
     /// The error, with what is left of a stated wait.
     pub(crate) fn standing(&self, now: Timestamp) -> Option<AuthError> {
         let left = Duration::try_from(self.until.duration_since(now)).ok()?;
-        if left.is_zero() {
+        if left.is_zero() || was_set_back(self.since, now) {
             return None;
         }
         Some(match self.error.clone() {

@@ -14,19 +14,22 @@ const ENDLESS_HOLD: Duration = Duration::from_mins(5);
 #[derive(Default)]
 pub(super) struct Held {
     auth: Option<RegistryAuth>,
+    since: Timestamp,
     until: Timestamp,
     /// The serial that was given out last, also after it was refused.
     serial: Option<u64>,
 }
 
 impl Held {
-    /// The held auth, unless it nears its end or is what the registry has refused.
+    /// The held auth, unless it nears its end, the clock was set back since it came, or it is what
+    /// the registry has refused.
     pub(super) fn answer(
         &self,
         rejected: Option<&Rejection>,
         now: Timestamp,
     ) -> Option<RegistryAuth> {
-        let auth = self.auth.as_ref().filter(|_| now < self.until)?;
+        let is_good = self.since <= now && now < self.until;
+        let auth = self.auth.as_ref().filter(|_| is_good)?;
         let refused = rejected.is_some_and(|rejection| rejection.serial == auth.serial);
         (!refused).then(|| auth.clone())
     }
@@ -43,6 +46,7 @@ impl Held {
 
     pub(super) fn keep(&mut self, auth: &RegistryAuth, now: Timestamp) {
         self.serial = Some(auth.serial);
+        self.since = now;
         self.until = hold_until(auth, now);
         self.auth = Some(auth.clone());
     }
@@ -100,6 +104,9 @@ mod tests {
             (Some(-5), 0, false),
             (None, 299, true),
             (None, 300, false),
+            // A clock that was set back knows nothing of the end.
+            (Some(300), -1, false),
+            (None, -86_400, false),
         ] {
             let mut holder = Held::default();
             holder.keep(&bearer(7, end), at(0));
