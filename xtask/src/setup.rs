@@ -31,6 +31,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("attr", "extended attributes in test images"),
     ("libcap2-bin", "file capabilities in test images"),
     ("busybox-static", "small test images"),
+    ("e2fsprogs", "disks whose power tests cut"),
     ("openssl", "certificates of test registries"),
     ("python3", "the demo's handler and test scripts"),
 ];

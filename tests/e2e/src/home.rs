@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
+use rustix::process::Pid;
 use tempfile::TempDir;
 
 /// What a run of the binary left behind.
@@ -55,6 +56,7 @@ impl Finished {
 #[derive(Debug)]
 pub struct Home {
     directory: TempDir,
+    program: PathBuf,
 }
 
 impl Home {
@@ -65,7 +67,33 @@ impl Home {
         );
         Self {
             directory: TempDir::new().expect("a temporary directory"),
+            program: binary().to_owned(),
         }
+    }
+
+    /// Runs the binary under a name of this home's, by which its processes are told from others:
+    /// those that it starts as hidden roles are started from there too.
+    pub fn with_own_program(mut self) -> Self {
+        let program = self.path().join("holdfast");
+        std::fs::hard_link(binary(), &program)
+            .or_else(|_| std::fs::copy(binary(), &program).map(drop))
+            .expect("the binary can be copied");
+        self.program = program;
+        self
+    }
+
+    /// The processes of a home with its own program, and what each was started as.
+    pub fn processes(&self) -> Vec<(Pid, String)> {
+        let entries = std::fs::read_dir("/proc").expect("/proc");
+        let process = |entry: std::fs::DirEntry| {
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            let program = std::fs::read_link(entry.path().join("exe")).ok()?;
+            let words = std::fs::read(entry.path().join("cmdline")).ok()?;
+            let role = words.split(|byte| *byte == 0).nth(1).unwrap_or_default();
+            let role = String::from_utf8_lossy(role).into_owned();
+            (program == self.program).then_some((pid, role))
+        };
+        entries.flatten().filter_map(process).collect()
     }
 
     pub fn path(&self) -> &Path {
@@ -87,7 +115,7 @@ impl Home {
 
     /// The binary with an environment of its own.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.program);
         command
             .args(arguments)
             .env_clear()

@@ -119,43 +119,6 @@ async fn a_token_is_minted_once_and_held() {
     assert_eq!(stage.audited("open").await, 2);
 }
 
-/// Forward, leases of others look lapsed; back, they look as if they would live for long.
-#[tokio::test]
-async fn leases_outlive_a_clock_that_jumps_and_end_with_their_owner() {
-    for by in [Duration::from_mins(5), Duration::from_hours(24)] {
-        for is_back in [false, true] {
-            let sim = sim(Login::Bearer(Realm::SameHost)).await;
-            let stage = Stage::new().await;
-            stage.login(sim.host(), PASSWORD).await.unwrap();
-            let lease = stage.lease(&image_at(sim.host())).await;
-            let first = ask(&lease).await.unwrap();
-            if is_back {
-                stage.clock.turn_back(by);
-            } else {
-                stage.clock.turn(by);
-            }
-            // Another process opens the vault, and so sweeps, by the new time.
-            let other = stage.again().await;
-            let second = ask(&lease).await.unwrap();
-            assert_ne!(first.serial, second.serial, "{by:?} back: {is_back}");
-            let history = || async { other.history(stage.workspace, &scope(sim.host())).await };
-            assert_eq!(
-                history().await.unwrap()[0].leases,
-                1,
-                "{by:?} back: {is_back}"
-            );
-            lease.end().await.unwrap();
-            assert_eq!(
-                history().await.unwrap()[0].leases,
-                0,
-                "{by:?} back: {is_back}"
-            );
-            let report = stage.broker.vault().verify(None).await.unwrap();
-            assert!(report.is_sound(), "{by:?} back: {is_back}");
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_starts_are_one_token_request() {
     let sim = sim(Login::Bearer(Realm::SameHost)).await;

@@ -39,11 +39,6 @@ impl HandClock {
         let mut now = self.0.lock().unwrap();
         *now = now.checked_add(by).unwrap();
     }
-
-    pub(crate) fn turn_back(&self, by: Duration) {
-        let mut now = self.0.lock().unwrap();
-        *now = now.checked_sub(by).unwrap();
-    }
 }
 
 impl Clock for HandClock {

@@ -5,6 +5,7 @@ mod bounds;
 mod canaries;
 mod ending;
 mod foreign_text;
+mod hard_stops;
 mod hostile_image;
 mod hostile_registry;
 mod json;
