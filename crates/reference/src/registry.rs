@@ -43,6 +43,8 @@ pub enum ParseRegistryError {
     Character { character: char },
     #[error("registry host ends in a number but is not an IPv4 address")]
     NotIpv4,
+    #[error("a label of a registry host begins with xn-- and encodes no name")]
+    NotEncoded,
     #[error("registry host is not an IPv6 address in brackets")]
     NotIpv6,
     #[error("registry port must be a number from 1 to 65535")]
@@ -215,6 +217,11 @@ fn parse_host_name(host: &str) -> Result<String, ParseRegistryError> {
     let last = host.rsplit('.').next().unwrap_or(&host);
     if is_number(last) && host.parse::<Ipv4Addr>().is_err() {
         return Err(ParseRegistryError::NotIpv4);
+    }
+    // They also decode labels that begin with `xn--`, and refuse what no name is encoded as.
+    let encoded = idna::domain_to_ascii_cow(host.as_bytes(), idna::AsciiDenyList::URL);
+    if encoded.ok().as_deref() != Some(host.as_str()) {
+        return Err(ParseRegistryError::NotEncoded);
     }
     Ok(host)
 }
