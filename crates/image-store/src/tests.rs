@@ -143,3 +143,47 @@ fn what_a_crash_left_is_swept_and_what_is_written_stays() {
     write_index(&mut file, &layer);
     again.publish_index(key(&layer), file).expect("publishes");
 }
+
+/// What takes the place of a file. A pipe would make whoever opens it wait for ever.
+fn replace(path: &Path, number: usize) {
+    match number {
+        0 => fs::create_dir_all(path.join("inside")).expect("makes"),
+        1 => std::os::unix::fs::symlink("/nowhere/at/all", path).expect("links"),
+        _ => {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.expect("mkfifo is there").success());
+        }
+    }
+}
+
+#[test]
+fn what_is_no_file_counts_as_absent_and_goes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = ImageStore::open(directory.path()).expect("opens");
+    let layer = digest('a');
+    let publish = || {
+        let mut file = store.new_file().expect("makes");
+        write_index(&mut file, &layer);
+        store.publish_index(key(&layer), file).expect("publishes");
+        assert!(store.index(key(&layer)).expect("reads").is_some());
+    };
+    let path = store.index_path(key(&layer)).expect("a path");
+    let parent = path.parent().expect("it has one");
+    for number in 0..3 {
+        publish();
+        fs::remove_file(&path).expect("removes");
+        replace(&path, number);
+        assert!(store.index(key(&layer)).expect("reads").is_none());
+        publish();
+        let half_made = directory.path().join("tmp").join("strange");
+        replace(&half_made, number);
+        ImageStore::open(directory.path()).expect("opens");
+        assert!(half_made.symlink_metadata().is_err());
+        if number > 0 {
+            fs::remove_dir_all(parent).expect("removes");
+            replace(parent, number);
+            assert!(store.index(key(&layer)).expect("reads").is_none());
+        }
+    }
+    publish();
+}

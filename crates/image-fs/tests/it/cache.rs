@@ -121,6 +121,80 @@ fn a_damaged_map_starts_empty() {
     }
 }
 
+/// Puts something else in a file's or directory's place.
+type Replace = fn(&Path);
+
+const REPLACEMENTS: [Replace; 3] = [
+    |path| std::fs::create_dir_all(path.join("inside")).unwrap(),
+    |path| std::os::unix::fs::symlink("/nowhere/at/all", path).unwrap(),
+    |path| {
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap();
+    },
+];
+
+/// None of them may make an opener wait: a pipe that nobody writes to would.
+#[test]
+fn what_is_no_file_goes_and_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let layer = layer(&Shape::default(), &[SPAN]);
+    let cache = cache_at(directory.path());
+    fill(&cache, ORIGIN, &layer);
+    let files = walk(directory.path());
+    let files = files.into_iter().filter(|path| Path::new(path).is_file());
+    let files: Vec<_> = files.collect();
+    assert_eq!(files.len(), 5, "lock, about, use, data, map: {files:?}");
+    for path in files.iter().map(Path::new) {
+        for replace in REPLACEMENTS {
+            std::fs::remove_file(path).unwrap();
+            replace(path);
+            let cache = cache_at(directory.path());
+            let summary = layer.index.summary();
+            cache.present_spans(ORIGIN, &summary).unwrap();
+            cache.used(ORIGIN, &summary);
+            assert_eq!(cache.du().unwrap().len(), 1);
+            fill(&cache, ORIGIN, &layer);
+            let open = origin_layer(&cache, ORIGIN, &layer.index).unwrap();
+            assert!(open.verify(0), "{}", path.display());
+            assert!(path.is_file(), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_is_no_directory_goes_and_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let layer = layer(&Shape::default(), &[SPAN]);
+    for name in ["layers", "incoming", "trash"] {
+        for replace in &REPLACEMENTS[1..] {
+            let cache = cache_at(directory.path());
+            fill(&cache, ORIGIN, &layer);
+            std::fs::remove_dir_all(directory.path().join(name)).unwrap();
+            replace(&directory.path().join(name));
+            let cache = cache_at(directory.path());
+            fill(&cache, ORIGIN, &layer);
+            let incoming = cache.incoming().unwrap();
+            incoming.file().write_all_at(&layer.compressed, 0).unwrap();
+            let summary = layer.index.summary();
+            cache.adopt(ORIGIN, &summary, incoming).unwrap();
+            assert_eq!(cache.prune(0).unwrap().layers, 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn strange_things_where_half_made_files_are_kept_are_swept() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(cache_at(directory.path()));
+    for name in ["incoming", "trash"] {
+        for replace in REPLACEMENTS {
+            let path = directory.path().join(name).join("strange");
+            replace(&path);
+            drop(cache_at(directory.path()));
+            assert!(path.symlink_metadata().is_err(), "{name}");
+        }
+    }
+}
+
 fn walk(path: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path).unwrap() {

@@ -296,6 +296,33 @@ async fn a_truncated_cache_file_is_filled_again_even_in_use() {
 }
 
 #[tokio::test]
+async fn a_byte_that_is_flipped_under_a_reader_is_never_served() {
+    let (image, _) = image(&[4 * SPAN]);
+    image.check(0).await;
+    // Verified in this process, and read from the file by now.
+    assert!(image.fs.read_cached(image.inode(0), 0, 4 * SPAN).unwrap() == image.content(0));
+    let file = OpenOptions::new()
+        .write(true)
+        .open(data_file(&image))
+        .unwrap();
+    for at in [0, SPAN + 1, 4 * SPAN - 1] {
+        let wrong = image.content(0)[at] ^ 1;
+        file.write_all_at(&[wrong], at as u64).unwrap();
+        let begun = image.source.request_count();
+        for _ in 0..2 {
+            let bytes = image.fs.read(image.inode(0), at as u64, 1).await.unwrap();
+            assert_eq!(bytes[..], image.content(0)[at..=at], "at {at}");
+        }
+        image.check(0).await;
+        assert_eq!(
+            image.source.request_count(),
+            begun + 1,
+            "fetched once, at {at}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_cache_file_that_was_cut_and_has_grown_again_gives_no_zeros() {
     let (image, _) = image(&[8 * SPAN]);
     image.check(0).await;

@@ -29,6 +29,11 @@ impl HandClock {
         let mut now = self.0.lock().expect("a lock");
         *now = now.checked_add(by).expect("a time that exists");
     }
+
+    pub(crate) fn turn_back(&self, by: Duration) {
+        let mut now = self.0.lock().expect("a lock");
+        *now = now.checked_sub(by).expect("a time that exists");
+    }
 }
 
 impl Clock for HandClock {

@@ -246,6 +246,48 @@ async fn tokens_are_renewed_by_the_clock_before_they_end() {
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_costs_a_question_and_nothing_else() {
+    const JUMPS: [Duration; 2] = [Duration::from_mins(5), Duration::from_hours(24)];
+    for by in JUMPS {
+        for is_back in [false, true] {
+            let (sim, clock, exchange) = living(Duration::from_mins(2)).await;
+            let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+            let first = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+            if is_back {
+                clock.turn_back(by);
+            } else {
+                clock.turn(by);
+            }
+            // Nobody knows what is left of the first token's life.
+            let second = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+            assert_ne!(first.serial, second.serial, "{by:?} back: {is_back}");
+            let third = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+            assert_eq!(second.serial, third.serial, "{by:?} back: {is_back}");
+            pull(sim.host(), source).await.expect("pull");
+            assert_eq!(exchange.token_requests(), 2, "{by:?} back: {is_back}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_stand_for_ever_on_a_clock_that_was_set_back() {
+    for by in [Duration::from_mins(5), Duration::from_hours(24)] {
+        let sim = bearer().await;
+        let clock = HandClock::new();
+        let exchange = TokenExchange::new(dialer(), Arc::clone(&clock) as _);
+        let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+        sim.faults(|faults| {
+            faults.token_too_many_requests = 1;
+            faults.retry_after = Some("20".to_owned());
+        });
+        let error = ask(source.as_ref(), sim.host(), None).await.unwrap_err();
+        assert!(matches!(error, AuthError::RateLimited { .. }), "{error}");
+        clock.turn_back(by);
+        ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_lives_two_seconds_pulls() {
     let (sim, _, exchange) = living(Duration::from_secs(2)).await;
     for _ in 0..5 {

@@ -178,3 +178,25 @@ fn is_in_files(stage: &Stage, bytes: &[u8]) -> bool {
     let files = files(stage.directory.path());
     files.iter().any(|(_, contents)| contains(contents, bytes))
 }
+
+#[tokio::test]
+async fn a_clock_that_jumps_keeps_secrets_open_and_the_audit_whole() {
+    const DAY: i64 = 24 * 60 * 60;
+    let stage = Stage::new().await;
+    let sealed = stage.put("a", "one").await;
+    for seconds in [300, -300, DAY, -DAY, -DAY, DAY] {
+        let held = lease(&stage, sealed).await.unwrap();
+        stage.time.forward(seconds);
+        let again = stage.again().await.unwrap();
+        // Where it lapsed by the clock, its owner is told and begins another.
+        match stage.vault.renew_lease(held).await {
+            Ok(_) => stage.vault.end_lease(held).await.unwrap(),
+            Err(error) => assert!(matches!(error, VaultError::LeaseEnded { .. }), "{error}"),
+        }
+        assert!(again.live_leases(stage.workspace).await.unwrap().is_empty());
+        let opened = stage.open("a", None).await.unwrap();
+        assert_eq!(opened.plaintext.expose_secret(), "one");
+        let report = again.verify(None).await.unwrap();
+        assert!(report.is_sound(), "after {seconds} s");
+    }
+}
