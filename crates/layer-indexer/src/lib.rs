@@ -6,15 +6,18 @@
 //! parent hashes what it feeds and compares both digests; nothing of a layer that does not match
 //! is published, which is the caller's part.
 //!
-//! Archives are read as containerd reads them: what Go's reader would refuse is refused, what it
-//! skips is skipped. Nothing here unpacks.
+//! Archives are read as containerd reads them: what Go's reader would refuse is refused, and so is
+//! what other readers would read differently. Nothing here unpacks.
 
+mod attributes;
 pub mod child;
 mod chunk;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hasher;
+mod header;
+mod member;
 mod pass;
 mod pax;
 mod process;

@@ -3,12 +3,13 @@
 //! Of the attributes only `SCHILY.xattr.` is taken, as containerd does.
 
 use layer_index::{Mtime, Xattr};
-use tar_core::PaxExtensions;
 use tar_core::parse::ParsedEntry;
+use tar_core::{EntryType, PaxExtensions};
 
 use crate::error::IndexerError;
 
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
+const SPARSE_PREFIX: &[u8] = b"GNU.sparse.";
 const NANOSECOND_DIGITS: usize = 9;
 
 /// The records that decide over header fields.
@@ -18,35 +19,81 @@ pub(crate) struct Records {
     pub(crate) uid: Option<u64>,
     pub(crate) gid: Option<u64>,
     pub(crate) mtime: Option<Mtime>,
+    pub(crate) has_path: bool,
+    pub(crate) has_link_path: bool,
     /// Sorted by name; the last of two with one name counts.
     pub(crate) xattrs: Vec<Xattr>,
+    sparse: Sparse,
+}
+
+/// What is said of a sparse file, apart from the map itself.
+#[derive(Debug, Default)]
+struct Sparse {
+    is_mentioned: bool,
+    version: [Option<u64>; 2],
+    /// How many parts the map has, in the formats that have the map in records.
+    parts: Option<u64>,
+    sizes: u32,
 }
 
 impl Records {
     pub(crate) fn read(parsed: &ParsedEntry<'_>) -> Result<Self, IndexerError> {
         let mut records = Self::default();
-        let mut sparse = false;
         for extension in PaxExtensions::new(parsed.pax.unwrap_or_default()) {
             let extension = extension.map_err(|error| IndexerError::Archive(error.to_string()))?;
-            let value = extension.value_bytes();
-            match extension.key_bytes() {
-                b"size" => records.size = number(value, "size")?,
-                b"uid" => records.uid = number(value, "uid")?,
-                b"gid" => records.gid = number(value, "gid")?,
-                b"mtime" => records.mtime = Some(time(value)?),
-                key if key.starts_with(b"GNU.sparse.") => sparse = true,
-                key => {
-                    if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
-                        records.set_xattr(name, value);
-                    }
+            records.take(extension.key_bytes(), extension.value_bytes())?;
+        }
+        Ok(records)
+    }
+
+    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), IndexerError> {
+        match key {
+            b"size" => self.size = number(value, "size")?,
+            b"uid" => self.uid = number(value, "uid")?,
+            b"gid" => self.gid = number(value, "gid")?,
+            // An empty value takes the record back.
+            b"mtime" if value.is_empty() => self.mtime = None,
+            b"mtime" => self.mtime = Some(time(value)?),
+            b"path" | b"linkpath" => {
+                if value.is_empty() || value.contains(&0) {
+                    return Err(malformed("a path", value));
+                }
+                self.has_path |= key == b"path";
+                self.has_link_path |= key == b"linkpath";
+            }
+            key if key.contains(&0) => return Err(malformed("a key", key)),
+            key => {
+                if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
+                    self.set_xattr(name, value);
+                } else if let Some(name) = key.strip_prefix(SPARSE_PREFIX) {
+                    self.sparse.take(name, value)?;
                 }
             }
         }
-        if sparse {
-            // The parser has taken the map off the content already.
-            records.size = None;
+        Ok(())
+    }
+
+    /// `parts` is the length of the map that the parser has found, if it has found one.
+    pub(crate) fn check_sparse(
+        &self,
+        parts: Option<usize>,
+        kind: EntryType,
+    ) -> Result<(), IndexerError> {
+        let sparse = &self.sparse;
+        let is_known = match (kind, sparse.is_mentioned, parts) {
+            (EntryType::GnuSparse, false, Some(_)) | (_, false, None) => true,
+            (EntryType::Regular, true, Some(parts)) => match sparse.version {
+                [Some(1), Some(0)] => sparse.parts.is_none(),
+                [None, None] | [Some(0), Some(0 | 1)] => sparse.parts == Some(parts as u64),
+                _ => false,
+            },
+            _ => false,
+        };
+        if is_known && sparse.sizes <= 1 {
+            return Ok(());
         }
-        Ok(records)
+        let problem = "a sparse file in a form that readers understand differently";
+        Err(IndexerError::Archive(problem.to_owned()))
     }
 
     fn set_xattr(&mut self, name: &[u8], value: &[u8]) {
@@ -57,6 +104,33 @@ impl Records {
             Ok(at) => self.xattrs[at].1 = value.into(),
             Err(at) => self.xattrs.insert(at, (name.into(), value.into())),
         }
+    }
+}
+
+impl Sparse {
+    fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), IndexerError> {
+        self.is_mentioned = true;
+        match name {
+            b"major" => self.version[0] = number(value, "sparse version")?,
+            b"minor" => self.version[1] = number(value, "sparse version")?,
+            b"numblocks" => self.parts = number(value, "sparse parts")?,
+            b"size" | b"realsize" => {
+                self.sizes += 1;
+                number(value, "sparse size")?.ok_or_else(|| malformed("sparse size", value))?;
+            }
+            b"offset" | b"numbytes" => {
+                number(value, "sparse part")?.ok_or_else(|| malformed("sparse part", value))?;
+            }
+            b"map" if !value.is_empty() => {
+                let mut parts = value.split(|byte| *byte == b',');
+                let is_number = |part: &[u8]| matches!(number(part, "sparse part"), Ok(Some(_)));
+                if !parts.all(is_number) {
+                    return Err(malformed("sparse map", value));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -108,7 +182,7 @@ fn time(value: &[u8]) -> Result<Mtime, IndexerError> {
 
 fn malformed(what: &str, value: &[u8]) -> IndexerError {
     IndexerError::Archive(format!(
-        "{what} {:?} is no number",
+        "{what} {:?} cannot be used",
         String::from_utf8_lossy(value)
     ))
 }

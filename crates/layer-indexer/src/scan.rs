@@ -1,17 +1,20 @@
 //! The archive's members as entries of an index.
 //!
 //! Fed with the uncompressed stream in pieces; knows at every byte whether it is a header or a
-//! file's content, and where in the stream the content lies. Names are cleaned as containerd
-//! cleans them, except that a name which climbs out of the root is refused instead of moved.
+//! file's content, and where in the stream the content lies. What readers understand differently
+//! is refused: `header` and `pax` say what of a member's headers, this file what of the rest.
 
-use layer_index::{Entry, EntryKind, Extent, Mtime, limits};
+use layer_index::{Entry, limits};
 use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
 use tar_core::{EntryType, SparseEntry};
 
 use crate::error::IndexerError;
+use crate::header::Fields;
+use crate::member::Member;
 use crate::pax;
 
 const BLOCK: u64 = 512;
+const ZERO_BLOCK: [u8; 512] = [0; 512];
 
 /// Extended headers of one member: long names, attributes, a sparse map. Go's reader stops at
 /// 1 MiB too.
@@ -24,10 +27,6 @@ const REREAD_MAX_TIMES: u64 = 8;
 /// Below this much reading again nothing is refused: a second of work, enough for one sparse
 /// file of 20 000 parts.
 const REREAD_FLOOR_BYTES: u64 = 256 << 20;
-
-const WHITEOUT_PREFIX: &[u8] = b".wh.";
-const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
-const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 
 /// Reads an archive that arrives in pieces.
 #[derive(Debug)]
@@ -107,8 +106,11 @@ impl Scanner {
 
     /// Says whether the archive may end here.
     pub(crate) fn finish(&self) -> Result<(), IndexerError> {
-        let trailing_zeros = self.header.iter().all(|byte| *byte == 0);
-        if self.skip <= self.padding && trailing_zeros {
+        let length = self.header.len() as u64;
+        let zeros = self.header.iter().all(|byte| *byte == 0);
+        // The first of the two zero blocks at the end is enough, but not a part of it.
+        let is_at_end = length.is_multiple_of(BLOCK) && zeros;
+        if self.skip <= self.padding && is_at_end {
             Ok(())
         } else {
             Err(IndexerError::Archive("it ends inside a member".to_owned()))
@@ -122,18 +124,28 @@ impl Scanner {
         let header = std::mem::take(&mut self.header);
         let event = self.parser.parse(&header);
         let event = event.map_err(|error| IndexerError::Archive(error.to_string()))?;
+        let may_begin_with_zeros =
+            matches!(event, ParseEvent::End { .. } | ParseEvent::NeedData { .. });
+        if !may_begin_with_zeros && header.starts_with(&ZERO_BLOCK) {
+            return Err(IndexerError::Archive(
+                "a zero block between members".to_owned(),
+            ));
+        }
         match event {
             ParseEvent::NeedData { min_bytes } => {
                 return self.wait_for_more(min_bytes, header);
             }
             ParseEvent::End { .. } => self.done = true,
-            ParseEvent::GlobalExtensions { consumed, .. } => self.advance(consumed, &header)?,
+            ParseEvent::GlobalExtensions { .. } => {
+                let problem = "a header for all members that follow";
+                return Err(IndexerError::Archive(problem.to_owned()));
+            }
             ParseEvent::Entry {
                 consumed,
                 entry: parsed,
             } => {
                 self.advance(consumed, &header)?;
-                self.member(&parsed, None, entry)?;
+                self.member(&header, &parsed, None, entry)?;
             }
             ParseEvent::SparseEntry {
                 consumed,
@@ -142,7 +154,7 @@ impl Scanner {
                 real_size,
             } => {
                 self.advance(consumed, &header)?;
-                self.member(&parsed, Some((&sparse_map, real_size)), entry)?;
+                self.member(&header, &parsed, Some((&sparse_map, real_size)), entry)?;
             }
         }
         self.wanted = 0;
@@ -173,21 +185,20 @@ impl Scanner {
 
     fn member(
         &mut self,
+        headers: &[u8],
         parsed: &ParsedEntry<'_>,
         sparse: Option<(&[SparseEntry], u64)>,
         entry: &mut dyn FnMut(&Entry) -> Result<(), IndexerError>,
     ) -> Result<(), IndexerError> {
         let records = pax::Records::read(parsed)?;
-        let has_content = has_content(parsed.entry_type);
-        let size = if has_content {
-            records.size.unwrap_or(parsed.size)
+        records.check_sparse(sparse.map(|(map, _)| map.len()), parsed.entry_type)?;
+        let fields = Fields::read(headers, &records)?;
+        let size = if has_content(parsed.entry_type) {
+            let size = records.size.unwrap_or(fields.size);
+            size.checked_sub(fields.map_bytes).ok_or_else(too_large)?
         } else {
             0
         };
-        if has_content && size != parsed.size {
-            let problem = format!("two sizes for {:?}", parsed.path_lossy());
-            return Err(IndexerError::Archive(problem));
-        }
         let content = self.offset;
         self.skip = size
             .div_ceil(BLOCK)
@@ -195,10 +206,12 @@ impl Scanner {
             .ok_or_else(too_large)?;
         self.padding = self.skip - size;
         self.offset.checked_add(self.skip).ok_or_else(too_large)?;
-        match converted(parsed, &records, sparse, content, size)? {
-            Some(converted) => entry(&converted),
-            None => Ok(()),
-        }
+        let member = Member {
+            parsed,
+            fields,
+            records,
+        };
+        entry(&member.entry(sparse, content, size)?)
     }
 }
 
@@ -208,200 +221,13 @@ fn too_large() -> IndexerError {
 
 /// Go's reader takes links, devices and directories to have no content, whatever their size says.
 fn has_content(kind: EntryType) -> bool {
-    matches!(
+    !matches!(
         kind,
-        EntryType::Regular | EntryType::Continuous | EntryType::GnuSparse
-    ) || !is_known(kind)
-}
-
-fn is_known(kind: EntryType) -> bool {
-    matches!(
-        kind,
-        EntryType::Regular
-            | EntryType::Continuous
-            | EntryType::GnuSparse
-            | EntryType::Link
+        EntryType::Link
             | EntryType::Symlink
             | EntryType::Char
             | EntryType::Block
             | EntryType::Directory
             | EntryType::Fifo
     )
-}
-
-/// The entry of a member; nothing for what is no file, such as another overlay's own records.
-fn converted(
-    parsed: &ParsedEntry<'_>,
-    records: &pax::Records,
-    sparse: Option<(&[SparseEntry], u64)>,
-    content: u64,
-    size: u64,
-) -> Result<Option<Entry>, IndexerError> {
-    let path = clean(&parsed.path)?;
-    let (path, marker) = match marker(&path)? {
-        Marker::Ignored => return Ok(None),
-        Marker::None => (path, None),
-        Marker::Whiteout(path) => (path, Some(EntryKind::Whiteout)),
-        Marker::Opaque(path) => (path, Some(EntryKind::Opaque)),
-    };
-    let kind = match marker {
-        Some(kind) => kind,
-        None => kind(parsed, sparse, content, size)?,
-    };
-    Ok(Some(Entry {
-        path,
-        kind,
-        mode: parsed.mode & 0o7777,
-        uid: narrow(records.uid.unwrap_or(parsed.uid), "user")?,
-        gid: narrow(records.gid.unwrap_or(parsed.gid), "group")?,
-        mtime: records.mtime.unwrap_or_else(|| header_mtime(parsed)),
-        xattrs: records.xattrs.clone(),
-    }))
-}
-
-fn narrow(value: u64, what: &str) -> Result<u32, IndexerError> {
-    u32::try_from(value).map_err(|_| IndexerError::Archive(format!("{what} id {value}")))
-}
-
-/// The header's time: octal, or a two's complement number when it is before 1970 or far ahead.
-fn header_mtime(parsed: &ParsedEntry<'_>) -> Mtime {
-    let field = &parsed.header.as_bytes()[136..148];
-    let seconds = if field[0] & 0x80 == 0 {
-        parsed.mtime.cast_signed()
-    } else {
-        i64::from_be_bytes(field[4..].try_into().expect("eight bytes"))
-    };
-    Mtime {
-        seconds,
-        nanoseconds: 0,
-    }
-}
-
-fn kind(
-    parsed: &ParsedEntry<'_>,
-    sparse: Option<(&[SparseEntry], u64)>,
-    content: u64,
-    size: u64,
-) -> Result<EntryKind, IndexerError> {
-    let target = || parsed.link_target.as_deref().unwrap_or_default();
-    let device = || (parsed.dev_major.unwrap_or(0), parsed.dev_minor.unwrap_or(0));
-    Ok(match parsed.entry_type {
-        // A member of the oldest format is a directory when its name ends so.
-        EntryType::Regular if parsed.path.ends_with(b"/") => EntryKind::Directory,
-        EntryType::Regular | EntryType::Continuous | EntryType::GnuSparse => match sparse {
-            Some((map, real_size)) => sparse_file(map, real_size, content, size)?,
-            None => whole_file(content, size),
-        },
-        EntryType::Link => EntryKind::HardLink {
-            target: clean(target())?,
-        },
-        EntryType::Symlink => EntryKind::Symlink {
-            target: target().to_vec(),
-        },
-        EntryType::Directory => EntryKind::Directory,
-        EntryType::Char => {
-            let (major, minor) = device();
-            EntryKind::CharDevice { major, minor }
-        }
-        EntryType::Block => {
-            let (major, minor) = device();
-            EntryKind::BlockDevice { major, minor }
-        }
-        EntryType::Fifo => EntryKind::Fifo,
-        other => {
-            let name = parsed.path_lossy();
-            let problem = format!("member {name:?} is of unknown type {:?}", other.as_byte());
-            return Err(IndexerError::Archive(problem));
-        }
-    })
-}
-
-fn whole_file(content: u64, size: u64) -> EntryKind {
-    let extent = Extent {
-        file_offset: 0,
-        layer_offset: content,
-        length: size,
-    };
-    EntryKind::File {
-        size,
-        extents: if size == 0 { Vec::new() } else { vec![extent] },
-    }
-}
-
-fn sparse_file(
-    map: &[SparseEntry],
-    real_size: u64,
-    content: u64,
-    size: u64,
-) -> Result<EntryKind, IndexerError> {
-    let mut extents = Vec::new();
-    let mut used = 0_u64;
-    for part in map {
-        let end = used.checked_add(part.length).filter(|end| *end <= size);
-        let end = end.ok_or_else(|| {
-            IndexerError::Archive("a sparse file with more parts than bytes".to_owned())
-        })?;
-        if part.length > 0 {
-            extents.push(Extent {
-                file_offset: part.offset,
-                layer_offset: content + used,
-                length: part.length,
-            });
-        }
-        used = end;
-    }
-    Ok(EntryKind::File {
-        size: real_size,
-        extents,
-    })
-}
-
-/// What a name says beyond itself.
-enum Marker {
-    None,
-    Whiteout(Vec<u8>),
-    Opaque(Vec<u8>),
-    Ignored,
-}
-
-fn marker(path: &[u8]) -> Result<Marker, IndexerError> {
-    let slash = path.iter().rposition(|byte| *byte == b'/');
-    let (parent, name) = slash.map_or((&[][..], path), |at| (&path[..at], &path[at + 1..]));
-    if name == OPAQUE_MARKER {
-        return Ok(Marker::Opaque(parent.to_vec()));
-    }
-    if name.starts_with(WHITEOUT_META_PREFIX) {
-        return Ok(Marker::Ignored);
-    }
-    let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) else {
-        return Ok(Marker::None);
-    };
-    if matches!(hidden, b"" | b"." | b"..") {
-        return Err(IndexerError::Archive("a whiteout of nothing".to_owned()));
-    }
-    let path = if parent.is_empty() {
-        hidden.to_vec()
-    } else {
-        [parent, b"/", hidden].concat()
-    };
-    Ok(Marker::Whiteout(path))
-}
-
-/// A relative path without `.`, `..` and double slashes.
-fn clean(path: &[u8]) -> Result<Vec<u8>, IndexerError> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                let climbed = parts.pop();
-                climbed.ok_or_else(|| {
-                    let name = String::from_utf8_lossy(path);
-                    IndexerError::Archive(format!("member {name:?} climbs out of the root"))
-                })?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Ok(parts.join(&b'/'))
 }
