@@ -37,6 +37,11 @@ fn directory(path: &str) -> Entry {
     entry(path, EntryKind::Directory)
 }
 
+fn symlink(path: &str, target: &str) -> Entry {
+    let target = target.into();
+    entry(path, EntryKind::Symlink { target })
+}
+
 fn link(path: &str, target: &str) -> Entry {
     entry(
         path,
@@ -316,7 +321,6 @@ fn layers_stack_as_overlayfs_stacks_them() {
             vec![file("d/n"), opaque("d")],
             &["d/", "d/n", "e/", "e/x", "f"],
         ),
-        ("opaque root", vec![opaque(""), file("n")], &["n"]),
         (
             "file over directory",
             vec![file("d")],
@@ -333,9 +337,21 @@ fn layers_stack_as_overlayfs_stacks_them() {
             &["d/", "d/a", "d/b", "e/", "e/x", "f"],
         ),
         (
-            "whiteout after the name is for the layers below",
-            vec![file("f"), whiteout("f")],
-            &["d/", "d/a", "d/b", "e/", "e/x", "f"],
+            "whiteout and a directory of that name",
+            vec![whiteout("d"), directory("d"), file("d/n")],
+            &["d/", "d/a", "d/b", "d/n", "e/", "e/x", "f"],
+        ),
+        (
+            "a link of this layer is followed",
+            vec![symlink("g", "e/../h"), file("g/y")],
+            &["d/", "d/a", "d/b", "e/", "e/x", "f", "g", "h/", "h/y"],
+        ),
+        (
+            "an absolute link stays inside",
+            vec![symlink("g", "/../h/./i"), file("g/y")],
+            &[
+                "d/", "d/a", "d/b", "e/", "e/x", "f", "g", "h/", "h/i/", "h/i/y",
+            ],
         ),
         (
             "device 0:0 is a whiteout",
@@ -376,29 +392,165 @@ fn hard_links_share_an_inode_and_count_their_names() {
 }
 
 #[test]
-fn a_replaced_directory_takes_its_names_with_it() {
-    let entries = [
-        file("d/e/a"),
-        link("b", "d/e/a"),
-        link("d/c", "b"),
-        file("d"),
-    ];
-    let tree = Tree::merge(&[decode(index(&entries, &[], 1))]).expect("merges");
-    let b = tree.lookup(tree.root(), b"b").expect("there");
-    assert_eq!(tree.inode(b).expect("numbered").nlink, 1);
+fn what_cannot_be_extracted_is_refused_by_name() {
+    let whiteout = |path: &str| entry(path, EntryKind::Whiteout);
+    let opaque = |path: &str| entry(path, EntryKind::Opaque);
+    let no_layer: &[Entry] = &[];
+    let shared: Xattr = (b"system.posix_acl_default"[..].into(), b"x"[..].into());
+    let sharing = Entry {
+        xattrs: vec![shared],
+        ..directory("d")
+    };
+    for (below, entries, reason) in [
+        (None, vec![file("a"), file("a/b")], "not a directory"),
+        (None, vec![link("a", "missing")], "not in its layer"),
+        (
+            None,
+            vec![directory("d"), link("a", "d")],
+            "not in its layer",
+        ),
+        (None, vec![file("a"), link("a", "a")], "not in its layer"),
+        (
+            Some(&[file("a")][..]),
+            vec![link("b", "a")],
+            "not in its layer",
+        ),
+        (None, vec![file("")], "root is no directory"),
+        (
+            None,
+            vec![symlink("a", "b"), symlink("b", "a"), file("a/x")],
+            "too many symbolic",
+        ),
+        (
+            None,
+            vec![directory("d"), file("d")],
+            "replaces a directory",
+        ),
+        (
+            None,
+            vec![file("d/x"), link("d", "d/x")],
+            "replaces a directory",
+        ),
+        (None, vec![file("a"), whiteout("a")], "its own layer has"),
+        (
+            Some(no_layer),
+            vec![whiteout("a"), whiteout("a")],
+            "its own layer has",
+        ),
+        (
+            Some(no_layer),
+            vec![whiteout("a"), file("a/b")],
+            "not a directory",
+        ),
+        (Some(no_layer), vec![opaque("")], "opaque root"),
+        (None, vec![file("d/x/y"), opaque("d")], "no entry names"),
+        (
+            None,
+            vec![sharing, file("d/x")],
+            "default access control list",
+        ),
+    ] {
+        let layers: Vec<&[Entry]> = below.into_iter().chain([&entries[..]]).collect();
+        let error = listing(&layers).expect_err(reason).to_string();
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[test]
-fn what_cannot_be_extracted_is_refused_by_name() {
-    for (entries, reason) in [
-        (vec![file("a"), file("a/b")], "not a directory"),
-        (vec![link("a", "missing")], "not in its layer"),
-        (vec![directory("d"), link("a", "d")], "not in its layer"),
-        (vec![file("")], "root is no directory"),
-    ] {
-        let error = listing(&[&entries]).expect_err(reason).to_string();
-        assert!(error.contains(reason), "{error}");
-    }
+fn a_parent_that_only_a_hidden_layer_has_cannot_be_told() {
+    let layers: [&[Entry]; 3] = [
+        &[directory("d"), directory("d/e")],
+        &[file("d")],
+        &[file("d/e/f")],
+    ];
+    let error = listing(&layers).expect_err("refused").to_string();
+    assert!(error.contains("not a directory"), "{error}");
+}
+
+/// Attributes of what `path` leads to.
+fn inode(layers: &[&[Entry]], path: &[&str]) -> Inode {
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|entries| decode(index(entries, &[], 1)))
+        .collect();
+    let tree = Tree::merge(&layers).expect("merges");
+    let step = |at, name: &&str| tree.lookup(at, name.as_bytes()).expect("there");
+    let found = path.iter().fold(tree.root(), step);
+    tree.inode(found).expect("numbered").clone()
+}
+
+#[test]
+fn a_hard_link_gives_the_file_its_attributes() {
+    let xattr = |name: &str| -> Xattr { (name.as_bytes().into(), b"1"[..].into()) };
+    let capable = Entry {
+        xattrs: vec![xattr("security.capability"), xattr("user.a")],
+        ..file("a")
+    };
+    let linked = Entry {
+        mode: 0o4711,
+        uid: 9,
+        xattrs: vec![xattr("user.b")],
+        ..link("b", "a")
+    };
+    let found = inode(&[&[capable, linked]], &["a"]);
+    assert_eq!((found.mode, found.uid, found.nlink), (0o4711, 9, 2));
+    assert_eq!(&*found.xattrs, &[xattr("user.a"), xattr("user.b")]);
+}
+
+#[test]
+fn a_directory_that_no_entry_names_takes_what_the_layers_below_have() {
+    let private = Entry {
+        mode: 0o700,
+        ..directory("d")
+    };
+    let shared = Entry {
+        mode: 0o2775,
+        gid: 7,
+        ..directory("s")
+    };
+    let opaque = entry("d", EntryKind::Opaque);
+    let layers: [&[Entry]; 3] = [
+        &[private.clone(), directory("d/e"), file("d/e/f")],
+        &[private, opaque],
+        &[file("d/e/g"), shared, file("s/t/u")],
+    ];
+    let of = |path: &[&str]| {
+        let found = inode(&layers, path);
+        (found.mode, found.uid, found.gid)
+    };
+    assert_eq!(of(&["d"]), (0o700, 1, 2));
+    assert_eq!(of(&["d", "e"]), (0o755, 1, 2));
+    assert_eq!(of(&["s", "t"]), (0o755, 0, 7));
+    assert_eq!(of(&[]), (0o755, 0, 0));
+}
+
+#[test]
+fn a_time_goes_where_the_path_leads_in_the_end() {
+    let late = Mtime {
+        seconds: 9,
+        nanoseconds: 0,
+    };
+    let timed = Entry {
+        mtime: late,
+        ..directory("l/d")
+    };
+    let entries = [symlink("l", "m"), timed, directory("l"), file("l/d/x")];
+    assert_eq!(inode(&[&entries], &["l", "d"]).mtime, late);
+    assert_eq!(inode(&[&entries], &["m", "d"]).mtime, late);
+    let gone = [&entries[..3], &[]].concat();
+    let error = listing(&[&gone]).expect_err("gone").to_string();
+    assert!(error.contains("cannot be found in the end"), "{error}");
+}
+
+#[test]
+fn the_root_is_made_by_who_unpacks() {
+    let root = Entry {
+        mode: 0o1700,
+        ..directory("")
+    };
+    let found = inode(&[std::slice::from_ref(&root), &[file("a")]], &[]);
+    assert_eq!((found.mode, found.uid, found.gid), (0o755, 0, 0));
+    assert_eq!(found.mtime, root.mtime);
 }
 
 #[test]

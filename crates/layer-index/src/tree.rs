@@ -7,6 +7,7 @@ use crate::entry::{Extent, Mtime, Xattr};
 mod layer;
 mod memory;
 mod merge;
+mod resolve;
 
 pub use merge::MergeError;
 

@@ -2,18 +2,39 @@
 //! containerd extracts a layer into an overlay's own directory.
 //!
 //! A later entry replaces an earlier one of its name, except that a directory over a directory
-//! only takes over its attributes. A whiteout never replaces an entry of its own layer: it is for
-//! the layers below. Directories that no entry describes are made, and take the attributes of the
-//! directory below, if there is one. Refused, as containerd refuses them: a parent that the layer
-//! itself made something else than a directory, and a hard link to what the layer does not have.
+//! only takes over its attributes. Parents are looked up through the symbolic links of this layer,
+//! inside its root, and never through those of the layers below. A directory that no entry
+//! describes is made, and takes the attributes of the topmost layer below that has it. Refused is
+//! what containerd refuses, and what it extracts in a way that depends on the order of entries.
 
 use std::collections::BTreeMap;
 
 use super::memory;
+use super::resolve::{self, Broken, Found};
 use crate::entry::{Entry, EntryKind, Mtime, Xattr};
 
 /// Attributes that overlayfs keeps for itself. It would obey them, so they are never shown.
 const OVERLAY_XATTRS: &[u8] = b"trusted.overlay.";
+
+/// Linux takes it off when a file changes its owner, and a hard link in an archive says an owner.
+const CAPABILITY: &[u8] = b"security.capability";
+
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
+
+const SET_GROUP_ID: u32 = 0o2000;
+
+/// What a directory gets that no archive describes.
+pub(super) const IMPLICIT: Attributes = Attributes {
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    mtime: Mtime {
+        seconds: 0,
+        nanoseconds: 0,
+    },
+    xattrs: Vec::new(),
+};
 
 /// An entry that does not fit the layer.
 #[derive(Debug)]
@@ -40,18 +61,22 @@ pub(super) struct Node {
 
 #[derive(Debug)]
 pub(super) enum NodeBody {
-    Directory {
-        /// Nothing for a directory that only its children imply.
-        attributes: Option<Attributes>,
-        opaque: bool,
-        children: BTreeMap<Vec<u8>, usize>,
-    },
+    Directory(Directory),
     Whiteout,
     /// A file, symlink, device or fifo.
     Other {
         kind: EntryKind,
         attributes: Attributes,
     },
+}
+
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) attributes: Attributes,
+    pub(super) opaque: bool,
+    pub(super) children: BTreeMap<Vec<u8>, usize>,
+    /// Whether a directory below it was made without an entry.
+    has_implied: bool,
 }
 
 #[derive(Debug)]
@@ -64,33 +89,85 @@ pub(super) struct LayerTree {
 impl LayerTree {
     pub(super) const ROOT: usize = 0;
 
-    /// Refuses the entry after those that take more than `max_bytes` of memory.
+    /// `below` are the layers under this one, lowest first. Refuses the entry with which they all
+    /// take more than `max_bytes` of memory.
     pub(super) fn build(
         entries: impl Iterator<Item = Entry>,
+        below: &[LayerTree],
         max_bytes: usize,
     ) -> Result<Self, Refused> {
-        let mut tree = Self {
-            nodes: vec![implied_directory()],
-            bytes: 0,
+        let held: usize = below.iter().map(|layer| layer.bytes).sum();
+        let mut extraction = Extraction {
+            tree: Self {
+                nodes: Vec::new(),
+                bytes: 0,
+            },
+            below,
+            bytes_left: max_bytes.saturating_sub(held),
+            directories: Vec::new(),
         };
+        let root = below.last().and_then(LayerTree::root_attributes);
+        let root = root.cloned().unwrap_or(IMPLICIT);
+        extraction.add(NodeBody::Directory(Directory::new(root)));
         for entry in entries {
-            if tree.bytes > max_bytes {
-                let reason = "the files before it take too much memory";
-                return Err(Refused {
-                    reason,
-                    path: entry.path,
-                });
-            }
-            tree.apply(entry)?;
+            let path = entry.path.clone();
+            let applied = extraction.has_room().and_then(|()| extraction.apply(entry));
+            applied.map_err(|reason| Refused { reason, path })?;
         }
-        Ok(tree)
+        extraction.set_times()?;
+        Ok(extraction.tree)
     }
 
     pub(super) fn node(&self, number: usize) -> &Node {
         &self.nodes[number]
     }
 
-    fn apply(&mut self, entry: Entry) -> Result<(), Refused> {
+    fn root_attributes(&self) -> Option<&Attributes> {
+        match &self.nodes.first()?.body {
+            NodeBody::Directory(directory) => Some(&directory.attributes),
+            _ => None,
+        }
+    }
+
+    /// Keeps what the layers above may ask for: names, kinds and attributes of directories.
+    pub(super) fn forget_contents(&mut self) {
+        for node in &mut self.nodes {
+            if let NodeBody::Other { kind, attributes } = &mut node.body {
+                attributes.xattrs = Vec::new();
+                if let EntryKind::File { extents, .. } = kind {
+                    *extents = Vec::new();
+                }
+            }
+        }
+    }
+
+    pub(super) fn child(&self, directory: usize, name: &[u8]) -> Option<usize> {
+        match &self.nodes[directory].body {
+            NodeBody::Directory(directory) => directory.children.get(name).copied(),
+            _ => None,
+        }
+    }
+}
+
+/// A layer being built over others. Errors are reasons; who calls knows the path.
+struct Extraction<'a> {
+    tree: LayerTree,
+    below: &'a [LayerTree],
+    /// What this layer may take of memory.
+    bytes_left: usize,
+    /// Entries of directories, whose times are set when nothing changes them any more.
+    directories: Vec<(Vec<u8>, Mtime)>,
+}
+
+impl Extraction<'_> {
+    fn has_room(&self) -> Result<(), &'static str> {
+        if self.tree.bytes > self.bytes_left {
+            return Err("the files before it take too much memory");
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, entry: Entry) -> Result<(), &'static str> {
         let Entry {
             path,
             kind,
@@ -101,7 +178,7 @@ impl LayerTree {
             mut xattrs,
         } = entry;
         xattrs.retain(|(name, _)| !name.starts_with(OVERLAY_XATTRS));
-        self.bytes += memory::of_entry(&kind, &xattrs);
+        self.tree.bytes += memory::of_entry(&kind, &xattrs);
         let attributes = Attributes {
             mode,
             uid,
@@ -111,169 +188,267 @@ impl LayerTree {
         };
         if kind == EntryKind::Opaque {
             let directory = self.directory(&path)?;
-            self.set_opaque(directory);
-            return Ok(());
+            return self.apply_opaque(directory);
         }
-        let Some((parent, name)) = split(&path) else {
-            return self.apply_root(kind, attributes);
+        let Some((parent, name)) = resolve::split(&path) else {
+            return self.apply_root(&kind, mtime);
         };
         let parent = self.directory(parent)?;
         match kind {
-            EntryKind::Directory => self.apply_directory(parent, name, attributes),
-            EntryKind::Whiteout => self.apply_whiteout(parent, name),
-            EntryKind::HardLink { target } => {
-                let linked = self.find(&target).filter(|at| self.is_linkable(*at));
-                let reason = "hard link to a file that is not in its layer";
-                let linked = linked.ok_or_else(|| Refused {
-                    reason,
-                    path: path.clone(),
-                })?;
-                self.place(parent, name, linked);
+            EntryKind::Directory => {
+                self.tree.bytes += memory::of_name(&path);
+                self.directories.push((path.clone(), mtime));
+                self.apply_directory(parent, name, attributes)
             }
+            EntryKind::Whiteout => self.apply_whiteout(parent, name),
+            EntryKind::HardLink { target } => self.apply_link(parent, name, &target, attributes),
             // Overlayfs takes such a device for a whiteout, whoever made it.
             EntryKind::CharDevice { major: 0, minor: 0 } => {
-                let whiteout = self.add(NodeBody::Whiteout);
-                self.place(parent, name, whiteout);
+                self.place(parent, name, NodeBody::Whiteout)
             }
-            kind => {
-                let other = self.add(NodeBody::Other { kind, attributes });
-                self.place(parent, name, other);
-            }
+            kind => self.place(parent, name, NodeBody::Other { kind, attributes }),
         }
+    }
+
+    /// The root is made by who unpacks; an archive only says its time.
+    fn apply_root(&mut self, kind: &EntryKind, mtime: Mtime) -> Result<(), &'static str> {
+        if *kind != EntryKind::Directory {
+            return Err("the root is no directory");
+        }
+        self.directory_mut(LayerTree::ROOT).attributes.mtime = mtime;
         Ok(())
     }
 
-    fn apply_root(&mut self, kind: EntryKind, new: Attributes) -> Result<(), Refused> {
-        match (&mut self.nodes[Self::ROOT].body, kind) {
-            (NodeBody::Directory { attributes, .. }, EntryKind::Directory) => {
-                *attributes = Some(new);
-                Ok(())
-            }
-            _ => Err(Refused {
-                reason: "the root is no directory",
-                path: b"/".to_vec(),
-            }),
+    fn apply_opaque(&mut self, at: usize) -> Result<(), &'static str> {
+        let is_lowest = self.below.is_empty();
+        if at == LayerTree::ROOT && !is_lowest {
+            return Err("an opaque root: to overlayfs it hides nothing");
         }
+        let directory = self.directory_mut(at);
+        if is_lowest && directory.has_implied {
+            return Err("an opaque directory with something in it that no entry names");
+        }
+        directory.opaque = true;
+        Ok(())
     }
 
-    fn apply_directory(&mut self, parent: usize, name: &[u8], new: Attributes) {
-        if let Some(existing) = self.child(parent, name)
-            && let NodeBody::Directory { attributes, .. } = &mut self.nodes[existing].body
+    fn apply_directory(
+        &mut self,
+        parent: usize,
+        name: &[u8],
+        new: Attributes,
+    ) -> Result<(), &'static str> {
+        if let Some(existing) = self.tree.child(parent, name)
+            && let NodeBody::Directory(directory) = &mut self.tree.nodes[existing].body
         {
-            *attributes = Some(new);
-            return;
+            return directory.attributes.replace(new);
         }
-        let mut directory = implied_directory();
-        if let NodeBody::Directory { attributes, .. } = &mut directory.body {
-            *attributes = Some(new);
-        }
-        let added = self.add(directory.body);
-        self.place(parent, name, added);
+        self.place(parent, name, NodeBody::Directory(Directory::new(new)))
     }
 
-    fn apply_whiteout(&mut self, parent: usize, name: &[u8]) {
-        if self.child(parent, name).is_none() {
-            let whiteout = self.add(NodeBody::Whiteout);
-            self.place(parent, name, whiteout);
+    /// In the lowest layer there is nothing that it could hide.
+    fn apply_whiteout(&mut self, parent: usize, name: &[u8]) -> Result<(), &'static str> {
+        if self.tree.child(parent, name).is_some() {
+            return Err("a whiteout of a name that its own layer has");
         }
+        if self.below.is_empty() {
+            return Ok(());
+        }
+        self.place(parent, name, NodeBody::Whiteout)
     }
 
-    fn set_opaque(&mut self, directory: usize) {
-        if let NodeBody::Directory { opaque, .. } = &mut self.nodes[directory].body {
-            *opaque = true;
+    /// A link replaces what has its name before its target is looked up, and gives the file its
+    /// own attributes.
+    fn apply_link(
+        &mut self,
+        parent: usize,
+        name: &[u8],
+        target: &[u8],
+        attributes: Attributes,
+    ) -> Result<(), &'static str> {
+        const MISSING: &str = "hard link to a file that is not in its layer";
+        self.remove(parent, name)?;
+        let (directory, last) = resolve::split(target).ok_or(MISSING)?;
+        let directory = resolve::resolve(&self.tree, directory).map_err(Broken::reason)?;
+        let linked = match resolve::find(&self.tree, &directory) {
+            Found::Node(directory) => self.tree.child(directory, last).ok_or(MISSING)?,
+            Found::Missing => return Err(MISSING),
+        };
+        match &mut self.tree.nodes[linked].body {
+            NodeBody::Directory(_) => return Err(MISSING),
+            NodeBody::Whiteout => {}
+            NodeBody::Other {
+                kind,
+                attributes: old,
+            } => {
+                let is_symlink = matches!(kind, EntryKind::Symlink { .. });
+                let mode = if is_symlink {
+                    old.mode
+                } else {
+                    attributes.mode
+                };
+                old.xattrs.retain(|(name, _)| name.as_ref() != CAPABILITY);
+                old.replace(Attributes { mode, ..attributes })?;
+            }
         }
+        self.enter(parent, name, linked)
     }
 
     /// The directory at `path`, made where it is missing.
-    fn directory(&mut self, path: &[u8]) -> Result<usize, Refused> {
-        let mut at = Self::ROOT;
-        for name in path
-            .split(|byte| *byte == b'/')
-            .filter(|name| !name.is_empty())
-        {
-            let existing = self.child(at, name);
-            at = match existing.map(|existing| (existing, &self.nodes[existing].body)) {
-                Some((existing, NodeBody::Directory { .. })) => existing,
-                Some((_, NodeBody::Other { .. })) => {
-                    let reason = "a parent is not a directory";
-                    return Err(Refused {
-                        reason,
-                        path: path.to_vec(),
-                    });
-                }
-                Some((_, NodeBody::Whiteout)) | None => {
-                    let added = self.add(implied_directory().body);
-                    self.place(at, name, added);
-                    added
-                }
+    fn directory(&mut self, path: &[u8]) -> Result<usize, &'static str> {
+        let path = resolve::resolve(&self.tree, path).map_err(Broken::reason)?;
+        let mut at = LayerTree::ROOT;
+        for (name, end) in resolve::components(&path) {
+            at = match self.tree.child(at, name) {
+                Some(existing) => match &self.tree.nodes[existing].body {
+                    NodeBody::Directory(_) => existing,
+                    _ => return Err(resolve::NOT_A_DIRECTORY),
+                },
+                None => self.imply(at, name, &path[..end])?,
             };
         }
         Ok(at)
     }
 
-    fn find(&self, path: &[u8]) -> Option<usize> {
-        let mut names = path.split(|byte| *byte == b'/');
-        names.try_fold(Self::ROOT, |at, name| self.child(at, name))
+    fn imply(&mut self, parent: usize, name: &[u8], path: &[u8]) -> Result<usize, &'static str> {
+        let attributes = if let Some(attributes) = inherited(self.below, path)? {
+            attributes
+        } else {
+            let parent = &self.directory_mut(parent).attributes;
+            let is_shared = parent.mode & SET_GROUP_ID != 0;
+            let gid = if is_shared { parent.gid } else { IMPLICIT.gid };
+            Attributes { gid, ..IMPLICIT }
+        };
+        self.place(
+            parent,
+            name,
+            NodeBody::Directory(Directory::new(attributes)),
+        )?;
+        self.mark_implied(path);
+        Ok(self.tree.nodes.len() - 1)
     }
 
-    fn child(&self, directory: usize, name: &[u8]) -> Option<usize> {
-        match &self.nodes[directory].body {
-            NodeBody::Directory { children, .. } => children.get(name).copied(),
-            _ => None,
+    /// Every directory above `path` has something that no entry names.
+    fn mark_implied(&mut self, path: &[u8]) {
+        let mut at = LayerTree::ROOT;
+        for (name, _) in resolve::components(path) {
+            let directory = self.directory_mut(at);
+            directory.has_implied = true;
+            at = directory.children[name];
         }
     }
 
-    fn is_linkable(&self, node: usize) -> bool {
-        matches!(self.nodes[node].body, NodeBody::Other { .. })
+    /// A path may lead elsewhere in the end, where a link on it was replaced: that gets the time.
+    fn set_times(&mut self) -> Result<(), Refused> {
+        for (path, mtime) in std::mem::take(&mut self.directories) {
+            let resolved = resolve::resolve(&self.tree, &path);
+            let found = resolved.map(|resolved| resolve::find(&self.tree, &resolved));
+            let Ok(Found::Node(node)) = found else {
+                let reason = "a directory that cannot be found in the end";
+                return Err(Refused { reason, path });
+            };
+            match &mut self.tree.nodes[node].body {
+                NodeBody::Directory(directory) => directory.attributes.mtime = mtime,
+                NodeBody::Other { attributes, .. } => attributes.mtime = mtime,
+                NodeBody::Whiteout => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn directory_mut(&mut self, at: usize) -> &mut Directory {
+        match &mut self.tree.nodes[at].body {
+            NodeBody::Directory(directory) => directory,
+            _ => unreachable!("callers look the directory up"),
+        }
     }
 
     fn add(&mut self, body: NodeBody) -> usize {
-        self.bytes += memory::NODE_BYTES;
-        self.nodes.push(Node { body, names: 0 });
-        self.nodes.len() - 1
+        self.tree.bytes += memory::NODE_BYTES;
+        self.tree.nodes.push(Node { body, names: 0 });
+        self.tree.nodes.len() - 1
     }
 
-    fn place(&mut self, directory: usize, name: &[u8], node: usize) {
-        let NodeBody::Directory { children, .. } = &mut self.nodes[directory].body else {
-            unreachable!("callers look the directory up")
+    /// Puts something new in the place of what has the name.
+    fn place(&mut self, parent: usize, name: &[u8], body: NodeBody) -> Result<(), &'static str> {
+        let inherits = has(&self.directory_mut(parent).attributes.xattrs, DEFAULT_LIST);
+        if inherits && !matches!(body, NodeBody::Whiteout) {
+            return Err("a file in a directory that has a default access control list");
+        }
+        self.remove(parent, name)?;
+        let added = self.add(body);
+        self.enter(parent, name, added)
+    }
+
+    /// A directory that was extracted and replaced leaves its time on whatever took its name.
+    fn remove(&mut self, parent: usize, name: &[u8]) -> Result<(), &'static str> {
+        let Some(existing) = self.tree.child(parent, name) else {
+            return Ok(());
         };
-        self.bytes += memory::of_name(name);
-        let replaced = children.insert(name.to_vec(), node);
-        self.nodes[node].names = self.nodes[node].names.saturating_add(1);
-        if let Some(replaced) = replaced {
-            self.remove_name(replaced);
+        if matches!(self.tree.nodes[existing].body, NodeBody::Directory(_)) {
+            return Err("an entry replaces a directory of its own layer");
+        }
+        self.directory_mut(parent).children.remove(name);
+        self.tree.nodes[existing].names -= 1;
+        Ok(())
+    }
+
+    fn enter(&mut self, parent: usize, name: &[u8], node: usize) -> Result<(), &'static str> {
+        self.tree.bytes += memory::of_name(name);
+        self.directory_mut(parent)
+            .children
+            .insert(name.to_vec(), node);
+        let names = &mut self.tree.nodes[node].names;
+        *names = names.checked_add(1).ok_or("too many hard links")?;
+        Ok(())
+    }
+}
+
+impl Directory {
+    fn new(attributes: Attributes) -> Self {
+        Self {
+            attributes,
+            opaque: false,
+            children: BTreeMap::new(),
+            has_implied: false,
         }
     }
+}
 
-    /// Takes a name from a node, and with a directory all names inside, as removing it would.
-    fn remove_name(&mut self, node: usize) {
-        let mut removed = vec![node];
-        while let Some(number) = removed.pop() {
-            let node = &mut self.nodes[number];
-            node.names = node.names.saturating_sub(1);
-            if let NodeBody::Directory { children, .. } = &mut node.body {
-                removed.extend(std::mem::take(children).into_values());
+impl Attributes {
+    /// What an entry says of a file that is there: all but extended attributes replace the old.
+    fn replace(&mut self, new: Attributes) -> Result<(), &'static str> {
+        let mut xattrs = std::mem::take(&mut self.xattrs);
+        if has(&xattrs, ACCESS_LIST) && self.mode != new.mode && !has(&new.xattrs, ACCESS_LIST) {
+            return Err("another mode for a file that has an access control list");
+        }
+        for (name, value) in new.xattrs {
+            match xattrs.binary_search_by(|(known, _)| known.cmp(&name)) {
+                Ok(at) => xattrs[at].1 = value,
+                Err(at) => xattrs.insert(at, (name, value)),
             }
         }
+        *self = Attributes { xattrs, ..new };
+        Ok(())
     }
 }
 
-fn implied_directory() -> Node {
-    let body = NodeBody::Directory {
-        attributes: None,
-        opaque: false,
-        children: BTreeMap::new(),
-    };
-    Node { body, names: 0 }
+fn has(xattrs: &[Xattr], wanted: &[u8]) -> bool {
+    xattrs.iter().any(|(name, _)| name.as_ref() == wanted)
 }
 
-/// Parent and name of a path; nothing for the root.
-fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => Some((&path[..slash], &path[slash + 1..])),
-        None if path.is_empty() => None,
-        None => Some((&[], path)),
+/// Attributes of the topmost directory of this name, also where a layer between hides it.
+fn inherited(below: &[LayerTree], path: &[u8]) -> Result<Option<Attributes>, &'static str> {
+    for layer in below.iter().rev() {
+        let resolved = resolve::resolve(layer, path).map_err(Broken::reason)?;
+        if let Found::Node(node) = resolve::find(layer, &resolved) {
+            let NodeBody::Directory(directory) = &layer.node(node).body else {
+                return Ok(None);
+            };
+            return Ok(Some(directory.attributes.clone()));
+        }
     }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -304,16 +479,16 @@ mod tests {
 
     #[test]
     fn what_takes_too_much_memory_is_refused_by_name() {
-        assert!(LayerTree::build(files(500), 1 << 20).is_ok());
-        let refused = LayerTree::build(files(5000), 1 << 20).expect_err("too much");
+        assert!(LayerTree::build(files(500), &[], 1 << 20).is_ok());
+        let refused = LayerTree::build(files(5000), &[], 1 << 20).expect_err("too much");
         let number = refused.path.strip_prefix(b"d/").expect("one of the files");
         let number: usize = str::from_utf8(number)
             .expect("text")
             .parse()
             .expect("number");
         assert!((500..1000).contains(&number), "{number}");
-        let parents = [deep(2000), deep(1)];
-        assert!(LayerTree::build(parents.clone().into_iter(), 1 << 20).is_ok());
-        assert!(LayerTree::build(parents.into_iter(), 100_000).is_err());
+        let parents = [deep(2000), files(1).next().expect("one")];
+        assert!(LayerTree::build(parents.clone().into_iter(), &[], 1 << 20).is_ok());
+        assert!(LayerTree::build(parents.into_iter(), &[], 100_000).is_err());
     }
 }

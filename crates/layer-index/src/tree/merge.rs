@@ -7,23 +7,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::layer::{Attributes, LayerTree, Node, NodeBody};
+use super::layer::{Attributes, IMPLICIT, LayerTree, Node, NodeBody};
 use super::memory::{self, MAX_TREE_BYTES};
 use super::{Child, Inode, InodeId, NodeKind, Tree};
 use crate::LayerIndex;
-use crate::entry::{EntryKind, Mtime};
-
-/// What a directory gets that no archive describes.
-const IMPLICIT: Attributes = Attributes {
-    mode: 0o755,
-    uid: 0,
-    gid: 0,
-    mtime: Mtime {
-        seconds: 0,
-        nanoseconds: 0,
-    },
-    xattrs: Vec::new(),
-};
+use crate::entry::EntryKind;
 
 /// Layers that do not make a tree.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +28,17 @@ pub enum MergeError {
 
 pub(super) fn merge(layers: &[LayerIndex], max_bytes: usize) -> Result<Tree, MergeError> {
     let mut stack = Stack::new(max_bytes);
+    let mut below = Vec::new();
     for (number, index) in layers.iter().enumerate() {
-        let layer = LayerTree::build(index.entries(), max_bytes);
-        let layer = layer.map_err(|refused| MergeError::Refused {
+        let layer = LayerTree::build(index.entries(), &below, max_bytes);
+        let mut layer = layer.map_err(|refused| MergeError::Refused {
             layer: number,
             reason: refused.reason,
             path: String::from_utf8_lossy(&refused.path).into_owned(),
         })?;
         stack.apply(number, &layer)?;
+        layer.forget_contents();
+        below.push(layer);
     }
     Ok(stack.into_tree())
 }
@@ -81,23 +72,16 @@ impl Stack {
         let mut linked = HashMap::new();
         let mut pending = vec![(LayerTree::ROOT, 0)];
         while let Some((source, target)) = pending.pop() {
-            let NodeBody::Directory {
-                attributes,
-                opaque,
-                children,
-            } = &layer.node(source).body
-            else {
+            let NodeBody::Directory(source) = &layer.node(source).body else {
                 continue;
             };
-            if let Some(attributes) = attributes {
-                let inode = directory(attributes);
-                self.take(memory::of_inode(&inode))?;
-                self.nodes[target].inode = inode;
-            }
-            if *opaque {
+            let inode = directory(&source.attributes);
+            self.take(memory::of_inode(&inode))?;
+            self.nodes[target].inode = inode;
+            if source.opaque {
                 self.nodes[target].children.clear();
             }
-            for (name, child) in children {
+            for (name, child) in &source.children {
                 self.apply_child(
                     number,
                     layer,
@@ -127,7 +111,7 @@ impl Stack {
                 self.nodes[parent].children.remove(name);
                 return Ok(());
             }
-            NodeBody::Directory { .. } => {
+            NodeBody::Directory(_) => {
                 let target = match below.filter(|below| self.is_directory(*below)) {
                     Some(below) => below,
                     None => self.add(directory(&IMPLICIT))?,
@@ -279,7 +263,7 @@ fn with_attributes(kind: NodeKind, attributes: &Attributes, nlink: u32) -> Inode
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{Entry, Xattr};
+    use crate::entry::{Entry, Mtime, Xattr};
 
     fn layer(kind: &EntryKind) -> LayerTree {
         let xattr: Xattr = (b"user.a"[..].into(), vec![0; 100_000].into());
@@ -292,7 +276,7 @@ mod tests {
             mtime: Mtime::default(),
             xattrs: vec![xattr],
         };
-        LayerTree::build([entry].into_iter(), MAX_TREE_BYTES).expect("one file")
+        LayerTree::build([entry].into_iter(), &[], MAX_TREE_BYTES).expect("one file")
     }
 
     #[test]
