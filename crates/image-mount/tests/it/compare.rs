@@ -17,8 +17,11 @@ pub(crate) struct Node {
     pub(crate) owner: (u32, u32),
     pub(crate) size: u64,
     pub(crate) links: u64,
+    /// The first name of a file that has several.
+    pub(crate) first_name: Option<PathBuf>,
     pub(crate) device: u64,
-    pub(crate) modified: (i64, i64),
+    /// Nothing where nobody says it: the time at which something was unpacked.
+    pub(crate) modified: Option<(i64, i64)>,
     pub(crate) target: Option<PathBuf>,
     pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) content: Option<blake3::Hash>,
@@ -31,6 +34,26 @@ pub(crate) fn snapshot(root: &Path) -> io::Result<Snapshot> {
     walk(root, |_| false)
 }
 
+/// The same of something unpacked between two times: what nothing says the time of has no time.
+pub(crate) fn snapshot_of_unpacked(root: &Path, since: Time, until: Time) -> io::Result<Snapshot> {
+    let mut snapshot = snapshot_of_overlay(root)?;
+    for node in snapshot.values_mut() {
+        let time = node.modified.filter(|time| *time < since || *time > until);
+        node.modified = time;
+    }
+    Ok(snapshot)
+}
+
+/// Seconds and nanoseconds.
+pub(crate) type Time = (i64, i64);
+
+/// The time that a file gets which is written now, at `path`.
+pub(crate) fn now(path: &Path) -> Time {
+    fs::write(path, "").unwrap();
+    let metadata = fs::metadata(path).unwrap();
+    (metadata.mtime(), metadata.mtime_nsec())
+}
+
 /// The same of an overlay. In a directory that only one layer has, the kernel lists whiteouts that
 /// hide nothing, and says that they are not there when they are looked at.
 pub(crate) fn snapshot_of_overlay(root: &Path) -> io::Result<Snapshot> {
@@ -39,19 +62,29 @@ pub(crate) fn snapshot_of_overlay(root: &Path) -> io::Result<Snapshot> {
 
 fn walk(root: &Path, is_no_file: impl Fn(&io::Error) -> bool) -> io::Result<Snapshot> {
     let mut snapshot = Snapshot::new();
+    let mut inodes = BTreeMap::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(relative) = pending.pop() {
         let path = root.join(&relative);
-        let node = match node(&path) {
+        let (inode, node) = match node(&path) {
             Err(error) if is_no_file(&error) => continue,
             node => node?,
         };
+        if node.links > 1 {
+            inodes.insert(relative.clone(), inode);
+        }
         if node.kind == "directory" {
             for entry in fs::read_dir(&path)? {
                 pending.push(relative.join(entry?.file_name()));
             }
         }
         snapshot.insert(relative, node);
+    }
+    let mut first_names = BTreeMap::new();
+    for (path, inode) in inodes {
+        let first = first_names.entry(inode).or_insert_with(|| path.clone());
+        let node = snapshot.get_mut(&path).expect("seen");
+        node.first_name = Some(first.clone());
     }
     Ok(snapshot)
 }
@@ -63,7 +96,7 @@ pub(crate) fn differences(expected: &Snapshot, found: &Snapshot) -> Vec<String> 
     paths
         .into_iter()
         .filter_map(|path| match (expected.get(path), found.get(path)) {
-            (Some(expected), Some(found)) if expected == found => None,
+            (Some(expected), Some(found)) if agree(expected, found) => None,
             (expected, found) => Some(format!(
                 "/{}:\n  expected {expected:?}\n  found    {found:?}",
                 path.display()
@@ -72,7 +105,17 @@ pub(crate) fn differences(expected: &Snapshot, found: &Snapshot) -> Vec<String> 
         .collect()
 }
 
-fn node(path: &Path) -> io::Result<Node> {
+fn agree(expected: &Node, found: &Node) -> bool {
+    let modified = expected.modified.and(found.modified);
+    *expected
+        == Node {
+            modified,
+            ..found.clone()
+        }
+}
+
+/// A file, and what tells it from others.
+fn node(path: &Path) -> io::Result<((u64, u64), Node)> {
     let metadata = path.symlink_metadata()?;
     let kind = metadata.file_type();
     let (name, has_size) = match kind {
@@ -86,20 +129,22 @@ fn node(path: &Path) -> io::Result<Node> {
     };
     let is_device = name.ends_with("device");
     let is_directory = name == "directory";
-    Ok(Node {
+    let node = Node {
         kind: name,
         mode: metadata.mode() & 0o7777,
         owner: (metadata.uid(), metadata.gid()),
         size: if has_size { metadata.size() } else { 0 },
         links: if is_directory { 0 } else { metadata.nlink() },
         device: if is_device { metadata.rdev() } else { 0 },
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        modified: Some((metadata.mtime(), metadata.mtime_nsec())),
         target: (name == "symlink")
             .then(|| fs::read_link(path))
             .transpose()?,
         xattrs: xattrs(path)?,
         content: (name == "file").then(|| content(path)).transpose()?,
-    })
+        first_name: None,
+    };
+    Ok(((metadata.dev(), metadata.ino()), node))
 }
 
 fn content(path: &Path) -> io::Result<blake3::Hash> {

@@ -3,12 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archive;
+mod archives;
 mod compare;
+mod containerd;
 mod demo_image;
+mod edge_image;
+mod generator;
 mod oracle;
 mod overlay;
 mod patience;
 mod process;
 mod role;
+mod stacks;
 mod support;
 mod through_the_kernel;

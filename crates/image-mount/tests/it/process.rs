@@ -28,6 +28,18 @@ fn kill(mounted: &Mounted, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
+/// The signal stops each thread for itself, when it gets to it.
+async fn stopped(pid: u32) {
+    let is_stopped = |task: io::Result<fs::DirEntry>| {
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        stat.contains(") T ")
+    };
+    let tasks = format!("/proc/{pid}/task");
+    while !fs::read_dir(&tasks).unwrap().all(is_stopped) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// A handle on the process that tells when it is gone, whoever its parent is.
 async fn gone(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -226,6 +238,7 @@ async fn a_process_that_hangs_is_killed_and_its_mount_taken_off() {
     let mounted = image.mount().await;
     let pid = mounted.process.pid();
     kill(&mounted, Signal::STOP);
+    in_time(stopped(pid)).await;
     let path = image.path("1");
     let reading = tokio::task::spawn_blocking(move || fs::read(path));
     let error = in_time(mounted.process.stop()).await.unwrap_err();

@@ -12,7 +12,7 @@ use credential::auth::{AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSourc
 use dial::DialPolicy;
 use image_fs::{CacheLimits, SpanCache};
 use image_mount::{LayerRef, MountError, MountProcess, MountRequest};
-use layer_index::LayerIndex;
+use layer_index::{LayerIndex, Tree};
 use reference::Registry;
 use registry_sim::{ImageBuilder, Layer, Options, RegistrySim};
 use tempfile::TempDir;
@@ -22,6 +22,18 @@ pub(crate) const REPOSITORY: &str = "acme/fn";
 /// The program that a `MountProcess` starts.
 pub(crate) fn program() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mount-server")
+}
+
+/// In memory, which is many times faster to write and take away than a disk.
+const MEMORY: &str = "/dev/shm";
+
+/// A directory to work in: in memory where that keeps attributes, which it does since Linux 6.6.
+pub(crate) fn scratch() -> TempDir {
+    let in_memory = TempDir::new_in(MEMORY).ok().filter(|directory| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(directory.path(), "user.probe", b"", flags).is_ok()
+    });
+    in_memory.unwrap_or_else(|| TempDir::new().unwrap())
 }
 
 /// Runs a script in `directory` with the layer's own idea of permissions.
@@ -82,7 +94,7 @@ impl Published {
             .fold(ImageBuilder::new(), ImageBuilder::layer)
             .build();
         sim.push(REPOSITORY, "latest", &image);
-        let directory = TempDir::new().unwrap();
+        let directory = scratch();
         let mountpoint = directory.path().join("image");
         fs::create_dir(&mountpoint).unwrap();
         let layers = image.layers.iter().enumerate().map(|(number, blob)| {
@@ -111,6 +123,17 @@ impl Published {
             request,
             directory,
         }
+    }
+
+    /// The same, or why the layers are refused.
+    pub(crate) async fn try_new(archives: &[Vec<u8>]) -> Result<Self, String> {
+        let indexes = archives.iter().map(|archive| {
+            let index = layer_indexer::index_bytes(archive).map_err(|error| error.to_string())?;
+            Ok(LayerIndex::decode(index.into()).unwrap())
+        });
+        let indexes: Vec<_> = indexes.collect::<Result<_, String>>()?;
+        Tree::merge(&indexes).map_err(|error| error.to_string())?;
+        Ok(Self::new(archives).await)
     }
 
     pub(crate) async fn mount(&self) -> Mounted {
