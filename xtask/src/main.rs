@@ -8,6 +8,7 @@ mod arguments;
 mod bench;
 mod ci;
 mod demo;
+mod exact;
 mod fuzz;
 mod lab;
 mod leftovers;
@@ -37,6 +38,7 @@ Tasks:
   bench NAME [--json FILE] [--runs N] [--only PART] [--binary FILE]
                                   measure side by side; NAME is image
                                   (parts: index, start, reads, cold)
+  exact [--stacks N] [--seed N]   compare random images with tar, overlay and containerd
   fuzz [TARGET…] [--minutes N] [--jobs N]
                                   look for inputs that break a reader, N minutes for each target
                                   (default 10), N targets at a time (default 1)
@@ -62,6 +64,7 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
         Some("ci") => ci::run(arguments),
         Some("tidy") => tidy::run(arguments),
         Some("bench") => bench::run(arguments),
+        Some("exact") => exact::run(arguments),
         Some("fuzz") => fuzz::run(arguments),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
