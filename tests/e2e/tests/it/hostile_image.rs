@@ -204,13 +204,13 @@ fn headers_that_lie_are_refused() {
         case(
             "a size that is no number",
             "corrupt",
-            "is no number",
+            "cannot be used",
             sized(b"-1"),
         ),
         case(
             "a size beyond all",
             "corrupt",
-            "ends inside a member",
+            "is no number",
             layer(beyond_all),
         ),
         case(
@@ -389,14 +389,23 @@ fn trees_that_cannot_be_are_refused() {
             "not in its layer",
         ),
         (
-            "a name through a link",
-            vec![symlink(b"d", b"/etc"), Member::file("d/passwd")],
-            "not a directory",
+            "a name through a circle of links",
+            vec![
+                symlink(b"a", b"b"),
+                symlink(b"b", b"a"),
+                Member::file("a/x"),
+            ],
+            "too many symbolic links",
         ),
         (
             "a name below a file",
             vec![Member::file("d"), Member::file("d/x")],
             "not a directory",
+        ),
+        (
+            "a file in the place of a directory",
+            vec![Member::file("d/x"), Member::file("d")],
+            "replaces a directory",
         ),
         (
             "a root that is a file",
