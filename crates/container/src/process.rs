@@ -83,7 +83,7 @@ pub enum ProcessError {
     #[error("working directory `{}` is not an absolute path", shown_text(.0))]
     WorkingDir(String),
     /// Where a program could reach through descriptors of the machine.
-    #[error("working directory `{}` is inside /proc", shown_text(.0))]
+    #[error("working directory `{}` leads into /proc", shown_text(.0))]
     WorkingDirInProc(String),
     /// Not `KEY=value`.
     #[error("environment entry `{}` has no name or holds a zero byte", shown_text(.0))]
@@ -249,10 +249,22 @@ fn working_dir(image: &ImageDefaults, overrides: &Overrides) -> Result<String, P
         return Err(ProcessError::WorkingDir(text.to_owned()));
     }
     let path = clean(text);
-    if Path::new(&path).starts_with("/proc") {
+    if leads_to_descriptors(Path::new(&path)) {
         return Err(ProcessError::WorkingDirInProc(path));
     }
     Ok(path)
+}
+
+/// Whether a path is where the runtime's own descriptors can be reached.
+pub(crate) fn leads_to_descriptors(path: &Path) -> bool {
+    let places = [
+        "/proc",
+        "/dev/fd",
+        "/dev/stdin",
+        "/dev/stdout",
+        "/dev/stderr",
+    ];
+    places.iter().any(|place| path.starts_with(place))
 }
 
 /// An absolute path without `.`, `..` and double slashes; a relative one starts at `/`.

@@ -15,6 +15,7 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::id_range::IdRange;
 use crate::inside::{Made, Root, shown};
+use crate::process::leads_to_descriptors;
 use crate::run_dir::Layout;
 use crate::user_namespace;
 use crate::volume::Volume;
@@ -57,6 +58,14 @@ pub enum RootfsError {
         path: String,
         /// Why not.
         source: io::Error,
+    },
+    /// A link of the image leads to where something else is mounted, which the volume would change.
+    #[error("volume target {path} leads to {place}, where something else is mounted")]
+    TargetElsewhere {
+        /// In the container, as it was given.
+        path: String,
+        /// In the container, links resolved.
+        place: String,
     },
     /// The runtime would follow a link there, out of the root.
     #[error("{0} of the image is not a directory")]
@@ -180,6 +189,7 @@ pub(crate) fn check_mountpoints(root: &Root) -> Result<(), RootfsError> {
 /// Makes sure that every volume has a source, and inside the root something to be mounted on.
 pub(crate) fn prepare_volumes(root: &Root, volumes: &[Volume]) -> Result<Vec<Volume>, RootfsError> {
     let mut ready: Vec<Volume> = Vec::with_capacity(volumes.len());
+    let mut places = KERNEL_MOUNTS.map(PathBuf::from).to_vec();
     for volume in volumes {
         let failed = |source| RootfsError::VolumeSource {
             path: volume.source.clone(),
@@ -196,7 +206,9 @@ pub(crate) fn prepare_volumes(root: &Root, volumes: &[Volume]) -> Result<Vec<Vol
         };
         // What lies below a mount is made there by the runtime, not in the layer that it hides.
         if !is_hidden(&volume.target, &ready) {
-            create_target(root, &volume.target, made)?;
+            let place = create_target(root, &volume.target, made)?;
+            check_place(&volume.target, &place, &places)?;
+            places.push(place);
         }
         ready.push(Volume {
             source,
@@ -231,10 +243,25 @@ fn show_one(users: &Path, source: &Path, place: &Path) -> io::Result<()> {
     user_namespace::show_with_owners(users, source, place)
 }
 
-/// Makes something inside the root to be mounted on.
-pub(crate) fn create_target(root: &Root, target: &Path, made: Made) -> Result<(), RootfsError> {
+/// A mount below another changes what that one shows: devices would be made in the caller's folder.
+/// Who asks for it by name gets it, but no image does by a link.
+fn check_place(target: &Path, place: &Path, mounted: &[PathBuf]) -> Result<(), RootfsError> {
+    if place == target || !mounted.iter().any(|mount| place.starts_with(mount)) {
+        return Ok(());
+    }
+    Err(RootfsError::TargetElsewhere {
+        path: shown(target),
+        place: shown(place),
+    })
+}
+
+/// Makes something inside the root to be mounted on. Answers where that is, links resolved.
+pub(crate) fn create_target(
+    root: &Root,
+    target: &Path,
+    made: Made,
+) -> Result<PathBuf, RootfsError> {
     root.create(target, made)
-        .map(drop)
         .map_err(|source| RootfsError::Target {
             path: shown(target),
             source,
@@ -256,7 +283,7 @@ pub(crate) fn create_working_dir(
         path: shown(path),
         source,
     })?;
-    if made.starts_with("/proc") {
+    if leads_to_descriptors(&made) {
         return Err(RootfsError::WorkingDirInProc(shown(path)));
     }
     Ok(())

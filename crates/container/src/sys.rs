@@ -68,12 +68,13 @@ pub(crate) fn begin_in_network_of(command: &mut Command, users: &OwnedFd) {
     }
 }
 
-/// Lets a mount that is in no tree yet show owners as a user namespace maps them.
+/// Lets a mount that is in no tree yet, and all below it, show owners as a user namespace maps
+/// them. They leave their peers: what is unmounted here must not be unmounted on the machine.
 pub(crate) fn map_owners(mount: &OwnedFd, users: &OwnedFd) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
         attr_clr: 0,
-        propagation: 0,
+        propagation: libc::MS_PRIVATE,
         userns_fd: u64::try_from(users.as_raw_fd()).expect("a descriptor is not negative"),
     };
     // SAFETY: the kernel reads an empty path that ends in zero, and as many bytes of the structure

@@ -147,6 +147,7 @@ fn working_directories_stay_inside() {
         stage.link("out", &outside);
         stage.link("up", "../../../../../..");
         stage.link("descriptor", "/proc/self/fd/7");
+        stage.link("by-device", "/dev/fd/7");
         stage.link("sideways", "../proc/../proc/self/cwd");
         stage.link("loop", "loop");
         stage.fifo("fifo");
@@ -161,15 +162,23 @@ fn working_directories_stay_inside() {
             ("", Prints("/")),
             (
                 "/proc/self/fd/7",
-                Refused("working directory `/proc/self/fd/7` is inside /proc"),
+                Refused("working directory `/proc/self/fd/7` leads into /proc"),
             ),
             (
                 "/x/../proc/1/root",
-                Refused("working directory `/proc/1/root` is inside /proc"),
+                Refused("working directory `/proc/1/root` leads into /proc"),
             ),
             (
                 "/descriptor",
                 Refused("working directory /descriptor leads into /proc"),
+            ),
+            (
+                "/dev/fd/7",
+                Refused("working directory `/dev/fd/7` leads into /proc"),
+            ),
+            (
+                "/by-device",
+                Refused("working directory /by-device leads into /proc"),
             ),
             ("/descriptor/..", Prints("/")),
             (
@@ -417,6 +426,8 @@ fn volume_targets_land_inside() {
         stage.link("to-etc", "/etc");
         stage.link("to-proc", "/proc");
         stage.link("to-self", "/proc/self/attr");
+        stage.link("to-dev", "srv/../dev");
+        stage.link("to-shm", "/dev/shm");
         stage.link("out", &outside);
         stage.link("up", "../../../../../..");
         stage.fifo("fifo");
@@ -426,8 +437,26 @@ fn volume_targets_land_inside() {
             ("/to-etc/below", "/etc/below/file", Prints("shared")),
             ("/out/x", out.as_str(), Prints("shared")),
             ("/up/tmp", "/tmp/file", Prints("shared")),
-            ("/to-proc", "", Refused("runc cannot start the container: ")),
-            ("/to-self", "", Refused("runc cannot start the container: ")),
+            (
+                "/to-proc",
+                "",
+                Refused("volume target /to-proc leads to /proc,"),
+            ),
+            (
+                "/to-self",
+                "",
+                Refused("volume target /to-self leads to /proc/"),
+            ),
+            (
+                "/to-dev",
+                "",
+                Refused("volume target /to-dev leads to /dev,"),
+            ),
+            (
+                "/to-shm/x",
+                "",
+                Refused("volume target /to-shm/x leads to /dev/"),
+            ),
             ("/fifo", "", Refused("cannot make /fifo in the container")),
         ];
         for (target, file, ends) in rows {

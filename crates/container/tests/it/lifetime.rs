@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 
 use container::{RunDir, RunDirError, live, reap_stale};
@@ -28,6 +29,7 @@ fn nothing_left(place: &Place, id: &str) {
     assert_eq!(mounts_below(place.top.path()), Vec::<String>::new());
     assert!(groups_of(id).is_empty(), "{:?}", groups_of(id));
     assert!(!place.run_root().join(id).exists());
+    assert!(!Path::new("/run/holdfast/roots").join(id).exists());
 }
 
 #[test]

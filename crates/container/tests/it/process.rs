@@ -144,7 +144,7 @@ fn the_working_directory_is_made_inside_the_root() {
     let ran = place.run(&["cwd=/proc/self/fd/7"], &["pwd"]);
     assert_eq!(
         ran.message(),
-        "working directory `/proc/self/fd/7` is inside /proc"
+        "working directory `/proc/self/fd/7` leads into /proc"
     );
 }
 

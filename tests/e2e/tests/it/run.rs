@@ -1,5 +1,8 @@
 //! `holdfast run` on a private image: what a person types, sees, and gets back.
 
+use std::process::{Command, Stdio};
+
+use e2e::home;
 use e2e::image::busybox;
 use registry_sim::{Entry, Layer};
 use serde_json::json;
@@ -37,6 +40,36 @@ fn exit_codes_are_the_commands_own() {
         words.extend(&command);
         let run = stage.home.run(&words);
         assert_eq!(run.code, code, "{command:?}: {}", run.stderr);
+    }
+}
+
+/// Distributions share mounts between namespaces: what a container gives up goes nowhere else.
+#[test]
+fn volumes_take_no_mount_off_the_machine() {
+    const SCRIPT: &str = "mount -t tmpfs none \"$0/below\"; echo kept > \"$0/below/file\"; \"$@\"; \
+                          cat \"$0/below/file\"";
+    let stage = Stage::logged_in(busybox());
+    let source = stage.home.path().join("shared");
+    std::fs::create_dir_all(source.join("below")).expect("a directory to share");
+    let volume = format!("{}:/data", source.display());
+    for userns in ["private", "host"] {
+        let words = ["run", "--userns", userns, "-v", &volume, &stage.image];
+        let command = stage
+            .home
+            .command(&[&words[..], &["cat", "/data/below/file"]].concat());
+        let variables = command.get_envs();
+        let run = Command::new("unshare")
+            .args(["--mount", "--propagation", "shared", "sh", "-ec", SCRIPT])
+            .arg(&source)
+            .arg(command.get_program())
+            .args(command.get_args())
+            .envs(variables.filter_map(|(name, value)| Some((name, value?))))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let run = home::finish(run.expect("unshare is there"), "").ok();
+        assert_eq!(run.stdout, "kept\nkept\n", "{userns}: {}", run.stderr);
     }
 }
 
