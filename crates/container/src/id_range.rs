@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! DIRECTORY/<slot>    holds the name of the workspace that has the slot, for good
+//! DIRECTORY/first     holds the id with which slot 0 begins, for good
 //! ```
 //!
 //! Ranges follow each other from the machine's first id. A slot is taken under a lock and is whole
@@ -12,7 +13,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -29,6 +30,9 @@ const MAX_SLOTS: u32 = 256;
 
 /// The largest first id whose last slot stays below 2^31.
 const LAST_FIRST_ID: u32 = i32::MAX.unsigned_abs() + 1 - MAX_SLOTS * IDS_PER_RANGE;
+
+/// Where distributions give people ids of their own: `name:first:count`.
+const SUBORDINATE: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
 
 /// Longer than any name of a workspace.
 const MAX_NAME_BYTES: u64 = 4096;
@@ -48,9 +52,15 @@ pub enum IdRangeError {
          {IDS_PER_RANGE} between {IDS_PER_RANGE} and {LAST_FIRST_ID}"
     )]
     FirstId(u32),
+    /// Ids would change their workspace.
+    #[error("ids of containers began at {0} when {1} was made, and cannot begin at {2}")]
+    Moved(u32, PathBuf, u32),
+    /// Would meet ids that are given to a person.
+    #[error("ids from {0} on are given to somebody by {1}: {2}")]
+    Subordinate(u32, &'static str, String),
     /// Every slot has its workspace.
-    #[error("all {MAX_SLOTS} ranges of ids have a workspace")]
-    Full,
+    #[error("all {MAX_SLOTS} ranges of ids have a workspace, as {0} shows")]
+    Full(PathBuf),
     /// The disk said no.
     #[error("cannot keep track of the ids of workspaces")]
     Io(#[from] io::Error),
@@ -67,7 +77,17 @@ impl IdRange {
         if !is_free || !first_id.is_multiple_of(IDS_PER_RANGE) {
             return Err(IdRangeError::FirstId(first_id));
         }
-        let slot = take_slot(directory, workspace)?.ok_or(IdRangeError::Full)?;
+        for path in SUBORDINATE {
+            check_subordinate(
+                path,
+                &fs::read_to_string(path).unwrap_or_default(),
+                first_id,
+            )?;
+        }
+        let slots = Slots::lock(directory)?;
+        slots.keep_first(first_id)?;
+        let slot = slots.take(workspace)?;
+        let slot = slot.ok_or_else(|| IdRangeError::Full(directory.to_owned()))?;
         Ok(Self {
             first: first_id + slot * IDS_PER_RANGE,
         })
@@ -89,37 +109,86 @@ impl IdRange {
     }
 }
 
-fn take_slot(directory: &Path, workspace: &str) -> io::Result<Option<u32>> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
-    let lock = File::create(directory.join(".lock"))?;
-    rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))?;
-    let mut free = None;
-    for slot in 0..MAX_SLOTS {
-        match read_name(&directory.join(slot.to_string())) {
-            Ok(holder) if holder == workspace.as_bytes() => return Ok(Some(slot)),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                free = free.or(Some(slot));
-            }
-            Err(error) => return Err(error),
-        }
+/// Refuses ids that a line of the file gives to somebody.
+fn check_subordinate(path: &'static str, text: &str, first_id: u32) -> Result<(), IdRangeError> {
+    let ours = u64::from(first_id)..u64::from(first_id) + u64::from(MAX_SLOTS * IDS_PER_RANGE);
+    let meets = |line: &&str| {
+        let mut numbers = line.rsplit(':').map(|part| part.trim().parse::<u64>());
+        let (Some(Ok(count)), Some(Ok(first))) = (numbers.next(), numbers.next()) else {
+            return false;
+        };
+        first < ours.end && first.saturating_add(count) > ours.start
+    };
+    match text.lines().find(meets) {
+        Some(line) => Err(IdRangeError::Subordinate(first_id, path, line.to_owned())),
+        None => Ok(()),
     }
-    if let Some(slot) = free {
-        claim(directory, &directory.join(slot.to_string()), workspace)?;
-    }
-    Ok(free)
 }
 
-fn claim(directory: &Path, slot: &Path, workspace: &str) -> io::Result<()> {
-    let draft = directory.join(".draft");
-    let mut file = File::create(&draft)?;
-    file.write_all(workspace.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(draft, slot)?;
-    File::open(directory)?.sync_all()
+/// The directory, held by this process alone.
+struct Slots<'a> {
+    directory: &'a Path,
+    _lock: File,
+}
+
+impl<'a> Slots<'a> {
+    fn lock(directory: &'a Path) -> io::Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
+        let lock = File::create(directory.join(".lock"))?;
+        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))?;
+        Ok(Self {
+            directory,
+            _lock: lock,
+        })
+    }
+
+    /// What was a workspace's stays its own: the first id is as it was at the beginning.
+    fn keep_first(&self, first_id: u32) -> Result<(), IdRangeError> {
+        let known = match read_name(&self.directory.join("first")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            known => Some(known?),
+        };
+        let known = known.and_then(|text| str::from_utf8(&text).ok()?.trim().parse().ok());
+        match known {
+            Some(known) if known == first_id => Ok(()),
+            Some(known) => {
+                let directory = self.directory.to_owned();
+                Err(IdRangeError::Moved(known, directory, first_id))
+            }
+            None => Ok(self.write("first", &first_id.to_string())?),
+        }
+    }
+
+    fn take(&self, workspace: &str) -> io::Result<Option<u32>> {
+        let mut free = None;
+        for slot in 0..MAX_SLOTS {
+            match read_name(&self.directory.join(slot.to_string())) {
+                Ok(holder) if holder == workspace.as_bytes() => return Ok(Some(slot)),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    free = free.or(Some(slot));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(slot) = free {
+            self.write(&slot.to_string(), workspace)?;
+        }
+        Ok(free)
+    }
+
+    /// Whole or absent.
+    fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        let draft = self.directory.join(".draft");
+        let mut file = File::create(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(draft, self.directory.join(name))?;
+        File::open(self.directory)?.sync_all()
+    }
 }
 
 fn read_name(path: &Path) -> io::Result<Vec<u8>> {
@@ -183,6 +252,36 @@ mod tests {
             fs::write(top.path().join(slot.to_string()), "taken").expect("written");
         }
         let range = IdRange::of_workspace(top.path(), 0x7f00_0000, "default");
-        assert!(matches!(range, Err(IdRangeError::Full)));
+        assert!(matches!(range, Err(IdRangeError::Full(_))));
+    }
+
+    #[test]
+    fn ids_that_somebody_has_are_not_given_to_containers() {
+        let check = |text, first| check_subordinate("/etc/subuid", text, first);
+        let text = "# none\nalice:100000:65536\nbob:0x1:1\n1000:2000000000:1\n";
+        for (first, free) in [
+            (65_536, false),
+            (131_072, false),
+            (196_608, true),
+            (DEFAULT_FIRST_ID, true),
+            (1_999_962_112, false),
+        ] {
+            assert_eq!(check(text, first).is_ok(), free, "{first}");
+        }
+        let error = check("all:0:4294967295", DEFAULT_FIRST_ID).unwrap_err();
+        assert!(error.to_string().ends_with("/etc/subuid: all:0:4294967295"));
+    }
+
+    #[test]
+    fn the_first_id_stays_what_it_was() {
+        let top = tempfile::tempdir().expect("a directory");
+        let ask = |first, workspace| IdRange::of_workspace(top.path(), first, workspace);
+        ask(0x7100_0000, "one").expect("a range");
+        let error = ask(0x7000_0000, "two").unwrap_err();
+        assert!(
+            matches!(error, IdRangeError::Moved(0x7100_0000, _, _)),
+            "{error}"
+        );
+        ask(0x7100_0000, "two").expect("a range");
     }
 }

@@ -44,11 +44,7 @@ impl LaunchError {
         match self {
             Self::Mount(error) => error.hint().map(str::to_owned),
             Self::Runtime(_) => Some("apt-get install runc".to_owned()),
-            Self::Directory(RunDirError::UserNamespace(_)) => Some(
-                "raise sysctl user.max_user_namespaces, or give up the protection with \
-                 --userns host"
-                    .to_owned(),
-            ),
+            Self::Directory(RunDirError::UserNamespace(error)) => Some(namespace_hint(error)),
             Self::Network(NetworkError::HostWithoutUsers) => Some("add --userns host".to_owned()),
             Self::Run(RunError::Bundle(error)) => bundle_hint(error),
             Self::Directory(_) => Some("run as root; `holdfast doctor` tells more".to_owned()),
@@ -57,12 +53,22 @@ impl LaunchError {
     }
 }
 
+/// Without ids to give, which a machine inside another may be, a higher limit is of no use.
+fn namespace_hint(error: &io::Error) -> String {
+    let fix = match error.kind() {
+        io::ErrorKind::PermissionDenied => "set userns_first_id to ids that /proc/self/uid_map has",
+        _ => "raise sysctl user.max_user_namespaces",
+    };
+    format!("{fix}, or give up the protection with --userns host")
+}
+
 /// What a user namespace cannot do has one way out.
 fn bundle_hint(error: &BundleError) -> Option<String> {
     match error {
         BundleError::UnmappedId(_) => Some("add --userns host".to_owned()),
         BundleError::Rootfs(RootfsError::VolumeOwners { .. }) => {
-            Some("its filesystem has no id-mapped mounts: add --userns host".to_owned())
+            let reason = "its filesystem, or one mounted below it, has no id-mapped mounts";
+            Some(format!("{reason}: add --userns host"))
         }
         _ => None,
     }

@@ -49,7 +49,7 @@ pub(crate) fn doctor(settings: &Settings, output: Output) -> Result<()> {
         fuse(),
         overlay(),
         confinement(),
-        user_namespaces(),
+        user_namespaces(settings.userns_first_id),
         runtime(),
         cgroups(),
         tool("ip", "iproute2"),
@@ -151,16 +151,34 @@ fn confinement() -> Check {
     Check::new("confinement", has_seccomp, found, fix)
 }
 
-fn user_namespaces() -> Check {
+fn user_namespaces(first_id: u32) -> Check {
     let text = std::fs::read_to_string("/proc/sys/user/max_user_namespaces");
     let limit = text.map(|text| text.trim().to_owned());
-    let ok = limit.as_ref().is_ok_and(|limit| limit != "0");
-    let found = match limit {
-        Ok(limit) => format!("at most {limit}"),
-        Err(_) => "not in the kernel".to_owned(),
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let (ok, found) = match limit {
+        Ok(limit) if !has_id(&map, first_id) => {
+            let found = format!("at most {limit}, but id {first_id} is not this machine's");
+            (false, found)
+        }
+        Ok(limit) => (limit != "0", format!("at most {limit}")),
+        Err(_) => (false, "not in the kernel".to_owned()),
     };
-    let fix = "sysctl user.max_user_namespaces=65536, or userns = \"host\" in the configuration";
+    let fix = "sysctl user.max_user_namespaces=65536 and a userns_first_id that the machine has, \
+               or userns = \"host\" in the configuration";
     Check::new("user namespaces", ok, found, fix)
+}
+
+/// Whether a map of ids, `inside outside count` a line, has an id inside.
+fn has_id(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(first)), _, Some(Ok(count))) =
+            (numbers.next(), numbers.next(), numbers.next())
+        else {
+            return false;
+        };
+        (first..first.saturating_add(count)).contains(&u64::from(id))
+    })
 }
 
 fn runtime() -> Check {

@@ -264,11 +264,17 @@ fn ids(app: &App, userns: Userns) -> Result<Option<IdRange>> {
     let (directory, first_id) = (app.ids_dir(), app.settings.userns_first_id);
     let range = IdRange::of_workspace(&directory, first_id, app.settings.workspace.as_str());
     range.map(Some).map_err(|error| {
-        let kind = match error {
-            IdRangeError::FirstId(_) => Kind::Invalid,
-            _ => Kind::Machine,
+        let (kind, hint) = match &error {
+            IdRangeError::FirstId(_) | IdRangeError::Subordinate(..) | IdRangeError::Moved(..) => {
+                (Kind::Invalid, "see userns_first_id in the configuration")
+            }
+            IdRangeError::Full(_) => (
+                Kind::Machine,
+                "remove the file in `ids` of a workspace that is gone and has no files left",
+            ),
+            IdRangeError::Io(_) => (Kind::Machine, "see `holdfast doctor`"),
         };
-        Failure::of(kind, &error)
+        Failure::of(kind, &error).hint(hint)
     })
 }
 
