@@ -123,7 +123,9 @@ impl Settings {
     fn check(self) -> Result<Self> {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let (data_dir, root_key) = (absolute(&self.data_dir), absolute(&self.root_key));
-        if root_key.starts_with(&data_dir) {
+        // Links tell where they lead once they are there; what is new is looked at by the vault.
+        let resolved = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+        if resolved(&root_key).starts_with(resolved(&data_dir)) {
             let (key, data) = (root_key.display(), data_dir.display());
             return Err(
                 Failure::invalid(format!("the root key {key} lies inside {data}"))

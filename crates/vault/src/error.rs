@@ -163,8 +163,8 @@ impl VaultError {
                 "put the holdfast program back where it was, or make room for one more process"
             }
             Self::KeeperLost { .. } => {
-                "run the command again; if it happens again, `journalctl -k` says whether the \
-                 machine is short of memory"
+                "run the command again; if it happens again, see whether the root key's file can \
+                 be read, and with `journalctl -k` whether the machine is short of memory"
             }
             Self::Damaged { .. } => {
                 "restore a backup, or remove this secret and give the credential again; \

@@ -19,8 +19,9 @@ use crate::root_key::FileHolder;
 
 /// Address space: the program itself, its libraries and a stack; the key needs a page.
 const MEMORY_MAX_BYTES: u64 = 256 << 20;
-/// Standard streams, the socket, and a key file with its directory.
-const DESCRIPTORS_MAX: u64 = 16;
+/// The socket, and a key file with its directory, beside what was open at the beginning: the
+/// parent puts nothing in the place of files that it inherited, which keeps their numbers taken.
+const DESCRIPTORS_MORE: u64 = 13;
 
 /// How a keeper ended otherwise than by its parent's end.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,18 @@ fn harden() -> io::Result<()> {
         setsid()?;
     }
     limit(Resource::As, MEMORY_MAX_BYTES)?;
-    limit(Resource::Nofile, DESCRIPTORS_MAX)
+    limit(Resource::Nofile, first_free()? + DESCRIPTORS_MORE)
+}
+
+/// The number above all that are taken.
+fn first_free() -> io::Result<u64> {
+    let mut first_free = 0;
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse::<u64>().ok());
+        first_free = first_free.max(number.map_or(0, |number| number + 1));
+    }
+    Ok(first_free)
 }
 
 fn limit(resource: Resource, most: u64) -> io::Result<()> {

@@ -222,7 +222,8 @@ async fn a_keeper_whose_parent_was_killed_holds_the_lock_until_it_is_done() {
     let lock = OpeningLock::take(&database).await.unwrap();
     let mut spoken = Spoken::opened(&directory.path().join("root.key"));
     spoken.signal(Signal::STOP);
-    let question = json!({"first": {"data": hex(b"/elsewhere")}});
+    let data = directory.path().join("data");
+    let question = json!({"first": {"data": hex(data.as_os_str().as_encoded_bytes())}});
     let bytes = frame(&json!({"version": 1, "message": question}));
     let sent = send_with_file(spoken.socket.as_fd(), &bytes, lock.file());
     assert_eq!(sent.unwrap(), bytes.len());

@@ -145,14 +145,15 @@ impl RootKeyFile {
         Ok(key)
     }
 
-    /// Refuses a place for a new key in the directory of the vault: a copy of the one would be a
-    /// copy of both.
+    /// Refuses a place for a new vault's key in the vault's own directory: a copy of the one would
+    /// be a copy of both.
     pub(super) fn refuse_inside(&self, data: &Path) -> Result<(), VaultError> {
-        let resolved =
-            |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-        let (Ok(data), Ok(directory)) = (resolved(data), resolved(parent(&self.path))) else {
-            return Ok(());
-        };
+        // What is not there cannot be asked where it lies: the names in a path may be links.
+        let directory = parent(&self.path);
+        let resolved = std::fs::create_dir_all(directory)
+            .and_then(|()| std::fs::canonicalize(directory))
+            .and_then(|directory| Ok((directory, std::fs::canonicalize(data)?)));
+        let (directory, data) = resolved.map_err(|error| self.io(error))?;
         if !directory.starts_with(&data) {
             return Ok(());
         }

@@ -31,11 +31,10 @@ impl FileHolder {
     }
 
     pub(crate) fn first(&self, data: &Path) -> Result<KeyId, VaultError> {
-        let key = if let Some(key) = self.file.read()? {
-            key
-        } else {
-            self.file.refuse_inside(data)?;
-            self.file.create(&Key::random())?
+        self.file.refuse_inside(data)?;
+        let key = match self.file.read()? {
+            Some(key) => key,
+            None => self.file.create(&Key::random())?,
         };
         Ok(self.hold(key))
     }

@@ -82,10 +82,13 @@ async fn an_audit_key_of_another_vault_is_refused() {
 
 async fn the_key_is_not_made_in_the_data_directory(keeping: Keeping) {
     let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("data", directory.path().join("link")).unwrap();
     for key in [
         "data/root.key",
         "data/keys/root.key",
         "data/../data/root.key",
+        "other/../data/other/root.key",
+        "link/more/root.key",
     ] {
         let file = directory.path().join(key);
         let place = VaultPlace {

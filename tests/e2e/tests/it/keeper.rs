@@ -232,12 +232,15 @@ impl Held {
 fn a_keeper_has_nothing_but_its_socket() {
     let home = Home::new();
     let held = Held::lock(&home);
-    let left_open = File::open("/etc/passwd").expect("it is there");
-    fcntl_setfd(&left_open, FdFlags::empty()).expect("a flag");
+    let left_open = [(); 40].map(|()| File::open("/etc/passwd").expect("it is there"));
+    for file in &left_open {
+        fcntl_setfd(file, FdFlags::empty()).expect("a flag");
+    }
     let opened = Opened::of(home.spawn(&["credentials", "list"]));
     let keeper = opened.keeper;
     eventually("its limits", || {
-        (limit(keeper, "Max open files") == "16").then_some(())
+        let most: u64 = limit(keeper, "Max open files").parse().expect("a number");
+        (most < 1000).then_some(())
     });
     assert_eq!(limit(keeper, "Max core file size"), "0");
     assert_eq!(limit(keeper, "Max address space"), (256 << 20).to_string());
@@ -266,7 +269,7 @@ fn a_keeper_has_nothing_but_its_socket() {
         "{kept:?}"
     );
     held.release();
-    home::finish(opened.command, "");
+    home::finish(opened.command, "").ok();
 }
 
 fn limit(process: u32, name: &str) -> String {
