@@ -12,6 +12,12 @@ const CAPABILITY: &[u8] = b"security.capability";
 const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
 
+/// Whether an extraction would look at an attribute of this name.
+pub(crate) fn has_namespace(name: &[u8]) -> bool {
+    let is_list = name == ACCESS_LIST || name == DEFAULT_LIST;
+    is_list || name.starts_with(b"user.") || name.starts_with(b"security.")
+}
+
 /// The attributes that stay, in the order given.
 pub(crate) fn kept(
     kind: &EntryKind,

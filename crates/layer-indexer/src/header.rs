@@ -11,6 +11,10 @@ use crate::pax::Records;
 const BLOCK: usize = 512;
 
 const MAGIC: std::ops::Range<usize> = 257..263;
+/// With the version that follows it. Where it is another, Go's reader takes the prefix of a name
+/// and `tar-core` does not, or the device numbers.
+const VERSIONED_MAGIC: std::ops::Range<usize> = 257..265;
+const VERSIONED: [&[u8]; 2] = [b"ustar\x0000", b"ustar  \0"];
 const USTAR: &[u8] = b"ustar\0";
 const GNU: &[u8] = b"ustar ";
 
@@ -99,6 +103,9 @@ fn check(block: &[u8]) -> Result<(), IndexerError> {
         .try_for_each(|field| number(block, *field).map(drop))?;
     signed(block, ("time", 136, 12))?;
     let magic = &block[MAGIC];
+    if magic.starts_with(b"ustar") && !VERSIONED.contains(&&block[VERSIONED_MAGIC]) {
+        return Err(refused("a header of an unknown version"));
+    }
     if magic == USTAR || magic == GNU {
         DEVICES
             .iter()
@@ -120,7 +127,8 @@ fn check_extension(kind: u8, content: &[u8], records: &Records) -> Result<(), In
     let (what, record) = match kind {
         b'L' => ("name", records.has_path),
         b'K' => ("link target", records.has_link_path),
-        _ => return Ok(()),
+        _ if content.last().is_none_or(|last| *last == b'\n') => return Ok(()),
+        _ => return Err(refused("an extended header with more than records in it")),
     };
     if record {
         return Err(refused(&format!(

@@ -2,10 +2,12 @@
 //!
 //! Of the attributes only `SCHILY.xattr.` is taken, as containerd does.
 
+use layer_index::limits::MAX_XATTRS_PER_ENTRY;
 use layer_index::{Mtime, Xattr};
 use tar_core::parse::ParsedEntry;
 use tar_core::{EntryType, PaxExtensions};
 
+use crate::attributes;
 use crate::error::IndexerError;
 
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
@@ -54,6 +56,9 @@ impl Records {
             // An empty value takes the record back.
             b"mtime" if value.is_empty() => self.mtime = None,
             b"mtime" => self.mtime = Some(time(value)?),
+            // Nothing keeps these, but Go's reader reads them.
+            b"atime" | b"ctime" if !value.is_empty() => drop(time(value)?),
+            b"uname" | b"gname" if value.contains(&0) => return Err(malformed("a name", value)),
             b"path" | b"linkpath" => {
                 if value.is_empty() || value.contains(&0) {
                     return Err(malformed("a path", value));
@@ -61,10 +66,12 @@ impl Records {
                 self.has_path |= key == b"path";
                 self.has_link_path |= key == b"linkpath";
             }
-            key if key.contains(&0) => return Err(malformed("a key", key)),
+            key if key.is_empty() || key.contains(&0) || key == XATTR_PREFIX => {
+                return Err(malformed("a key", key));
+            }
             key => {
                 if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
-                    self.set_xattr(name, value);
+                    self.set_xattr(name, value)?;
                 } else if let Some(name) = key.strip_prefix(SPARSE_PREFIX) {
                     self.sparse.take(name, value)?;
                 }
@@ -96,14 +103,22 @@ impl Records {
         Err(IndexerError::Archive(problem.to_owned()))
     }
 
-    fn set_xattr(&mut self, name: &[u8], value: &[u8]) {
-        match self
-            .xattrs
-            .binary_search_by(|(known, _)| known.as_ref().cmp(name))
-        {
-            Ok(at) => self.xattrs[at].1 = value.into(),
-            Err(at) => self.xattrs.insert(at, (name.into(), value.into())),
+    /// Those that no file could have anyway are dropped before they are sorted in, so that many of
+    /// them cost no more than reading them.
+    fn set_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), IndexerError> {
+        if !attributes::has_namespace(name) {
+            return Ok(());
         }
+        let xattrs = &mut self.xattrs;
+        match xattrs.binary_search_by(|(known, _)| known.as_ref().cmp(name)) {
+            Ok(at) => xattrs[at].1 = value.into(),
+            Err(_) if xattrs.len() == MAX_XATTRS_PER_ENTRY => {
+                let problem = format!("a member with more than {MAX_XATTRS_PER_ENTRY} attributes");
+                return Err(IndexerError::Archive(problem));
+            }
+            Err(at) => xattrs.insert(at, (name.into(), value.into())),
+        }
+        Ok(())
     }
 }
 

@@ -105,6 +105,18 @@ pub(super) fn headers() -> Vec<Case> {
         ),
         case("prefix", Agree, None, &[file("a").patch(345, "dir")]),
         case(
+            "prefix, version 1",
+            Agree,
+            Some("unknown version"),
+            &[file("a").patch(345, "dir").patch(263, "01")],
+        ),
+        case(
+            "prefix, version of GNU",
+            Agree,
+            Some("unknown version"),
+            &[file("a").patch(345, "dir").patch(263, "  ")],
+        ),
+        case(
             "prefix of star",
             Agree,
             Some("star"),
@@ -282,6 +294,31 @@ pub(super) fn records() -> Vec<Case> {
             &record("mtime", "-1.5"),
         ),
         case("negative time", Differ, None, &[file("a").seconds(-7)]),
+        case("access time", Agree, None, &record("atime", "5.5")),
+        case("bad access time", BothRefuse, time, &record("atime", "x")),
+        case("bad change time", BothRefuse, time, &record("ctime", "x")),
+        case(
+            "NUL in a user's name",
+            BothRefuse,
+            Some("a name"),
+            &record("uname", "a\0b"),
+        ),
+        case("no key", BothRefuse, Some("a key"), &record("", "x")),
+        case(
+            "no attribute",
+            BothRefuse,
+            Some("a key"),
+            &record("SCHILY.xattr.", "x"),
+        ),
+        case(
+            "more than records",
+            BothRefuse,
+            Some("more than records"),
+            &[
+                Member::file("PaxHeaders/a", "9 path=a\n\0\0\0").patch(KIND, "x"),
+                file("z"),
+            ],
+        ),
         case(
             "LIBARCHIVE",
             Agree,
