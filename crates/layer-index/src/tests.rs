@@ -542,6 +542,48 @@ fn a_time_goes_where_the_path_leads_in_the_end() {
     assert!(error.contains("cannot be found in the end"), "{error}");
 }
 
+/// Links at the end of a path as long as there can be, each to the next, and files below the first.
+#[test]
+fn paths_that_take_hours_to_follow_are_refused() {
+    let deep = vec!["d"; 2000].join("/");
+    let next = |number: u32| symlink(&format!("{deep}/l{number}"), &format!("l{}", number + 1));
+    let files = (0..100_000).map(|number| file(&format!("first/{number}")));
+    let entries: Vec<Entry> = (0..250)
+        .map(next)
+        .chain([directory(&format!("{deep}/l250"))])
+        .chain([symlink("first", &format!("{deep}/l0"))])
+        .chain(files)
+        .collect();
+    let error = listing(&[&entries]).expect_err("too much").to_string();
+    assert!(error.contains("take too long to follow"), "{error}");
+}
+
+/// A directory that is implied takes the attributes of the one below, through a link there too.
+#[test]
+fn attributes_of_implied_directories_are_counted() {
+    let xattrs: Vec<Xattr> = (0..16)
+        .map(|number| {
+            (
+                format!("user.{number:02}").into_bytes().into(),
+                vec![0; 60_000].into(),
+            )
+        })
+        .collect();
+    let heavy = Entry {
+        xattrs,
+        ..directory("d")
+    };
+    let links = (0..3000).map(|number| symlink(&format!("s{number}"), "d"));
+    let lower: Vec<Entry> = [heavy].into_iter().chain(links).collect();
+    let upper: Vec<Entry> = (0..3000)
+        .map(|number| file(&format!("s{number}/f")))
+        .collect();
+    let error = listing(&[&lower, &upper])
+        .expect_err("too much")
+        .to_string();
+    assert!(error.contains("too much memory"), "{error}");
+}
+
 #[test]
 fn the_root_is_made_by_who_unpacks() {
     let root = Entry {

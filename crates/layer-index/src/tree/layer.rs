@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::memory;
-use super::resolve::{self, Broken, Found};
+use super::resolve::{self, Broken, Found, Steps};
 use crate::entry::{Entry, EntryKind, Mtime, Xattr};
 
 /// Attributes that overlayfs keeps for itself. It would obey them, so they are never shown.
@@ -95,6 +95,7 @@ impl LayerTree {
         entries: impl Iterator<Item = Entry>,
         below: &[LayerTree],
         max_bytes: usize,
+        steps: &mut Steps,
     ) -> Result<Self, Refused> {
         let held: usize = below.iter().map(|layer| layer.bytes).sum();
         let mut extraction = Extraction {
@@ -104,6 +105,7 @@ impl LayerTree {
             },
             below,
             bytes_left: max_bytes.saturating_sub(held),
+            steps,
             directories: Vec::new(),
         };
         let root = below.last().and_then(LayerTree::root_attributes);
@@ -155,6 +157,7 @@ struct Extraction<'a> {
     below: &'a [LayerTree],
     /// What this layer may take of memory.
     bytes_left: usize,
+    steps: &'a mut Steps,
     /// Entries of directories, whose times are set when nothing changes them any more.
     directories: Vec<(Vec<u8>, Mtime)>,
 }
@@ -269,7 +272,8 @@ impl Extraction<'_> {
         const MISSING: &str = "hard link to a file that is not in its layer";
         self.remove(parent, name)?;
         let (directory, last) = resolve::split(target).ok_or(MISSING)?;
-        let directory = resolve::resolve(&self.tree, directory).map_err(Broken::reason)?;
+        let directory =
+            resolve::resolve(&self.tree, directory, self.steps).map_err(Broken::reason)?;
         let linked = match resolve::find(&self.tree, &directory) {
             Found::Node(directory) => self.tree.child(directory, last).ok_or(MISSING)?,
             Found::Missing => return Err(MISSING),
@@ -296,7 +300,7 @@ impl Extraction<'_> {
 
     /// The directory at `path`, made where it is missing.
     fn directory(&mut self, path: &[u8]) -> Result<usize, &'static str> {
-        let path = resolve::resolve(&self.tree, path).map_err(Broken::reason)?;
+        let path = resolve::resolve(&self.tree, path, self.steps).map_err(Broken::reason)?;
         let mut at = LayerTree::ROOT;
         for (name, end) in resolve::components(&path) {
             at = match self.tree.child(at, name) {
@@ -311,8 +315,10 @@ impl Extraction<'_> {
     }
 
     fn imply(&mut self, parent: usize, name: &[u8], path: &[u8]) -> Result<usize, &'static str> {
-        let attributes = if let Some(attributes) = inherited(self.below, path)? {
-            attributes
+        let attributes = if let Some(attributes) = inherited(self.below, path, self.steps)? {
+            self.tree.bytes += memory::of_xattrs(&attributes.xattrs);
+            self.has_room()?;
+            attributes.clone()
         } else {
             let parent = &self.directory_mut(parent).attributes;
             let is_shared = parent.mode & SET_GROUP_ID != 0;
@@ -341,9 +347,14 @@ impl Extraction<'_> {
     /// A path may lead elsewhere in the end, where a link on it was replaced: that gets the time.
     fn set_times(&mut self) -> Result<(), Refused> {
         for (path, mtime) in std::mem::take(&mut self.directories) {
-            let resolved = resolve::resolve(&self.tree, &path);
-            let found = resolved.map(|resolved| resolve::find(&self.tree, &resolved));
-            let Ok(Found::Node(node)) = found else {
+            let found = match resolve::resolve(&self.tree, &path, self.steps) {
+                Ok(resolved) => resolve::find(&self.tree, &resolved),
+                Err(broken) => {
+                    let reason = broken.reason();
+                    return Err(Refused { reason, path });
+                }
+            };
+            let Found::Node(node) = found else {
                 let reason = "a directory that cannot be found in the end";
                 return Err(Refused { reason, path });
             };
@@ -365,6 +376,9 @@ impl Extraction<'_> {
 
     fn add(&mut self, body: NodeBody) -> usize {
         self.tree.bytes += memory::NODE_BYTES;
+        if matches!(body, NodeBody::Directory(_)) {
+            self.tree.bytes += memory::CHILDREN_BYTES;
+        }
         self.tree.nodes.push(Node { body, names: 0 });
         self.tree.nodes.len() - 1
     }
@@ -438,14 +452,18 @@ fn has(xattrs: &[Xattr], wanted: &[u8]) -> bool {
 }
 
 /// Attributes of the topmost directory of this name, also where a layer between hides it.
-fn inherited(below: &[LayerTree], path: &[u8]) -> Result<Option<Attributes>, &'static str> {
+fn inherited<'a>(
+    below: &'a [LayerTree],
+    path: &[u8],
+    steps: &mut Steps,
+) -> Result<Option<&'a Attributes>, &'static str> {
     for layer in below.iter().rev() {
-        let resolved = resolve::resolve(layer, path).map_err(Broken::reason)?;
+        let resolved = resolve::resolve(layer, path, steps).map_err(Broken::reason)?;
         if let Found::Node(node) = resolve::find(layer, &resolved) {
             let NodeBody::Directory(directory) = &layer.node(node).body else {
                 return Ok(None);
             };
-            return Ok(Some(directory.attributes.clone()));
+            return Ok(Some(&directory.attributes));
         }
     }
     Ok(None)
@@ -477,10 +495,14 @@ mod tests {
         entry
     }
 
+    fn build(entries: impl Iterator<Item = Entry>, max_bytes: usize) -> Result<LayerTree, Refused> {
+        LayerTree::build(entries, &[], max_bytes, &mut Steps::default())
+    }
+
     #[test]
     fn what_takes_too_much_memory_is_refused_by_name() {
-        assert!(LayerTree::build(files(500), &[], 1 << 20).is_ok());
-        let refused = LayerTree::build(files(5000), &[], 1 << 20).expect_err("too much");
+        assert!(build(files(500), 1 << 20).is_ok());
+        let refused = build(files(5000), 1 << 20).expect_err("too much");
         let number = refused.path.strip_prefix(b"d/").expect("one of the files");
         let number: usize = str::from_utf8(number)
             .expect("text")
@@ -488,7 +510,7 @@ mod tests {
             .expect("number");
         assert!((500..1000).contains(&number), "{number}");
         let parents = [deep(2000), files(1).next().expect("one")];
-        assert!(LayerTree::build(parents.clone().into_iter(), &[], 1 << 20).is_ok());
-        assert!(LayerTree::build(parents.into_iter(), &[], 100_000).is_err());
+        assert!(build(parents.clone().into_iter(), 2 << 20).is_ok());
+        assert!(build(parents.into_iter(), 100_000).is_err());
     }
 }

@@ -16,6 +16,9 @@ pub(super) const MAX_TREE_BYTES: usize = 2 << 30;
 /// One node with its maps and its number.
 pub(super) const NODE_BYTES: usize = 384;
 
+/// What a directory's children begin with: a map has room for eleven at once.
+pub(super) const CHILDREN_BYTES: usize = 384;
+
 /// An allocation of its own, beside what it holds.
 const ALLOCATION_BYTES: usize = 32;
 
@@ -34,6 +37,7 @@ pub(super) fn of_inode(inode: &Inode) -> usize {
     let own = match &inode.kind {
         NodeKind::File { extents, .. } => size_of_val(&**extents),
         NodeKind::Symlink { target } => target.len(),
+        NodeKind::Directory { .. } => CHILDREN_BYTES,
         _ => 0,
     };
     NODE_BYTES + own + of_xattrs(&inode.xattrs)
@@ -44,7 +48,7 @@ pub(super) fn of_name(name: &[u8]) -> usize {
     ALLOCATION_BYTES + name.len()
 }
 
-fn of_xattrs(xattrs: &[Xattr]) -> usize {
+pub(super) fn of_xattrs(xattrs: &[Xattr]) -> usize {
     let one = |(name, value): &Xattr| name.len() + value.len() + 2 * ALLOCATION_BYTES;
     xattrs.iter().map(one).sum()
 }

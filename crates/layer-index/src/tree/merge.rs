@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::layer::{Attributes, IMPLICIT, LayerTree, Node, NodeBody};
 use super::memory::{self, MAX_TREE_BYTES};
+use super::resolve::Steps;
 use super::{Child, Inode, InodeId, NodeKind, Tree};
 use crate::LayerIndex;
 use crate::entry::EntryKind;
@@ -28,9 +29,9 @@ pub enum MergeError {
 
 pub(super) fn merge(layers: &[LayerIndex], max_bytes: usize) -> Result<Tree, MergeError> {
     let mut stack = Stack::new(max_bytes);
-    let mut below = Vec::new();
+    let (mut below, mut steps) = (Vec::new(), Steps::default());
     for (number, index) in layers.iter().enumerate() {
-        let layer = LayerTree::build(index.entries(), &below, max_bytes);
+        let layer = LayerTree::build(index.entries(), &below, max_bytes, &mut steps);
         let mut layer = layer.map_err(|refused| MergeError::Refused {
             layer: number,
             reason: refused.reason,
@@ -276,7 +277,13 @@ mod tests {
             mtime: Mtime::default(),
             xattrs: vec![xattr],
         };
-        LayerTree::build([entry].into_iter(), &[], MAX_TREE_BYTES).expect("one file")
+        LayerTree::build(
+            [entry].into_iter(),
+            &[],
+            MAX_TREE_BYTES,
+            &mut Steps::default(),
+        )
+        .expect("one file")
     }
 
     #[test]

@@ -9,6 +9,13 @@ use crate::limits::MAX_PATH;
 /// containerd follows so many links for one path.
 const MAX_LINKS: usize = 255;
 
+/// Names that are looked at while the layers of an image are applied: seconds of work. The largest
+/// public images take a quarter of it; links that lead through thousands of others take hours.
+const MAX_STEPS: u64 = 1 << 26;
+
+/// What following a link costs beside the names: a path is put together anew.
+const STEPS_OF_LINK: u64 = 64;
+
 pub(super) const NOT_A_DIRECTORY: &str = "a parent is not a directory";
 
 /// A path that leads nowhere and cannot be made to.
@@ -17,6 +24,27 @@ pub(super) enum Broken {
     NotADirectory,
     TooManyLinks,
     TooLong,
+    TooMuchWork,
+}
+
+/// The work that may still be done for an image.
+#[derive(Debug)]
+pub(super) struct Steps {
+    left: u64,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self { left: MAX_STEPS }
+    }
+}
+
+impl Steps {
+    fn take(&mut self, steps: u64) -> Result<(), Broken> {
+        let left = self.left.checked_sub(steps);
+        self.left = left.ok_or(Broken::TooMuchWork)?;
+        Ok(())
+    }
 }
 
 impl Broken {
@@ -25,6 +53,7 @@ impl Broken {
             Self::NotADirectory => NOT_A_DIRECTORY,
             Self::TooManyLinks => "too many symbolic links",
             Self::TooLong => "symbolic links make a path too long",
+            Self::TooMuchWork => "the paths of the image take too long to follow",
         }
     }
 }
@@ -35,10 +64,14 @@ pub(super) enum Found {
 }
 
 /// The path with every symbolic link in it replaced, the last component's too.
-pub(super) fn resolve(layer: &LayerTree, path: &[u8]) -> Result<Vec<u8>, Broken> {
+pub(super) fn resolve(
+    layer: &LayerTree,
+    path: &[u8],
+    steps: &mut Steps,
+) -> Result<Vec<u8>, Broken> {
     let mut path = path.to_vec();
     for _ in 0..=MAX_LINKS {
-        match follow_first(layer, &path)? {
+        match follow_first(layer, &path, steps)? {
             Some(next) if next.len() > MAX_PATH => return Err(Broken::TooLong),
             Some(next) => path = next,
             None => return Ok(path),
@@ -76,9 +109,14 @@ pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The path with its first link replaced; nothing where there is none.
-fn follow_first(layer: &LayerTree, path: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
+fn follow_first(
+    layer: &LayerTree,
+    path: &[u8],
+    steps: &mut Steps,
+) -> Result<Option<Vec<u8>>, Broken> {
     let mut at = LayerTree::ROOT;
     for (name, end) in components(path) {
+        steps.take(1)?;
         let Some(child) = layer.child(at, name) else {
             return Ok(None);
         };
@@ -88,6 +126,7 @@ fn follow_first(layer: &LayerTree, path: &[u8]) -> Result<Option<Vec<u8>>, Broke
                 kind: EntryKind::Symlink { target },
                 ..
             } => {
+                steps.take(STEPS_OF_LINK)?;
                 let parent = &path[..end - name.len()];
                 return Ok(Some(joined(parent, target, &path[end..])));
             }
