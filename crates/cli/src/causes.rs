@@ -145,15 +145,23 @@ impl From<CacheError> for Failure {
 
 impl From<MountError> for Failure {
     fn from(error: MountError) -> Self {
-        let hint = error.hint();
-        Self::of(Kind::Machine, &error).hint_if(hint)
+        let (kind, hint) = (mount_kind(&error), error.hint());
+        Self::of(kind, &error).hint_if(hint)
+    }
+}
+
+fn mount_kind(error: &MountError) -> Kind {
+    match error {
+        MountError::Image { .. } => Kind::Unsupported,
+        _ => Kind::Machine,
     }
 }
 
 impl From<LaunchError> for Failure {
     fn from(error: LaunchError) -> Self {
-        let kind = match error {
+        let kind = match &error {
             LaunchError::Interrupted { .. } => Kind::Interrupted,
+            LaunchError::Mount(error) => mount_kind(error),
             _ => Kind::Machine,
         };
         let (hint, code) = (error.hint(), error.exit_code());

@@ -71,8 +71,11 @@ pub fn watch_inherited(mountpoint: &Path) -> io::Result<()> {
     }
     let deadline = Instant::now() + SERVER_ENDS_WITHIN;
     while is_ours(mountpoint)? && Instant::now() < deadline {
-        if !unmount_dead(mountpoint)? {
-            std::thread::sleep(LOOK_EVERY);
+        match unmount_dead(mountpoint) {
+            Ok(true) => {}
+            Ok(false) => std::thread::sleep(LOOK_EVERY),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -21,6 +22,9 @@ const DEVICE: &str = "/dev/fuse";
 
 /// What the kernel's table of mounts calls ours.
 const TYPE: &str = "fuse.holdfast";
+
+/// A mount answers what it is from memory, also on a busy machine.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the kernel reads ahead of a program, in KiB. Its default of 128 gets 0.4 GB/s out of a
 /// warm cache where this gets the disk's own speed, and a span is 256 KiB anyway.
@@ -91,10 +95,11 @@ fn attach(device: &File, mountpoint: &Path) -> rustix::io::Result<()> {
 }
 
 /// Takes off what a mount process that is gone left at `mountpoint`. True when there was something.
-/// A mount that answers, or that is not ours, stays.
+/// A mount that answers, or that is not ours, stays; one that neither answers nor is dead is an
+/// error (`TimedOut`), since whoever looks at the directory would hang with it.
 pub fn unmount_dead(mountpoint: &Path) -> io::Result<bool> {
     let mut found = false;
-    while is_ours(mountpoint)? && is_dead(mountpoint) {
+    while is_ours(mountpoint)? && is_dead(mountpoint)? {
         unmount(mountpoint)?;
         found = true;
     }
@@ -120,12 +125,23 @@ pub(crate) fn is_ours(mountpoint: &Path) -> io::Result<bool> {
     Ok(kind.is_some_and(|kind| *kind == TYPE.as_bytes()))
 }
 
-/// Asks the filesystem, which waits for an answer while anybody could still give one.
-fn is_dead(mountpoint: &Path) -> bool {
-    matches!(
-        rustix::fs::statfs(mountpoint),
+/// Asks the filesystem, in a thread: the kernel waits while anybody could still give an answer.
+fn is_dead(mountpoint: &Path) -> io::Result<bool> {
+    let (sender, answer) = std::sync::mpsc::channel();
+    let place = mountpoint.to_owned();
+    // Whoever asked may have gone when the answer comes.
+    let ask = move || {
+        let _gone = sender.send(rustix::fs::statfs(&place));
+    };
+    std::thread::Builder::new().spawn(ask)?;
+    let answer = answer.recv_timeout(ANSWERS_WITHIN).map_err(|_| {
+        let problem = "an image is mounted there whose process does not answer";
+        io::Error::new(io::ErrorKind::TimedOut, problem)
+    })?;
+    Ok(matches!(
+        answer,
         Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)
-    )
+    ))
 }
 
 /// A path of mountinfo, in which blanks and backslashes are written in octal.

@@ -48,6 +48,9 @@ pub enum MountError {
     NotPermitted { message: String },
     #[error("{message}")]
     Mountpoint { message: String },
+    /// Its layers do not make a tree that a container could be given.
+    #[error("{message}")]
+    Image { message: String },
     /// The index is not there, not readable or of something else: to be removed and made again.
     #[error("{message}")]
     Index { message: String },
@@ -87,6 +90,7 @@ impl MountError {
             RefusalKind::NoFuse => Self::NoFuse { message },
             RefusalKind::NotPermitted => Self::NotPermitted { message },
             RefusalKind::Mountpoint => Self::Mountpoint { message },
+            RefusalKind::Image => Self::Image { message },
             RefusalKind::Index => Self::Index { message },
             RefusalKind::Cache => Self::Cache { message },
             RefusalKind::Registry | RefusalKind::Request => Self::Request { message },

@@ -175,8 +175,13 @@ async fn run(control: OwnedFd, files: Received) -> Result<(), ServeError> {
         auth: Arc::new(RemoteAuth::new(parent.frames.downgrade())),
         room: Arc::new(RemoteRoom::new(parent.frames.downgrade())),
     };
-    let messages = listen(reader, remote.clone());
-    let result = match Mount::start(*request, files, &parent, remote).await {
+    let mut messages = listen(reader, remote.clone());
+    let started = tokio::select! {
+        started = Mount::start(*request, files, &parent, remote) => started,
+        // Nobody is left to be told, and the threads that still work end with the process.
+        () = parent_gone(&mut messages) => return Ok(()),
+    };
+    let result = match started {
         Ok(mount) => mount.attend(&parent, messages).await,
         Err(refusal) => {
             let message = bounded(&refusal.message);
@@ -279,6 +284,11 @@ fn listen(mut reader: OwnedReadHalf, remote: Remote) -> mpsc::Receiver<Event> {
 fn unexpected(error: &WireError) -> Event {
     tracing::error!(%error, "control socket");
     Event::ParentGone
+}
+
+/// Before there is a mount, the only news is the end.
+async fn parent_gone(messages: &mut mpsc::Receiver<Event>) {
+    while !matches!(messages.recv().await, None | Some(Event::ParentGone)) {}
 }
 
 struct Mount {

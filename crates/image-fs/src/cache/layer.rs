@@ -2,7 +2,7 @@
 //!
 //! What was checked is believed for as long as nobody writes to the file: its time of change is
 //! looked at after every read, and where it is another one the bytes are hashed again before they
-//! go out. So a file that is damaged under a mount gives right bytes or none.
+//! go out. So a file that is written to under a mount gives right bytes or none.
 
 use std::fs::File;
 use std::io;
@@ -130,7 +130,7 @@ impl LayerCache {
     /// The span as it lies on the disk, if it is right.
     fn right_bytes(&self, span: usize) -> Option<Vec<u8>> {
         let (entry, state) = (self.index.spans().get(span)?, self.states.get(span)?);
-        // Looked at before the bytes are: what is written meanwhile makes another time.
+        // Looked at before the bytes are: a write that begins from here on makes another time.
         let changed_at = self.changed_at();
         let mut bytes = vec![0; entry.length as usize];
         let is_read = self

@@ -58,7 +58,7 @@ impl Refusal {
 impl From<OpenError> for Refusal {
     fn from(error: OpenError) -> Self {
         let kind = match &error {
-            OpenError::Merge(_) => RefusalKind::Index,
+            OpenError::Merge(_) => RefusalKind::Image,
             OpenError::NoRuntime => RefusalKind::Internal,
         };
         Self::new(kind, &error)

@@ -180,6 +180,8 @@ pub(crate) enum RefusalKind {
     NoFuse,
     NotPermitted,
     Mountpoint,
+    /// Its layers make no tree.
+    Image,
     Index,
     Cache,
     Registry,

@@ -248,6 +248,25 @@ async fn a_process_that_hangs_is_killed_and_its_mount_taken_off() {
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
 }
 
+/// Whoever asks whether a mount is dead does not hang with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mount_that_does_not_answer_is_told() {
+    let image = Published::new(&[three_files()]).await;
+    let mounted = image.mount().await;
+    let look = || {
+        let mountpoint = image.request.mountpoint.clone();
+        blocking(move || image_mount::unmount_dead(&mountpoint))
+    };
+    assert!(!look().await.unwrap(), "it answers");
+    kill(&mounted, Signal::STOP);
+    in_time(stopped(mounted.process.pid())).await;
+    let error = in_time(look()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    kill(&mounted, Signal::CONT);
+    assert!(!look().await.unwrap(), "it answers again");
+    mounted.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mount_that_somebody_took_off_is_a_death() {
     let image = Published::new(&[three_files()]).await;
