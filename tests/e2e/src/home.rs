@@ -105,7 +105,12 @@ impl Home {
     }
 
     pub fn root_key(&self) -> PathBuf {
-        self.path().join("root.key")
+        self.path().join("keys/root.key")
+    }
+
+    /// Where a test may have a disk whose power it cuts.
+    pub fn disk(&self) -> PathBuf {
+        self.path().join("disk.d")
     }
 
     /// Where this home's containers and sockets live.

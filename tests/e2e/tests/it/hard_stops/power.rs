@@ -1,5 +1,5 @@
-//! The power is cut: the data directory is on a filesystem of its own, whose disk is copied after
-//! every process was killed and before anything was written back. What was not synced is not in
+//! The power is cut: the data directory and the root key are on a filesystem of their own, whose
+//! disk is copied after every process was killed and before anything was written back. What was not synced is not in
 //! the copy, as it would not be on a disk; the copy's journal is replayed, and the next commands
 //! run on it.
 
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use e2e::Home;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -18,10 +19,12 @@ use crate::support::PASSWORD;
 /// the data of its file along, as it does by default and on no other filesystem.
 const OPTIONS: &str = "loop,commit=600,noauto_da_alloc,errors=remount-ro";
 
-/// A filesystem in a file.
+/// A filesystem in a file, and the directories that are shown of it: one disk, so that all of them
+/// lose power at once.
 struct Disk {
     file: PathBuf,
     mountpoint: PathBuf,
+    shown: Vec<PathBuf>,
 }
 
 fn tool(name: &str, arguments: &[&str]) {
@@ -35,20 +38,40 @@ fn text(path: &Path) -> &str {
 }
 
 impl Disk {
-    fn make(file: PathBuf, mountpoint: PathBuf) -> Self {
+    /// Below the home, for its data directory and that of its root key.
+    fn make(home: &Home) -> Self {
+        let (file, mountpoint) = (home.path().join("disk"), home.disk());
+        let keys = home.root_key().parent().expect("a directory").to_owned();
+        let shown = vec![home.data_dir(), keys];
         fs::File::create(&file)
             .and_then(|file| file.set_len(96 << 20))
             .expect("creates");
+        fs::create_dir(&mountpoint).expect("creates");
         tool(
             "mkfs.ext4",
             &["-q", "-E", "lazy_itable_init=0", text(&file)],
         );
-        Self::mount(file, mountpoint)
+        Self::mount(file, mountpoint, shown)
     }
 
-    fn mount(file: PathBuf, mountpoint: PathBuf) -> Self {
+    fn mount(file: PathBuf, mountpoint: PathBuf, shown: Vec<PathBuf>) -> Self {
         tool("mount", &["-o", OPTIONS, text(&file), text(&mountpoint)]);
-        Self { file, mountpoint }
+        for place in &shown {
+            let source = mountpoint.join(place.file_name().expect("a name"));
+            for directory in [place, &source] {
+                fs::create_dir_all(directory).expect("creates");
+            }
+            tool("mount", &["--bind", text(&source), text(place)]);
+        }
+        // Made with the disk, like the disk's own directories.
+        let disk = fs::File::open(&mountpoint).expect("opens");
+        rustix::fs::syncfs(&disk).expect("syncs");
+        drop(disk);
+        Self {
+            file,
+            mountpoint,
+            shown,
+        }
     }
 
     /// What is on the disk now takes the place of what the kernel still has in memory.
@@ -56,17 +79,20 @@ impl Disk {
         let copy = self.file.with_extension("copy");
         tool("cp", &["--sparse=always", text(&self.file), text(&copy)]);
         let (file, mountpoint) = (self.file.clone(), self.mountpoint.clone());
+        let shown = self.shown.clone();
         drop(self);
         fs::rename(&copy, &file).expect("renames");
-        Self::mount(file, mountpoint)
+        Self::mount(file, mountpoint, shown)
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
         // At once, so that the loop device goes before the file is used again.
-        if unmount(&self.mountpoint, UnmountFlags::empty()).is_err() {
-            let _ = unmount(&self.mountpoint, UnmountFlags::DETACH);
+        for place in self.shown.iter().chain([&self.mountpoint]) {
+            if unmount(place, UnmountFlags::empty()).is_err() {
+                let _ = unmount(place, UnmountFlags::DETACH);
+            }
         }
     }
 }
@@ -85,8 +111,7 @@ fn after_a_power_cut_everything_is_whole_or_absent() {
     let scene = Scene::new();
     let random = &mut Random::new();
     let home = scene.home();
-    fs::create_dir(home.data_dir()).expect("creates");
-    let mut disk = Disk::make(home.path().join("disk"), home.data_dir());
+    let mut disk = Disk::make(home);
     scene.log_in();
     let scope = scene.stage.scope();
     let digests = scene.digests();
@@ -122,8 +147,7 @@ fn after_a_power_cut_everything_is_whole_or_absent() {
 fn what_was_confirmed_survives_a_power_cut() {
     let scene = Scene::new();
     let home = scene.home();
-    fs::create_dir(home.data_dir()).expect("creates");
-    let mut disk = Disk::make(home.path().join("disk"), home.data_dir());
+    let mut disk = Disk::make(home);
     scene.log_in();
     disk = disk.cut_power();
     home.run(&["image", "index", scene.image()]).ok();
