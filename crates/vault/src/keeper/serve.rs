@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 
 use rustix::fs::FileType;
-use rustix::process::{Resource, Rlimit, setrlimit, setsid};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 use rustix::thread::set_no_new_privs;
 
 use super::wire::{self, Hex, Opening, Reply, Request, WireError, WireFailure};
@@ -87,7 +87,11 @@ fn first_free() -> io::Result<u64> {
     Ok(first_free)
 }
 
+/// Never more than there was: that would take a privilege.
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let most = getrlimit(resource)
+        .maximum
+        .map_or(most, |maximum| maximum.min(most));
     let limit = Rlimit {
         current: Some(most),
         maximum: Some(most),
