@@ -4,6 +4,8 @@
 use crate::LayerIndex;
 use crate::entry::{Extent, Mtime, Xattr};
 
+mod attributes;
+mod extraction;
 mod layer;
 mod memory;
 mod merge;

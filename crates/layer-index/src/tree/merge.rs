@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::layer::{Attributes, IMPLICIT, LayerTree, Node, NodeBody};
+use super::attributes::{Attributes, IMPLICIT};
+use super::layer::{LayerTree, Node, NodeBody};
 use super::memory::{self, MAX_TREE_BYTES};
 use super::resolve::Steps;
 use super::{Child, Inode, InodeId, NodeKind, Tree};
