@@ -1,7 +1,7 @@
 //! The power is cut: the data directory and the root key are on a filesystem of their own, whose
-//! disk is copied after every process was killed and before anything was written back. What was not synced is not in
-//! the copy, as it would not be on a disk; the copy's journal is replayed, and the next commands
-//! run on it.
+//! disk is copied after every process was killed and before anything was written back. What was
+//! not synced is not in the copy, as it would not be on a disk; the copy's journal is replayed, and
+//! the next commands run on it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
