@@ -145,10 +145,23 @@ fn after_a_power_cut_everything_is_whole_or_absent() {
 
 #[test]
 fn what_was_confirmed_survives_a_power_cut() {
-    let scene = Scene::new();
-    let home = scene.home();
-    let mut disk = Disk::make(home);
+    let mut scene = Scene::new();
+    let mut disk = Disk::make(scene.home());
     scene.log_in();
+    disk = disk.cut_power();
+    // The registry tells an old password from a new one, and a vault one root key from another.
+    scene.stage.registry.set_password("the second");
+    let home = scene.home();
+    let rotate = [
+        "credentials",
+        "rotate",
+        &scene.stage.scope(),
+        "--password-stdin",
+    ];
+    home.run_with_input(&rotate, "the second").ok();
+    disk = disk.cut_power();
+    scene.runs();
+    home.run(&["vault", "rotate-key"]).ok();
     disk = disk.cut_power();
     home.run(&["image", "index", scene.image()]).ok();
     disk = disk.cut_power();
