@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn question(frame: &Frame) -> (u64, Option<u64>) {
-        match wire::decode(&frame[4..]).unwrap() {
+        match wire::PROTOCOL.decode(&frame[4..]).unwrap() {
             ToParent::WantAuth { id, rejected } => (id, rejected.map(|rejected| rejected.serial)),
             other => panic!("{other:?}"),
         }

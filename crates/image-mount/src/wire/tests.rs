@@ -6,6 +6,7 @@ use std::time::Duration;
 use credential::ExposeSecret;
 use credential::auth::{AuthError, AuthScheme, RegistryAuth};
 use dial::DialPolicy;
+use frames::LENGTH_BYTES;
 use image_fs::{CacheLimits, SpanCache};
 use layer_index::{Codec, Header, IndexSummary};
 use proptest::prelude::*;
@@ -63,10 +64,10 @@ fn request(cache: &Path) -> MountRequest {
 fn round_trip(message: &ToChild) -> ToChild {
     let frame = encode(message).unwrap();
     assert_eq!(
-        frame.len() - LENGTH,
+        frame.len() - LENGTH_BYTES,
         u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize
     );
-    decode(&frame[LENGTH..]).unwrap()
+    PROTOCOL.decode(&frame[LENGTH_BYTES..]).unwrap()
 }
 
 #[test]
@@ -192,25 +193,35 @@ fn what_is_malformed_is_an_error() {
         "{\"version\":1,\"message\":{\"mount\":{}}}",
     ];
     for json in cases {
-        let error = decode::<ToChild>(json.as_bytes()).unwrap_err();
+        let error = PROTOCOL.decode::<ToChild>(json.as_bytes()).unwrap_err();
         assert!(matches!(error, WireError::Malformed(_)), "{json}: {error}");
     }
     let newer = "{\"version\":2,\"message\":{\"fly\":{}}}";
     assert!(matches!(
-        decode::<ToChild>(newer.as_bytes()),
-        Err(WireError::Version(2))
+        PROTOCOL.decode::<ToChild>(newer.as_bytes()),
+        Err(WireError::Version { found: 2, .. })
     ));
-    assert!(decode::<ToChild>(b"{\"version\":1,\"message\":{\"stop\":{}}}").is_ok());
+    assert!(
+        PROTOCOL
+            .decode::<ToChild>(b"{\"version\":1,\"message\":{\"stop\":{}}}")
+            .is_ok()
+    );
 }
 
 #[test]
 fn an_error_does_not_repeat_what_it_read() {
     let json = "{\"version\":1,\"message\":{\"auth\":{\"id\":1,\"serial\":1,\"not_after\":null,\
                 \"scheme\":{\"bearer\":{\"token\":\"hunter2\"}}}}}";
-    let error = decode::<ToChild>(json.as_bytes()).unwrap_err().to_string();
+    let error = PROTOCOL
+        .decode::<ToChild>(json.as_bytes())
+        .unwrap_err()
+        .to_string();
     assert!(!error.contains("hunter2"), "{error}");
     let json = json.replace("\"serial\":1", "\"serial\":\"hunter2\"");
-    let error = decode::<ToChild>(json.as_bytes()).unwrap_err().to_string();
+    let error = PROTOCOL
+        .decode::<ToChild>(json.as_bytes())
+        .unwrap_err()
+        .to_string();
     assert!(!error.contains("hunter2"), "{error}");
 }
 
@@ -221,7 +232,7 @@ async fn frames_that_lie_about_their_length() {
         async move { receive::<ToChild>(&mut bytes.as_slice()).await }
     };
     assert!(matches!(receive(b"").await, Ok(None)));
-    let too_long = u32::try_from(MAX_FRAME + 1).unwrap().to_le_bytes();
+    let too_long = u32::try_from(PROTOCOL.max_bytes + 1).unwrap().to_le_bytes();
     assert!(matches!(
         receive(&too_long).await,
         Err(WireError::TooLong(_))
@@ -238,7 +249,7 @@ async fn frames_that_lie_about_their_length() {
 
 #[test]
 fn a_message_over_the_limit_is_not_sent() {
-    let entries = vec![(u32::MAX, u32::MAX); MAX_FRAME / 20];
+    let entries = vec![(u32::MAX, u32::MAX); PROTOCOL.max_bytes / 20];
     let error = encode(&ToParent::Trace { id: 1, entries }).unwrap_err();
     assert!(matches!(error, WireError::TooLong(_)));
 }
@@ -255,7 +266,7 @@ proptest! {
     fn any_bytes_are_a_message_or_an_error(
         bytes in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
-        let _ = decode::<ToChild>(&bytes);
-        let _ = decode::<ToParent>(&bytes);
+        let _ = PROTOCOL.decode::<ToChild>(&bytes);
+        let _ = PROTOCOL.decode::<ToParent>(&bytes);
     }
 }

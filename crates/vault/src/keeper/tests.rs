@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::wire::{MAX_FRAME, send_with_file};
+use super::wire::{PROTOCOL, send_with_file};
 use super::{Keeper, KeeperError, KeeperProgram, keep_root_key};
 use crate::database::OpeningLock;
 use crate::error::VaultError;
@@ -126,7 +126,7 @@ fn a_keeper_answers_in_order_and_ends_with_its_parent() {
 fn whatever_is_malformed_ends_the_keeper() {
     let id = hex(&[3; 16]);
     let message = |message: serde_json::Value| frame(&json!({"version": 1, "message": message}));
-    let huge = u32::try_from(MAX_FRAME + 1).unwrap().to_le_bytes();
+    let huge = u32::try_from(PROTOCOL.max_bytes + 1).unwrap().to_le_bytes();
     for (what, bytes) in [
         ("no JSON", [&4_u32.to_le_bytes()[..], b"junk"].concat()),
         ("empty", vec![0; 4]),

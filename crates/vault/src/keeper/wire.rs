@@ -23,6 +23,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use frames::{LENGTH_BYTES, Protocol};
 use ids::WorkspaceId;
 use rustix::io::retry_on_intr;
 use rustix::net::{
@@ -31,40 +32,23 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
-use zeroize::Zeroizing;
+use tokio::io::{AsyncRead, AsyncWriteExt, Interest};
 
 use crate::keys::{Binding, KEY_BYTES, KEY_ID_BYTES, KeyId, KeyPurpose, WRAPPED_BYTES};
 use crate::vault::VAULT_ID_BYTES;
 
 pub(super) use failure::WireFailure;
+pub(super) use frames::{Frame, WireError};
 pub(super) use hex::{Hex, HexPath};
 
-const VERSION: u32 = 1;
-
-/// Longest frame: two paths and a sentence about one fit several times.
-pub(super) const MAX_FRAME: usize = 64 * 1024;
-
-const LENGTH: usize = 4;
+pub(super) const PROTOCOL: Protocol = Protocol {
+    version: 1,
+    // Two paths and a sentence about one fit several times.
+    max_bytes: 64 * 1024,
+};
 
 /// A frame with a key in it is much shorter, so that its buffer never grows and leaves no copy.
 const KEY_FRAME: usize = 4 * 1024;
-
-/// A whole frame. Zeroed when it is dropped.
-pub(super) type Frame = Zeroizing<Vec<u8>>;
-
-/// What came over the socket is not a message.
-#[derive(Debug, thiserror::Error)]
-pub enum WireError {
-    #[error("message of {0} bytes is longer than the protocol has")]
-    TooLong(usize),
-    #[error("message is malformed: {0}")]
-    Malformed(String),
-    #[error("message has version {0}, expected {VERSION}")]
-    Version(u32),
-    #[error("socket failed: {0}")]
-    Io(#[from] io::Error),
-}
 
 /// What a command says before it asks anything.
 #[derive(Deserialize, Serialize)]
@@ -188,64 +172,9 @@ impl From<&Hex<KEY_ID_BYTES>> for KeyId {
     }
 }
 
-#[derive(Serialize)]
-struct Outgoing<'a, Message> {
-    version: u32,
-    message: &'a Message,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Incoming<Message> {
-    #[serde(rename = "version")]
-    _version: u32,
-    message: Message,
-}
-
-/// Read before the message: another version's message need not parse.
-#[derive(Deserialize)]
-struct VersionOnly {
-    version: u32,
-}
-
 /// A message as a frame.
 pub(super) fn encode(message: &impl Serialize) -> Result<Frame, WireError> {
-    let mut frame = Zeroizing::new(Vec::with_capacity(KEY_FRAME));
-    frame.extend([0; LENGTH]);
-    let version = VERSION;
-    serde_json::to_writer(&mut *frame, &Outgoing { version, message })
-        .map_err(|error| WireError::Malformed(error.to_string()))?;
-    let body = frame.len() - LENGTH;
-    let length = u32::try_from(body).ok().filter(|_| body <= MAX_FRAME);
-    let length = length.ok_or(WireError::TooLong(body))?;
-    frame[..LENGTH].copy_from_slice(&length.to_le_bytes());
-    Ok(frame)
-}
-
-/// The message of a frame's JSON.
-fn decode<Message: DeserializeOwned>(json: &[u8]) -> Result<Message, WireError> {
-    // The error's own words could repeat what it read.
-    let malformed = |error: serde_json::Error| {
-        WireError::Malformed(format!("line {} column {}", error.line(), error.column()))
-    };
-    let version = serde_json::from_slice::<VersionOnly>(json)
-        .map_err(malformed)?
-        .version;
-    if version != VERSION {
-        return Err(WireError::Version(version));
-    }
-    Ok(serde_json::from_slice::<Incoming<Message>>(json)
-        .map_err(malformed)?
-        .message)
-}
-
-/// A buffer for a frame of this length, if the protocol has it.
-fn body(length: [u8; LENGTH]) -> Result<Frame, WireError> {
-    let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_FRAME {
-        return Err(WireError::TooLong(length));
-    }
-    Ok(Zeroizing::new(vec![0; length]))
+    PROTOCOL.encode(message, KEY_FRAME)
 }
 
 /// The keeper's side: the next message and the file that came with it, or nothing when the other
@@ -253,15 +182,15 @@ fn body(length: [u8; LENGTH]) -> Result<Frame, WireError> {
 pub(super) fn read<Message: DeserializeOwned>(
     mut socket: &UnixStream,
 ) -> Result<Option<(Message, Option<OwnedFd>)>, WireError> {
-    let mut length = [0; LENGTH];
+    let mut length = [0; LENGTH_BYTES];
     let (got, file) = receive_with_file(socket.as_fd(), &mut length)?;
     if got == 0 {
         return Ok(None);
     }
     socket.read_exact(&mut length[got..])?;
-    let mut json = body(length)?;
+    let mut json = PROTOCOL.body(length)?;
     socket.read_exact(&mut json)?;
-    Ok(Some((decode(&json)?, file)))
+    Ok(Some((PROTOCOL.decode(&json)?, file)))
 }
 
 /// The keeper's side.
@@ -322,11 +251,8 @@ fn receive_with_file(
 pub(super) async fn receive<Message: DeserializeOwned>(
     socket: &mut (impl AsyncRead + Unpin),
 ) -> Result<Message, WireError> {
-    let mut length = [0; LENGTH];
-    socket.read_exact(&mut length).await?;
-    let mut json = body(length)?;
-    socket.read_exact(&mut json).await?;
-    decode(&json)
+    let message = PROTOCOL.receive(socket).await?;
+    message.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
 }
 
 impl fmt::Debug for Request {
