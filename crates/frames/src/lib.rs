@@ -8,6 +8,8 @@
 //! Invariants: buffers are zeroed, since secrets cross here; what does not parse is an error that
 //! repeats nothing of it, never a panic. Knows no message.
 
+pub mod hex;
+
 use std::io;
 
 use serde::de::DeserializeOwned;

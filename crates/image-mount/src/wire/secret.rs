@@ -4,6 +4,7 @@
 use std::fmt;
 
 use credential::{ExposeSecret, SecretString};
+use frames::hex;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
@@ -14,7 +15,7 @@ pub(crate) struct HexBytes(pub(crate) Vec<u8>);
 
 impl Serialize for HexBytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&to_hex(&self.0))
+        serializer.serialize_str(&hex::encode(&self.0))
     }
 }
 
@@ -44,7 +45,7 @@ impl WireSecret {
 
 impl Serialize for WireSecret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&to_hex(self.0.expose_secret().as_bytes()))
+        serializer.serialize_str(&hex::encode(self.0.expose_secret().as_bytes()))
     }
 }
 
@@ -76,33 +77,10 @@ impl Visitor<'_> for Hexadecimal {
     }
 }
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-fn to_hex(bytes: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
 fn from_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    // The capacity is exact, so that the buffer is never copied to make it so.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
-    for pair in pairs {
-        bytes.push((digit(pair[0])? << 4) | digit(pair[1])?);
-    }
-    rest.is_empty().then_some(bytes)
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    }
+    // Of its length from the beginning, so that the buffer is never copied to make it so.
+    let mut bytes = Zeroizing::new(vec![0; text.len() / 2]);
+    hex::decode_into(text, &mut bytes).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -112,7 +90,7 @@ mod tests {
     #[test]
     fn hexadecimal_there_and_back() {
         let all: Vec<u8> = (0..=255).collect();
-        assert_eq!(from_hex(&to_hex(&all)).as_deref(), Some(&all));
+        assert_eq!(from_hex(&hex::encode(&all)).as_deref(), Some(&all));
         for wrong in ["0", "0g", "0A", "é", "00 1"] {
             assert!(from_hex(wrong).is_none(), "{wrong}");
         }

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use frames::hex;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -16,8 +17,6 @@ use crate::error::VaultError;
 
 /// The kernel takes no longer path.
 const PATH_MAX_BYTES: usize = 4096;
-
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Exactly this many bytes. Zeroed when dropped.
 pub(crate) struct Hex<const N: usize>(pub(crate) Zeroizing<[u8; N]>);
@@ -30,7 +29,7 @@ impl<const N: usize> Hex<N> {
 
 impl<const N: usize> Serialize for Hex<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&to_hex(self.0.as_slice()))
+        serializer.serialize_str(&hex::encode(self.0.as_slice()))
     }
 }
 
@@ -51,7 +50,7 @@ impl<const N: usize> Visitor<'_> for Digits<N> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
         let mut bytes = Zeroizing::new([0; N]);
-        if text.len() == 2 * N && from_hex(text, bytes.as_mut_slice()) {
+        if text.len() == 2 * N && hex::decode_into(text, bytes.as_mut_slice()) {
             return Ok(Hex(bytes));
         }
         // Not serde's own error: that one would quote the text.
@@ -82,7 +81,7 @@ impl HexPath {
 
 impl Serialize for HexPath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&to_hex(self.0.as_os_str().as_bytes()))
+        serializer.serialize_str(&hex::encode(self.0.as_os_str().as_bytes()))
     }
 }
 
@@ -107,7 +106,7 @@ impl Visitor<'_> for PathDigits {
             return Err(refused());
         }
         let mut bytes = vec![0; text.len() / 2];
-        if !from_hex(text, &mut bytes) || !is_path(&bytes) {
+        if !hex::decode_into(text, &mut bytes) || !is_path(&bytes) {
             return Err(refused());
         }
         Ok(HexPath(OsString::from_vec(bytes).into()))
@@ -116,36 +115,4 @@ impl Visitor<'_> for PathDigits {
 
 fn is_path(bytes: &[u8]) -> bool {
     bytes.first() == Some(&b'/') && bytes.len() <= PATH_MAX_BYTES && !bytes.contains(&0)
-}
-
-fn to_hex(bytes: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
-/// Fills the bytes from as many pairs of digits; says whether the text is just that.
-fn from_hex(text: &str, bytes: &mut [u8]) -> bool {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() || pairs.len() != bytes.len() {
-        return false;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(pairs) {
-        let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
-            return false;
-        };
-        *byte = (high << 4) | low;
-    }
-    true
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    }
 }
