@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use fastrand::Rng;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -196,14 +197,14 @@ fn whatever_is_malformed_ends_the_keeper() {
 
 #[test]
 fn garbage_never_panics_a_keeper() {
-    let mut random = Random::new();
+    let mut random = random();
     let directory = tempfile::tempdir().unwrap();
     for round in 0..20 {
         let mut spoken = Spoken::opened(&directory.path().join("root.key"));
         let mut bytes = require(&hex(&[4; 16]));
-        for _ in 0..=random.below(4) {
-            let at = usize::try_from(random.below(bytes.len() as u64)).unwrap();
-            bytes[at] = u8::try_from(random.below(256)).unwrap();
+        for _ in 0..=random.u64(..4) {
+            let at = usize::try_from(random.u64(..bytes.len() as u64)).unwrap();
+            bytes[at] = u8::try_from(random.u64(..256)).unwrap();
         }
         spoken.say(&bytes);
         let (said, status) = spoken.end();
@@ -326,21 +327,9 @@ async fn kill(keeper: &Keeper) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
-/// Numbers that look random; the seed is printed, so that a failure can be had again.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let seed = u64::try_from(now.unwrap().as_nanos() & u128::from(u64::MAX)).unwrap() | 1;
-        println!("seed {seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
+/// The seed is printed, so that a failure can be had again.
+fn random() -> Rng {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    Rng::with_seed(seed)
 }

@@ -6,9 +6,10 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use credential::ExposeSecret;
+use fastrand::Rng;
 use ids::WorkspaceId;
 use vault::{Vault, VaultError};
 
@@ -127,40 +128,26 @@ impl Running {
     }
 }
 
-/// Numbers that look random; the seed is printed, so that a failure can be had again.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap();
-        let seed = u64::from(now.subsec_nanos()) | (now.as_secs() << 32) | 1;
-        println!("seed {seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
+/// The seed is printed, so that a failure can be had again.
+fn random() -> Rng {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    Rng::with_seed(seed)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_leaves_the_old_or_the_new_version() {
     let directory = tempfile::tempdir().unwrap();
     let workspace = WorkspaceId::new();
-    let mut random = Random::new();
+    let mut random = random();
     let mut sealed = 0;
     for round in 0..KILLS {
         let mut child = Running::start("seal", directory.path(), workspace);
-        for _ in 0..=random.below(3) {
+        for _ in 0..=random.u64(..3) {
             sealed = child.wait_for("sealed ").unwrap().parse().unwrap();
         }
         // Anywhere within the next sealings; which point it is, is the kill's own affair.
-        std::thread::sleep(Duration::from_micros(random.below(4000)));
+        std::thread::sleep(Duration::from_micros(random.u64(..4000)));
         let rest = child.kill();
         let printed = rest.iter().filter_map(|line| line.strip_prefix("sealed "));
         sealed = printed
@@ -189,14 +176,14 @@ async fn a_kill_leaves_the_old_or_the_new_version() {
 async fn a_killed_rotation_leaves_a_key_that_opens(keeping: Keeping) {
     let directory = tempfile::tempdir().unwrap();
     let workspace = WorkspaceId::new();
-    let mut random = Random::new();
+    let mut random = random();
     let vault = Vault::open(keeping.place(directory.path())).await.unwrap();
     put(&vault, workspace, "a", "one").await.unwrap();
     vault.close().await;
     for round in 0..KILLS {
         let mut child = Running::keeping(keeping, "rotate", directory.path(), workspace);
         child.wait_for("rotated").unwrap();
-        std::thread::sleep(Duration::from_micros(random.below(8000)));
+        std::thread::sleep(Duration::from_micros(random.u64(..8000)));
         child.kill();
         let vault = Vault::open(keeping.place(directory.path())).await.unwrap();
         let opened = vault

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use e2e::Home;
 use e2e::image::busybox;
+use fastrand::Rng;
 use registry_sim::{Entry, ImageBuilder, Layer};
 use sha2::{Digest, Sha256};
 
@@ -203,27 +204,20 @@ pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Numbers that look random; the seed is printed, so that a failure can be had again.
-pub(crate) struct Random(u64);
+/// The seed is printed, so that a failure can be had again.
+pub(crate) struct Random(Rng);
 
 impl Random {
     pub(crate) fn new() -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("after 1970");
         let given = std::env::var("HOLDFAST_TEST_SEED").ok();
-        let seed = given.map_or(now.as_secs() ^ u64::from(now.subsec_nanos()), |seed| {
-            seed.parse().expect("a number")
-        });
+        let given = given.map(|seed| seed.parse().expect("a number"));
+        let seed = given.unwrap_or_else(|| fastrand::u64(..));
         println!("HOLDFAST_TEST_SEED={seed}");
-        Self(seed | 1)
+        Self(Rng::with_seed(seed))
     }
 
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % end.max(1)
+        self.0.u64(..end.max(1))
     }
 
     /// A moment within the time that something takes.
