@@ -78,11 +78,8 @@ impl IdRange {
             return Err(IdRangeError::FirstId(first_id));
         }
         for path in SUBORDINATE {
-            check_subordinate(
-                path,
-                &fs::read_to_string(path).unwrap_or_default(),
-                first_id,
-            )?;
+            let text = fs::read_to_string(path).unwrap_or_default();
+            check_subordinate(path, &text, first_id)?;
         }
         let slots = Slots::lock(directory)?;
         slots.keep_first(first_id)?;
