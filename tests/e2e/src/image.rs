@@ -23,6 +23,11 @@ const ACCOUNTS: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/tmp:
 
 /// An image of one layer whose command is `sh`.
 pub fn busybox() -> ImageBuilder {
+    busybox_with(&[])
+}
+
+/// The same with `more` in its one layer.
+pub fn busybox_with(more: &[Entry]) -> ImageBuilder {
     let architecture = if cfg!(target_arch = "aarch64") {
         "arm64"
     } else {
@@ -31,10 +36,10 @@ pub fn busybox() -> ImageBuilder {
     ImageBuilder::new()
         .platform("linux", architecture)
         .config("Cmd", serde_json::json!(["/bin/sh"]))
-        .layer(base_layer())
+        .layer(base_layer(more))
 }
 
-fn base_layer() -> Layer {
+fn base_layer(more: &[Entry]) -> Layer {
     let program = std::fs::read(BUSYBOX)
         .unwrap_or_else(|error| panic!("{BUSYBOX}: {error}: run `cargo xtask setup`"));
     let directories = ["bin", "etc", "root", "tmp"].map(Entry::directory);
@@ -44,5 +49,6 @@ fn base_layer() -> Layer {
     entries.extend(applets);
     entries.push(Entry::file("etc/passwd", ACCOUNTS));
     entries.push(Entry::file("etc/group", "root:x:0:\napp:x:1000:\n"));
+    entries.extend_from_slice(more);
     Layer::gzip(&entries)
 }

@@ -2,9 +2,9 @@
 //! private layer gets no byte of it and learns nothing: all that it sees, and all that its customer
 //! sees, is what an empty installation would show. An honest second tenant gets the cache.
 
-use e2e::image::busybox;
+use e2e::image::busybox_with;
 use e2e::{Finished, Home};
-use registry_sim::{Authority, Blob, Entry, Image, Layer, Login, Options, RegistrySim};
+use registry_sim::{Authority, Blob, Entry, Image, Login, Options, RegistrySim};
 use tokio::runtime::Runtime;
 
 use crate::support::{files_below, noise};
@@ -16,15 +16,16 @@ const OTHER_PASSWORD: &str = "another-word-for-another-registry";
 /// What the private layer says, and nobody else may.
 const MARK: &str = "what only the owner may read";
 
-/// The private layer, in an image that runs.
+/// An image that runs and has the private layer only: several are indexed side by side, and which
+/// of them is told and asked for first is chance.
 fn private_image() -> Image {
     let secret = Entry::file("secret", format!("{MARK}\n"));
     let more = Entry::file("more", noise(11, 300 << 10));
-    busybox().layer(Layer::gzip(&[secret, more])).build()
+    busybox_with(&[secret, more]).build()
 }
 
 fn private_layer(image: &Image) -> &Blob {
-    image.layers.last().expect("the private layer is on top")
+    image.layers.first().expect("the private layer")
 }
 
 /// An installation in which workspaces live side by side.
