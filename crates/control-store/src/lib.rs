@@ -11,14 +11,16 @@
 mod contract;
 mod database;
 mod error;
-mod model;
+mod images;
 mod sqlite;
 mod store;
+mod workspaces;
 
 pub use error::StoreError;
-pub use model::{
-    Grant, GrantOutcome, GrantProof, Image, ImageAlias, ImageLayer, NewGrant, ProvenVersion,
-    Publication, RegistrySettings, Workspace,
+pub use images::{
+    Grant, GrantOutcome, GrantProof, Image, ImageAlias, ImageLayer, ImageRecords, NewGrant,
+    ProvenVersion, Publication,
 };
 pub use sqlite::SqliteStore;
 pub use store::{ControlStore, StoreFuture};
+pub use workspaces::{RegistrySettings, Workspace, WorkspaceRecords};

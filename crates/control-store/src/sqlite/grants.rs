@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::{damaged, digest, now_ms, parsed, timestamp};
 use crate::database::Database;
 use crate::error::{Doing, StoreError};
-use crate::model::{Grant, GrantOutcome, GrantProof, NewGrant, ProvenVersion};
+use crate::images::{Grant, GrantOutcome, GrantProof, NewGrant, ProvenVersion};
 
 pub(super) async fn record(
     database: &Database,

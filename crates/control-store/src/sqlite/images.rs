@@ -1,17 +1,73 @@
 //! Images and what names they were found by.
 
-use ids::WorkspaceId;
+use ids::{SecretId, WorkspaceId};
 use reference::Digest;
 use sqlx::SqliteConnection;
 
-use super::{digest, grants, layers, now_ms, timestamp};
+use super::{SqliteStore, digest, grants, layers, now_ms, timestamp};
 use crate::database::Database;
 use crate::error::{Doing, StoreError};
-use crate::model::{GrantOutcome, Image, ImageAlias, NewGrant, Publication};
+use crate::images::{Grant, GrantOutcome, Image, ImageAlias, ImageRecords, NewGrant, Publication};
+use crate::store::StoreFuture;
 
 type Row = (String, String, String, String, String, String, String, i64);
 
-pub(super) async fn publish(
+impl ImageRecords for SqliteStore {
+    fn publish<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        publication: &'a Publication,
+    ) -> StoreFuture<'a, GrantOutcome> {
+        Box::pin(publish(&self.database, workspace, publication))
+    }
+
+    fn image<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        id: &'a Digest,
+    ) -> StoreFuture<'a, Option<Image>> {
+        Box::pin(find(&self.database, workspace, id))
+    }
+
+    fn images(&self, workspace: WorkspaceId) -> StoreFuture<'_, Vec<Image>> {
+        Box::pin(list(&self.database, workspace))
+    }
+
+    fn alias<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        canonical: &'a str,
+    ) -> StoreFuture<'a, Option<ImageAlias>> {
+        Box::pin(alias(&self.database, workspace, canonical))
+    }
+
+    fn record_grant<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        grant: &'a NewGrant,
+    ) -> StoreFuture<'a, GrantOutcome> {
+        Box::pin(grants::record(&self.database, workspace, grant))
+    }
+
+    fn grant<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        image_id: &'a Digest,
+        origin: &'a str,
+    ) -> StoreFuture<'a, Option<Grant>> {
+        Box::pin(grants::find(&self.database, workspace, image_id, origin))
+    }
+
+    fn revoke_grants_of(
+        &self,
+        workspace: WorkspaceId,
+        secret_id: SecretId,
+    ) -> StoreFuture<'_, u64> {
+        Box::pin(grants::revoke(&self.database, workspace, secret_id))
+    }
+}
+
+async fn publish(
     database: &Database,
     workspace: WorkspaceId,
     publication: &Publication,
@@ -70,7 +126,7 @@ async fn insert(
     Ok(())
 }
 
-pub(super) async fn find(
+async fn find(
     database: &Database,
     workspace: WorkspaceId,
     id: &Digest,
@@ -89,10 +145,7 @@ pub(super) async fn find(
     row.map(image).transpose()
 }
 
-pub(super) async fn list(
-    database: &Database,
-    workspace: WorkspaceId,
-) -> Result<Vec<Image>, StoreError> {
+async fn list(database: &Database, workspace: WorkspaceId) -> Result<Vec<Image>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT image_id, typed, canonical, origin, manifest_digest, config_digest, layers,
                 created_at
@@ -108,7 +161,7 @@ pub(super) async fn list(
     rows.into_iter().map(image).collect()
 }
 
-pub(super) async fn alias(
+async fn alias(
     database: &Database,
     workspace: WorkspaceId,
     canonical: &str,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{damaged, digest};
 use crate::error::StoreError;
-use crate::model::ImageLayer;
+use crate::images::ImageLayer;
 
 /// Bytes of the root digest of an index.
 const ROOT_BYTES: usize = 32;

@@ -1,39 +1,10 @@
-//! The things the store keeps, as the rest of Holdfast speaks of them.
+//! Images, the names they were found by, and who has proved that they may be run.
 
-use std::fmt;
-
-use ids::{GrantId, SecretId, WorkspaceId, WorkspaceName};
+use ids::{GrantId, SecretId, WorkspaceId};
 use jiff::Timestamp;
 use reference::Digest;
 
-/// A tenant. One machine has one, called `default`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Workspace {
-    pub id: WorkspaceId,
-    pub name: WorkspaceName,
-    pub created_at: Timestamp,
-}
-
-/// How a registry is spoken to, for one scope of one workspace.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct RegistrySettings {
-    pub plain_http: bool,
-    /// A CA bundle beside those of the system.
-    pub ca_pem: Option<Vec<u8>>,
-    /// The host that may be given this scope's credential in exchange for tokens.
-    pub token_service: Option<String>,
-}
-
-impl fmt::Debug for RegistrySettings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("RegistrySettings")
-            .field("plain_http", &self.plain_http)
-            .field("own_ca", &self.ca_pem.is_some())
-            .field("token_service", &self.token_service)
-            .finish()
-    }
-}
+use crate::store::StoreFuture;
 
 /// A runnable thing: what one manifest pins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,4 +88,52 @@ pub enum GrantOutcome {
 pub struct Publication {
     pub image: Image,
     pub proof: GrantProof,
+}
+
+/// Where images and grants are kept. Origins and canonical names are texts in their canonical
+/// form.
+pub trait ImageRecords {
+    /// Records an image, its alias and its grant in one transaction. An image that is there
+    /// already keeps its first name and date.
+    fn publish<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        publication: &'a Publication,
+    ) -> StoreFuture<'a, GrantOutcome>;
+
+    /// An image that the workspace has a grant for.
+    fn image<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        id: &'a Digest,
+    ) -> StoreFuture<'a, Option<Image>>;
+
+    /// The images that the workspace has grants for, newest first.
+    fn images(&self, workspace: WorkspaceId) -> StoreFuture<'_, Vec<Image>>;
+
+    /// What a canonical name meant for this workspace when it last asked.
+    fn alias<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        canonical: &'a str,
+    ) -> StoreFuture<'a, Option<ImageAlias>>;
+
+    /// Records a proof of possession, unless a later version of the same secret has proved it.
+    fn record_grant<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        grant: &'a NewGrant,
+    ) -> StoreFuture<'a, GrantOutcome>;
+
+    /// The grant of a workspace for an image from an origin.
+    fn grant<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        image_id: &'a Digest,
+        origin: &'a str,
+    ) -> StoreFuture<'a, Option<Grant>>;
+
+    /// Takes back every grant that a secret proved; answers how many.
+    fn revoke_grants_of(&self, workspace: WorkspaceId, secret_id: SecretId)
+    -> StoreFuture<'_, u64>;
 }

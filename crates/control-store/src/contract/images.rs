@@ -1,0 +1,170 @@
+//! Images and grants.
+
+use ids::{SecretId, WorkspaceId};
+use jiff::Timestamp;
+use reference::Digest;
+
+use crate::images::{
+    GrantOutcome, GrantProof, Image, ImageLayer, NewGrant, ProvenVersion, Publication,
+};
+use crate::store::ControlStore;
+
+fn digest(byte: u8) -> Digest {
+    Digest::sha256([byte; 32])
+}
+
+fn publication(id: u8, manifest: u8, proof: GrantProof) -> Publication {
+    let layer = |byte| ImageLayer {
+        digest: digest(byte),
+        size_bytes: u64::from(byte) << 40,
+        media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
+        diff_id: digest(byte + 1),
+        index_root: [byte; 32],
+    };
+    Publication {
+        image: Image {
+            id: digest(id),
+            typed: "r.example/app".to_owned(),
+            canonical: "r.example/app:latest".to_owned(),
+            origin: "r.example/app".to_owned(),
+            manifest_digest: digest(manifest),
+            config_digest: digest(3),
+            layers: vec![layer(10), layer(20)],
+            created_at: Timestamp::from_millisecond(1_700_000_000_000 + i64::from(id)).unwrap(),
+        },
+        proof,
+    }
+}
+
+pub(super) async fn publications_are_seen_by_their_workspace(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+    theirs: WorkspaceId,
+) {
+    let published = publication(1, 2, GrantProof::Anonymous);
+    let image = &published.image;
+    let outcome = store.publish(ours, &published).await.unwrap();
+    let grant = store
+        .grant(ours, &image.id, &image.origin)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(outcome, GrantOutcome::Recorded(grant.id));
+    assert_eq!(grant.proof, GrantProof::Anonymous);
+    assert_eq!(
+        store.image(ours, &image.id).await.unwrap().as_ref(),
+        Some(image)
+    );
+    assert_eq!(
+        store.images(ours).await.unwrap(),
+        std::slice::from_ref(image)
+    );
+    let alias = store.alias(ours, &image.canonical).await.unwrap().unwrap();
+    assert_eq!(
+        (alias.image_id, alias.manifest_digest),
+        (digest(1), digest(2))
+    );
+
+    assert_eq!(store.image(theirs, &image.id).await.unwrap(), None);
+    assert_eq!(store.images(theirs).await.unwrap(), []);
+    assert_eq!(store.alias(theirs, &image.canonical).await.unwrap(), None);
+    assert_eq!(
+        store.grant(theirs, &image.id, &image.origin).await.unwrap(),
+        None
+    );
+    assert_eq!(
+        store
+            .grant(ours, &image.id, "other.example/app")
+            .await
+            .unwrap(),
+        None
+    );
+}
+
+pub(super) async fn names_move_and_images_stay(store: &dyn ControlStore, ours: WorkspaceId) {
+    let moved = publication(4, 5, GrantProof::Anonymous);
+    store.publish(ours, &moved).await.unwrap();
+    let alias = store
+        .alias(ours, &moved.image.canonical)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (alias.image_id, alias.manifest_digest),
+        (digest(4), digest(5))
+    );
+    let ids: Vec<_> = store
+        .images(ours)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|image| image.id)
+        .collect();
+    assert_eq!(ids, [digest(4), digest(1)], "newest first");
+}
+
+pub(super) async fn older_proofs_do_not_replace_newer(store: &dyn ControlStore, ours: WorkspaceId) {
+    let (one, other) = (SecretId::new(), SecretId::new());
+    let with = |secret_id, version| GrantProof::Credential(ProvenVersion { secret_id, version });
+    let table = [
+        (with(one, 2), true),
+        (with(one, 2), true),
+        (with(one, 1), false),
+        (with(one, 3), true),
+        (with(other, 1), true),
+        (GrantProof::Anonymous, true),
+        (with(one, 1), true),
+    ];
+    let mut stands = None;
+    for (proof, recorded) in table {
+        let grant = NewGrant {
+            image_id: digest(7),
+            origin: "r.example/seven".to_owned(),
+            proof,
+        };
+        let outcome = store.record_grant(ours, &grant).await.unwrap();
+        assert_eq!(outcome != GrantOutcome::Superseded, recorded, "{proof:?}");
+        stands = if recorded { Some(proof) } else { stands };
+        let found = store
+            .grant(ours, &grant.image_id, &grant.origin)
+            .await
+            .unwrap();
+        assert_eq!(found.map(|grant| grant.proof), stands, "{proof:?}");
+    }
+}
+
+pub(super) async fn grants_go_with_their_secret(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+    theirs: WorkspaceId,
+) {
+    let secret_id = SecretId::new();
+    let proof = GrantProof::Credential(ProvenVersion {
+        secret_id,
+        version: 1,
+    });
+    for byte in [8, 9] {
+        let grant = NewGrant {
+            image_id: digest(byte),
+            origin: "r.example/app".to_owned(),
+            proof,
+        };
+        store.record_grant(ours, &grant).await.unwrap();
+    }
+    assert_eq!(store.revoke_grants_of(theirs, secret_id).await.unwrap(), 0);
+    assert_eq!(store.revoke_grants_of(ours, secret_id).await.unwrap(), 2);
+    assert_eq!(
+        store
+            .grant(ours, &digest(8), "r.example/app")
+            .await
+            .unwrap(),
+        None
+    );
+    assert!(
+        store
+            .grant(ours, &digest(1), "r.example/app")
+            .await
+            .unwrap()
+            .is_some()
+    );
+}

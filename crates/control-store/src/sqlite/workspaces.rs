@@ -1,0 +1,172 @@
+//! Workspaces and their settings.
+
+use ids::{WorkspaceId, WorkspaceName};
+
+use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
+use crate::error::{Doing, StoreError};
+use crate::store::StoreFuture;
+use crate::workspaces::{RegistrySettings, Workspace, WorkspaceRecords};
+
+/// Largest CA bundle. The whole set that browsers trust is near 220 KB.
+const CA_LIMIT: usize = 1024 * 1024;
+/// Longest token service: a host and a port.
+const TOKEN_SERVICE_LIMIT: usize = 512;
+
+impl WorkspaceRecords for SqliteStore {
+    fn ensure_workspace<'a>(
+        &'a self,
+        name: &'a WorkspaceName,
+        proposed: WorkspaceId,
+    ) -> StoreFuture<'a, Workspace> {
+        Box::pin(self.ensure_workspace_now(name, proposed))
+    }
+
+    fn workspaces(&self) -> StoreFuture<'_, Vec<Workspace>> {
+        Box::pin(self.workspaces_now())
+    }
+
+    fn put_settings<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        scope: &'a str,
+        settings: &'a RegistrySettings,
+    ) -> StoreFuture<'a, ()> {
+        Box::pin(self.put_settings_now(workspace, scope, settings))
+    }
+
+    fn settings(&self, workspace: WorkspaceId) -> StoreFuture<'_, Vec<(String, RegistrySettings)>> {
+        Box::pin(self.settings_now(workspace))
+    }
+
+    fn remove_settings<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        scope: &'a str,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(self.remove_settings_now(workspace, scope))
+    }
+}
+
+impl SqliteStore {
+    async fn ensure_workspace_now(
+        &self,
+        name: &WorkspaceName,
+        proposed: WorkspaceId,
+    ) -> Result<Workspace, StoreError> {
+        if let Some(workspace) = self.workspace_of(name).await? {
+            return Ok(workspace);
+        }
+        let mut transaction = self.database.begin().await?;
+        sqlx::query(
+            "INSERT INTO workspace (workspace_id, name, created_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(proposed.to_string())
+        .bind(name.as_str())
+        .bind(now_ms())
+        .execute(&mut *transaction)
+        .await
+        .doing("making a workspace")?;
+        transaction.commit().await.doing("committing a workspace")?;
+        self.workspace_of(name)
+            .await?
+            .ok_or_else(|| damaged("workspace", format!("{name} shares its id with another")))
+    }
+
+    async fn workspace_of(&self, name: &WorkspaceName) -> Result<Option<Workspace>, StoreError> {
+        let row: Option<(String, String, i64)> =
+            sqlx::query_as("SELECT workspace_id, name, created_at FROM workspace WHERE name = ?1")
+                .bind(name.as_str())
+                .fetch_optional(self.database.reader())
+                .await
+                .doing("finding a workspace")?;
+        row.map(workspace).transpose()
+    }
+
+    async fn workspaces_now(&self) -> Result<Vec<Workspace>, StoreError> {
+        let rows: Vec<(String, String, i64)> =
+            sqlx::query_as("SELECT workspace_id, name, created_at FROM workspace ORDER BY name")
+                .fetch_all(self.database.reader())
+                .await
+                .doing("listing workspaces")?;
+        rows.into_iter().map(workspace).collect()
+    }
+
+    async fn put_settings_now(
+        &self,
+        workspace: WorkspaceId,
+        scope: &str,
+        settings: &RegistrySettings,
+    ) -> Result<(), StoreError> {
+        let ca = settings.ca_pem.as_ref().map_or(0, Vec::len);
+        check_length("CA bundle", ca, CA_LIMIT)?;
+        let service = settings.token_service.as_ref().map_or(0, String::len);
+        check_length("token service", service, TOKEN_SERVICE_LIMIT)?;
+        let mut transaction = self.database.begin().await?;
+        sqlx::query(
+            "INSERT INTO registry_settings (workspace_id, scope, plain_http, ca_pem, token_service)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (workspace_id, scope) DO UPDATE
+             SET plain_http = excluded.plain_http, ca_pem = excluded.ca_pem,
+                 token_service = excluded.token_service",
+        )
+        .bind(workspace.to_string())
+        .bind(scope)
+        .bind(settings.plain_http)
+        .bind(settings.ca_pem.as_deref())
+        .bind(settings.token_service.as_deref())
+        .execute(&mut *transaction)
+        .await
+        .doing("writing settings")?;
+        transaction.commit().await.doing("committing settings")
+    }
+
+    async fn settings_now(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<(String, RegistrySettings)>, StoreError> {
+        type Row = (String, bool, Option<Vec<u8>>, Option<String>);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT scope, plain_http, ca_pem, token_service FROM registry_settings
+             WHERE workspace_id = ?1 ORDER BY scope",
+        )
+        .bind(workspace.to_string())
+        .fetch_all(self.database.reader())
+        .await
+        .doing("reading settings")?;
+        let settings = |(scope, plain_http, ca_pem, token_service)| {
+            let settings = RegistrySettings {
+                plain_http,
+                ca_pem,
+                token_service,
+            };
+            (scope, settings)
+        };
+        Ok(rows.into_iter().map(settings).collect())
+    }
+
+    async fn remove_settings_now(
+        &self,
+        workspace: WorkspaceId,
+        scope: &str,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.database.begin().await?;
+        let removed =
+            sqlx::query("DELETE FROM registry_settings WHERE workspace_id = ?1 AND scope = ?2")
+                .bind(workspace.to_string())
+                .bind(scope)
+                .execute(&mut *transaction)
+                .await
+                .doing("removing settings")?;
+        transaction.commit().await.doing("committing a removal")?;
+        Ok(removed.rows_affected() > 0)
+    }
+}
+
+fn workspace((id, name, created_at): (String, String, i64)) -> Result<Workspace, StoreError> {
+    Ok(Workspace {
+        id: parsed("workspace", &id)?,
+        name: parsed("workspace", &name)?,
+        created_at: timestamp(created_at),
+    })
+}
