@@ -8,5 +8,8 @@
 mod typed_id;
 mod workspace_name;
 
-pub use typed_id::{ContainerId, GrantId, LeaseId, ParseIdError, SecretId, WorkspaceId};
+pub use typed_id::{
+    ContainerId, GrantId, LeaseId, ObjectId, ParseIdError, SecretId, StubId, TaskId, TokenId,
+    WorkerId, WorkspaceId,
+};
 pub use workspace_name::{ParseWorkspaceNameError, WorkspaceName};

@@ -36,6 +36,13 @@ macro_rules! typed_id {
             pub fn uuid(self) -> Uuid {
                 self.0
             }
+
+            /// Reads the UUID without its prefix, with or without dashes, for protocols that
+            /// have ids of that form.
+            pub fn parse_uuid(text: &str) -> Result<Self, ParseIdError> {
+                let uuid = Uuid::try_parse(text).ok().filter(is_ours);
+                uuid.map(Self).ok_or(ParseIdError { prefix: $prefix })
+            }
         }
 
         impl fmt::Display for $name {
@@ -84,6 +91,16 @@ typed_id! {
     GrantId = "grant";
     /// One running container.
     ContainerId = "ctr";
+    /// An API token, by which it is listed and revoked. The token itself is no id.
+    TokenId = "tok";
+    /// Bytes that a workspace uploaded.
+    ObjectId = "obj";
+    /// A function's definition.
+    StubId = "stub";
+    /// One call of a function.
+    TaskId = "task";
+    /// A machine that runs containers.
+    WorkerId = "wkr";
 }
 
 fn parse(prefix: &'static str, text: &str) -> Result<Uuid, ParseIdError> {
@@ -98,8 +115,11 @@ fn parse_uuid(digits: &str) -> Option<Uuid> {
     if digits.len() != UUID_DIGITS || !digits.bytes().all(lower_hex) {
         return None;
     }
-    let uuid = Uuid::try_parse(digits).ok()?;
-    (uuid.get_version_num() == 7 && uuid.get_variant() == Variant::RFC4122).then_some(uuid)
+    Uuid::try_parse(digits).ok().filter(is_ours)
+}
+
+fn is_ours(uuid: &Uuid) -> bool {
+    uuid.get_version_num() == 7 && uuid.get_variant() == Variant::RFC4122
 }
 
 #[cfg(test)]
@@ -137,6 +157,18 @@ mod tests {
             format!("lease-{{{}}}", &simple[2..]),
         ] {
             assert!(text.parse::<LeaseId>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bare_uuids_are_read_where_a_protocol_has_them() {
+        let id = TaskId::new();
+        for text in [id.uuid().to_string(), id.uuid().as_simple().to_string()] {
+            assert_eq!(TaskId::parse_uuid(&text), Ok(id));
+        }
+        let random = "9f3c2a51-7b1e-4d7a-8f60-1c2d3e4f5a6b";
+        for text in ["", "7", random, &id.to_string()] {
+            assert!(TaskId::parse_uuid(text).is_err(), "{text:?}");
         }
     }
 }
