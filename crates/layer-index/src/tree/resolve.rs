@@ -1,13 +1,13 @@
-//! Paths inside one layer: symbolic links are followed within its root, as containerd follows
-//! them. `..` in a link's target is taken off by name, never climbs out of the root, and what is
-//! not there is taken to be no link.
+//! Paths inside one layer: symbolic links are followed within its root. What is not there is taken
+//! to be no link, and nothing climbs out of the root.
+//!
+//! Readers of images follow links in two ways, which seldom differ; a path for which they do is
+//! refused.
+
+mod ways;
 
 use super::layer::{LayerTree, NodeBody};
 use crate::entry::EntryKind;
-use crate::limits::MAX_PATH;
-
-/// containerd follows so many links for one path.
-const MAX_LINKS: usize = 255;
 
 /// Names that are looked at while the layers of an image are applied: seconds of work. The largest
 /// public images take a quarter of it; links that lead through thousands of others take hours.
@@ -25,6 +25,7 @@ pub(super) enum Broken {
     TooManyLinks,
     TooLong,
     TooMuchWork,
+    Ambiguous,
 }
 
 /// The work that may still be done for an image.
@@ -53,6 +54,7 @@ impl Broken {
             Self::NotADirectory => NOT_A_DIRECTORY,
             Self::TooManyLinks => "too many symbolic links",
             Self::TooLong => "symbolic links make a path too long",
+            Self::Ambiguous => "symbolic links lead to different places for different readers",
             Self::TooMuchWork => "the paths of the image take too long to follow",
         }
     }
@@ -69,15 +71,14 @@ pub(super) fn resolve(
     path: &[u8],
     steps: &mut Steps,
 ) -> Result<Vec<u8>, Broken> {
-    let mut path = path.to_vec();
-    for _ in 0..=MAX_LINKS {
-        match follow_first(layer, &path, steps)? {
-            Some(next) if next.len() > MAX_PATH => return Err(Broken::TooLong),
-            Some(next) => path = next,
-            None => return Ok(path),
-        }
+    if !has_link(layer, path, steps)? {
+        return Ok(path.to_vec());
     }
-    Err(Broken::TooManyLinks)
+    let resolved = ways::of_the_kernel(layer, path, steps)?;
+    if ways::of_containerd(layer, path, steps)? != resolved {
+        return Err(Broken::Ambiguous);
+    }
+    Ok(resolved)
 }
 
 /// What has this path, which has no link in it.
@@ -108,51 +109,23 @@ pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// The path with its first link replaced; nothing where there is none.
-fn follow_first(
-    layer: &LayerTree,
-    path: &[u8],
-    steps: &mut Steps,
-) -> Result<Option<Vec<u8>>, Broken> {
+/// Whether anything on the way is a link, as next to nothing is.
+fn has_link(layer: &LayerTree, path: &[u8], steps: &mut Steps) -> Result<bool, Broken> {
     let mut at = LayerTree::ROOT;
     for (name, end) in components(path) {
         steps.take(1)?;
         let Some(child) = layer.child(at, name) else {
-            return Ok(None);
+            return Ok(false);
         };
         match &layer.node(child).body {
             NodeBody::Directory(_) => at = child,
             NodeBody::Other {
-                kind: EntryKind::Symlink { target },
+                kind: EntryKind::Symlink { .. },
                 ..
-            } => {
-                steps.take(STEPS_OF_LINK)?;
-                let parent = &path[..end - name.len()];
-                return Ok(Some(joined(parent, target, &path[end..])));
-            }
-            _ if end == path.len() => return Ok(None),
+            } => return Ok(true),
+            _ if end == path.len() => return Ok(false),
             _ => return Err(Broken::NotADirectory),
         }
     }
-    Ok(None)
-}
-
-/// `target` seen from `parent`, and `rest` below it: clean and inside the root.
-fn joined(parent: &[u8], target: &[u8], rest: &[u8]) -> Vec<u8> {
-    let parent = if target.starts_with(b"/") {
-        &[]
-    } else {
-        parent
-    };
-    let mut names: Vec<&[u8]> = Vec::new();
-    for part in [parent, target, rest] {
-        for name in part.split(|byte| *byte == b'/') {
-            match name {
-                b"" | b"." => {}
-                b".." => drop(names.pop()),
-                name => names.push(name),
-            }
-        }
-    }
-    names.join(&b'/')
+    Ok(false)
 }

@@ -13,6 +13,7 @@ pub(super) fn applied() -> Vec<Case> {
     let parent = Some("a parent is not a directory");
     let replaces = Some("replaces a directory");
     let root = Some("climbs out of the root");
+    let links = Some("lead to different places");
     let private = || directory("d").mode(0o700).owner(5, 6);
     vec![
         case(
@@ -148,6 +149,30 @@ pub(super) fn applied() -> Vec<Case> {
             Agree,
             None,
             &[directory("u"), symlink("u/l", "../../../v"), file("u/l/a")],
+        ),
+        case(
+            "below a link to a link and back",
+            Differ,
+            links,
+            &[
+                directory("a/a/b"),
+                symlink("a/b", "../a"),
+                symlink("b", "a/b"),
+                file("b/b/b/c"),
+            ],
+        ),
+        case(
+            "below a link that goes back after a link",
+            Agree,
+            None,
+            &[
+                directory("e/f"),
+                directory("e/x"),
+                directory("x"),
+                symlink("d", "e/f"),
+                symlink("l", "d/../x"),
+                file("l/y"),
+            ],
         ),
         case(
             "below a loop",
