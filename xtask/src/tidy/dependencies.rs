@@ -12,6 +12,9 @@ struct Home {
     why: &'static str,
 }
 
+/// The two protocols, and the processes at their ends.
+const SPEAKS_GRPC: &[&str] = &["beta9-protocol", "worker-protocol", "gateway", "worker"];
+
 const HOMES: &[Home] = &[
     Home {
         dependency: "fuser",
@@ -62,6 +65,36 @@ const HOMES: &[Home] = &[
         dependency: "axum",
         crates: &["registry-sim"],
         why: "no HTTP server in what is shipped",
+    },
+    Home {
+        dependency: "tonic",
+        crates: SPEAKS_GRPC,
+        why: "gRPC is what protocols and those who serve them speak",
+    },
+    Home {
+        dependency: "prost",
+        crates: SPEAKS_GRPC,
+        why: "messages of others' making are a protocol's",
+    },
+    Home {
+        dependency: "prost-types",
+        crates: SPEAKS_GRPC,
+        why: "messages of others' making are a protocol's",
+    },
+    Home {
+        dependency: "tonic-prost",
+        crates: &["beta9-protocol", "worker-protocol"],
+        why: "only a protocol is made of .proto files",
+    },
+    Home {
+        dependency: "tonic-prost-build",
+        crates: &["beta9-protocol", "worker-protocol"],
+        why: "only a protocol is made of .proto files",
+    },
+    Home {
+        dependency: "protox",
+        crates: &["beta9-protocol", "worker-protocol"],
+        why: "only a protocol is made of .proto files",
     },
     Home {
         dependency: "clap",
