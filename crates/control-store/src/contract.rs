@@ -1,6 +1,10 @@
 //! What every control store must do. Each implementation runs this against an empty one.
 
+mod containers;
+mod functions;
 mod images;
+mod tasks;
+mod tokens;
 mod workspaces;
 
 use std::sync::Arc;
@@ -18,6 +22,20 @@ pub(crate) async fn check(store: Arc<dyn ControlStore>) {
     images::names_move_and_images_stay(&*store, ours).await;
     images::older_proofs_do_not_replace_newer(&*store, ours).await;
     images::grants_go_with_their_secret(&*store, ours, theirs).await;
+    tokens::tokens_are_found_by_their_hash_alone(&*store, ours, theirs).await;
+    tokens::tokens_are_switched_off_by_their_workspace(&*store, ours, theirs).await;
+    functions::objects_are_found_through_their_workspace(&*store, ours, theirs).await;
+    functions::another_definition_is_another_stub(&*store, ours, theirs).await;
+    tasks::a_task_goes_from_acceptance_to_its_end(&*store, ours, theirs).await;
+    tasks::attempts_begin_when_they_may(&*store, ours).await;
+    tasks::of_many_at_once_one_has_its_way(&store, ours).await;
+    tasks::one_that_fails_costs_the_others_nothing(&store, ours).await;
+    tasks::tasks_are_listed_newest_first(&*store, ours, theirs).await;
+    tasks::tasks_that_ended_are_forgotten(&*store, theirs).await;
+    tasks::payloads_are_bounded(&*store, ours).await;
+    containers::a_container_belongs_to_one_delivery(&*store, ours, theirs).await;
+    containers::a_token_lets_one_worker_join(&*store).await;
+    containers::workers_are_known_by_their_key(&*store).await;
 }
 
 async fn workspace(store: &dyn ControlStore, name: &str) -> WorkspaceId {

@@ -6,6 +6,8 @@
 //! its own file by the same rules; the two crates are of one layer and share no lower one that
 //! knows SQL, so this much stands in both.
 
+mod group;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -17,9 +19,12 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, Transaction};
+use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
 
 use crate::error::{Doing, StoreError};
+
+use self::group::Group;
+pub(crate) use self::group::{Changing, Durability};
 
 /// How long a writer waits for the writer of another process. Transactions here take
 /// milliseconds; longer means that the machine is in trouble, and saying so is better.
@@ -29,14 +34,21 @@ const OPENING_TIMEOUT: Duration = Duration::from_mins(1);
 /// Readers of one process: enough that a listing does not hold up a start.
 const READER_LIMIT: u32 = 4;
 
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "control", include_str!("../migrations/0001_control.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "control", include_str!("../migrations/0001_control.sql")),
+    (
+        2,
+        "functions",
+        include_str!("../migrations/0002_functions.sql"),
+    ),
+];
 
 /// The writer and the readers of one file.
 #[derive(Debug)]
 pub(crate) struct Database {
     writer: SqlitePool,
     reader: SqlitePool,
+    group: Group,
 }
 
 impl Database {
@@ -50,7 +62,12 @@ impl Database {
             .doing("opening it")?;
         migrate(&writer).await?;
         let reader = pool(READER_LIMIT).connect_lazy_with(options(path).read_only(true));
-        Ok(Self { writer, reader })
+        let group = Group::new(writer.clone());
+        Ok(Self {
+            writer,
+            reader,
+            group,
+        })
     }
 
     pub(crate) fn reader(&self) -> &SqlitePool {
@@ -63,6 +80,19 @@ impl Database {
             .begin_with("BEGIN IMMEDIATE")
             .await
             .doing("waiting to write")
+    }
+
+    /// A change that shares its transaction with others of the moment.
+    pub(crate) async fn change<T, F>(
+        &self,
+        durability: Durability,
+        change: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Changing<'c, T> + Send + 'static,
+    {
+        self.group.change(durability, change).await
     }
 
     pub(crate) async fn close(&self) {
@@ -124,7 +154,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// `NORMAL` loses at most the last transactions when the machine loses power, and never order
-/// among them: what is lost here is asked of the registry again.
+/// among them: what is lost of images is asked of the registry again. Tasks ask for more.
 fn writer_options(path: &Path) -> SqliteConnectOptions {
     options(path)
         .journal_mode(SqliteJournalMode::Wal)

@@ -1,6 +1,9 @@
 //! What can go wrong in the store, by what the caller would do about it.
 
 use std::io;
+use std::sync::Arc;
+
+const MAKE_ROOM: &str = "make room on the disk of the data directory";
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,11 @@ pub enum StoreError {
         doing: &'static str,
         source: sqlx::Error,
     },
+    /// Shared by all whose changes it was.
+    #[error("control store could not commit")]
+    Commit { source: Arc<sqlx::Error> },
+    #[error("control store is closed")]
+    Closed,
     #[error("control store cannot be brought up to date")]
     Migration { source: sqlx::migrate::MigrateError },
 }
@@ -41,7 +49,11 @@ impl StoreError {
             Self::TooLong { .. } => "bad_input",
             Self::Damaged { .. } => "damaged",
             Self::Busy { .. } => "busy",
-            Self::Io { .. } | Self::Database { .. } | Self::Migration { .. } => "storage",
+            Self::Io { .. }
+            | Self::Database { .. }
+            | Self::Commit { .. }
+            | Self::Closed
+            | Self::Migration { .. } => "storage",
         }
     }
 
@@ -56,9 +68,8 @@ impl StoreError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run as root, or name another place with --data-dir")
             }
-            Self::Database { source, .. } if is_disk_full(source) => {
-                Some("make room on the disk of the data directory")
-            }
+            Self::Database { source, .. } if is_disk_full(source) => Some(MAKE_ROOM),
+            Self::Commit { source } if is_disk_full(source) => Some(MAKE_ROOM),
             _ => None,
         }
     }

@@ -1,26 +1,42 @@
-//! What Holdfast remembers beside its secrets: workspaces, settings of registries, images and the
-//! right to run them.
+//! What Holdfast remembers beside its secrets: workspaces and who may call, images and the right to
+//! run them, functions, their calls and where they run.
 //!
-//! [`ControlStore`] is the seam: one machine keeps it in SQLite ([`SqliteStore`]), and every other
-//! implementation must pass the same contract suite. Invariants: an image, its alias and its
-//! grant appear in one transaction; a proof by an older version of a credential never replaces
-//! one by a newer; what belongs to a workspace is only ever found through that workspace. Holds
-//! no secret, sealed or not, and decides nothing.
+//! [`ControlStore`] is the seam, a trait for each family of records: one machine keeps them in
+//! SQLite ([`SqliteStore`]), and every other implementation must pass the same contract suite.
+//! Invariants: an image, its alias and its grant appear in one transaction; a proof by an older
+//! version of a credential never replaces one by a newer; a task that was accepted is on disk and
+//! ends once; what belongs to a workspace is only ever found through that workspace, but by the
+//! control plane itself. Holds no secret, sealed or not, and decides nothing.
 
+mod containers;
 #[cfg(test)]
 mod contract;
 mod database;
 mod error;
 mod images;
+mod objects;
 mod sqlite;
 mod store;
+mod stubs;
+mod tasks;
+mod tokens;
+mod workers;
 mod workspaces;
 
+pub use containers::{ContainerRecord, ContainerRecords, ContainerState, Delivery};
 pub use error::StoreError;
 pub use images::{
     Grant, GrantOutcome, GrantProof, Image, ImageAlias, ImageLayer, ImageRecords, NewGrant,
     ProvenVersion, Publication,
 };
+pub use objects::{Object, ObjectRecords};
 pub use sqlite::SqliteStore;
 pub use store::{ControlStore, StoreFuture};
+pub use stubs::{Definition, Stub, StubRecords};
+pub use tasks::{
+    AfterAttempt, Attempt, NewTask, PayloadFormat, Task, TaskEnd, TaskFilter, TaskOutcome,
+    TaskRecords, TaskState,
+};
+pub use tokens::{ApiToken, NewToken, TokenHash, TokenRecords, TokenScope};
+pub use workers::{Capacity, Joined, KeyFingerprint, NewWorker, Worker, WorkerRecords};
 pub use workspaces::{RegistrySettings, Workspace, WorkspaceRecords};

@@ -1,8 +1,14 @@
 //! The store in one SQLite file, for one machine.
 
+mod containers;
 mod grants;
 mod images;
 mod layers;
+mod objects;
+mod stubs;
+mod tasks;
+mod tokens;
+mod workers;
 mod workspaces;
 
 use std::path::Path;

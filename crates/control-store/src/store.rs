@@ -4,8 +4,14 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::containers::ContainerRecords;
 use crate::error::StoreError;
 use crate::images::ImageRecords;
+use crate::objects::ObjectRecords;
+use crate::stubs::StubRecords;
+use crate::tasks::TaskRecords;
+use crate::tokens::TokenRecords;
+use crate::workers::WorkerRecords;
 use crate::workspaces::WorkspaceRecords;
 
 /// The answer of a store, to be awaited.
@@ -13,4 +19,17 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 
 /// All that one installation remembers. Texts in canonical form are so already: whoever calls has
 /// parsed them.
-pub trait ControlStore: WorkspaceRecords + ImageRecords + Debug + Send + Sync {}
+pub trait ControlStore:
+    WorkspaceRecords
+    + TokenRecords
+    + ImageRecords
+    + ObjectRecords
+    + StubRecords
+    + TaskRecords
+    + ContainerRecords
+    + WorkerRecords
+    + Debug
+    + Send
+    + Sync
+{
+}

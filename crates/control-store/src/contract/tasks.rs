@@ -1,0 +1,285 @@
+//! Tasks: one outcome each, whoever comes late.
+
+use std::sync::Arc;
+
+use ids::{ContainerId, StubId, TaskId, WorkspaceId};
+use jiff::{SignedDuration, Timestamp};
+
+use super::functions::stub;
+use crate::store::ControlStore;
+use crate::tasks::{
+    AfterAttempt, NewTask, PayloadFormat, TaskEnd, TaskFilter, TaskOutcome, TaskState,
+};
+
+fn in_seconds(seconds: i64) -> Timestamp {
+    Timestamp::now() + SignedDuration::from_secs(seconds)
+}
+
+fn task(stub: StubId) -> NewTask {
+    NewTask {
+        id: TaskId::new(),
+        stub,
+        format: PayloadFormat::Pickle,
+        input: b"\x80\x04input".to_vec(),
+        retries: 1,
+        expires_at: in_seconds(3600),
+        container: None,
+    }
+}
+
+fn end(outcome: TaskOutcome) -> TaskEnd {
+    TaskEnd {
+        outcome,
+        payload: Some(b"\0result".to_vec()),
+        failure: None,
+    }
+}
+
+fn every(limit: u32) -> TaskFilter {
+    TaskFilter {
+        stub: None,
+        state: None,
+        before: None,
+        limit,
+    }
+}
+
+pub(super) async fn a_task_goes_from_acceptance_to_its_end(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+    theirs: WorkspaceId,
+) {
+    let new = task(stub(store, ours, "tasks").await.id);
+    let accepted = store.accept_task(ours, new.clone()).await.unwrap();
+    assert_eq!((accepted.state, accepted.attempts), (TaskState::Pending, 0));
+    assert_eq!(store.task(ours, new.id).await.unwrap(), Some(accepted));
+    assert_eq!(store.task(theirs, new.id).await.unwrap(), None);
+    let input = store.task_input(new.id).await.unwrap();
+    assert_eq!(input.as_ref(), Some(&new.input));
+    assert_eq!(store.task_end(ours, new.id).await.unwrap(), None);
+
+    let containers = [ContainerId::new(), ContainerId::new()];
+    let begun = store.begin_attempt(new.id, containers[0]).await.unwrap();
+    assert_eq!(begun, Some(1));
+    let begun = store.begin_attempt(new.id, containers[1]).await.unwrap();
+    assert_eq!(begun, None, "it runs");
+    let again = AfterAttempt::TryAgain {
+        outcome: TaskOutcome::Died,
+        available_at: Timestamp::now(),
+    };
+    assert!(store.end_attempt(new.id, 1, again.clone()).await.unwrap());
+    let begun = store.begin_attempt(new.id, containers[1]).await.unwrap();
+    assert_eq!(begun, Some(2));
+    assert!(!store.end_attempt(new.id, 1, again).await.unwrap(), "late");
+    let returned = AfterAttempt::End(end(TaskOutcome::Returned));
+    assert!(
+        store
+            .end_attempt(new.id, 2, returned.clone())
+            .await
+            .unwrap()
+    );
+    assert!(!store.end_attempt(new.id, 2, returned).await.unwrap());
+    let cancelled = end(TaskOutcome::Cancelled);
+    assert!(!store.finish_task(new.id, cancelled).await.unwrap());
+
+    let ended = store.task(ours, new.id).await.unwrap().unwrap();
+    assert_eq!(ended.state, TaskState::Ended);
+    assert_eq!(ended.outcome, Some(TaskOutcome::Returned));
+    assert_eq!(ended.container, Some(containers[1]));
+    let kept = store.task_end(ours, new.id).await.unwrap();
+    assert_eq!(kept, Some(end(TaskOutcome::Returned)));
+    assert_eq!(store.task_end(theirs, new.id).await.unwrap(), None);
+    assert_eq!(store.task_input(new.id).await.unwrap(), None, "not needed");
+    let attempts = store.attempts(ours, new.id).await.unwrap();
+    let told: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (attempt.number, attempt.container, attempt.outcome))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, containers[0], TaskOutcome::Died),
+            (2, containers[1], TaskOutcome::Returned)
+        ]
+    );
+    assert_eq!(store.attempts(theirs, new.id).await.unwrap(), []);
+}
+
+pub(super) async fn attempts_begin_when_they_may(store: &dyn ControlStore, ours: WorkspaceId) {
+    let stub = stub(store, ours, "tasks").await.id;
+    let container = ContainerId::new();
+    let expired = NewTask {
+        expires_at: in_seconds(-1),
+        ..task(stub)
+    };
+    store.accept_task(ours, expired.clone()).await.unwrap();
+    let begun = store.begin_attempt(expired.id, container).await.unwrap();
+    assert_eq!(begun, None, "too late");
+    let over = end(TaskOutcome::Expired);
+    assert!(store.finish_task(expired.id, over).await.unwrap());
+
+    let waiting = task(stub);
+    store.accept_task(ours, waiting.clone()).await.unwrap();
+    store.begin_attempt(waiting.id, container).await.unwrap();
+    let later = AfterAttempt::TryAgain {
+        outcome: TaskOutcome::Raised,
+        available_at: in_seconds(60),
+    };
+    assert!(store.end_attempt(waiting.id, 1, later).await.unwrap());
+    let begun = store.begin_attempt(waiting.id, container).await.unwrap();
+    assert_eq!(begun, None, "too early");
+    let cancelled = end(TaskOutcome::Cancelled);
+    assert!(store.finish_task(waiting.id, cancelled).await.unwrap());
+    let unknown = store.begin_attempt(TaskId::new(), container).await.unwrap();
+    assert_eq!(unknown, None);
+
+    let warm = NewTask {
+        container: Some(container),
+        ..task(stub)
+    };
+    let accepted = store.accept_task(ours, warm.clone()).await.unwrap();
+    assert_eq!((accepted.state, accepted.attempts), (TaskState::Running, 1));
+    assert!(accepted.started_at.is_some());
+    let cancelled = end(TaskOutcome::Cancelled);
+    assert!(store.finish_task(warm.id, cancelled).await.unwrap());
+    let attempts = store.attempts(ours, warm.id).await.unwrap();
+    assert_eq!(attempts.len(), 1, "the one that ran");
+    assert_eq!(attempts[0].outcome, TaskOutcome::Cancelled);
+}
+
+/// Whatever happens at the same time, a task has one outcome, and each attempt one beginning.
+pub(super) async fn of_many_at_once_one_has_its_way(
+    store: &Arc<dyn ControlStore>,
+    ours: WorkspaceId,
+) {
+    let new = task(stub(&**store, ours, "tasks").await.id);
+    store.accept_task(ours, new.clone()).await.unwrap();
+    let beginning = (0..8).map(|_| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move { store.begin_attempt(new.id, ContainerId::new()).await })
+    });
+    let mut begun = Vec::new();
+    for beginning in beginning.collect::<Vec<_>>() {
+        begun.extend(beginning.await.unwrap().unwrap());
+    }
+    assert_eq!(begun, [1]);
+    let ending = TaskOutcome::ALL.map(|outcome| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            let ended = if outcome == TaskOutcome::Cancelled {
+                store.finish_task(new.id, end(outcome)).await
+            } else {
+                let then = AfterAttempt::End(end(outcome));
+                store.end_attempt(new.id, 1, then).await
+            };
+            ended.unwrap().then_some(outcome)
+        })
+    });
+    let mut outcomes = Vec::new();
+    for ending in ending {
+        outcomes.extend(ending.await.unwrap());
+    }
+    assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+    let kept = store.task_end(ours, new.id).await.unwrap();
+    assert_eq!(kept, Some(end(outcomes[0])));
+}
+
+/// Whoever shares a transaction with a task that cannot be does not notice.
+pub(super) async fn one_that_fails_costs_the_others_nothing(
+    store: &Arc<dyn ControlStore>,
+    ours: WorkspaceId,
+) {
+    let stub = stub(&**store, ours, "tasks").await.id;
+    let accepting = (0..60).map(|number| {
+        let is_known = number % 3 > 0;
+        let new = task(if is_known { stub } else { StubId::new() });
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            let accepted = store.accept_task(ours, new.clone()).await;
+            assert_eq!(accepted.is_ok(), is_known, "{accepted:?}");
+            let found = store.task(ours, new.id).await.unwrap();
+            assert_eq!(found, accepted.ok());
+            if is_known {
+                let cancelled = end(TaskOutcome::Cancelled);
+                assert!(store.finish_task(new.id, cancelled).await.unwrap());
+            }
+        })
+    });
+    for accepting in accepting.collect::<Vec<_>>() {
+        accepting.await.unwrap();
+    }
+}
+
+pub(super) async fn tasks_are_listed_newest_first(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+    theirs: WorkspaceId,
+) {
+    let (one, other) = (
+        stub(store, theirs, "one").await.id,
+        stub(store, theirs, "other").await.id,
+    );
+    let mut made = Vec::new();
+    for stub in [one, other, one] {
+        let new = task(stub);
+        store.accept_task(theirs, new.clone()).await.unwrap();
+        made.push(new.id);
+    }
+    let ids = async |filter: &TaskFilter| {
+        let listed = store.tasks(theirs, filter).await.unwrap();
+        listed.iter().map(|task| task.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&every(9)).await, [made[2], made[1], made[0]]);
+    assert_eq!(ids(&every(1)).await, [made[2]]);
+    let before = TaskFilter {
+        before: Some(made[2]),
+        ..every(9)
+    };
+    assert_eq!(ids(&before).await, [made[1], made[0]]);
+    let of_stub = TaskFilter {
+        stub: Some(other),
+        ..every(9)
+    };
+    assert_eq!(ids(&of_stub).await, [made[1]]);
+    let running = TaskFilter {
+        state: Some(TaskState::Running),
+        ..every(9)
+    };
+    assert_eq!(ids(&running).await, []);
+    let ours = store.tasks(ours, &every(1000)).await.unwrap();
+    assert!(ours.iter().all(|task| !made.contains(&task.id)));
+
+    let open = store.open_tasks(None, 1000).await.unwrap();
+    let open: Vec<_> = open.iter().map(|task| task.id).collect();
+    assert_eq!(open, made, "what ended is not open");
+    let rest = store.open_tasks(Some(made[0]), 1).await.unwrap();
+    assert_eq!(rest[0].id, made[1]);
+}
+
+pub(super) async fn tasks_that_ended_are_forgotten(store: &dyn ControlStore, theirs: WorkspaceId) {
+    let first = store.tasks(theirs, &every(1)).await.unwrap()[0].id;
+    assert!(
+        store
+            .finish_task(first, end(TaskOutcome::Lost))
+            .await
+            .unwrap()
+    );
+    let long_ago = in_seconds(-3600);
+    assert_eq!(store.forget_tasks(long_ago, 100).await.unwrap(), 0);
+    while store.forget_tasks(in_seconds(1), 2).await.unwrap() > 0 {}
+    assert_eq!(store.task(theirs, first).await.unwrap(), None);
+    assert_eq!(store.task_end(theirs, first).await.unwrap(), None);
+    assert_eq!(store.open_tasks(None, 1000).await.unwrap().len(), 2);
+}
+
+pub(super) async fn payloads_are_bounded(store: &dyn ControlStore, ours: WorkspaceId) {
+    let stub = stub(store, ours, "tasks").await.id;
+    let long = NewTask {
+        input: vec![0; (32 << 20) + 1],
+        ..task(stub)
+    };
+    store.accept_task(ours, long.clone()).await.unwrap_err();
+    assert_eq!(store.task(ours, long.id).await.unwrap(), None);
+    let unknown = task(StubId::new());
+    store.accept_task(ours, unknown).await.unwrap_err();
+}

@@ -1,0 +1,328 @@
+//! The containers of functions and their queue.
+
+use ids::{ContainerId, StubId, WorkerId, WorkspaceId};
+use jiff::Timestamp;
+
+use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
+use crate::containers::{ContainerRecord, ContainerRecords, ContainerState, Delivery};
+use crate::database::Durability;
+use crate::error::{Doing, StoreError};
+use crate::store::StoreFuture;
+
+/// Longest reason: a message and what caused it.
+const REASON_LIMIT: usize = 4096;
+
+type Row = (
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    u32,
+    Option<i64>,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+);
+
+impl ContainerRecords for SqliteStore {
+    fn request_container(
+        &self,
+        workspace: WorkspaceId,
+        id: ContainerId,
+        stub: StubId,
+    ) -> StoreFuture<'_, ContainerRecord> {
+        Box::pin(self.request_now(workspace, id, stub))
+    }
+
+    fn place_container(
+        &self,
+        id: ContainerId,
+        worker: WorkerId,
+        until: Timestamp,
+    ) -> StoreFuture<'_, Option<Delivery>> {
+        Box::pin(self.place_now(id, worker, until))
+    }
+
+    fn acknowledge_container(&self, id: ContainerId, by: Delivery) -> StoreFuture<'_, bool> {
+        Box::pin(self.acknowledge_now(id, by))
+    }
+
+    fn container_is_ready(&self, id: ContainerId, by: Delivery) -> StoreFuture<'_, bool> {
+        Box::pin(self.is_ready_now(id, by))
+    }
+
+    fn redeliver_containers(&self, now: Timestamp) -> StoreFuture<'_, Vec<ContainerId>> {
+        Box::pin(self.redeliver_now(now))
+    }
+
+    fn end_container<'a>(
+        &'a self,
+        id: ContainerId,
+        by: Option<Delivery>,
+        reason: &'a str,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(self.end_container_now(id, by, reason))
+    }
+
+    fn container(
+        &self,
+        workspace: WorkspaceId,
+        id: ContainerId,
+    ) -> StoreFuture<'_, Option<ContainerRecord>> {
+        Box::pin(self.container_now(workspace, id))
+    }
+
+    fn containers(&self, workspace: WorkspaceId) -> StoreFuture<'_, Vec<ContainerRecord>> {
+        Box::pin(self.open_containers_now(Some(workspace)))
+    }
+
+    fn open_containers(&self) -> StoreFuture<'_, Vec<ContainerRecord>> {
+        Box::pin(self.open_containers_now(None))
+    }
+
+    fn forget_containers(&self, ended_before: Timestamp) -> StoreFuture<'_, u64> {
+        Box::pin(self.forget_containers_now(ended_before))
+    }
+}
+
+impl SqliteStore {
+    async fn request_now(
+        &self,
+        workspace: WorkspaceId,
+        id: ContainerId,
+        stub: StubId,
+    ) -> Result<ContainerRecord, StoreError> {
+        let now = now_ms();
+        let change = self.database.change(Durability::Disk, move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "INSERT INTO container (container_id, workspace_id, stub_id, state, delivery,
+                                            requested_at)
+                     VALUES (?1, ?2, ?3, 'requested', 0, ?4)",
+                )
+                .bind(id.to_string())
+                .bind(workspace.to_string())
+                .bind(stub.to_string())
+                .bind(now)
+                .execute(connection)
+                .await
+                .doing("asking for a container")?;
+                Ok(())
+            })
+        });
+        change.await?;
+        Ok(ContainerRecord {
+            id,
+            workspace,
+            stub,
+            state: ContainerState::Requested,
+            worker: None,
+            delivery: 0,
+            deliver_until: None,
+            requested_at: timestamp(now),
+            ready_at: None,
+            ended_at: None,
+            reason: None,
+        })
+    }
+
+    async fn place_now(
+        &self,
+        id: ContainerId,
+        worker: WorkerId,
+        until: Timestamp,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let change = self.database.change(Durability::Disk, move |connection| {
+            Box::pin(async move {
+                let number: Option<u32> = sqlx::query_scalar(
+                    "UPDATE container SET state = 'placed', worker_id = ?2,
+                                          delivery = delivery + 1, deliver_until = ?3
+                     WHERE container_id = ?1 AND state = 'requested' RETURNING delivery",
+                )
+                .bind(id.to_string())
+                .bind(worker.to_string())
+                .bind(until.as_millisecond())
+                .fetch_optional(connection)
+                .await
+                .doing("placing a container")?;
+                Ok(number.map(|number| Delivery { worker, number }))
+            })
+        });
+        change.await
+    }
+
+    async fn acknowledge_now(&self, id: ContainerId, by: Delivery) -> Result<bool, StoreError> {
+        let change = self.database.change(Durability::Disk, move |connection| {
+            Box::pin(async move {
+                let taken = sqlx::query(
+                    "UPDATE container SET state = 'starting', deliver_until = NULL
+                     WHERE container_id = ?1 AND worker_id = ?2 AND delivery = ?3
+                       AND state = 'placed'",
+                )
+                .bind(id.to_string())
+                .bind(by.worker.to_string())
+                .bind(by.number)
+                .execute(connection)
+                .await
+                .doing("acknowledging a container")?;
+                Ok(taken.rows_affected() > 0)
+            })
+        });
+        change.await
+    }
+
+    async fn is_ready_now(&self, id: ContainerId, by: Delivery) -> Result<bool, StoreError> {
+        let now = now_ms();
+        let change = self
+            .database
+            .change(Durability::Process, move |connection| {
+                Box::pin(async move {
+                    let ready = sqlx::query(
+                        "UPDATE container SET state = 'ready', ready_at = ?4
+                     WHERE container_id = ?1 AND worker_id = ?2 AND delivery = ?3
+                       AND state = 'starting'",
+                    )
+                    .bind(id.to_string())
+                    .bind(by.worker.to_string())
+                    .bind(by.number)
+                    .bind(now)
+                    .execute(connection)
+                    .await
+                    .doing("noting that a container is ready")?;
+                    Ok(ready.rows_affected() > 0)
+                })
+            });
+        change.await
+    }
+
+    async fn redeliver_now(&self, now: Timestamp) -> Result<Vec<ContainerId>, StoreError> {
+        let change = self.database.change(Durability::Disk, move |connection| {
+            Box::pin(async move {
+                let ids: Vec<String> = sqlx::query_scalar(
+                    "UPDATE container
+                     SET state = 'requested', worker_id = NULL, deliver_until = NULL
+                     WHERE state = 'placed' AND deliver_until <= ?1 RETURNING container_id",
+                )
+                .bind(now.as_millisecond())
+                .fetch_all(connection)
+                .await
+                .doing("putting containers back")?;
+                ids.iter().map(|id| parsed("container", id)).collect()
+            })
+        });
+        change.await
+    }
+
+    async fn end_container_now(
+        &self,
+        id: ContainerId,
+        by: Option<Delivery>,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
+        check_length("reason", reason.len(), REASON_LIMIT)?;
+        let (now, reason) = (now_ms(), reason.to_owned());
+        let change = self.database.change(Durability::Disk, move |connection| {
+            Box::pin(async move {
+                let ended = sqlx::query(
+                    "UPDATE container SET state = 'ended', ended_at = ?4, reason = ?5
+                     WHERE container_id = ?1 AND state <> 'ended'
+                       AND (?2 IS NULL OR (worker_id = ?2 AND delivery = ?3))",
+                )
+                .bind(id.to_string())
+                .bind(by.map(|by| by.worker.to_string()))
+                .bind(by.map(|by| by.number))
+                .bind(now)
+                .bind(reason)
+                .execute(connection)
+                .await
+                .doing("ending a container")?;
+                Ok(ended.rows_affected() > 0)
+            })
+        });
+        change.await
+    }
+
+    async fn container_now(
+        &self,
+        workspace: WorkspaceId,
+        id: ContainerId,
+    ) -> Result<Option<ContainerRecord>, StoreError> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT container_id, workspace_id, stub_id, state, worker_id, delivery,
+                    deliver_until, requested_at, ready_at, ended_at, reason
+             FROM container WHERE workspace_id = ?1 AND container_id = ?2",
+        )
+        .bind(workspace.to_string())
+        .bind(id.to_string())
+        .fetch_optional(self.database.reader())
+        .await
+        .doing("finding a container")?;
+        row.map(container).transpose()
+    }
+
+    async fn open_containers_now(
+        &self,
+        workspace: Option<WorkspaceId>,
+    ) -> Result<Vec<ContainerRecord>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT container_id, workspace_id, stub_id, state, worker_id, delivery,
+                    deliver_until, requested_at, ready_at, ended_at, reason
+             FROM container WHERE state <> 'ended' AND (?1 IS NULL OR workspace_id = ?1)
+             ORDER BY container_id",
+        )
+        .bind(workspace.map(|id| id.to_string()))
+        .fetch_all(self.database.reader())
+        .await
+        .doing("listing containers")?;
+        rows.into_iter().map(container).collect()
+    }
+
+    async fn forget_containers_now(&self, ended_before: Timestamp) -> Result<u64, StoreError> {
+        let change = self
+            .database
+            .change(Durability::Process, move |connection| {
+                Box::pin(async move {
+                    let forgotten = sqlx::query(
+                        "DELETE FROM container WHERE state = 'ended' AND ended_at < ?1",
+                    )
+                    .bind(ended_before.as_millisecond())
+                    .execute(connection)
+                    .await
+                    .doing("forgetting containers")?;
+                    Ok(forgotten.rows_affected())
+                })
+            });
+        change.await
+    }
+}
+
+fn container(row: Row) -> Result<ContainerRecord, StoreError> {
+    let (id, workspace, stub, state, worker, delivery, ..) = &row;
+    let worker = worker.as_deref().map(|id| parsed("container", id));
+    Ok(ContainerRecord {
+        id: parsed("container", id)?,
+        workspace: parsed("container", workspace)?,
+        stub: parsed("container", stub)?,
+        state: parse_state(state)?,
+        worker: worker.transpose()?,
+        delivery: *delivery,
+        deliver_until: row.6.map(timestamp),
+        requested_at: timestamp(row.7),
+        ready_at: row.8.map(timestamp),
+        ended_at: row.9.map(timestamp),
+        reason: row.10,
+    })
+}
+
+fn parse_state(name: &str) -> Result<ContainerState, StoreError> {
+    match name {
+        "requested" => Ok(ContainerState::Requested),
+        "placed" => Ok(ContainerState::Placed),
+        "starting" => Ok(ContainerState::Starting),
+        "ready" => Ok(ContainerState::Ready),
+        "ended" => Ok(ContainerState::Ended),
+        other => Err(damaged("container", format!("state {other:?}"))),
+    }
+}
