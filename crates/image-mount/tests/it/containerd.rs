@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::archive::{Member, archive_of};
-use crate::compare::{Snapshot, now, snapshot_of_unpacked};
+use crate::compare::{Snapshot, Time, now, snapshot_of_unpacked};
 use crate::support::{Unmount, scratch};
 
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -38,6 +38,8 @@ schedule_delay = "1000h"
 pub(crate) struct Containerd {
     daemon: Child,
     directory: TempDir,
+    /// It unpacks layers that two images begin with once, so that some are as old as it is.
+    since: Time,
     images: u32,
 }
 
@@ -58,6 +60,7 @@ impl Containerd {
             .expect("containerd starts: run `cargo xtask setup`");
         let containerd = Self {
             daemon,
+            since: now(&directory.path().join("clock")),
             directory,
             images: 0,
         };
@@ -76,8 +79,6 @@ impl Containerd {
         let (archive, root) = (at("image.tar"), at(&format!("mount-{}", self.images)));
         fs::write(&archive, oci_archive(&name, archives)).unwrap();
         fs::create_dir(&root).unwrap();
-        let clock = self.directory.path().join("clock");
-        let since = now(&clock);
         let import = ["image", "import", "--snapshotter", "overlayfs"];
         let imported = self.ctr(&[&import[..], &[archive.to_str().unwrap()]].concat());
         if !imported.status.success() {
@@ -87,7 +88,7 @@ impl Containerd {
         let mount = ["image", "mount", "--snapshotter", "overlayfs", &name];
         let mounted = self.ctr(&[&mount[..], &[root.to_str().unwrap()]].concat());
         assert!(mounted.status.success(), "{mounted:?}");
-        let snapshot = snapshot_of_unpacked(&root, since, now(&clock));
+        let snapshot = snapshot_of_unpacked(&root, self.since, now(&at("clock")));
         Ok(snapshot.unwrap())
     }
 
