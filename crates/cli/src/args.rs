@@ -3,9 +3,11 @@
 //! No value here is a secret: secrets come by standard input, file or the name of an environment
 //! variable. What a flag means is decided in `commands`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use ids::TokenId;
 
 use crate::failure::EXIT_CODES;
 
@@ -75,6 +77,11 @@ pub(crate) enum Command {
     Ps,
     /// Stop running containers
     Stop(StopArgs),
+    /// Serve programs that call this installation
+    Serve(ServeArgs),
+    /// Keep the API tokens of a workspace: create, list, enable, disable, rm
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// Say what this machine lacks and how to mend it
     Doctor,
     /// Check, re-key, back up and restore the vault
@@ -309,6 +316,48 @@ pub(crate) enum SecretCommand {
     Rm {
         /// Name of the secret
         name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Address and port to listen on
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7230")]
+    pub(crate) listen: SocketAddr,
+    /// Listen beyond this machine although tokens and secrets then cross the network in the clear
+    #[arg(long)]
+    pub(crate) allow_unencrypted: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokensCommand {
+    /// Make a token and show it, once
+    Create {
+        /// What it is called in lists
+        name: String,
+        /// What it is for, of read, call, secrets and tokens [default: all]
+        #[arg(long, value_name = "SCOPE")]
+        scope: Vec<String>,
+        /// Days until it is over [default: never]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..))]
+        days: Option<u16>,
+    },
+    /// List tokens; what they are is known to nobody
+    List,
+    /// Let a token count again
+    Enable {
+        /// Id of the token
+        id: TokenId,
+    },
+    /// Let a token count no more, at once
+    Disable {
+        /// Id of the token
+        id: TokenId,
+    },
+    /// Remove a token
+    Rm {
+        /// Id of the token
+        id: TokenId,
     },
 }
 

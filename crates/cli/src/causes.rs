@@ -6,6 +6,7 @@ use broker::BrokerError;
 use control_store::StoreError as StateError;
 use credential::CredentialError;
 use credential::auth::AuthError;
+use gateway::{Kind as ProblemKind, Problem};
 use image::ImageError;
 use image_fs::CacheError;
 use image_mount::MountError;
@@ -88,6 +89,20 @@ impl From<BrokerError> for Failure {
         };
         let hint = error.hint();
         Self::of(kind, &error).hint_if(hint)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        let kind = match problem.kind {
+            ProblemKind::NotFound => Kind::NotFound,
+            ProblemKind::Denied | ProblemKind::Unauthenticated => Kind::Denied,
+            ProblemKind::Unsupported => Kind::Unsupported,
+            ProblemKind::Internal => Kind::Internal,
+            ProblemKind::Busy | ProblemKind::Unavailable => Kind::Machine,
+            _ => Kind::Invalid,
+        };
+        Self::new(kind, &problem).hint_if(problem.hint)
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) mod reference;
 pub(crate) mod roles;
 pub(crate) mod run;
 pub(crate) mod secret;
+pub(crate) mod serve;
+pub(crate) mod tokens;
 pub(crate) mod vault;
 
 use crate::app::App;
@@ -34,6 +36,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Reference(args) => reference::reference(&args.image, app.output),
         Command::Ps => ps::ps(&app),
         Command::Stop(args) => ps::stop(&app, &args).await,
+        Command::Serve(args) => serve::serve(&app, &args).await,
+        Command::Tokens(command) => tokens::tokens(&app, command).await,
         Command::Doctor => doctor::doctor(&app.settings, app.output),
         Command::Vault(command) => vault::vault(&app, command).await,
         Command::Run(_)

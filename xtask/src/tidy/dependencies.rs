@@ -63,8 +63,18 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "axum",
-        crates: &["registry-sim"],
-        why: "no HTTP server in what is shipped",
+        crates: &["gateway", "registry-sim"],
+        why: "one HTTP server in what is shipped",
+    },
+    Home {
+        dependency: "utoipa",
+        crates: &["gateway"],
+        why: "one API that is described",
+    },
+    Home {
+        dependency: "utoipa-axum",
+        crates: &["gateway"],
+        why: "one API that is described",
     },
     Home {
         dependency: "tonic",

@@ -13,4 +13,5 @@ mod keeper;
 mod patience;
 mod possession;
 mod run;
+mod serve;
 mod support;

@@ -1,0 +1,153 @@
+//! `holdfast serve`: this installation, for programs that call it.
+//!
+//! Listens on this machine unless a flag names the risk. The first start makes a token, which a
+//! terminal is shown and otherwise a file of the owner's alone holds.
+
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use container::Signals;
+use control_store::TokenScope;
+use credential::{ExposeSecret, SecretString};
+use gateway::{BoundService, Gateway, TokenRequest};
+use ids::WorkspaceId;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::args::ServeArgs;
+use crate::failure::{Failure, Kind, Result};
+
+/// Where the first token goes where nobody looks on.
+const FIRST_TOKEN_FILE: &str = "first-token";
+const FIRST_TOKEN_NAME: &str = "first";
+
+/// What a script waits for.
+#[derive(Debug, Serialize)]
+struct Listening {
+    gateway: String,
+    workspace: String,
+    /// Where the first token is, if one was made and nobody was shown it.
+    token_file: Option<PathBuf>,
+}
+
+pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
+    check_address(args)?;
+    let mut signals = Signals::listen()
+        .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
+    let opened = app.open().await?;
+    let gateway = Gateway::new(opened.broker);
+    let service = BoundService::bind(gateway.clone(), args.listen).await;
+    let service = service.map_err(|error| {
+        Failure::of(Kind::Machine, &error).hint("is another one running? --listen names a port")
+    })?;
+    let token_file = first_token(app, &gateway, opened.workspace).await?;
+    let listening = Listening {
+        gateway: format!("http://{}", service.address()),
+        workspace: app.settings.workspace.to_string(),
+        token_file,
+    };
+    app.output.show(&listening, |listening| {
+        format!("listening on {}", listening.gateway)
+    })?;
+    let shutdown = CancellationToken::new();
+    let running = service.run(shutdown.clone());
+    let ending = async {
+        signals.asked_to_end().await;
+        app.output
+            .note("ending what was begun; once more ends at once");
+        shutdown.cancel();
+        signals.asked_to_end().await;
+    };
+    tokio::select! {
+        () = running => {}
+        () = ending => {}
+    }
+    Ok(())
+}
+
+/// Tokens and secrets cross this socket.
+fn check_address(args: &ServeArgs) -> Result<()> {
+    if args.listen.ip().is_loopback() || args.allow_unencrypted {
+        return Ok(());
+    }
+    let message = format!("{} is reached from beyond this machine", args.listen.ip());
+    let hint = "tokens and secrets would cross the network in the clear: put a proxy with TLS \
+                before 127.0.0.1, or say --allow-unencrypted";
+    Err(Failure::invalid(message).hint(hint))
+}
+
+/// Makes the first token of a workspace that has none; answers the file that it is in.
+async fn first_token(
+    app: &App,
+    gateway: &Gateway,
+    workspace: WorkspaceId,
+) -> Result<Option<PathBuf>> {
+    if gateway.has_tokens(workspace).await? {
+        return Ok(None);
+    }
+    let request = TokenRequest {
+        name: FIRST_TOKEN_NAME.to_owned(),
+        scopes: TokenScope::ALL.to_vec(),
+        expires_at: None,
+    };
+    let made = gateway.make_token(workspace, request).await?;
+    if std::io::stderr().is_terminal() {
+        eprintln!("token, shown this once: {}", made.text.expose_secret());
+        return Ok(None);
+    }
+    let path = app.settings.data_dir.join(FIRST_TOKEN_FILE);
+    write_token(&path, &made.text)
+        .map_err(|error| Failure::new(Kind::Machine, format!("{}: {error}", path.display())))?;
+    Ok(Some(path))
+}
+
+fn write_token(path: &PathBuf, token: &SecretString) -> std::io::Result<()> {
+    // What is there may have another mode.
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    writeln!(file, "{}", token.expose_secret())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    #[test]
+    fn other_machines_are_let_in_by_name_only() {
+        let check = |listen: &str, allow_unencrypted| {
+            let listen: SocketAddr = listen.parse().unwrap();
+            check_address(&ServeArgs {
+                listen,
+                allow_unencrypted,
+            })
+            .is_ok()
+        };
+        for local in ["127.0.0.1:0", "127.9.9.9:7230", "[::1]:7230"] {
+            assert!(check(local, false), "{local}");
+        }
+        for other in [
+            "0.0.0.0:7230",
+            "[::]:7230",
+            "10.0.0.1:80",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert!(!check(other, false), "{other}");
+            assert!(check(other, true), "{other}");
+        }
+    }
+}

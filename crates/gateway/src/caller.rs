@@ -1,0 +1,55 @@
+//! Who asks: the workspace and the scopes of a token that is valid now.
+
+use control_store::{ApiToken, TokenScope};
+use ids::WorkspaceId;
+use jiff::Timestamp;
+
+use crate::problem::{Kind, Problem};
+
+/// A caller whose token was looked up for this request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    token: ApiToken,
+}
+
+impl Caller {
+    /// The holder of this token, unless it is switched off or over.
+    pub(crate) fn of(token: ApiToken, now: Timestamp) -> Result<Self, Problem> {
+        if !token.is_enabled {
+            return Err(refused("token is switched off"));
+        }
+        if token.expires_at.is_some_and(|end| end <= now) {
+            return Err(refused("token is over"));
+        }
+        Ok(Self { token })
+    }
+
+    pub fn workspace(&self) -> WorkspaceId {
+        self.token.workspace
+    }
+
+    pub fn token(&self) -> &ApiToken {
+        &self.token
+    }
+
+    /// How the caller stands in the audit log.
+    pub(crate) fn actor(&self) -> String {
+        self.token.id.to_string()
+    }
+
+    /// Refuses callers whose token is for other things.
+    pub(crate) fn must(&self, scope: TokenScope) -> Result<(), Problem> {
+        if self.token.scopes.contains(&scope) {
+            return Ok(());
+        }
+        let name = scope.name();
+        let problem = Problem::new(Kind::Denied, format!("token has no scope {name:?}"));
+        Err(problem.hint("make one that has: `holdfast tokens create --scope …`"))
+    }
+}
+
+/// What all whose token does not count are told.
+pub(crate) fn refused(message: &str) -> Problem {
+    Problem::new(Kind::Unauthenticated, message)
+        .hint("`holdfast tokens create NAME` makes one; send it as `Authorization: Bearer …`")
+}

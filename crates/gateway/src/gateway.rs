@@ -1,0 +1,81 @@
+//! The open gateway: what operations work with, and how a token becomes a caller.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use broker::Broker;
+use control_store::{ControlStore, Workspace};
+use ids::TokenId;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::caller::{Caller, refused};
+use crate::problem::Problem;
+use crate::token;
+
+/// How exactly it is noted when a token was used: for people, and no write for each request.
+const USE_NOTED_EVERY: SignedDuration = SignedDuration::from_mins(1);
+
+/// Operations on the workspaces of one installation. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    broker: Broker,
+    /// When the use of a token was last noted. No more of them than there are tokens.
+    noted: Mutex<HashMap<TokenId, Timestamp>>,
+}
+
+impl Gateway {
+    pub fn new(broker: Broker) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                broker,
+                noted: Mutex::default(),
+            }),
+        }
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.inner.broker
+    }
+
+    pub(crate) fn store(&self) -> &dyn ControlStore {
+        &**self.inner.broker.store()
+    }
+
+    /// Who shows this token.
+    pub async fn caller(&self, text: &str) -> Result<Caller, Problem> {
+        let unknown = || refused("token is not known here");
+        let hash = token::hash(text).ok_or_else(unknown)?;
+        let found = self.store().token_of_hash(&hash).await?;
+        let now = Timestamp::now();
+        let caller = Caller::of(found.ok_or_else(unknown)?, now)?;
+        if self.is_to_note(caller.token().id, now) {
+            self.store().note_token_use(caller.token().id, now).await?;
+        }
+        Ok(caller)
+    }
+
+    pub(crate) async fn workspace(&self, caller: &Caller) -> Result<Workspace, Problem> {
+        let all = self.store().workspaces().await?;
+        let own = all.into_iter().find(|own| own.id == caller.workspace());
+        own.ok_or_else(|| Problem::not_found("the workspace of this token is gone"))
+    }
+
+    fn is_to_note(&self, id: TokenId, now: Timestamp) -> bool {
+        let mut noted = self
+            .inner
+            .noted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |at: &Timestamp| now.duration_since(*at).abs() < USE_NOTED_EVERY;
+        if noted.get(&id).is_some_and(is_recent) {
+            return false;
+        }
+        noted.insert(id, now);
+        true
+    }
+}

@@ -1,0 +1,127 @@
+//! The HTTP face: JSON in and out, described by an OpenAPI document that is made of it.
+
+mod answer;
+mod body;
+mod secrets;
+mod tokens;
+mod whoami;
+
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::caller::{Caller, refused};
+use crate::gateway::Gateway;
+use crate::problem::{Kind, Problem};
+
+/// Largest body of a request that has no limit of its own: a secret of the largest size, escaped.
+const BODY_LIMIT_BYTES: usize = 2 << 20;
+/// How long the stores may take to say that they are there.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Holdfast",
+        description = "Functions in private container images, on your own machines. Every \
+                       request but those for health shows an API token. What is not \
+                       understood is refused."
+    ),
+    modifiers(&Bearer),
+    security(("token" = []))
+)]
+struct Document;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+fn described() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(whoami::whoami))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::switch, tokens::remove))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::set, secrets::remove))
+}
+
+/// The document as it is checked in.
+pub fn openapi_document() -> String {
+    let document = described().into_openapi();
+    let mut text = document.to_pretty_json().expect("texts serialise");
+    text.push('\n');
+    text
+}
+
+pub(crate) fn router(gateway: Gateway) -> Router {
+    let (router, document) = described().split_for_parts();
+    router
+        .route("/openapi.json", get(async move || Json(document)))
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .fallback(async || Problem::not_found("there is nothing at this path"))
+        .method_not_allowed_fallback(async || Problem::invalid("not with this method"))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .layer(middleware::from_fn(never_cached))
+        .with_state(gateway)
+}
+
+/// Ready is who can read its stores.
+async fn ready(State(gateway): State<Gateway>) -> Answer<&'static str> {
+    let asking = tokio::time::timeout(READY_TIMEOUT, gateway.store().workspaces());
+    let silent = |_| Problem::new(Kind::Unavailable, "the store does not answer");
+    asking.await.map_err(silent)??;
+    Ok("ok\n")
+}
+
+/// Answers are of the moment and of one caller.
+async fn never_cached(request: axum::extract::Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+impl FromRequestParts<Gateway> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
+        let header = parts.headers.get(AUTHORIZATION);
+        let text = header.and_then(|value| value.to_str().ok());
+        let token = text.and_then(bearer);
+        let token = token.ok_or_else(|| refused("request shows no token"))?;
+        gateway.caller(token).await
+    }
+}
+
+/// The token of an `Authorization` header, whose scheme has no case.
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+type Answer<T> = Result<T, Problem>;
+
+/// Nothing to say but that it is done.
+const DONE: StatusCode = StatusCode::NO_CONTENT;

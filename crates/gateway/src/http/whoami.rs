@@ -1,0 +1,45 @@
+//! Whose token this is.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Answer;
+use super::answer::Failed;
+use super::tokens::ShownToken;
+use crate::caller::Caller;
+use crate::gateway::Gateway;
+
+/// Who asks, and what answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Whoami {
+    workspace: ShownWorkspace,
+    token: ShownToken,
+    /// Of the gateway
+    version: &'static str,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ShownWorkspace {
+    id: String,
+    name: String,
+}
+
+/// Whose token this is
+#[utoipa::path(
+    get,
+    path = "/v1/whoami",
+    responses((status = 200, body = Whoami), (status = "default", body = Failed))
+)]
+pub(super) async fn whoami(State(gateway): State<Gateway>, caller: Caller) -> Answer<Json<Whoami>> {
+    let workspace = gateway.workspace(&caller).await?;
+    Ok(Json(Whoami {
+        workspace: ShownWorkspace {
+            id: workspace.id.to_string(),
+            name: workspace.name.to_string(),
+        },
+        token: caller.token().clone().into(),
+        version: env!("CARGO_PKG_VERSION"),
+    }))
+}

@@ -1,0 +1,29 @@
+//! What users' programs talk to: operations on a workspace, behind thin faces.
+//!
+//! ```text
+//!   HTTP/JSON ──▶ http ──┐
+//!                        ├──▶ operations ──▶ broker, control-store
+//!   (beta9's gRPC) ──────┘        ▲
+//!                        Caller: a token's workspace and scopes
+//! ```
+//!
+//! Invariants: an operation takes a [`Caller`], which only a valid token makes, and reaches what
+//! belongs to the caller's workspace; secrets and credentials come in and never go out; whatever a
+//! client sent is bounded before it is read and refused when it is not understood; a panic is one
+//! request's error. The API document in `docs/openapi.json` is made of the code and held against
+//! it. Deliberately no policy over credentials (that is `broker`'s) and no SQL.
+
+mod caller;
+mod gateway;
+mod http;
+mod operations;
+mod problem;
+mod service;
+mod token;
+
+pub use caller::Caller;
+pub use gateway::Gateway;
+pub use http::openapi_document;
+pub use operations::tokens::{MadeToken, TokenRequest};
+pub use problem::{Kind, Problem};
+pub use service::{BoundService, ServeError};

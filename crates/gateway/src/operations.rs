@@ -1,0 +1,4 @@
+//! What can be asked of a gateway, a module for each noun. Faces call these and nothing else.
+
+pub(crate) mod secrets;
+pub(crate) mod tokens;

@@ -1,0 +1,152 @@
+//! Why an operation did not do what was asked, as whoever asked may know it.
+//!
+//! Internals stay inside: what is ours to mend is logged here, where it is handled, and told as
+//! `internal`. Neither face adds to a message.
+
+use std::error::Error;
+use std::fmt;
+
+use broker::BrokerError;
+use control_store::StoreError;
+use vault::VaultError;
+
+/// What the caller would do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Ask for something else.
+    Invalid,
+    /// Show a token, or another one.
+    Unauthenticated,
+    /// Ask somebody for the right.
+    Denied,
+    NotFound,
+    /// Look at what is there.
+    Conflict,
+    /// Ask for less.
+    TooLarge,
+    /// Do without.
+    Unsupported,
+    /// Ask later.
+    Busy,
+    /// Tell whoever runs the gateway.
+    Internal,
+    /// Ask again.
+    Unavailable,
+}
+
+impl Kind {
+    pub const ALL: [Self; 10] = [
+        Self::Invalid,
+        Self::Unauthenticated,
+        Self::Denied,
+        Self::NotFound,
+        Self::Conflict,
+        Self::TooLarge,
+        Self::Unsupported,
+        Self::Busy,
+        Self::Internal,
+        Self::Unavailable,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Denied => "denied",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::TooLarge => "too_large",
+            Self::Unsupported => "unsupported",
+            Self::Busy => "busy",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub kind: Kind,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self {
+            kind,
+            message: message.to_string(),
+            hint: None,
+        }
+    }
+
+    pub fn invalid(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    pub fn not_found(message: impl fmt::Display) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// A defect or a broken machine: the log has it all, the caller that it is so.
+    pub(crate) fn internal(error: &dyn Error) -> Self {
+        tracing::error!(error = chain(error), "an operation failed");
+        Self::new(Kind::Internal, "the gateway failed")
+            .hint("its log says why; whoever runs it can read it")
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl Error for Problem {}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::TooLong { .. } => Self::new(Kind::TooLarge, error),
+            StoreError::NoImage { .. } => Self::not_found(error),
+            StoreError::Busy { .. } => Self::new(Kind::Unavailable, "the store is busy"),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<VaultError> for Problem {
+    fn from(error: VaultError) -> Self {
+        match &error {
+            VaultError::NotFound { .. } | VaultError::NoVersion { .. } => Self::not_found(error),
+            VaultError::TooLong { .. } => Self::new(Kind::TooLarge, error),
+            VaultError::Busy { .. } => Self::new(Kind::Unavailable, "the vault is busy"),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+/// The error and all that caused it.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

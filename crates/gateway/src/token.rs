@@ -1,0 +1,61 @@
+//! The text of an API token, and the hash by which it is known.
+//!
+//! ```text
+//! hf_5d0a…     the prefix and 64 hexadecimal digits: 256 random bits
+//! ```
+//!
+//! The prefix lets scanners of repositories find tokens; the length is what `beta9` asks for at
+//! least. A token is shown once and kept as its SHA-256: nothing can be guessed of 256 random bits,
+//! so that a slow hash would protect nothing.
+
+use control_store::TokenHash;
+use credential::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+const PREFIX: &str = "hf_";
+const RANDOM_BYTES: usize = 32;
+
+/// A new token.
+pub(crate) fn make() -> Result<SecretString, getrandom::Error> {
+    let mut random = [0; RANDOM_BYTES];
+    getrandom::fill(&mut random)?;
+    let mut text = String::with_capacity(PREFIX.len() + 2 * RANDOM_BYTES);
+    text.push_str(PREFIX);
+    for byte in random {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(digit.into(), 16).expect("a digit"));
+        }
+    }
+    Ok(SecretString::from(text))
+}
+
+/// What a token is known by; nothing for a text that is none.
+pub(crate) fn hash(text: &str) -> Option<TokenHash> {
+    let digits = text.strip_prefix(PREFIX)?;
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let is_token = digits.len() == 2 * RANDOM_BYTES && digits.bytes().all(hex);
+    is_token.then(|| Sha256::digest(text).into())
+}
+
+pub(crate) fn hash_of_made(token: &SecretString) -> TokenHash {
+    hash(token.expose_secret()).expect("what was made is a token")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_made_and_known_by_their_hash() {
+        let (one, other) = (make().unwrap(), make().unwrap());
+        assert_eq!(hash_of_made(&one), hash_of_made(&one));
+        assert_ne!(hash_of_made(&one), hash_of_made(&other));
+        assert!(one.expose_secret().len() >= 64, "beta9 asks for so many");
+        let text = one.expose_secret();
+        for none in ["", "hf_", &text[1..], &text[..66], &text.to_uppercase()] {
+            assert_eq!(hash(none), None, "{none:?}");
+        }
+        assert_eq!(hash(&format!("{text}0")), None);
+        assert_eq!(hash(&format!("{text}\n")), None);
+    }
+}

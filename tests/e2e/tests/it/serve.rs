@@ -1,0 +1,146 @@
+//! `holdfast serve` and its tokens, as a program meets them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use e2e::Home;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::files_below;
+
+/// A gateway that answers, until it is dropped.
+struct Serving {
+    child: Child,
+    listening: Value,
+}
+
+impl Serving {
+    fn start(home: &Home) -> Self {
+        let words = ["--json", "serve", "--listen", "127.0.0.1:0"];
+        let mut child = home
+            .command(&words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut text = String::new();
+        for line in output.lines() {
+            let line = line.expect("UTF-8");
+            text.push_str(&line);
+            if line == "}" {
+                break;
+            }
+        }
+        let listening = serde_json::from_str(&text).expect("one object");
+        Self { child, listening }
+    }
+
+    /// What the gateway answers to this token.
+    fn get(&self, path: &str, token: &str) -> (u16, Value) {
+        let gateway = self.listening["gateway"].as_str().expect("a URL");
+        let address = gateway.strip_prefix("http://").expect("http");
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).expect("a status");
+        let value = serde_json::from_str(body).unwrap_or(Value::Null);
+        (status.parse().expect("a number"), value)
+    }
+
+    fn end(mut self) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).expect("it runs");
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_first_start_makes_a_token_and_the_next_does_not() {
+    let home = Home::new();
+    let serving = Serving::start(&home);
+    let file = serving.listening["token_file"].as_str().expect("a file");
+    let file = Path::new(file).to_owned();
+    let mode = std::fs::metadata(&file)
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let token = std::fs::read_to_string(&file).expect("reads");
+    let token = token.trim().to_owned();
+    let (status, whoami) = serving.get("/v1/whoami", &token);
+    assert_eq!((status, &whoami["token"]["name"]), (200, &"first".into()));
+    assert_eq!(serving.get("/v1/whoami", "hf_0").0, 401);
+    std::fs::remove_file(&file).expect("removed");
+    for path in files_below(&home.data_dir()) {
+        let bytes = std::fs::read(&path).expect("reads");
+        let found = bytes.windows(token.len()).any(|at| at == token.as_bytes());
+        assert!(!found, "the token is in {}", path.display());
+    }
+    serving.end();
+
+    let again = Serving::start(&home);
+    assert_eq!(again.listening["token_file"], Value::Null);
+    assert!(!file.exists());
+    assert_eq!(again.get("/v1/whoami", &token).0, 200);
+    again.end();
+}
+
+#[test]
+fn tokens_are_kept_by_whoever_runs_the_installation() {
+    let home = Home::new();
+    let words = [
+        "tokens", "create", "ci", "--scope", "read", "--days", "7", "--json",
+    ];
+    let made = home.run(&words).ok().json();
+    let (id, token) = (
+        made["id"].as_str().unwrap(),
+        made["token"].as_str().unwrap(),
+    );
+    let serving = Serving::start(&home);
+    assert_eq!(serving.listening["token_file"], Value::Null, "there is one");
+    assert_eq!(serving.get("/v1/tokens", token).0, 200);
+    home.run(&["tokens", "disable", id]).ok();
+    assert_eq!(serving.get("/v1/tokens", token).0, 401, "at once");
+    home.run(&["tokens", "enable", id]).ok();
+    assert_eq!(serving.get("/v1/tokens", token).0, 200);
+    let listed = home.run(&["tokens", "list"]).ok();
+    assert!(listed.stdout.contains("ci") && !listed.stdout.contains(token));
+    home.run(&["tokens", "rm", id]).ok();
+    home.run(&["tokens", "rm", id]).fails(5, "no token");
+    assert_eq!(serving.get("/v1/tokens", token).0, 401);
+    home.run(&["tokens", "create", "x", "--scope", "all"])
+        .fails(3, "there are read, call, secrets, tokens");
+    serving.end();
+}
+
+#[test]
+fn what_cannot_be_served_is_told() {
+    let home = Home::new();
+    home.run(&["serve", "--listen", "0.0.0.0:0"])
+        .fails(3, "--allow-unencrypted");
+    let serving = Serving::start(&home);
+    let gateway = serving.listening["gateway"].as_str().unwrap();
+    let address = gateway.trim_start_matches("http://");
+    home.run(&["serve", "--listen", address])
+        .fails(10, "cannot listen on");
+    serving.end();
+}
