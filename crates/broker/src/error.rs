@@ -1,8 +1,8 @@
 //! What can go wrong in the broker, by what the caller would do about it.
 
 use control_store::StoreError;
-use credential::RegistryScope;
 use credential::auth::AuthError;
+use credential::{ParseSecretNameError, RegistryScope, SecretName};
 use vault::VaultError;
 
 use crate::binding::BindingError;
@@ -34,6 +34,10 @@ pub enum BrokerError {
     #[error("CA bundle for {scope} is not a PEM text")]
     BadCa { scope: RegistryScope },
     #[error(transparent)]
+    Name(#[from] ParseSecretNameError),
+    #[error("{} is the name of a registry credential", .name.as_str())]
+    NameOfRegistry { name: SecretName },
+    #[error(transparent)]
     Vault(#[from] VaultError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -48,7 +52,9 @@ impl BrokerError {
             Self::OtherScope { .. }
             | Self::NotAPassword { .. }
             | Self::NothingToSeal { .. }
-            | Self::BadCa { .. } => "bad_input",
+            | Self::BadCa { .. }
+            | Self::Name(_)
+            | Self::NameOfRegistry { .. } => "bad_input",
             Self::Unreadable { .. } => "damaged",
             Self::Vault(error) => error.kind(),
             Self::Store(error) => error.kind(),
@@ -70,6 +76,8 @@ impl BrokerError {
             }
             Self::NothingToSeal { .. } => "pull without a login, or with --credential none",
             Self::BadCa { .. } => "give a file that starts with -----BEGIN CERTIFICATE-----",
+            Self::Name(_) => return None,
+            Self::NameOfRegistry { .. } => "use `holdfast login` and `holdfast logout`",
             Self::Vault(error) => return error.hint(),
             Self::Store(error) => return error.hint().map(str::to_owned),
         };

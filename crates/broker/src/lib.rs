@@ -22,6 +22,7 @@ mod error;
 mod explain;
 mod lease;
 mod login;
+mod named_secret;
 mod rotate;
 mod rung;
 
@@ -32,6 +33,7 @@ pub use error::BrokerError;
 pub use explain::{Chosen, Explanation, LostScope};
 pub use lease::{CredentialChoice, Lease};
 pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
+pub use named_secret::NamedSecret;
 pub use rung::Rung;
 
 pub use control_store::{ControlStore, GrantOutcome, GrantProof, RegistrySettings};

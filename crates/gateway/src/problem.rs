@@ -8,7 +8,6 @@ use std::fmt;
 
 use broker::BrokerError;
 use control_store::StoreError;
-use vault::VaultError;
 
 /// What the caller would do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,20 +121,18 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl From<VaultError> for Problem {
-    fn from(error: VaultError) -> Self {
-        match &error {
-            VaultError::NotFound { .. } | VaultError::NoVersion { .. } => Self::not_found(error),
-            VaultError::TooLong { .. } => Self::new(Kind::TooLarge, error),
-            VaultError::Busy { .. } => Self::new(Kind::Unavailable, "the vault is busy"),
-            _ => Self::internal(&error),
-        }
-    }
-}
-
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
-        Self::internal(&error)
+        let kind = match error.kind() {
+            "bad_input" => Kind::Invalid,
+            "not_found" => Kind::NotFound,
+            "busy" => Kind::Unavailable,
+            _ => return Self::internal(&error),
+        };
+        Self {
+            hint: error.hint(),
+            ..Self::new(kind, error)
+        }
     }
 }
 

@@ -2,17 +2,13 @@
 //!
 //! Values are write-only here: they come in by standard input and are never shown.
 
-use credential::SecretName;
 use serde::Serialize;
-use vault::NewSecret;
 
 use crate::app::{ACTOR, App};
 use crate::args::SecretCommand;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::output::{show_time, table};
 use crate::secret_input;
-
-const KIND: &str = "secret";
 
 pub(crate) async fn secret(app: &App, command: SecretCommand) -> Result<()> {
     match command {
@@ -20,17 +16,6 @@ pub(crate) async fn secret(app: &App, command: SecretCommand) -> Result<()> {
         SecretCommand::List => list(app).await,
         SecretCommand::Rm { name } => remove(app, &name).await,
     }
-}
-
-/// Registry credentials have commands of their own, which check before they seal.
-fn parse_name(text: &str) -> Result<SecretName> {
-    let name = SecretName::parse(text)
-        .map_err(|error| Failure::invalid(format!("secret name {text:?}: {error}")))?;
-    if name.is_of_registry() {
-        return Err(Failure::invalid(format!("{text} is a registry credential"))
-            .hint("use `holdfast login` and `holdfast logout`"));
-    }
-    Ok(name)
 }
 
 #[derive(Debug, Serialize)]
@@ -41,23 +26,14 @@ struct Row {
 }
 
 async fn set(app: &App, name: &str) -> Result<()> {
-    let name = parse_name(name)?;
     let value = secret_input::from_stdin("the value")?;
     let opened = app.open().await?;
-    let secret = NewSecret {
-        name: &name,
-        kind: KIND,
-        scope: "",
-        plaintext: &value,
-    };
     let sealed = opened
         .broker
-        .vault()
-        .put(opened.workspace, secret, ACTOR)
+        .set_named_secret(opened.workspace, name, &value, ACTOR)
         .await?;
-    let name = name.as_str().to_owned();
     let row = Row {
-        name,
+        name: sealed.name.as_str().to_owned(),
         version: sealed.version,
         created_at: None,
     };
@@ -68,14 +44,13 @@ async fn set(app: &App, name: &str) -> Result<()> {
 
 async fn list(app: &App) -> Result<()> {
     let opened = app.open().await?;
-    let rows = opened.broker.vault().list(opened.workspace).await?;
-    let rows: Vec<Row> = rows
+    let secrets = opened.broker.named_secrets(opened.workspace).await?;
+    let rows: Vec<Row> = secrets
         .into_iter()
-        .filter(|row| row.kind == KIND)
-        .map(|row| Row {
-            name: row.name,
-            version: row.version,
-            created_at: Some(show_time(row.created_at)),
+        .map(|secret| Row {
+            name: secret.name.as_str().to_owned(),
+            version: secret.version,
+            created_at: Some(show_time(secret.sealed_at)),
         })
         .collect();
     app.output.show(&rows, |rows| {
@@ -88,16 +63,14 @@ async fn list(app: &App) -> Result<()> {
 }
 
 async fn remove(app: &App, name: &str) -> Result<()> {
-    let name = parse_name(name)?;
     let opened = app.open().await?;
-    let removed = opened
+    let version = opened
         .broker
-        .vault()
-        .remove(opened.workspace, &name, ACTOR)
+        .remove_named_secret(opened.workspace, name, ACTOR)
         .await?;
     let row = Row {
-        name: name.as_str().to_owned(),
-        version: removed.version,
+        name: name.to_owned(),
+        version,
         created_at: None,
     };
     app.output.show(&row, |row| format!("removed {}", row.name))

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use broker::NamedSecret;
 use credential::SecretString;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -12,7 +13,6 @@ use super::body::{Body, Id};
 use super::{Answer, DONE};
 use crate::caller::Caller;
 use crate::gateway::Gateway;
-use crate::operations::secrets::SecretRow;
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ShownSecret {
@@ -21,12 +21,12 @@ pub(super) struct ShownSecret {
     updated_at: String,
 }
 
-impl From<SecretRow> for ShownSecret {
-    fn from(row: SecretRow) -> Self {
+impl From<NamedSecret> for ShownSecret {
+    fn from(secret: NamedSecret) -> Self {
         Self {
-            name: row.name,
-            version: row.version,
-            updated_at: row.updated_at.to_string(),
+            name: secret.name.as_str().to_owned(),
+            version: secret.version,
+            updated_at: secret.sealed_at.to_string(),
         }
     }
 }

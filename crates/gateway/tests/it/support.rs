@@ -34,7 +34,7 @@ pub(crate) struct Caller<'a> {
 
 impl Stage {
     pub(crate) async fn new() -> Self {
-        // The client wants one, although nothing here is encrypted. All tests but the first find it.
+        // The client wants one, although nothing is encrypted. All but the first find it there.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let paths = BrokerPaths {
