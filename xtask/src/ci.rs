@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     steps.step("image", || succeed(lab::pack(Arguments::none())?))?;
     let mut count = TestCount::default();
     let tests = steps.step("tests", || test(&mut count));
+    let tests = tests.and_then(|()| steps.step("runner", || test_runner(&mut count)));
     let demo = tests.and_then(|()| steps.step("demo", demo_with_what_was_built));
     let clean = steps.step("leftovers", || before.check());
     steps.print();
@@ -102,6 +103,26 @@ fn test(count: &mut TestCount) -> Result<()> {
     Ok(())
 }
 
+/// Python's own test runner over the runner's tests. It says on standard error how many there were.
+fn test_runner(count: &mut TestCount) -> Result<()> {
+    let words = ["-m", "unittest", "discover", "runner/tests"];
+    let mut command = process::command("python3", &words);
+    // What it compiles is no source, and would be found by whoever packs the runner.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = command
+        .current_dir(tree::root())
+        .stdin(Stdio::null())
+        .output()
+        .context("python3 is missing: see `cargo xtask setup`")?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    print!("{}{told}", String::from_utf8_lossy(&output.stdout));
+    count.add_unittest(&told);
+    if !output.status.success() {
+        bail!("the runner's tests failed ({})", output.status);
+    }
+    Ok(())
+}
+
 #[derive(Debug, Default)]
 struct TestCount {
     passed: u64,
@@ -121,6 +142,25 @@ impl TestCount {
                 (Some(number), Some("passed")) => self.passed += number,
                 (Some(number), Some("failed")) => self.failed += number,
                 _ => {}
+            }
+        }
+    }
+
+    /// Adds `Ran 85 tests in 11.4s` and `FAILED (failures=1, errors=2)`.
+    fn add_unittest(&mut self, told: &str) {
+        let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+        for line in told.lines() {
+            if let Some(ran) = line.strip_prefix("Ran ") {
+                self.passed += number(ran.split(' ').next().unwrap_or_default());
+            } else if let Some(failed) = line.strip_prefix("FAILED (") {
+                let counts = failed.trim_end_matches(')').split(", ");
+                let failed: u64 = counts
+                    .filter_map(|count| count.split_once('='))
+                    .filter(|(what, _)| ["failures", "errors"].contains(what))
+                    .map(|(_, count)| number(count))
+                    .sum();
+                self.failed += failed;
+                self.passed = self.passed.saturating_sub(failed);
             }
         }
     }
@@ -189,5 +229,14 @@ mod tests {
             count.add(line);
         }
         assert_eq!((count.passed, count.failed), (5, 1));
+    }
+
+    #[test]
+    fn counts_what_unittest_prints() {
+        let mut count = TestCount::default();
+        count.add_unittest("...\n-----\nRan 85 tests in 11.438s\n\nOK\n");
+        assert_eq!((count.passed, count.failed), (85, 0));
+        count.add_unittest("Ran 4 tests in 1s\n\nFAILED (failures=1, errors=2, skipped=1)\n");
+        assert_eq!((count.passed, count.failed), (86, 3));
     }
 }

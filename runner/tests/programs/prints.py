@@ -1,0 +1,7 @@
+"""Prints while it is imported."""
+
+print("imported")
+
+
+def function():
+    return None
