@@ -57,7 +57,7 @@ async fn a_refusal_repeats_no_value() {
         (
             "/v1/secrets/A",
             json!({ "value": VALUE.repeat(10_000) }),
-            413,
+            400,
         ),
         (
             "/v1/secrets/A",
