@@ -53,3 +53,42 @@ pub(crate) fn refused(message: &str) -> Problem {
     Problem::new(Kind::Unauthenticated, message)
         .hint("`holdfast tokens create NAME` makes one; send it as `Authorization: Bearer …`")
 }
+
+#[cfg(test)]
+mod tests {
+    use ids::TokenId;
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn a_token_counts_while_it_is_on_and_not_over() {
+        let now = Timestamp::now();
+        let in_seconds = |seconds| Some(now + SignedDuration::from_secs(seconds));
+        let table = [
+            (true, None, true),
+            (true, in_seconds(1), true),
+            (true, in_seconds(0), false),
+            (true, in_seconds(-1), false),
+            (false, None, false),
+        ];
+        for (is_enabled, expires_at, counts) in table {
+            let token = ApiToken {
+                id: TokenId::new(),
+                workspace: WorkspaceId::new(),
+                name: "a".to_owned(),
+                scopes: vec![TokenScope::Read],
+                created_at: now,
+                expires_at,
+                is_enabled,
+                used_at: None,
+            };
+            let caller = Caller::of(token, now);
+            assert_eq!(caller.is_ok(), counts, "{is_enabled} {expires_at:?}");
+            let Ok(caller) = caller else { continue };
+            assert!(caller.must(TokenScope::Read).is_ok());
+            let denied = caller.must(TokenScope::Secrets).unwrap_err();
+            assert_eq!(denied.kind, Kind::Denied);
+        }
+    }
+}
