@@ -50,7 +50,11 @@ pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
         token_file,
     };
     app.output.show(&listening, |listening| {
-        format!("listening on {}", listening.gateway)
+        let mut text = format!("listening on {}", listening.gateway);
+        if let Some(file) = &listening.token_file {
+            text.push_str(&format!("\nthe first token is in {}", file.display()));
+        }
+        text
     })?;
     let shutdown = CancellationToken::new();
     let running = service.run(shutdown.clone());
