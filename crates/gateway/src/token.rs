@@ -10,6 +10,7 @@
 
 use control_store::TokenHash;
 use credential::{ExposeSecret, SecretString};
+use frames::hex;
 use sha2::{Digest, Sha256};
 
 const PREFIX: &str = "hf_";
@@ -21,19 +22,14 @@ pub(crate) fn make() -> Result<SecretString, getrandom::Error> {
     getrandom::fill(&mut random)?;
     let mut text = String::with_capacity(PREFIX.len() + 2 * RANDOM_BYTES);
     text.push_str(PREFIX);
-    for byte in random {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(digit.into(), 16).expect("a digit"));
-        }
-    }
+    text.push_str(&hex::encode(&random));
     Ok(SecretString::from(text))
 }
 
 /// What a token is known by; nothing for a text that is none.
 pub(crate) fn hash(text: &str) -> Option<TokenHash> {
     let digits = text.strip_prefix(PREFIX)?;
-    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let is_token = digits.len() == 2 * RANDOM_BYTES && digits.bytes().all(hex);
+    let is_token = hex::decode_into(digits, &mut [0; RANDOM_BYTES]);
     is_token.then(|| Sha256::digest(text).into())
 }
 
