@@ -22,6 +22,17 @@ pub struct NamedSecret {
     pub sealed_at: Timestamp,
 }
 
+impl NamedSecret {
+    /// The name of one, which is not that of a registry credential.
+    pub fn parse_name(text: &str) -> Result<SecretName, BrokerError> {
+        let name = SecretName::parse(text)?;
+        if name.is_of_registry() {
+            return Err(BrokerError::NameOfRegistry { name });
+        }
+        Ok(name)
+    }
+}
+
 impl Broker {
     /// The named secrets of a workspace, by name.
     pub async fn named_secrets(
@@ -48,7 +59,7 @@ impl Broker {
         value: &SecretString,
         actor: &str,
     ) -> Result<NamedSecret, BrokerError> {
-        let name = parse_name(name)?;
+        let name = NamedSecret::parse_name(name)?;
         let secret = NewSecret {
             name: &name,
             kind: KIND,
@@ -70,16 +81,8 @@ impl Broker {
         name: &str,
         actor: &str,
     ) -> Result<u32, BrokerError> {
-        let name = parse_name(name)?;
+        let name = NamedSecret::parse_name(name)?;
         let removed = self.inner.vault.remove(workspace, &name, actor).await?;
         Ok(removed.version)
     }
-}
-
-fn parse_name(text: &str) -> Result<SecretName, BrokerError> {
-    let name = SecretName::parse(text)?;
-    if name.is_of_registry() {
-        return Err(BrokerError::NameOfRegistry { name });
-    }
-    Ok(name)
 }

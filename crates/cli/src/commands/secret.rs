@@ -2,6 +2,7 @@
 //!
 //! Values are write-only here: they come in by standard input and are never shown.
 
+use broker::NamedSecret;
 use serde::Serialize;
 
 use crate::app::{ACTOR, App};
@@ -26,6 +27,8 @@ struct Row {
 }
 
 async fn set(app: &App, name: &str) -> Result<()> {
+    // Before somebody types a value for nothing.
+    NamedSecret::parse_name(name)?;
     let value = secret_input::from_stdin("the value")?;
     let opened = app.open().await?;
     let sealed = opened
