@@ -37,6 +37,6 @@ pub use tasks::{
     AfterAttempt, Attempt, NewTask, PayloadFormat, Task, TaskEnd, TaskFilter, TaskOutcome,
     TaskRecords, TaskState,
 };
-pub use tokens::{ApiToken, NewToken, TokenHash, TokenRecords, TokenScope};
+pub use tokens::{ApiToken, NewToken, ParseTokenScopeError, TokenHash, TokenRecords, TokenScope};
 pub use workers::{Capacity, Joined, KeyFingerprint, NewWorker, Worker, WorkerRecords};
 pub use workspaces::{RegistrySettings, Workspace, WorkspaceRecords};

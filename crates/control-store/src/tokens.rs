@@ -3,6 +3,8 @@
 //! Only the hash of a token is kept. Tokens are random, so that the hash needs no salt and finds
 //! its row; whoever holds a copy of the store has no token.
 
+use std::str::FromStr;
+
 use ids::{TokenId, WorkspaceId};
 use jiff::Timestamp;
 
@@ -35,9 +37,19 @@ impl TokenScope {
             Self::Tokens => "tokens",
         }
     }
+}
 
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.name() == name)
+/// Why a text is not a scope. Does not repeat the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no such scope; there are {}", TokenScope::ALL.map(TokenScope::name).join(", "))]
+pub struct ParseTokenScopeError;
+
+impl FromStr for TokenScope {
+    type Err = ParseTokenScopeError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let named = Self::ALL.into_iter().find(|scope| scope.name() == name);
+        named.ok_or(ParseTokenScopeError)
     }
 }
 

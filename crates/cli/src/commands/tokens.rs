@@ -80,12 +80,8 @@ fn parse_scopes(names: &[String]) -> Result<Vec<TokenScope>> {
     if names.is_empty() {
         return Ok(TokenScope::ALL.to_vec());
     }
-    let known = TokenScope::ALL.map(TokenScope::name).join(", ");
-    let parse = |name: &String| {
-        let unknown = || Failure::invalid(format!("no scope {name:?}; there are {known}"));
-        TokenScope::parse(name).ok_or_else(unknown)
-    };
-    names.iter().map(parse).collect()
+    let scopes = names.iter().map(|name| name.parse());
+    scopes.collect::<Result<_, _>>().map_err(Failure::invalid)
 }
 
 fn in_days(days: u16) -> Timestamp {

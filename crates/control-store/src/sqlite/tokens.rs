@@ -3,7 +3,7 @@
 use ids::{TokenId, WorkspaceId};
 use jiff::Timestamp;
 
-use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
+use super::{SqliteStore, check_length, now_ms, parsed, timestamp};
 use crate::database::Durability;
 use crate::error::{Doing, StoreError};
 use crate::store::StoreFuture;
@@ -194,11 +194,8 @@ fn written(scopes: &[TokenScope]) -> String {
 }
 
 fn scopes(text: &str) -> Result<Vec<TokenScope>, StoreError> {
-    let unknown = |name: &str| damaged("api_token", format!("scope {name:?}"));
     let names = text.split(',').filter(|name| !name.is_empty());
-    names
-        .map(|name| TokenScope::parse(name).ok_or_else(|| unknown(name)))
-        .collect()
+    names.map(|name| parsed("api_token", name)).collect()
 }
 
 fn token(row: Row) -> Result<ApiToken, StoreError> {

@@ -150,12 +150,8 @@ pub(super) async fn remove(
 }
 
 fn parse_scopes(names: &[String]) -> Result<Vec<TokenScope>, Problem> {
-    let known = TokenScope::ALL.map(TokenScope::name).join(", ");
-    let parse = |name: &String| {
-        let unknown = || Problem::invalid(format!("scopes are {known}"));
-        TokenScope::parse(name).ok_or_else(unknown)
-    };
-    names.iter().map(parse).collect()
+    let scopes = names.iter().map(|name| name.parse());
+    scopes.collect::<Result<_, _>>().map_err(Problem::invalid)
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, Problem> {
