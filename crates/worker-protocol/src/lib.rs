@@ -1,0 +1,46 @@
+//! What the control plane and its workers say to each other, as gRPC made of our own `proto`.
+//!
+//! ```text
+//!   worker                                   control plane
+//!     Attach ── hello ───────────────────────▶
+//!            ◀── start ───────────────────────   a container: image, limits, setup
+//!            ── taken, ready ────────────────▶
+//!     Auth   ── what do I read with? ────────▶   asked of the lease, never of a secret
+//!     Code   ── the archive ─────────────────▶
+//!            ◀── call ────────────────────────   an attempt and its nonce
+//!            ── output, result ──────────────▶
+//!            ◀── stop ────────────────────────
+//!            ── ended ───────────────────────▶   nothing of it is left
+//! ```
+//!
+//! Invariants: a worker asks only about containers that were placed on it, by the number of their
+//! delivery; what is said of an earlier delivery counts for nothing; no message carries a stored
+//! registry credential. What carries secrets or users' data has a `Debug` that leaves it out.
+//!
+//! Deliberately no transport, no identity of workers and no rules about values.
+
+mod redacted;
+
+pub use generated::*;
+
+/// What both sides name first, and refuse when it is not theirs.
+pub const VERSION: u32 = 1;
+
+/// The longest message: a call's payload of 32 MiB, and room for all beside it.
+pub const MAX_MESSAGE_BYTES: usize = 33 << 20;
+
+/// The longest piece of output or of code in one message, so that others get their turn.
+pub const MAX_PIECE_BYTES: usize = 64 << 10;
+
+/// The longest payload of a call, and of its result.
+pub const MAX_PAYLOAD_BYTES: usize = 32 << 20;
+
+#[allow(
+    clippy::pedantic,
+    clippy::large_enum_variant,
+    missing_debug_implementations,
+    reason = "generated, and not by a reader of our lints"
+)]
+mod generated {
+    tonic::include_proto!("holdfast.worker.v1");
+}
