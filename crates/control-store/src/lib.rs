@@ -34,8 +34,8 @@ pub use sqlite::SqliteStore;
 pub use store::{ControlStore, StoreFuture};
 pub use stubs::{Definition, Stub, StubRecords};
 pub use tasks::{
-    AfterAttempt, Attempt, NewTask, PayloadFormat, Task, TaskEnd, TaskFilter, TaskOutcome,
-    TaskRecords, TaskState,
+    Accepted, AfterAttempt, Attempt, IdempotencyKey, NewTask, PayloadFormat, Task, TaskEnd,
+    TaskFilter, TaskOutcome, TaskRecords, TaskState,
 };
 pub use tokens::{ApiToken, NewToken, ParseTokenScopeError, TokenHash, TokenRecords, TokenScope};
 pub use workers::{Capacity, Joined, KeyFingerprint, NewWorker, Worker, WorkerRecords};

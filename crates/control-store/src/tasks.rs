@@ -23,19 +23,35 @@ pub enum PayloadFormat {
     Json,
 }
 
+/// What makes a call that is sent again the same call.
+pub type IdempotencyKey = [u8; 16];
+
 /// A call that is to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTask {
     pub id: TaskId,
     pub stub: StubId,
+    pub key: Option<IdempotencyKey>,
     pub format: PayloadFormat,
+    /// The caller's Python, as `3.11`, where it is known.
+    pub python: Option<String>,
     pub input: Vec<u8>,
+    /// Goes on when its caller goes away.
+    pub is_headless: bool,
     /// Attempts beyond the first.
     pub retries: u32,
     /// No attempt begins later.
     pub expires_at: Timestamp,
     /// The container that has a place for it now: its first attempt begins with its acceptance.
     pub container: Option<ContainerId>,
+}
+
+/// What became of a call that was to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    New(Task),
+    /// It was recorded before, under this key; nothing was done now.
+    Before(Task),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +119,8 @@ pub struct Task {
     pub stub: StubId,
     pub state: TaskState,
     pub format: PayloadFormat,
+    pub python: Option<String>,
+    pub is_headless: bool,
     pub retries: u32,
     /// Attempts that have begun.
     pub attempts: u32,
@@ -162,8 +180,9 @@ pub struct TaskFilter {
 
 /// Where tasks are kept.
 pub trait TaskRecords {
-    /// Records a task, durably. With a container its first attempt has begun.
-    fn accept_task(&self, workspace: WorkspaceId, task: NewTask) -> StoreFuture<'_, Task>;
+    /// Records a task, durably, unless its stub has one of the same key. With a container its first
+    /// attempt has begun.
+    fn accept_task(&self, workspace: WorkspaceId, task: NewTask) -> StoreFuture<'_, Accepted>;
 
     /// Begins the next attempt, in this container; answers its number, and nothing when the task
     /// is not waiting for one now.

@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::functions::stub;
 use crate::store::ControlStore;
 use crate::tasks::{
-    AfterAttempt, NewTask, PayloadFormat, TaskEnd, TaskFilter, TaskOutcome, TaskState,
+    Accepted, AfterAttempt, NewTask, PayloadFormat, Task, TaskEnd, TaskFilter, TaskOutcome,
+    TaskState,
 };
 
 fn in_seconds(seconds: i64) -> Timestamp {
@@ -19,11 +20,22 @@ fn task(stub: StubId) -> NewTask {
     NewTask {
         id: TaskId::new(),
         stub,
+        key: None,
         format: PayloadFormat::Pickle,
+        python: Some("3.11".to_owned()),
+        is_headless: true,
         input: b"\x80\x04input".to_vec(),
         retries: 1,
         expires_at: in_seconds(3600),
         container: None,
+    }
+}
+
+/// Accepts what was not there.
+async fn accept(store: &dyn ControlStore, workspace: WorkspaceId, new: &NewTask) -> Task {
+    match store.accept_task(workspace, new.clone()).await.unwrap() {
+        Accepted::New(task) => task,
+        Accepted::Before(task) => panic!("{} was there", task.id),
     }
 }
 
@@ -50,7 +62,7 @@ pub(super) async fn a_task_goes_from_acceptance_to_its_end(
     theirs: WorkspaceId,
 ) {
     let new = task(stub(store, ours, "tasks").await.id);
-    let accepted = store.accept_task(ours, new.clone()).await.unwrap();
+    let accepted = accept(store, ours, &new).await;
     assert_eq!((accepted.state, accepted.attempts), (TaskState::Pending, 0));
     assert_eq!(store.task(ours, new.id).await.unwrap(), Some(accepted));
     assert_eq!(store.task(theirs, new.id).await.unwrap(), None);
@@ -105,6 +117,30 @@ pub(super) async fn a_task_goes_from_acceptance_to_its_end(
     assert_eq!(store.attempts(theirs, new.id).await.unwrap(), []);
 }
 
+pub(super) async fn a_call_that_is_sent_again_is_the_same_call(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+) {
+    let keyed = |stub| NewTask {
+        key: Some([7; 16]),
+        ..task(stub)
+    };
+    let first = keyed(stub(store, ours, "tasks").await.id);
+    let accepted = accept(store, ours, &first).await;
+    let cancelled = end(TaskOutcome::Cancelled);
+    assert!(store.finish_task(first.id, cancelled).await.unwrap());
+    let ended = store.task(ours, first.id).await.unwrap().unwrap();
+    let again = store.accept_task(ours, keyed(first.stub)).await.unwrap();
+    assert_eq!(again, Accepted::Before(ended), "also when it has ended");
+    assert_eq!(accepted.python.as_deref(), Some("3.11"));
+    assert!(accepted.is_headless);
+
+    let of_another = keyed(stub(store, ours, "other tasks").await.id);
+    accept(store, ours, &of_another).await;
+    let cancelled = end(TaskOutcome::Cancelled);
+    assert!(store.finish_task(of_another.id, cancelled).await.unwrap());
+}
+
 pub(super) async fn attempts_begin_when_they_may(store: &dyn ControlStore, ours: WorkspaceId) {
     let stub = stub(store, ours, "tasks").await.id;
     let container = ContainerId::new();
@@ -112,14 +148,14 @@ pub(super) async fn attempts_begin_when_they_may(store: &dyn ControlStore, ours:
         expires_at: in_seconds(-1),
         ..task(stub)
     };
-    store.accept_task(ours, expired.clone()).await.unwrap();
+    accept(store, ours, &expired).await;
     let begun = store.begin_attempt(expired.id, container).await.unwrap();
     assert_eq!(begun, None, "too late");
     let over = end(TaskOutcome::Expired);
     assert!(store.finish_task(expired.id, over).await.unwrap());
 
     let waiting = task(stub);
-    store.accept_task(ours, waiting.clone()).await.unwrap();
+    accept(store, ours, &waiting).await;
     store.begin_attempt(waiting.id, container).await.unwrap();
     let later = AfterAttempt::TryAgain {
         outcome: TaskOutcome::Raised,
@@ -137,7 +173,7 @@ pub(super) async fn attempts_begin_when_they_may(store: &dyn ControlStore, ours:
         container: Some(container),
         ..task(stub)
     };
-    let accepted = store.accept_task(ours, warm.clone()).await.unwrap();
+    let accepted = accept(store, ours, &warm).await;
     assert_eq!((accepted.state, accepted.attempts), (TaskState::Running, 1));
     assert!(accepted.started_at.is_some());
     let cancelled = end(TaskOutcome::Cancelled);
@@ -153,7 +189,7 @@ pub(super) async fn of_many_at_once_one_has_its_way(
     ours: WorkspaceId,
 ) {
     let new = task(stub(&**store, ours, "tasks").await.id);
-    store.accept_task(ours, new.clone()).await.unwrap();
+    accept(&**store, ours, &new).await;
     let beginning = (0..8).map(|_| {
         let store = Arc::clone(store);
         tokio::spawn(async move { store.begin_attempt(new.id, ContainerId::new()).await })
@@ -198,7 +234,10 @@ pub(super) async fn one_that_fails_costs_the_others_nothing(
             let accepted = store.accept_task(ours, new.clone()).await;
             assert_eq!(accepted.is_ok(), is_known, "{accepted:?}");
             let found = store.task(ours, new.id).await.unwrap();
-            assert_eq!(found, accepted.ok());
+            let accepted = accepted.ok().map(|accepted| match accepted {
+                Accepted::New(task) | Accepted::Before(task) => task,
+            });
+            assert_eq!(found, accepted);
             if is_known {
                 let cancelled = end(TaskOutcome::Cancelled);
                 assert!(store.finish_task(new.id, cancelled).await.unwrap());
@@ -222,7 +261,7 @@ pub(super) async fn tasks_are_listed_newest_first(
     let mut made = Vec::new();
     for stub in [one, other, one] {
         let new = task(stub);
-        store.accept_task(theirs, new.clone()).await.unwrap();
+        accept(store, theirs, &new).await;
         made.push(new.id);
     }
     let ids = async |filter: &TaskFilter| {

@@ -1,6 +1,6 @@
 //! Tasks and their attempts.
 
-use ids::{ContainerId, TaskId, WorkspaceId};
+use ids::{ContainerId, StubId, TaskId, WorkspaceId};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
@@ -9,8 +9,8 @@ use crate::database::Durability;
 use crate::error::{Doing, StoreError};
 use crate::store::StoreFuture;
 use crate::tasks::{
-    AfterAttempt, Attempt, NewTask, PayloadFormat, Task, TaskEnd, TaskFilter, TaskOutcome,
-    TaskRecords, TaskState,
+    Accepted, AfterAttempt, Attempt, IdempotencyKey, NewTask, PayloadFormat, Task, TaskEnd,
+    TaskFilter, TaskOutcome, TaskRecords, TaskState,
 };
 
 /// Largest input, and largest result: what the wire of either face carries at once.
@@ -33,13 +33,15 @@ type Row = (
     Option<i64>,
     Option<i64>,
     Option<String>,
+    Option<String>,
+    bool,
 );
 
 /// What an attempt that runs has left in its task.
 type Running = (Option<String>, Option<i64>);
 
 impl TaskRecords for SqliteStore {
-    fn accept_task(&self, workspace: WorkspaceId, task: NewTask) -> StoreFuture<'_, Task> {
+    fn accept_task(&self, workspace: WorkspaceId, task: NewTask) -> StoreFuture<'_, Accepted> {
         Box::pin(self.accept_now(workspace, task))
     }
 
@@ -89,21 +91,30 @@ impl TaskRecords for SqliteStore {
 }
 
 impl SqliteStore {
-    async fn accept_now(&self, workspace: WorkspaceId, new: NewTask) -> Result<Task, StoreError> {
+    async fn accept_now(
+        &self,
+        workspace: WorkspaceId,
+        new: NewTask,
+    ) -> Result<Accepted, StoreError> {
         check_length("input of a task", new.input.len(), PAYLOAD_LIMIT)?;
         let now = now_ms();
         let task = accepted(workspace, &new, timestamp(now));
-        let input = new.input;
+        let (key, input) = (new.key, new.input);
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                insert(connection, &task).await?;
+                if let Some(key) = key
+                    && let Some(before) = of_key(connection, task.stub, key).await?
+                {
+                    return Ok(Accepted::Before(before));
+                }
+                insert(connection, &task, key).await?;
                 sqlx::query("INSERT INTO task_input (task_id, payload) VALUES (?1, ?2)")
                     .bind(task.id.to_string())
                     .bind(input)
                     .execute(connection)
                     .await
                     .doing("keeping the input of a task")?;
-                Ok(task)
+                Ok(Accepted::New(task))
             })
         });
         change.await
@@ -213,7 +224,7 @@ impl SqliteStore {
         let row: Option<Row> = sqlx::query_as(
             "SELECT task_id, workspace_id, stub_id, state, format, retries, attempts,
                     container_id, created_at, available_at, expires_at, started_at, ended_at,
-                    outcome
+                    outcome, python, is_headless
              FROM task WHERE workspace_id = ?1 AND task_id = ?2",
         )
         .bind(workspace.to_string())
@@ -232,7 +243,7 @@ impl SqliteStore {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT task_id, workspace_id, stub_id, state, format, retries, attempts,
                     container_id, created_at, available_at, expires_at, started_at, ended_at,
-                    outcome
+                    outcome, python, is_headless
              FROM task
              WHERE workspace_id = ?1 AND (?2 IS NULL OR stub_id = ?2)
                AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR task_id < ?4)
@@ -257,7 +268,7 @@ impl SqliteStore {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT task_id, workspace_id, stub_id, state, format, retries, attempts,
                     container_id, created_at, available_at, expires_at, started_at, ended_at,
-                    outcome
+                    outcome, python, is_headless
              FROM task WHERE state <> 'ended' AND task_id > ?1 ORDER BY task_id LIMIT ?2",
         )
         .bind(after.map(|id| id.to_string()).unwrap_or_default())
@@ -356,6 +367,8 @@ fn accepted(workspace: WorkspaceId, new: &NewTask, now: Timestamp) -> Task {
             TaskState::Pending
         },
         format: new.format,
+        python: new.python.clone(),
+        is_headless: new.is_headless,
         retries: new.retries,
         attempts: u32::from(is_running),
         container: new.container,
@@ -368,11 +381,35 @@ fn accepted(workspace: WorkspaceId, new: &NewTask, now: Timestamp) -> Task {
     }
 }
 
-async fn insert(connection: &mut SqliteConnection, task: &Task) -> Result<(), StoreError> {
+async fn of_key(
+    connection: &mut SqliteConnection,
+    stub: StubId,
+    key: IdempotencyKey,
+) -> Result<Option<Task>, StoreError> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT task_id, workspace_id, stub_id, state, format, retries, attempts,
+                container_id, created_at, available_at, expires_at, started_at, ended_at,
+                outcome, python, is_headless
+         FROM task WHERE stub_id = ?1 AND idempotency_key = ?2",
+    )
+    .bind(stub.to_string())
+    .bind(key.as_slice())
+    .fetch_optional(connection)
+    .await
+    .doing("looking for the same call")?;
+    row.as_ref().map(task).transpose()
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    task: &Task,
+    key: Option<IdempotencyKey>,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO task (task_id, workspace_id, stub_id, state, format, retries, attempts,
-                           container_id, created_at, available_at, expires_at, started_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)",
+                           container_id, created_at, available_at, expires_at, started_at,
+                           idempotency_key, python, is_headless)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14)",
     )
     .bind(task.id.to_string())
     .bind(task.workspace.to_string())
@@ -385,6 +422,9 @@ async fn insert(connection: &mut SqliteConnection, task: &Task) -> Result<(), St
     .bind(task.created_at.as_millisecond())
     .bind(task.expires_at.as_millisecond())
     .bind(task.started_at.map(Timestamp::as_millisecond))
+    .bind(key.as_ref().map(IdempotencyKey::as_slice))
+    .bind(task.python.as_deref())
+    .bind(task.is_headless)
     .execute(connection)
     .await
     .doing("accepting a task")?;
@@ -474,6 +514,8 @@ fn task(row: &Row) -> Result<Task, StoreError> {
         stub: parsed("task", stub)?,
         state: parse_state(state)?,
         format: parse_format(format)?,
+        python: row.14.clone(),
+        is_headless: row.15,
         retries: *retries,
         attempts: *attempts,
         container: container.transpose()?,
