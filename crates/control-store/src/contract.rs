@@ -20,11 +20,14 @@ pub(crate) async fn check(store: Arc<dyn ControlStore>) {
     workspaces::settings_belong_to_a_workspace(&*store, ours, theirs).await;
     images::publications_are_seen_by_their_workspace(&*store, ours, theirs).await;
     images::names_move_and_images_stay(&*store, ours).await;
+    images::an_image_is_read_from_where_it_was_proven_last(&*store, ours).await;
+    images::images_are_bounded(&*store, ours).await;
     images::older_proofs_do_not_replace_newer(&*store, ours).await;
     images::grants_go_with_their_secret(&*store, ours, theirs).await;
     tokens::tokens_are_found_by_their_hash_alone(&*store, ours, theirs).await;
     tokens::tokens_are_switched_off_by_their_workspace(&*store, ours, theirs).await;
     functions::objects_are_found_through_their_workspace(&*store, ours, theirs).await;
+    functions::objects_have_names_of_their_workspace(&*store, ours, theirs).await;
     functions::another_definition_is_another_stub(&*store, ours, theirs).await;
     tasks::a_task_goes_from_acceptance_to_its_end(&*store, ours, theirs).await;
     tasks::a_call_that_is_sent_again_is_the_same_call(&*store, ours).await;

@@ -41,6 +41,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "functions",
         include_str!("../migrations/0002_functions.sql"),
     ),
+    (3, "builds", include_str!("../migrations/0003_builds.sql")),
     (4, "calls", include_str!("../migrations/0004_calls.sql")),
 ];
 

@@ -6,21 +6,36 @@ use reference::Digest;
 
 use crate::store::StoreFuture;
 
-/// A runnable thing: what one manifest pins.
+/// A runnable thing: what one manifest pins, and what a build said beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     pub id: Digest,
-    /// The name as the user typed it first.
+    /// The name as the user typed it last.
     pub typed: String,
     /// The name that a pull uses.
     pub canonical: String,
-    /// Registry and repository that its layers were read from.
+    /// Registry and repository that its layers are read from: where it was proven last.
     pub origin: String,
     pub manifest_digest: Digest,
     pub config_digest: Digest,
     /// In the order in which they stack.
     pub layers: Vec<ImageLayer>,
+    /// Variables that a build added to those of the configuration.
+    pub environment: Vec<(String, String)>,
+    /// The Python of an image that functions run in.
+    pub python: Option<Python>,
+    /// The configuration's bytes, where they are kept. Lists leave them out.
+    pub config: Option<Vec<u8>>,
     pub created_at: Timestamp,
+}
+
+/// The interpreter that was found in an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Python {
+    /// As it is called: `python3`.
+    pub program: String,
+    /// As it says itself: `3.11.2`.
+    pub version: String,
 }
 
 /// One layer of an image and the root of the index that was derived from it.
@@ -94,7 +109,8 @@ pub struct Publication {
 /// form.
 pub trait ImageRecords {
     /// Records an image, its alias and its grant in one transaction. An image that is there
-    /// already keeps its first name and date.
+    /// already keeps its date, and what of it is known and not said again; its name and origin
+    /// become those that were proven now, from which it is read.
     fn publish<'a>(
         &'a self,
         workspace: WorkspaceId,
@@ -108,7 +124,7 @@ pub trait ImageRecords {
         id: &'a Digest,
     ) -> StoreFuture<'a, Option<Image>>;
 
-    /// The images that the workspace has grants for, newest first.
+    /// The images that the workspace has grants for, newest first, without configurations.
     fn images(&self, workspace: WorkspaceId) -> StoreFuture<'_, Vec<Image>>;
 
     /// What a canonical name meant for this workspace when it last asked.

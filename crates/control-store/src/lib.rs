@@ -27,7 +27,7 @@ pub use containers::{ContainerRecord, ContainerRecords, ContainerState, Delivery
 pub use error::StoreError;
 pub use images::{
     Grant, GrantOutcome, GrantProof, Image, ImageAlias, ImageLayer, ImageRecords, NewGrant,
-    ProvenVersion, Publication,
+    ProvenVersion, Publication, Python,
 };
 pub use objects::{Object, ObjectRecords};
 pub use sqlite::SqliteStore;

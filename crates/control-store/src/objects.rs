@@ -34,4 +34,20 @@ pub trait ObjectRecords {
         workspace: WorkspaceId,
         digest: &'a Digest,
     ) -> StoreFuture<'a, Option<Object>>;
+
+    /// Gives an object of the workspace a name, which it takes from any other; answers whether
+    /// there is such an object.
+    fn name_object<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        name: &'a str,
+        object: ObjectId,
+    ) -> StoreFuture<'a, bool>;
+
+    /// The workspace's own object that was last given this name.
+    fn object_of_name<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        name: &'a str,
+    ) -> StoreFuture<'a, Option<Object>>;
 }

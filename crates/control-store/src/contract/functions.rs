@@ -53,6 +53,32 @@ pub(super) async fn objects_are_found_through_their_workspace(
     assert_eq!(store.object_of_digest(ours, &other).await.unwrap(), None);
 }
 
+pub(super) async fn objects_have_names_of_their_workspace(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+    theirs: WorkspaceId,
+) {
+    let one = store.ensure_object(ours, &Digest::sha256([9; 32]), 1).await;
+    let other = store
+        .ensure_object(ours, &Digest::sha256([10; 32]), 2)
+        .await;
+    let (one, other) = (one.unwrap(), other.unwrap());
+    let found = |workspace| async move { store.object_of_name(workspace, "n").await.unwrap() };
+    assert_eq!(found(ours).await, None);
+    for object in [one, other] {
+        assert!(store.name_object(ours, "n", object.id).await.unwrap());
+        assert_eq!(found(ours).await, Some(object.clone()));
+        assert!(!store.name_object(theirs, "n", object.id).await.unwrap());
+        assert_eq!(found(theirs).await, None);
+    }
+    assert!(!store.name_object(ours, "m", ObjectId::new()).await.unwrap());
+    let long = "n".repeat(300);
+    store
+        .name_object(ours, &long, ObjectId::new())
+        .await
+        .unwrap_err();
+}
+
 pub(super) async fn another_definition_is_another_stub(
     store: &dyn ControlStore,
     ours: WorkspaceId,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use reference::Digest;
 
 use crate::images::{
-    GrantOutcome, GrantProof, Image, ImageLayer, NewGrant, ProvenVersion, Publication,
+    GrantOutcome, GrantProof, Image, ImageLayer, NewGrant, ProvenVersion, Publication, Python,
 };
 use crate::store::ControlStore;
 
@@ -30,6 +30,12 @@ fn publication(id: u8, manifest: u8, proof: GrantProof) -> Publication {
             manifest_digest: digest(manifest),
             config_digest: digest(3),
             layers: vec![layer(10), layer(20)],
+            environment: vec![("MODE".to_owned(), "test".to_owned())],
+            python: Some(Python {
+                program: "python3".to_owned(),
+                version: "3.11.2".to_owned(),
+            }),
+            config: Some(b"{}".to_vec()),
             created_at: Timestamp::from_millisecond(1_700_000_000_000 + i64::from(id)).unwrap(),
         },
         proof,
@@ -55,10 +61,11 @@ pub(super) async fn publications_are_seen_by_their_workspace(
         store.image(ours, &image.id).await.unwrap().as_ref(),
         Some(image)
     );
-    assert_eq!(
-        store.images(ours).await.unwrap(),
-        std::slice::from_ref(image)
-    );
+    let listed = Image {
+        config: None,
+        ..image.clone()
+    };
+    assert_eq!(store.images(ours).await.unwrap(), [listed]);
     let alias = store.alias(ours, &image.canonical).await.unwrap().unwrap();
     assert_eq!(
         (alias.image_id, alias.manifest_digest),
@@ -101,6 +108,44 @@ pub(super) async fn names_move_and_images_stay(store: &dyn ControlStore, ours: W
         .map(|image| image.id)
         .collect();
     assert_eq!(ids, [digest(4), digest(1)], "newest first");
+}
+
+pub(super) async fn an_image_is_read_from_where_it_was_proven_last(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+) {
+    let first = publication(1, 2, GrantProof::Anonymous);
+    let again = Publication {
+        image: Image {
+            typed: "other.example/app".to_owned(),
+            canonical: "other.example/app:latest".to_owned(),
+            origin: "other.example/app".to_owned(),
+            python: None,
+            config: None,
+            created_at: Timestamp::now(),
+            ..first.image.clone()
+        },
+        proof: GrantProof::Anonymous,
+    };
+    store.publish(ours, &again).await.unwrap();
+    let expected = Image {
+        python: first.image.python,
+        config: first.image.config,
+        created_at: first.image.created_at,
+        ..again.image
+    };
+    let found = store.image(ours, &digest(1)).await.unwrap();
+    assert_eq!(found, Some(expected));
+}
+
+pub(super) async fn images_are_bounded(store: &dyn ControlStore, ours: WorkspaceId) {
+    let mut long = publication(11, 12, GrantProof::Anonymous);
+    long.image.config = Some(vec![0; (4 << 20) + 1]);
+    store.publish(ours, &long).await.unwrap_err();
+    long.image.config = None;
+    long.image.environment = vec![("LONG".to_owned(), "x".repeat(2 << 20))];
+    store.publish(ours, &long).await.unwrap_err();
+    assert_eq!(store.image(ours, &digest(11)).await.unwrap(), None);
 }
 
 pub(super) async fn older_proofs_do_not_replace_newer(store: &dyn ControlStore, ours: WorkspaceId) {

@@ -4,13 +4,33 @@ use ids::{SecretId, WorkspaceId};
 use reference::Digest;
 use sqlx::SqliteConnection;
 
-use super::{SqliteStore, digest, grants, layers, now_ms, timestamp};
+use super::{SqliteStore, check_length, damaged, digest, grants, layers, now_ms, timestamp};
 use crate::database::Database;
 use crate::error::{Doing, StoreError};
-use crate::images::{Grant, GrantOutcome, Image, ImageAlias, ImageRecords, NewGrant, Publication};
+use crate::images::{
+    Grant, GrantOutcome, Image, ImageAlias, ImageRecords, NewGrant, Publication, Python,
+};
 use crate::store::StoreFuture;
 
-type Row = (String, String, String, String, String, String, String, i64);
+/// Longest configuration; `image` reads none that is longer.
+const CONFIG_LIMIT: usize = 4 << 20;
+/// Longest environment as JSON: many times what a gateway takes, and the kernel less.
+const ENVIRONMENT_LIMIT: usize = 1 << 20;
+
+type Row = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    i64,
+    Option<Vec<u8>>,
+);
 
 impl ImageRecords for SqliteStore {
     fn publish<'a>(
@@ -105,11 +125,26 @@ async fn insert(
     workspace: WorkspaceId,
     image: &Image,
 ) -> Result<(), StoreError> {
+    let environment = serde_json::to_string(&image.environment).expect("texts serialise");
+    check_length(
+        "environment of an image",
+        environment.len(),
+        ENVIRONMENT_LIMIT,
+    )?;
+    let config_length = image.config.as_ref().map_or(0, Vec::len);
+    check_length("configuration of an image", config_length, CONFIG_LIMIT)?;
+    let python = image.python.as_ref();
     sqlx::query(
         "INSERT INTO image (workspace_id, image_id, typed, canonical, origin, manifest_digest,
-                            config_digest, layers, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-         ON CONFLICT (workspace_id, image_id) DO UPDATE SET layers = excluded.layers",
+                            config_digest, layers, environment, python_program, python_version,
+                            created_at, config)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+         ON CONFLICT (workspace_id, image_id) DO UPDATE
+         SET typed = excluded.typed, canonical = excluded.canonical, origin = excluded.origin,
+             layers = excluded.layers,
+             python_program = coalesce(excluded.python_program, python_program),
+             python_version = coalesce(excluded.python_version, python_version),
+             config = coalesce(excluded.config, config)",
     )
     .bind(workspace.to_string())
     .bind(image.id.as_str())
@@ -119,7 +154,11 @@ async fn insert(
     .bind(image.manifest_digest.as_str())
     .bind(image.config_digest.as_str())
     .bind(layers::write(&image.layers))
+    .bind(environment)
+    .bind(python.map(|python| &python.program))
+    .bind(python.map(|python| &python.version))
     .bind(image.created_at.as_millisecond())
+    .bind(image.config.as_deref())
     .execute(connection)
     .await
     .doing("writing an image")?;
@@ -133,7 +172,7 @@ async fn find(
 ) -> Result<Option<Image>, StoreError> {
     let row: Option<Row> = sqlx::query_as(
         "SELECT image_id, typed, canonical, origin, manifest_digest, config_digest, layers,
-                created_at
+                environment, python_program, python_version, created_at, config
          FROM image WHERE image_id = ?1 AND workspace_id = ?2
            AND image_id IN (SELECT image_id FROM image_grant WHERE workspace_id = ?2)",
     )
@@ -148,7 +187,7 @@ async fn find(
 async fn list(database: &Database, workspace: WorkspaceId) -> Result<Vec<Image>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT image_id, typed, canonical, origin, manifest_digest, config_digest, layers,
-                created_at
+                environment, python_program, python_version, created_at, NULL
          FROM image
          WHERE workspace_id = ?1
            AND image_id IN (SELECT image_id FROM image_grant WHERE workspace_id = ?1)
@@ -195,6 +234,18 @@ fn image(row: Row) -> Result<Image, StoreError> {
         manifest_digest: digest("image", &row.4)?,
         config_digest: digest("image", &row.5)?,
         layers: layers::read(&row.6)?,
-        created_at: timestamp(row.7),
+        environment: serde_json::from_str(&row.7)
+            .map_err(|error| damaged("image", error.to_string()))?,
+        python: python(row.8, row.9)?,
+        created_at: timestamp(row.10),
+        config: row.11,
     })
+}
+
+fn python(program: Option<String>, version: Option<String>) -> Result<Option<Python>, StoreError> {
+    match (program, version) {
+        (Some(program), Some(version)) => Ok(Some(Python { program, version })),
+        (None, None) => Ok(None),
+        _ => Err(damaged("image", "half of a Python".to_owned())),
+    }
 }

@@ -3,11 +3,14 @@
 use ids::{ObjectId, WorkspaceId};
 use reference::Digest;
 
-use super::{SqliteStore, damaged, digest, now_ms, parsed, timestamp};
+use super::{SqliteStore, check_length, damaged, digest, now_ms, parsed, timestamp};
 use crate::database::Durability;
 use crate::error::{Doing, StoreError};
 use crate::objects::{Object, ObjectRecords};
 use crate::store::StoreFuture;
+
+/// Longest name of an object: a hash in hexadecimal is a fraction of it.
+const NAME_LIMIT: usize = 256;
 
 type Row = (String, String, String, i64, i64);
 
@@ -31,6 +34,23 @@ impl ObjectRecords for SqliteStore {
         digest: &'a Digest,
     ) -> StoreFuture<'a, Option<Object>> {
         Box::pin(self.object_of_digest_now(workspace, digest))
+    }
+
+    fn name_object<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        name: &'a str,
+        object: ObjectId,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(self.name_object_now(workspace, name, object))
+    }
+
+    fn object_of_name<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        name: &'a str,
+    ) -> StoreFuture<'a, Option<Object>> {
+        Box::pin(self.object_of_name_now(workspace, name))
     }
 }
 
@@ -93,6 +113,53 @@ impl SqliteStore {
         )
         .bind(workspace.to_string())
         .bind(digest.as_str())
+        .fetch_optional(self.database.reader())
+        .await
+        .doing("finding an object")?;
+        row.map(object).transpose()
+    }
+
+    async fn name_object_now(
+        &self,
+        workspace: WorkspaceId,
+        name: &str,
+        object: ObjectId,
+    ) -> Result<bool, StoreError> {
+        check_length("name of an object", name.len(), NAME_LIMIT)?;
+        let name = name.to_owned();
+        let change = self.database.change(Durability::Disk, move |connection| {
+            Box::pin(async move {
+                let named = sqlx::query(
+                    "INSERT INTO object_name (workspace_id, name, object_id)
+                     SELECT workspace_id, ?2, object_id FROM object
+                     WHERE workspace_id = ?1 AND object_id = ?3
+                     ON CONFLICT (workspace_id, name) DO UPDATE
+                     SET object_id = excluded.object_id",
+                )
+                .bind(workspace.to_string())
+                .bind(name)
+                .bind(object.to_string())
+                .execute(connection)
+                .await
+                .doing("naming an object")?;
+                Ok(named.rows_affected() == 1)
+            })
+        });
+        change.await
+    }
+
+    async fn object_of_name_now(
+        &self,
+        workspace: WorkspaceId,
+        name: &str,
+    ) -> Result<Option<Object>, StoreError> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT object_id, object.workspace_id, digest, size_bytes, created_at
+             FROM object_name JOIN object USING (object_id)
+             WHERE object_name.workspace_id = ?1 AND name = ?2",
+        )
+        .bind(workspace.to_string())
+        .bind(name)
         .fetch_optional(self.database.reader())
         .await
         .doing("finding an object")?;
