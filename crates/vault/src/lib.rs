@@ -54,7 +54,7 @@ pub use leases::{LEASE_TIME, LeaseRequest, LeaseRow};
 pub use listing::{SecretRow, VersionRow};
 pub use root_key::RootKey;
 pub use rotation::RootRotation;
-pub use secrets::{NewSecret, OpenedSecret, SealedVersion};
+pub use secrets::{NewSecret, OpenedSecret, Put, SealedVersion};
 pub use state::{CheckedState, SecretState, VersionState};
 pub use vault::{Vault, VaultPlace};
 pub use verify::{AuditReport, Finding};

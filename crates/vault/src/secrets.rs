@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use credential::SecretName;
 use ids::{SecretId, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
@@ -40,6 +41,24 @@ pub struct NewSecret<'a> {
 pub struct SealedVersion {
     pub secret_id: SecretId,
     pub version: u32,
+}
+
+/// What became of a secret that was to be sealed if it is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is sealed, as the next version.
+    New(SealedVersion),
+    /// The current version is exactly this.
+    Same(SealedVersion),
+}
+
+impl Put {
+    /// The version that is current now.
+    pub fn sealed(self) -> SealedVersion {
+        match self {
+            Self::New(sealed) | Self::Same(sealed) => sealed,
+        }
+    }
 }
 
 /// A version's plaintext, for as long as it is needed.
@@ -93,6 +112,31 @@ impl Vault {
             vault.database.truncate_log().await;
         }
         Ok(sealed)
+    }
+
+    /// Seals a new version unless the current one is exactly this. To tell whoever has a value that
+    /// it is the same gives nothing away, so that the audit log has a row for what changes alone.
+    pub async fn put_if_changed(
+        &self,
+        workspace: WorkspaceId,
+        secret: NewSecret<'_>,
+        actor: &str,
+    ) -> Result<Put, VaultError> {
+        check_lengths(&secret)?;
+        let vault = &*self.inner;
+        let mut transaction = vault.database.begin().await?;
+        if let Some(same) = find_same(vault, &mut transaction, workspace, secret).await? {
+            return Ok(Put::Same(same));
+        }
+        let sealed = put_within(vault, &mut transaction, workspace, secret, actor).await?;
+        transaction
+            .commit()
+            .await
+            .doing("committing a sealed version")?;
+        if sealed.version > 1 {
+            vault.database.truncate_log().await;
+        }
+        Ok(Put::New(sealed))
     }
 
     /// Opens a version, the current one unless told otherwise. `purpose` stands in the audit log,
@@ -214,6 +258,39 @@ impl Vault {
         check_head(vault, workspace, name.as_str(), &found)?;
         Ok(opened)
     }
+}
+
+/// The current version, when it is exactly this. One that is damaged is not: another may take its
+/// place.
+async fn find_same(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    secret: NewSecret<'_>,
+) -> Result<Option<SealedVersion>, VaultError> {
+    let name = secret.name.as_str();
+    let Some(found) = find(connection, workspace, name).await? else {
+        return Ok(None);
+    };
+    let version = check_rollback(name, &found)?;
+    check_head(vault, workspace, name, &found)?;
+    match open_version(vault, connection, workspace, name, &found, version).await {
+        Ok(opened) if is_same(&opened, secret) => Ok(Some(SealedVersion {
+            secret_id: found.secret_id,
+            version,
+        })),
+        Ok(_) | Err(VaultError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The values are compared in a time that does not tell where they differ.
+fn is_same(opened: &OpenedSecret, secret: NewSecret<'_>) -> bool {
+    let (current, new) = (&opened.plaintext, secret.plaintext);
+    let (current, new) = (current.expose_secret(), new.expose_secret());
+    opened.kind == secret.kind
+        && opened.scope == secret.scope
+        && verify_slices_are_equal(current.as_bytes(), new.as_bytes()).is_ok()
 }
 
 async fn put_within(

@@ -3,7 +3,7 @@
 use credential::ExposeSecret;
 use ids::WorkspaceId;
 use jiff::Timestamp;
-use vault::{CheckedState, NewSecret, SecretState, VaultError};
+use vault::{CheckedState, NewSecret, Put, SecretState, VaultError};
 
 use crate::support::{Stage, name, put, secret};
 
@@ -36,6 +36,39 @@ async fn what_is_sealed_opens() {
         .await
         .unwrap();
     assert_eq!(opened.plaintext.expose_secret(), "two");
+}
+
+#[tokio::test]
+async fn what_is_the_same_is_not_sealed_again() {
+    let stage = Stage::new().await;
+    let table = [
+        ("basic", "ghcr.io", "one", 1),
+        ("basic", "ghcr.io", "one", 1),
+        ("basic", "ghcr.io", "two", 2),
+        ("basic", "ghcr.io", "two and more", 3),
+        ("token", "ghcr.io", "two and more", 4),
+        ("token", "ghcr.io/acme", "two and more", 5),
+        ("token", "ghcr.io/acme", "two and more", 5),
+    ];
+    let mut last = 0;
+    for (kind, scope, value, version) in table {
+        let (name, plaintext) = (name("a"), secret(value));
+        let new = NewSecret {
+            name: &name,
+            kind,
+            scope,
+            plaintext: &plaintext,
+        };
+        let put = stage.vault.put_if_changed(stage.workspace, new, "t").await;
+        let put = put.unwrap();
+        assert_eq!(put.sealed().version, version, "{kind} {scope} {value}");
+        assert_eq!(matches!(put, Put::New(_)), version != last, "{put:?}");
+        last = version;
+        let rows = stage.vault.audit_tail(100).await.unwrap();
+        let sealed = rows.iter().filter(|row| row.action == "seal").count();
+        assert_eq!(u32::try_from(sealed).unwrap(), version, "{rows:?}");
+        assert!(rows.iter().all(|row| row.action != "open"), "{rows:?}");
+    }
 }
 
 #[tokio::test]
