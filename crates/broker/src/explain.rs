@@ -84,6 +84,17 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// How the registry of an image is spoken to, as the nearest login said.
+    pub async fn settings_for(
+        &self,
+        workspace: WorkspaceId,
+        image: &Reference,
+    ) -> Result<RegistrySettings, BrokerError> {
+        self.inner.anonymous_settings(workspace, image).await
+    }
+}
+
 impl Inner {
     /// How a registry is spoken to when no credential is used: as the nearest scope says.
     pub(crate) async fn anonymous_settings(

@@ -195,23 +195,30 @@ impl Lease {
         self.shown().not_after
     }
 
-    /// What the registry's answers prove, for the grant; nothing when the version that was used
-    /// is no longer the current one.
-    pub async fn proof(&self) -> Result<Option<GrantProof>, BrokerError> {
+    /// The version that the next question is answered with; nothing where the pull is anonymous.
+    pub async fn current_version(&self) -> Result<Option<ProvenVersion>, BrokerError> {
         let Holder::Secret(holder) = &self.holder else {
-            return Ok(Some(GrantProof::Anonymous));
+            return Ok(None);
         };
         let current = self.current(holder).await;
         let current = current.map_err(|source| BrokerError::Auth {
             scope: holder.scope.clone(),
             source,
         })?;
-        let proven = ProvenVersion {
+        Ok(Some(ProvenVersion {
             secret_id: current.secret_id,
             version: current.version,
+        }))
+    }
+
+    /// What the registry's answers prove, for the grant; nothing when the version that was used
+    /// is no longer the current one.
+    pub async fn proof(&self) -> Result<Option<GrantProof>, BrokerError> {
+        let Some(current) = self.current_version().await? else {
+            return Ok(Some(GrantProof::Anonymous));
         };
         let used = self.version();
-        Ok((used == Some(proven.version)).then_some(GrantProof::Credential(proven)))
+        Ok((used == Some(current.version)).then_some(GrantProof::Credential(current)))
     }
 
     /// Ends the lease, which may retire the version it was on. What is dropped without this ends

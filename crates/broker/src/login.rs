@@ -2,11 +2,11 @@
 
 use control_store::RegistrySettings;
 use credential::auth::AuthError;
-use credential::{Credential, CredentialKind, RegistryScope, SecretName};
+use credential::{Credential, CredentialKind, RegistryScope, SecretName, SecretString};
 use ids::{LeaseId, SecretId, WorkspaceId};
 use jiff::Timestamp;
 use token_exchange::{Identity, Proof};
-use vault::{CheckedState, NewSecret, SealedVersion, SecretState, VersionRow};
+use vault::{CheckedState, NewSecret, Put, SealedVersion, SecretState, VersionRow};
 
 use crate::binding::Bound;
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
@@ -53,12 +53,35 @@ pub struct LoginReport {
     pub kind: CredentialKind,
     pub secret_name: SecretName,
     pub version: u32,
+    /// Whether the version was made just now.
+    pub is_new: bool,
     pub proven: Proven,
     /// When the credential itself ends, where that is known.
     pub not_after: Option<Timestamp>,
     /// The token service that it went to.
     pub token_service: Option<String>,
     pub hints: Vec<String>,
+}
+
+/// A credential that a registry has taken.
+struct Checked {
+    name: SecretName,
+    scope: RegistryScope,
+    scope_text: String,
+    bound: Bound,
+    sealed: SecretString,
+    proof: Proof,
+}
+
+impl Checked {
+    fn secret(&self) -> NewSecret<'_> {
+        NewSecret {
+            name: &self.name,
+            kind: self.bound.credential.kind().as_str(),
+            scope: &self.scope_text,
+            plaintext: &self.sealed,
+        }
+    }
 }
 
 /// What was taken back.
@@ -83,7 +106,7 @@ pub struct CredentialRow {
     pub proven: Option<String>,
     pub checked_at: Option<Timestamp>,
     pub not_after: Option<Timestamp>,
-    pub(crate) secret_id: SecretId,
+    pub secret_id: SecretId,
     pub(crate) rung: Option<String>,
     pub(crate) realm: Option<String>,
 }
@@ -105,46 +128,25 @@ impl Broker {
         workspace: WorkspaceId,
         request: LoginRequest,
     ) -> Result<LoginReport, BrokerError> {
-        let broker = &*self.inner;
-        check_request(&request)?;
-        let LoginRequest {
-            scope,
-            credential,
-            settings,
-        } = request;
-        let kind = credential.kind();
-        let given = credential.bearer().is_some();
-        let proof = broker.prove(&scope, &credential, &settings).await?;
-        let state = checked_state(&proof, given);
+        let checked = self.inner.check_request(request).await?;
+        let vault = &self.inner.vault;
+        let put = vault.put(workspace, checked.secret(), ACTOR).await?;
+        self.inner.note(workspace, checked, Put::New(put)).await
+    }
 
-        let bound = Bound {
-            credential,
-            settings,
-        };
-        let name = scope.secret_name();
-        let secret = NewSecret {
-            name: &name,
-            kind: kind.as_str(),
-            scope: &scope.to_string(),
-            plaintext: &bound.to_sealed(),
-        };
-        let sealed = broker.vault.put(workspace, secret, ACTOR).await?;
-        let text = scope.to_string();
-        broker
-            .store
-            .put_settings(workspace, &text, &bound.settings)
-            .await?;
-        broker.vault.set_state(sealed, &state).await?;
-        Ok(LoginReport {
-            hints: hints(&scope, &bound.settings, &proof),
-            scope,
-            kind,
-            secret_name: name,
-            version: sealed.version,
-            proven: proven(&proof),
-            not_after: proof.not_after,
-            token_service: proof.token_service,
-        })
+    /// The same for a credential that comes again with each use: one that its scope has already is
+    /// checked, and makes no version.
+    pub async fn login_with(
+        &self,
+        workspace: WorkspaceId,
+        request: LoginRequest,
+        actor: &str,
+    ) -> Result<LoginReport, BrokerError> {
+        let checked = self.inner.check_request(request).await?;
+        let vault = &self.inner.vault;
+        let put = vault.put_if_changed(workspace, checked.secret(), actor);
+        let put = put.await?;
+        self.inner.note(workspace, checked, put).await
     }
 
     /// Removes a credential. Every lease on it is revoked at its next question.
@@ -229,6 +231,62 @@ impl Inner {
             })
         };
         Ok(rows.into_iter().filter_map(row).collect())
+    }
+
+    async fn check_request(&self, request: LoginRequest) -> Result<Checked, BrokerError> {
+        check_request(&request)?;
+        let LoginRequest {
+            scope,
+            credential,
+            settings,
+        } = request;
+        let proof = self.prove(&scope, &credential, &settings).await?;
+        let bound = Bound {
+            credential,
+            settings,
+        };
+        Ok(Checked {
+            name: scope.secret_name(),
+            scope_text: scope.to_string(),
+            sealed: bound.to_sealed(),
+            scope,
+            bound,
+            proof,
+        })
+    }
+
+    /// Notes beside a version what was proven of it.
+    async fn note(
+        &self,
+        workspace: WorkspaceId,
+        checked: Checked,
+        put: Put,
+    ) -> Result<LoginReport, BrokerError> {
+        let Checked {
+            name,
+            scope,
+            scope_text,
+            bound,
+            proof,
+            ..
+        } = checked;
+        let sealed = put.sealed();
+        let state = checked_state(&proof, bound.credential.bearer().is_some());
+        self.store
+            .put_settings(workspace, &scope_text, &bound.settings)
+            .await?;
+        self.vault.set_state(sealed, &state).await?;
+        Ok(LoginReport {
+            hints: hints(&scope, &bound.settings, &proof),
+            scope,
+            kind: bound.credential.kind(),
+            secret_name: name,
+            version: sealed.version,
+            is_new: matches!(put, Put::New(_)),
+            proven: proven(&proof),
+            not_after: proof.not_after,
+            token_service: proof.token_service,
+        })
     }
 
     async fn prove(

@@ -74,6 +74,19 @@ impl Broker {
         })
     }
 
+    /// The value of a named secret. `purpose` stands in the audit log.
+    pub async fn open_named_secret(
+        &self,
+        workspace: WorkspaceId,
+        name: &str,
+        purpose: &str,
+    ) -> Result<SecretString, BrokerError> {
+        let name = NamedSecret::parse_name(name)?;
+        let vault = &self.inner.vault;
+        let opened = vault.open_secret(workspace, &name, None, purpose).await?;
+        Ok(opened.plaintext)
+    }
+
     /// Removes a named secret and all its versions; answers the number of the last.
     pub async fn remove_named_secret(
         &self,

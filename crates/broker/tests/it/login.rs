@@ -1,6 +1,6 @@
 //! Logging in and out.
 
-use broker::{BrokerError, Proven, SecretState};
+use broker::{BrokerError, LoginRequest, Proven, SecretState};
 use control_store::RegistrySettings;
 use credential::{Credential, SecretString};
 use registry_sim::debian::DebianRegistry;
@@ -32,6 +32,37 @@ async fn a_bad_password_stores_nothing() {
         );
         assert_eq!(stage.audited("seal").await, 0);
     }
+}
+
+/// A build gives its credential each time.
+#[tokio::test]
+async fn a_credential_that_comes_again_is_checked_and_makes_no_version() {
+    let registry = DebianRegistry::htpasswd(USERNAME, PASSWORD);
+    let stage = Stage::new().await;
+    let host = registry.host();
+    let own_service = RegistrySettings {
+        token_service: Some("auth.example".to_owned()),
+        ..RegistrySettings::default()
+    };
+    let table = [
+        (RegistrySettings::default(), PASSWORD, Some((1, true))),
+        (RegistrySettings::default(), PASSWORD, Some((1, false))),
+        (RegistrySettings::default(), "wrong-password", None),
+        (own_service.clone(), PASSWORD, Some((2, true))),
+        (own_service, PASSWORD, Some((2, false))),
+    ];
+    for (settings, password, expected) in table {
+        let request = LoginRequest {
+            settings,
+            ..request(host, password)
+        };
+        let report = stage.broker.login_with(stage.workspace, request, "build");
+        let report = report.await.ok();
+        let found = report.map(|report| (report.version, report.is_new));
+        assert_eq!(found, expected, "{password}");
+        assert_eq!(stage.audited("open").await, 0);
+    }
+    assert_eq!(stage.audited("seal").await, 2);
 }
 
 /// What cannot be asked is not stored either.
