@@ -1,7 +1,9 @@
-//! Layer indexes on one disk, by the origin that the layer was read from.
+//! Layer indexes on one disk, by the origin that the layer was read from, and what workspaces
+//! uploaded.
 //!
 //! ```text
 //! <dir>/indexes/<origin>/sha256/<layer hex>/v2    a layer's index
+//! <dir>/objects/<workspace>/sha256/<hex>          an uploaded object
 //! <dir>/tmp/                                      files being written
 //! ```
 //!
@@ -23,8 +25,10 @@ use layer_index::{FORMAT_VERSION, IndexError, IndexSummary};
 use reference::Digest;
 use sha2::{Digest as _, Sha256};
 
+mod objects;
 mod temporary;
 
+pub use objects::{IncomingObject, ObjectKey, StoredObject};
 pub use temporary::Temporary;
 
 /// Characters of an origin's hash in its directory's name: none has ever met another's.
@@ -41,6 +45,12 @@ pub enum StoreError {
     /// The index that was written does not read back.
     #[error("index of {layer}: {source}")]
     Index { layer: String, source: IndexError },
+    /// More bytes than an object may have.
+    #[error("object is larger than {limit_bytes} bytes")]
+    TooLarge { limit_bytes: u64 },
+    /// Other bytes than were promised.
+    #[error("object is {found} and not {expected}")]
+    OtherObject { expected: Digest, found: Digest },
 }
 
 impl StoreError {
@@ -59,7 +69,7 @@ pub struct IndexKey<'a> {
     pub layer: &'a str,
 }
 
-/// A directory of indexes. Cheap to clone; safe to share between processes.
+/// A directory of indexes and objects. Cheap to clone; safe to share between processes.
 #[derive(Clone, Debug)]
 pub struct ImageStore {
     directory: PathBuf,
@@ -72,7 +82,7 @@ impl ImageStore {
         let store = Self {
             directory: directory.into(),
         };
-        for part in ["indexes", "tmp"] {
+        for part in ["indexes", "objects", "tmp"] {
             make_directory(&store.directory.join(part))?;
         }
         let directory = store.directory.join("tmp");
@@ -151,7 +161,7 @@ impl ImageStore {
     }
 }
 
-/// Private to its owner: indexes tell what is in private images.
+/// Private to its owner: indexes tell what is in private images, and objects are code.
 fn make_directory(path: &Path) -> Result<(), StoreError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| io_error(path, error))
