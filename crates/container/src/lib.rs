@@ -13,8 +13,8 @@
 //! everything about the image is taken as hostile; nothing of the caller's environment reaches a
 //! container or a tool. It deliberately knows nothing of images, registries or credentials.
 //!
-//! A process that runs containers adopts orphans of its children (`PR_SET_CHILD_SUBREAPER`), which
-//! is how it learns of their ends.
+//! One process may run many containers side by side. It adopts orphans of its children
+//! (`PR_SET_CHILD_SUBREAPER`), which is how it learns of their ends.
 
 mod bundle;
 mod capabilities;
@@ -37,6 +37,7 @@ mod signals;
 mod size;
 mod spec;
 mod stdio;
+mod streams;
 mod sys;
 mod terminal;
 mod tool;
@@ -58,12 +59,13 @@ pub use rootfs::RootfsError;
 pub use run_dir::{RunDir, RunDirError};
 pub use running::{ExitStatus, MemoryNote, Running};
 pub use runtime::{RunError, Runtime, RuntimeError, Version};
-pub use signals::Signals;
+pub use signals::{Control, Signals};
 pub use size::{ParseSizeError, parse_size_bytes};
 pub use spec::{
     ContainerSpec, DEFAULT_PIDS, DEFAULT_SHM_BYTES, NetworkMode, ParseNetworkError, Resources,
     default_hostname,
 };
+pub use streams::{Outputs, Streams};
 pub use tool::{ToolError, find as find_program};
 pub use user::{ResolvedUser, UserError, UserSpec};
 pub use volume::{ParseVolumeError, Volume};

@@ -23,16 +23,18 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ids::ContainerId;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::id_range::IdRange;
 use crate::reap;
+use crate::streams;
 use crate::user_namespace;
 
 /// Characters that have a meaning in the kernel's mount options.
@@ -249,6 +251,10 @@ pub(crate) fn lock_root(run_root: &Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// The number that the owner's descriptor has at least. The runtime keeps it, and passes what has a
+/// lower number on to the container.
+const LOWEST_OWNER: RawFd = streams::SOCKET + 1;
+
 /// The file that is locked for as long as a container has an owner.
 pub(crate) const OWNER: &str = "owner";
 
@@ -273,7 +279,7 @@ fn make(path: &Path) -> io::Result<OwnedFd> {
         fs::create_dir(path.join(name))?;
     }
     // For people; the lock is what counts.
-    let mut file = File::from(owner);
+    let mut file = File::from(fcntl_dupfd_cloexec(owner, LOWEST_OWNER)?);
     writeln!(file, "{}", std::process::id())?;
     Ok(file.into())
 }

@@ -13,6 +13,7 @@ use crate::cgroup::Cgroups;
 use crate::signals::Signals;
 use crate::spec::ContainerSpec;
 use crate::stdio::{Attached, ContainerStdio};
+use crate::streams::Outputs;
 use crate::sys;
 
 /// A program can ignore being asked to end; the third time it is not asked.
@@ -25,6 +26,7 @@ pub struct Running {
     memory_limit_bytes: Option<u64>,
     process: AsyncFd<OwnedFd>,
     attached: Option<Attached>,
+    outputs: Option<Outputs>,
     requests_to_end: u32,
 }
 
@@ -80,18 +82,25 @@ impl Running {
         process: OwnedFd,
         stdio: ContainerStdio,
     ) -> io::Result<Self> {
+        let (attached, outputs) = stdio.attach()?;
         Ok(Self {
             id: spec.id,
             memory_limit_bytes: spec.resources.memory_bytes,
             process: sys::watch(process)?,
-            attached: Some(stdio.attach()?),
+            attached,
+            outputs,
             requests_to_end: 0,
         })
     }
 
+    /// Captured outputs, once; nothing where the container has our streams.
+    pub fn take_outputs(&mut self) -> Option<Outputs> {
+        self.outputs.take()
+    }
+
     /// Waits for the end of the container, passing signals on meanwhile. Everything that it wrote
-    /// has been passed on when this returns, unless nobody reads it and a signal says not to wait.
-    /// May be dropped and called again.
+    /// to our streams has been passed on when this returns, unless nobody reads it and a signal
+    /// says not to wait. May be dropped and called again.
     pub async fn wait(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
         loop {
             tokio::select! {

@@ -24,6 +24,7 @@ use crate::run_dir::RunDir;
 use crate::running::Running;
 use crate::spec::ContainerSpec;
 use crate::stdio::{Console, ContainerStdio};
+use crate::streams::Streams;
 use crate::tool::{self, excerpt};
 
 /// What the runtime may write to its log before we stop reading.
@@ -135,6 +136,9 @@ pub enum RunError {
     /// A terminal was asked for where there is none.
     #[error("a terminal was asked for, but standard input is not one")]
     NotATerminal,
+    /// Captured streams are pipes, and there is no input.
+    #[error("a terminal or input was asked for, but the container's streams are captured")]
+    NotCapturable,
     /// The machine said no.
     #[error("cannot {action}")]
     Io {
@@ -215,13 +219,14 @@ impl Runtime {
         spec: &ContainerSpec,
         dir: &RunDir,
         network: &Network,
+        streams: Streams,
     ) -> Result<Running, RunError> {
-        let console = Console::of(&spec.process)?;
+        let console = Console::of(&spec.process, &streams)?;
         let size = console.as_ref().and_then(|_| Console::size());
         prepare(spec, dir, network, size).await?;
         set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|errno| RunError::io("adopt the container")(errno.into()))?;
-        let mut stdio = ContainerStdio::new(dir, &spec.process, console)
+        let mut stdio = ContainerStdio::new(dir, &spec.process, console, streams)
             .map_err(RunError::io("connect the container's input and output"))?;
         self.start(dir, &mut stdio).await?;
         let handle = open_process(dir).map_err(RunError::io("find the container's process"))?;

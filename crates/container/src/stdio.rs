@@ -1,4 +1,5 @@
-//! The container's input and output: pipes that are copied to and from our own, or a terminal.
+//! The container's input and output: pipes that are copied to and from our own, a terminal, or
+//! pipes that the caller reads.
 //!
 //! Our own descriptors are never given to a container: the runtime changes the owner of what it is
 //! given, and a program inside could change the settings of our terminal. Two outputs that are one
@@ -23,6 +24,7 @@ use crate::id_range::IdRange;
 use crate::process::Process;
 use crate::run_dir::RunDir;
 use crate::runtime::RunError;
+use crate::streams::{Captured, Outputs, Streams};
 use crate::terminal::{RawTerminal, receive_terminal, resize, size_of};
 
 const CONSOLE_SOCKET: &str = "console.sock";
@@ -38,7 +40,10 @@ pub(crate) struct Console {
 
 impl Console {
     /// Whether a terminal is asked for, and whether there is one to connect it to.
-    pub(crate) fn of(process: &Process) -> Result<Option<Self>, RunError> {
+    pub(crate) fn of(process: &Process, streams: &Streams) -> Result<Option<Self>, RunError> {
+        if matches!(streams, Streams::Captured { .. }) && (process.terminal || process.stdin) {
+            return Err(RunError::NotCapturable);
+        }
         if !process.terminal {
             return Ok(None);
         }
@@ -66,6 +71,7 @@ pub(crate) enum ContainerStdio {
         master: Option<OwnedFd>,
     },
     Pipes(Pipes),
+    Captured(Captured),
 }
 
 #[derive(Debug)]
@@ -82,10 +88,12 @@ impl ContainerStdio {
         dir: &RunDir,
         process: &Process,
         console: Option<Console>,
+        streams: Streams,
     ) -> io::Result<Self> {
-        match console {
-            None => Ok(Self::Pipes(Pipes::new(process.stdin, dir)?)),
-            Some(console) => Ok(Self::Terminal {
+        match (streams, console) {
+            (Streams::Captured { socket }, _) => Ok(Self::Captured(Captured::new(socket, dir)?)),
+            (Streams::Ours, None) => Ok(Self::Pipes(Pipes::new(process.stdin, dir)?)),
+            (Streams::Ours, Some(console)) => Ok(Self::Terminal {
                 console,
                 listener: listen(dir.path())?,
                 master: None,
@@ -98,24 +106,22 @@ impl ContainerStdio {
         match self {
             Self::Terminal { .. } => &["--console-socket", CONSOLE_SOCKET],
             Self::Pipes(_) => &[],
+            Self::Captured(captured) => captured.arguments(),
         }
     }
 
     /// Gives the runtime what it passes on to the container.
     pub(crate) fn connect(&mut self, command: &mut Command) {
-        let Self::Pipes(pipes) = self else {
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            return;
-        };
-        let input = pipes
-            .input_reader
-            .take()
-            .map_or_else(Stdio::null, Stdio::from);
-        let (output, errors) = pipes.output_writers.take().expect("connected once");
-        command.stdin(input).stdout(output).stderr(errors);
+        match self {
+            Self::Terminal { .. } => {
+                command
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
+            }
+            Self::Pipes(pipes) => pipes.connect(command),
+            Self::Captured(captured) => captured.connect(command),
+        }
     }
 
     /// Waits for the runtime to end, and for the terminal that it sends meanwhile.
@@ -140,33 +146,29 @@ impl ContainerStdio {
         child.wait().await
     }
 
-    /// Starts copying.
-    pub(crate) fn attach(self) -> io::Result<Attached> {
-        let mut attached = Attached::new()?;
+    /// Starts copying what is ours, or gives what the caller reads.
+    pub(crate) fn attach(self) -> io::Result<(Option<Attached>, Option<Outputs>)> {
         match self {
-            Self::Pipes(pipes) => {
-                for (from, to) in pipes.outputs {
-                    attached.copy(Source::Container(from), Sink::Ours(to))?;
-                }
-                if let Some(input) = pipes.input {
-                    attached.copy(Source::Ours, Sink::Container(input))?;
-                }
-            }
+            Self::Pipes(pipes) => Ok((Some(pipes.attach()?), None)),
             Self::Terminal {
                 console, master, ..
-            } => {
-                let master = master.ok_or_else(|| io::Error::other("no terminal was sent"))?;
-                if console.input {
-                    attached.raw = RawTerminal::enter(rustix::stdio::stdin())?;
-                    attached.copy(Source::Ours, Sink::Container(master.try_clone()?))?;
-                }
-                let output = Sink::Ours(rustix::stdio::stdout());
-                attached.copy(Source::Container(master.try_clone()?), output)?;
-                attached.master = Some(master);
-            }
+            } => Ok((Some(attach_terminal(&console, master)?), None)),
+            Self::Captured(captured) => Ok((None, Some(captured.into_outputs()))),
         }
-        Ok(attached)
     }
+}
+
+fn attach_terminal(console: &Console, master: Option<OwnedFd>) -> io::Result<Attached> {
+    let mut attached = Attached::new()?;
+    let master = master.ok_or_else(|| io::Error::other("no terminal was sent"))?;
+    if console.input {
+        attached.raw = RawTerminal::enter(rustix::stdio::stdin())?;
+        attached.copy(Source::Ours, Sink::Container(master.try_clone()?))?;
+    }
+    let output = Sink::Ours(rustix::stdio::stdout());
+    attached.copy(Source::Container(master.try_clone()?), output)?;
+    attached.master = Some(master);
+    Ok(attached)
 }
 
 impl Pipes {
@@ -194,11 +196,31 @@ impl Pipes {
             outputs,
         })
     }
+
+    fn connect(&mut self, command: &mut Command) {
+        let input = self
+            .input_reader
+            .take()
+            .map_or_else(Stdio::null, Stdio::from);
+        let (output, errors) = self.output_writers.take().expect("connected once");
+        command.stdin(input).stdout(output).stderr(errors);
+    }
+
+    fn attach(self) -> io::Result<Attached> {
+        let mut attached = Attached::new()?;
+        for (from, to) in self.outputs {
+            attached.copy(Source::Container(from), Sink::Ours(to))?;
+        }
+        if let Some(input) = self.input {
+            attached.copy(Source::Ours, Sink::Container(input))?;
+        }
+        Ok(attached)
+    }
 }
 
 /// A pipe of the container's root, so that the runtime can pass it on to the container's user, who
 /// may open it again by its name.
-fn pipe_of(dir: &RunDir) -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pipe_of(dir: &RunDir) -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     let owner = dir.layout().ids.map_or(0, IdRange::first);
     fchown(

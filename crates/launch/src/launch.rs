@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use container::{
     ContainerSpec, ExitStatus, IDS_PER_RANGE, IdRange, Network, NetworkMode, NetworkRequest,
-    PortMap, Process, Resources, RunDir, Running, Runtime, Signals, Volume, reap_stale,
+    Outputs, PortMap, Process, Resources, RunDir, Running, Runtime, Signals, Streams, Volume,
+    reap_stale,
 };
 use credential::auth::AuthSource;
 use ids::ContainerId;
@@ -42,6 +43,20 @@ pub struct LaunchRequest {
     pub shm_bytes: u64,
     pub resources: Resources,
     pub hostname: String,
+    /// What it reads from and writes to.
+    pub streams: Streams,
+}
+
+/// Hears of a launch while it goes on, in the task that runs it: what takes long holds it up.
+pub trait Observer: Send {
+    /// What belongs into the container's log.
+    fn log(&mut self, message: MountLog);
+
+    /// The container runs. Captured outputs come with that, and writing to one that is dropped
+    /// fails; there are none where the container has this process's own streams.
+    fn started(&mut self, outputs: Option<Outputs>) {
+        drop(outputs);
+    }
 }
 
 /// How it went.
@@ -52,16 +67,16 @@ pub struct Outcome {
     pub stats: Option<MountStats>,
 }
 
-/// Runs one container to its end. `log` hears what belongs into the container's log.
+/// Runs one container to its end. Many may run side by side.
 pub async fn launch(
     request: LaunchRequest,
     auth: Arc<dyn AuthSource>,
     signals: &mut Signals,
     waterfall: &Waterfall,
-    log: &mut (dyn FnMut(MountLog) + Send),
+    observer: &mut dyn Observer,
 ) -> Result<Outcome, LaunchError> {
     let dir = make_directory(&request).await?;
-    let running = run_in(request, &dir, auth, signals, waterfall, log);
+    let running = run_in(request, &dir, auth, signals, waterfall, observer);
     let result = Box::pin(running).await;
     let removed = waterfall.measure("clean up", remove(dir)).await;
     let outcome = result?;
@@ -116,7 +131,7 @@ async fn run_in(
     auth: Arc<dyn AuthSource>,
     signals: &mut Signals,
     waterfall: &Waterfall,
-    log: &mut (dyn FnMut(MountLog) + Send),
+    observer: &mut dyn Observer,
 ) -> Result<Outcome, LaunchError> {
     let Ready {
         mut mount,
@@ -126,14 +141,15 @@ async fn run_in(
     let mut attendance = Attendance {
         logs: mount.take_logs(),
         mount: &mut mount,
-        log,
+        observer,
     };
-    let spec = spec(request, dir);
-    let start = async { Ok(runtime.run(&spec, dir, &network).await?) };
+    let (spec, streams) = spec(request, dir);
+    let start = async { Ok(runtime.run(&spec, dir, &network, streams).await?) };
     let start = waterfall.measure("container", start);
     let started = unless_interrupted(signals, attendance.during(start)).await;
     let exit = match started {
-        Ok(running) => {
+        Ok(mut running) => {
+            attendance.observer.started(running.take_outputs());
             let command = wait(running, signals, &mut attendance);
             waterfall.measure("command", command).await
         }
@@ -231,8 +247,8 @@ async fn find_runtime() -> Result<Runtime, LaunchError> {
     Ok(blocking(Runtime::find).await??)
 }
 
-fn spec(request: LaunchRequest, dir: &RunDir) -> ContainerSpec {
-    ContainerSpec {
+fn spec(request: LaunchRequest, dir: &RunDir) -> (ContainerSpec, Streams) {
+    let spec = ContainerSpec {
         id: request.id,
         lower: dir.lower(),
         process: request.process,
@@ -242,7 +258,8 @@ fn spec(request: LaunchRequest, dir: &RunDir) -> ContainerSpec {
         shm_bytes: request.shm_bytes,
         resources: request.resources,
         hostname: request.hostname,
-    }
+    };
+    (spec, request.streams)
 }
 
 /// A signal before the command runs ends the launch; afterwards signals are the command's.
@@ -279,7 +296,7 @@ async fn wait(
 struct Attendance<'a> {
     mount: &'a mut MountProcess,
     logs: Option<Receiver<MountLog>>,
-    log: &'a mut (dyn FnMut(MountLog) + Send),
+    observer: &'a mut dyn Observer,
 }
 
 impl Attendance<'_> {
@@ -298,7 +315,7 @@ impl Attendance<'_> {
             tokio::select! {
                 result = &mut work => return result,
                 message = next => match message {
-                    Some(message) => (self.log)(message),
+                    Some(message) => self.observer.log(message),
                     None => self.logs = None,
                 },
                 error = self.mount.died() => return Err(error.into()),
@@ -309,7 +326,7 @@ impl Attendance<'_> {
     /// What was said until now.
     fn drain(&mut self) {
         while let Some(Ok(message)) = self.logs.as_mut().map(Receiver::try_recv) {
-            (self.log)(message);
+            self.observer.log(message);
         }
     }
 }

@@ -12,8 +12,8 @@ mod waterfall;
 
 pub use about::{About, Container, list};
 pub use error::LaunchError;
-pub use launch::{LaunchRequest, Outcome, launch};
+pub use launch::{LaunchRequest, Observer, Outcome, launch};
 pub use waterfall::{Phase, Waterfall};
 
-pub use container::{ExitStatus, Signals};
+pub use container::{Control, ExitStatus, Outputs, Signals, Streams};
 pub use image_mount::{MountLog, MountStats, NoticeKind};

@@ -12,7 +12,8 @@ use container::{
 use ids::ContainerId;
 use image_mount::MountError;
 use launch::{
-    About, LaunchError, LaunchRequest, MountLog, NoticeKind, Outcome, Signals, Waterfall,
+    About, LaunchError, LaunchRequest, MountLog, NoticeKind, Observer, Outcome, Signals, Streams,
+    Waterfall,
 };
 use serde::Serialize;
 
@@ -58,14 +59,13 @@ async fn start(app: &App, args: &RunArgs) -> Result<u8> {
         signal = signals.asked_to_end() => return Err(interrupted(signal)),
     };
     let lease = Arc::clone(&resolved.reader.lease);
-    let mut is_damaged = false;
-    let mut log = |message: MountLog| {
-        is_damaged |= message.kind == NoticeKind::Corrupt;
-        tell(app.output, &message);
+    let mut log = Log {
+        output: app.output,
+        is_damaged: false,
     };
     let launched = launch::launch(request, lease, &mut signals, &waterfall, &mut log).await;
     resolved.end().await;
-    if is_damaged || matches!(launched, Err(LaunchError::Mount(MountError::Index { .. }))) {
+    if log.is_damaged || matches!(launched, Err(LaunchError::Mount(MountError::Index { .. }))) {
         remove_damaged_indexes(app, &resolved).await?;
     }
     let outcome = launched?;
@@ -142,6 +142,19 @@ fn is_cold(app: &App, resolved: &Resolved, layers: &[image::LayerReport]) -> Res
         }
     }
     Ok(true)
+}
+
+/// Tells at once what the mount process says, and keeps what has to be mended afterwards.
+struct Log {
+    output: Output,
+    is_damaged: bool,
+}
+
+impl Observer for Log {
+    fn log(&mut self, message: MountLog) {
+        self.is_damaged |= message.kind == NoticeKind::Corrupt;
+        tell(self.output, &message);
+    }
 }
 
 /// What the mount process says about the registry, on the container's own standard error.
@@ -252,6 +265,7 @@ impl Wanted {
             shm_bytes: self.shm_bytes,
             resources: self.resources,
             hostname: container::default_hostname(&self.id),
+            streams: Streams::Ours,
         })
     }
 }

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 
 use container::{
     ContainerSpec, DEFAULT_SHM_BYTES, IdRange, ImageDefaults, Network, NetworkMode, NetworkRequest,
-    Overrides, PortMap, Resources, RunDir, Runtime, Signals, Volume, compose, default_hostname,
-    parse_size_bytes, reap_stale,
+    Overrides, PortMap, Resources, RunDir, Runtime, Signals, Streams, Volume, compose,
+    default_hostname, parse_size_bytes, reap_stale,
 };
 use ids::ContainerId;
 use serde_json::{Value, json};
@@ -86,7 +86,7 @@ async fn own(
     };
     let network = Network::prepare(&dir, request).await;
     let network = network.map_err(|error| ours(error.into()))?;
-    let started = runtime.run(&spec, &dir, &network).await;
+    let started = runtime.run(&spec, &dir, &network, Streams::Ours).await;
     let mut running = started.map_err(|error| (error.exit_code(), error.into()))?;
     report.write(&json!({
         "event": "started",
