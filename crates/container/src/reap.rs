@@ -78,15 +78,24 @@ fn stale(path: &Path) -> Option<Stale> {
     let owner = match try_own(path) {
         Ok(None) => return None,
         Ok(owner) => owner,
-        // Removed by its own owner meanwhile, or not a directory; clearing reports what is wrong.
-        Err(_) if !path.exists() => return None,
-        Err(_) => None,
+        // Whoever made it was killed before it was locked, or it is no directory, as clearing says.
+        Err(error) if has_no_owner(&error) && path.exists() => None,
+        // Removed by its own owner meanwhile, or not to be known: a process that is short of
+        // descriptors must not take those who live for dead.
+        Err(_) => return None,
     };
     Some(Stale {
         id,
         path: path.to_owned(),
         _owner: owner,
     })
+}
+
+fn has_no_owner(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn reap(stale: Stale) -> Reaped {

@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use container::{RunDir, RunDirError, live, reap_stale};
 use ids::ContainerId;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::fixture::{Place, Started, groups_of, mounts_below};
+use crate::fixture::{Place, Started, driver_path, groups_of, mounts_below};
 
 fn signal(started: &Started, number: Signal) {
     let pid = Pid::from_child(&started.child);
@@ -104,6 +104,14 @@ fn a_killed_owner_is_cleared_away_by_the_next() {
         .collect();
     assert_eq!(living, [id.as_str()]);
     assert!(!groups_of(&id).is_empty());
+    let mut reaper = Command::new("prlimit");
+    reaper.arg("--nofile=4").arg(driver_path()).arg("reap");
+    let reaper = reaper.arg(place.run_root()).output().unwrap();
+    let text = String::from_utf8_lossy(&reaper.stdout);
+    assert_eq!(
+        text, "reaped 0 []\n",
+        "nothing was left to open its lock with"
+    );
     signal(&started, Signal::KILL);
     started.child.wait().unwrap();
     assert_eq!(live(&place.run_root()), []);
