@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -193,19 +194,25 @@ impl Cgroups {
     }
 
     /// Kills everything in the container's groups and waits until it is dead.
-    pub(crate) fn kill(&self, id: &ContainerId) -> io::Result<usize> {
-        let mut killed = 0;
+    pub(crate) fn kill(&self, id: &ContainerId) -> io::Result<()> {
         for _ in 0..MAX_KILL_ROUNDS {
-            let processes: BTreeSet<i32> = self.directories(id).flat_map(processes_of).collect();
-            if processes.is_empty() {
-                return Ok(killed);
+            if self.kill_once(id)?.is_none() {
+                return Ok(());
             }
-            killed += processes.len();
-            kill_and_wait(&processes)?;
         }
         Err(io::Error::other(format!(
             "the processes of {id} cannot be killed"
         )))
+    }
+
+    /// Kills what is in the container's groups now and waits until that is dead. Answers handles on
+    /// it, and nothing when nobody is there.
+    pub(crate) fn kill_once(&self, id: &ContainerId) -> io::Result<Option<Vec<OwnedFd>>> {
+        let processes: BTreeSet<i32> = self.directories(id).flat_map(processes_of).collect();
+        if processes.is_empty() {
+            return Ok(None);
+        }
+        kill_and_wait(&processes).map(Some)
     }
 
     /// Removes the container's groups, which must be empty.
@@ -272,7 +279,7 @@ fn groups_in(directory: &Path) -> impl Iterator<Item = PathBuf> {
         .map(|entry| entry.path())
 }
 
-fn kill_and_wait(processes: &BTreeSet<i32>) -> io::Result<()> {
+fn kill_and_wait(processes: &BTreeSet<i32>) -> io::Result<Vec<OwnedFd>> {
     let mut handles = Vec::new();
     for pid in processes.iter().filter_map(|pid| Pid::from_raw(*pid)) {
         // A process that is gone already is what is wanted.
@@ -297,7 +304,7 @@ fn kill_and_wait(processes: &BTreeSet<i32>) -> io::Result<()> {
             return Err(io::Error::new(io::ErrorKind::TimedOut, message));
         }
     }
-    Ok(())
+    Ok(handles)
 }
 
 fn remove_tree(directory: &Path) -> io::Result<()> {

@@ -36,6 +36,7 @@ mod seccomp;
 mod signals;
 mod size;
 mod spec;
+mod starting;
 mod stdio;
 mod streams;
 mod sys;

@@ -109,7 +109,7 @@ fn reap(stale: Stale) -> Reaped {
 /// Takes a container away; goes on after a failed step and reports the first failure.
 pub(crate) fn clear(path: &Path, id: ContainerId) -> io::Result<()> {
     let cgroups = Cgroups::detect()?;
-    let killed = cgroups.kill(&id).map(|_| ());
+    let killed = cgroups.kill(&id);
     let root = root_dir(id);
     let unmounted = mounts::unmount_below(&root).and_then(|_| mounts::unmount_below(path));
     let released = network::release(id).map_err(io::Error::other);

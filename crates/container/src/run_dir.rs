@@ -26,7 +26,7 @@ use std::io::{self, Write};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ids::ContainerId;
 use rustix::fs::{FlockOperation, flock};
@@ -34,6 +34,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::id_range::IdRange;
 use crate::reap;
+use crate::starting::forget;
 use crate::streams;
 use crate::user_namespace;
 
@@ -69,6 +70,8 @@ pub struct RunDir {
     id: ContainerId,
     owner: Arc<OwnedFd>,
     gate: Arc<Gate>,
+    /// The container's first process, which is our child.
+    process: OnceLock<OwnedFd>,
     removed: bool,
 }
 
@@ -77,18 +80,49 @@ pub struct RunDir {
 /// Work may go on in a thread after whoever waited for it has stopped waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    closed: RwLock<bool>,
+    passage: Mutex<Passage>,
+    left: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct Passage {
+    inside: usize,
+    closed: bool,
+}
+
+/// What must be kept while working in a directory.
+#[derive(Debug)]
+pub(crate) struct Pass(Arc<Gate>);
+
 impl Gate {
-    /// What must be kept while working; `None` when the directory is going.
-    pub(crate) fn enter(&self) -> Option<RwLockReadGuard<'_, bool>> {
-        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
-        (!*closed).then_some(closed)
+    /// `None` when the directory is going.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Pass> {
+        let mut passage = self.passage();
+        if passage.closed {
+            return None;
+        }
+        passage.inside += 1;
+        Some(Pass(Arc::clone(self)))
     }
 
     fn close(&self) {
-        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
+        let mut passage = self.passage();
+        passage.closed = true;
+        while passage.inside > 0 {
+            let waited = self.left.wait(passage);
+            passage = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn passage(&self) -> MutexGuard<'_, Passage> {
+        self.passage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.passage().inside -= 1;
+        self.0.left.notify_all();
     }
 }
 
@@ -157,6 +191,7 @@ impl RunDir {
             id,
             owner: Arc::new(owner),
             gate: Arc::default(),
+            process: OnceLock::new(),
             removed: false,
         };
         if let (Some(users), Some(ids)) = (dir.layout.users(), ids) {
@@ -189,6 +224,14 @@ impl RunDir {
         &self.gate
     }
 
+    /// Makes sure that the container's first process is asked how it ended, at the latest when the
+    /// directory goes.
+    pub(crate) fn adopt(&self, process: OwnedFd) {
+        self.process
+            .set(process)
+            .expect("the runtime refuses to start a second container of one id");
+    }
+
     /// The lock, for programs that must keep it.
     pub(crate) fn owner(&self) -> &Arc<OwnedFd> {
         &self.owner
@@ -198,8 +241,16 @@ impl RunDir {
     /// which may itself wait for the image: end the image's mount before.
     pub fn remove(mut self) -> io::Result<()> {
         self.removed = true;
+        self.clear()
+    }
+
+    fn clear(&self) -> io::Result<()> {
         self.gate.close();
-        reap::clear(&self.layout.path, self.id)
+        let cleared = reap::clear(&self.layout.path, self.id);
+        if let (Ok(()), Some(process)) = (&cleared, self.process.get()) {
+            forget(process);
+        }
+        cleared
     }
 }
 
@@ -208,8 +259,7 @@ impl Drop for RunDir {
         if self.removed {
             return;
         }
-        self.gate.close();
-        if let Err(error) = reap::clear(&self.layout.path, self.id) {
+        if let Err(error) = self.clear() {
             tracing::warn!(container = %self.id, %error, "cannot clear the container away");
         }
     }

@@ -100,7 +100,8 @@ impl Running {
 
     /// Waits for the end of the container, passing signals on meanwhile. Everything that it wrote
     /// to our streams has been passed on when this returns, unless nobody reads it and a signal
-    /// says not to wait. May be dropped and called again.
+    /// says not to wait. May be dropped and called again. Once the container's directory has gone
+    /// its end is not known any more.
     pub async fn wait(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
         loop {
             tokio::select! {

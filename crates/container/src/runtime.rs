@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
+use rustix::process::set_child_subreaper;
 use serde::Deserialize;
 
 use crate::bundle::{self, BundleError};
@@ -23,6 +23,7 @@ use crate::network::Network;
 use crate::run_dir::RunDir;
 use crate::running::Running;
 use crate::spec::ContainerSpec;
+use crate::starting::Starting;
 use crate::stdio::{Console, ContainerStdio};
 use crate::streams::Streams;
 use crate::tool::{self, excerpt};
@@ -228,14 +229,13 @@ impl Runtime {
             .map_err(|errno| RunError::io("adopt the container")(errno.into()))?;
         let mut stdio = ContainerStdio::new(dir, &spec.process, console, streams)
             .map_err(RunError::io("connect the container's input and output"))?;
-        self.start(dir, &mut stdio).await?;
-        let handle = open_process(dir).map_err(RunError::io("find the container's process"))?;
-        Running::new(spec, handle, stdio)
+        let process = self.start(dir, &mut stdio).await?;
+        Running::new(spec, process, stdio)
             .map_err(RunError::io("connect the container's input and output"))
     }
 
-    /// Runs the runtime until it has started the container.
-    async fn start(&self, dir: &RunDir, stdio: &mut ContainerStdio) -> Result<(), RunError> {
+    /// Runs the runtime until it has started the container. Answers its first process.
+    async fn start(&self, dir: &RunDir, stdio: &mut ContainerStdio) -> Result<OwnedFd, RunError> {
         let mut command = tool::command(&self.program, Some(dir.owner()));
         command
             .current_dir(dir.path())
@@ -252,15 +252,14 @@ impl Runtime {
             .arg(dir.id().to_string());
         let io = || RunError::io("run the container runtime");
         stdio.connect(&mut command);
-        let mut command = tokio::process::Command::from(command);
-        let mut child = command.kill_on_drop(true).spawn().map_err(io())?;
-        // The command holds the container's ends of the pipes; they must not stay open here.
-        drop(command);
-        let status = stdio.wait_for(&mut child).await.map_err(io())?;
-        if status.success() {
-            return Ok(());
+        let mut starting = Starting::spawn(command, dir).map_err(io())?;
+        let status = stdio.wait_for(starting.child()).await.map_err(io())?;
+        if !status.success() {
+            starting.fail();
+            return Err(self.explain(&dir.path().join("log.json")));
         }
-        Err(self.explain(&dir.path().join("log.json")))
+        let process = starting.finish(dir);
+        process.map_err(RunError::io("find the container's process"))
     }
 
     /// What went wrong, out of the runtime's log.
@@ -298,16 +297,6 @@ async fn prepare(
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| RunError::io("prepare the container")(io::Error::other(error)))??;
     Ok(())
-}
-
-/// A handle on the container's first process, which cannot become another's.
-fn open_process(dir: &RunDir) -> io::Result<OwnedFd> {
-    let text = fs::read_to_string(dir.path().join("pid"))?;
-    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("the runtime wrote no process id"))?;
-    // It is our child: if it has ended it waits to be asked for its exit status, so that its number
-    // is not given to anybody else.
-    Ok(pidfd_open(pid, PidfdFlags::NONBLOCK)?)
 }
 
 fn choose(

@@ -5,6 +5,7 @@
 //! so that they neither see nor change the machine's.
 #![allow(clippy::unwrap_used, reason = "a failed test is a panic")]
 
+mod captured;
 mod fixture;
 mod hostile;
 mod isolation;

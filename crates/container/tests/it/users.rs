@@ -107,12 +107,14 @@ fn volumes_keep_the_owners_that_they_have_outside() {
         (meta.uid(), meta.gid())
     };
     assert_eq!((owner("made"), owner("below/kept")), ((1000, 0), (0, 0)));
-    let file = format!("volume={}/roots:/etc/one.conf:ro", data.display());
-    let ran = place.sh(
-        &[&file],
-        "cat /etc/one.conf; echo x > /etc/one.conf || echo refused",
-    );
-    assert_eq!(ran.ok(), "root'smore\nrefused");
+    for target in ["/etc/one.conf", "/not/there/one.conf"] {
+        let file = format!("volume={}/roots:{target}:ro", data.display());
+        let script = format!("cat {target}; echo x > {target} || echo refused");
+        for user in ["user=root", "user=app"] {
+            let ran = place.sh(&[&file, user], &script);
+            assert_eq!(ran.ok(), "root'smore\nrefused", "{target} {user}");
+        }
+    }
     let ran = place.run(&["volume=/proc/sys:/x"], &["true"]);
     let expected = "cannot show volume source /proc/sys with its owners in a user namespace: ";
     assert!(ran.message().starts_with(expected), "{ran:?}");
