@@ -1,7 +1,8 @@
 //! The launch itself: what begins side by side, who hears what, and the order of the end.
 //!
 //! The mount ends before the container's directory goes, so that nothing waits for a registry that
-//! does not answer.
+//! does not answer. What killed owners left is cleared away meanwhile, and has been when a launch
+//! ends.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,24 +76,32 @@ pub async fn launch(
     waterfall: &Waterfall,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, LaunchError> {
+    let containers = request.containers_dir.clone();
+    // Beside the start, which need not wait for what it may take others' processes to end.
+    let clearing = tokio::task::spawn_blocking(move || clear_stale(&containers));
     let dir = make_directory(&request).await?;
     let running = run_in(request, &dir, auth, signals, waterfall, observer);
     let result = Box::pin(running).await;
     let removed = waterfall.measure("clean up", remove(dir)).await;
+    if let Err(error) = clearing.await {
+        tracing::warn!(%error, "clearing away what killed owners left has failed");
+    }
     let outcome = result?;
     removed?;
     Ok(outcome)
 }
 
-/// Clears away what others left, and makes the new container's own directory.
+fn clear_stale(containers_dir: &Path) {
+    for reaped in reap_stale(containers_dir) {
+        let (id, error) = (reaped.id, reaped.error);
+        tracing::info!(%id, ?error, "cleared away what a killed owner left");
+    }
+}
+
 async fn make_directory(request: &LaunchRequest) -> Result<RunDir, LaunchError> {
     let containers = request.containers_dir.clone();
     let (id, ids, about) = (request.id, request.ids, request.about.clone());
     blocking(move || {
-        for reaped in reap_stale(&containers) {
-            let (id, error) = (reaped.id, reaped.error);
-            tracing::info!(%id, ?error, "cleared away what a killed owner left");
-        }
         let dir = RunDir::create(&containers, id, ids)?;
         about
             .write(&dir)
