@@ -21,7 +21,8 @@ pub struct About {
     pub name: Option<String>,
     pub image: String,
     pub command: Vec<String>,
-    /// The process that ends the container when it is asked to end.
+    /// The process that ends the container when it is asked to end; 0 where that would end others
+    /// too.
     pub owner_pid: u32,
     /// Seconds since 1970.
     pub started_at: i64,

@@ -38,8 +38,8 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "hyper",
-        crates: &[],
-        why: "one way out, and it is dial's reqwest",
+        crates: &["worker"],
+        why: "one way out, and it is dial's reqwest; a worker dials nothing and is given a socket",
     },
     Home {
         dependency: "rustls",
@@ -149,6 +149,11 @@ const CLOSURES: &[Closure] = &[
     Closure {
         of: "launch",
         without: &["vault", "token-exchange", "control-store"],
+        why: "a worker never holds a stored secret",
+    },
+    Closure {
+        of: "worker",
+        without: &["vault", "token-exchange", "control-store", "broker"],
         why: "a worker never holds a stored secret",
     },
     Closure {

@@ -1,0 +1,168 @@
+//! What a container's mount reads with: asked of the control plane, by the container's delivery.
+//!
+//! What comes is a secret, and moves into types that do not show it at once.
+
+use std::time::Duration;
+
+use credential::SecretString;
+use credential::auth::{
+    AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, RegistryAuth, Rejection,
+};
+use jiff::Timestamp;
+use worker_protocol as message;
+use worker_protocol::auth_answer::Answer;
+use worker_protocol::denial::Kind;
+use worker_protocol::registry_auth::Scheme;
+
+use crate::attach::ControlPlane;
+
+/// Asks for one container.
+#[derive(Debug)]
+pub(crate) struct LeaseAuth {
+    pub(crate) control_plane: ControlPlane,
+    pub(crate) delivery: message::Delivery,
+}
+
+impl AuthSource for LeaseAuth {
+    fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
+        Box::pin(async move {
+            let question = message::AuthQuestion {
+                delivery: Some(self.delivery.clone()),
+                registry: request.registry.to_string(),
+                repository: request.repository.to_owned(),
+                rejected: request.rejected.map(rejection),
+            };
+            let answer = self.control_plane.auth(question).await;
+            parse(answer.map_err(|status| AuthError::Unreachable {
+                message: format!("the control plane gives no answer: {}", status.code()),
+            })?)
+        })
+    }
+}
+
+fn rejection(rejected: Rejection) -> message::Rejection {
+    message::Rejection {
+        serial: rejected.serial,
+        status: rejected.status.into(),
+        challenges: rejected.challenges,
+    }
+}
+
+fn parse(answer: message::AuthAnswer) -> Result<RegistryAuth, AuthError> {
+    match answer.answer {
+        Some(Answer::Auth(auth)) => parse_auth(auth),
+        Some(Answer::Denial(denial)) => Err(parse_denial(denial)),
+        None => Err(meaningless()),
+    }
+}
+
+fn meaningless() -> AuthError {
+    AuthError::Internal {
+        message: "the control plane's answer has no meaning".to_owned(),
+    }
+}
+
+fn parse_auth(auth: message::RegistryAuth) -> Result<RegistryAuth, AuthError> {
+    let scheme = match auth.scheme.ok_or_else(meaningless)? {
+        Scheme::Anonymous(_) => AuthScheme::Anonymous,
+        Scheme::Basic(basic) => AuthScheme::Basic {
+            username: basic.username,
+            password: SecretString::from(basic.password),
+        },
+        Scheme::Bearer(token) => AuthScheme::Bearer(SecretString::from(token)),
+    };
+    let not_after = auth.not_after_ms.map(Timestamp::from_millisecond);
+    Ok(RegistryAuth {
+        scheme,
+        not_after: not_after.transpose().map_err(|_| meaningless())?,
+        serial: auth.serial,
+    })
+}
+
+fn parse_denial(denial: message::Denial) -> AuthError {
+    let (kind, retry_after) = (denial.kind(), denial.retry_after_ms);
+    let message = denial.message;
+    match kind {
+        Kind::BadCredential => AuthError::BadCredential { message },
+        Kind::NoPermission => AuthError::NoPermission { message },
+        Kind::RateLimited => AuthError::RateLimited {
+            retry_after: retry_after.map(Duration::from_millis),
+            message,
+        },
+        Kind::Unreachable => AuthError::Unreachable { message },
+        Kind::Tls => AuthError::Tls { message },
+        Kind::Revoked => AuthError::Revoked { message },
+        Kind::Refused => AuthError::Refused { message },
+        Kind::Internal => AuthError::Internal { message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use credential::ExposeSecret;
+    use message::{Anonymous, AuthAnswer, Basic, Denial};
+
+    use super::*;
+
+    fn answer(scheme: Option<Scheme>, not_after_ms: Option<i64>) -> AuthAnswer {
+        let auth = message::RegistryAuth {
+            serial: 7,
+            not_after_ms,
+            scheme,
+        };
+        AuthAnswer {
+            answer: Some(Answer::Auth(auth)),
+        }
+    }
+
+    #[test]
+    fn every_scheme_arrives() {
+        let basic = Basic {
+            username: "user".to_owned(),
+            password: "hunter2".to_owned(),
+        };
+        let anonymous = Scheme::Anonymous(Anonymous {});
+        let table = [
+            (anonymous, ""),
+            (Scheme::Basic(basic), "user:hunter2"),
+            (Scheme::Bearer("hunter2".to_owned()), "hunter2"),
+        ];
+        for (scheme, expected) in table {
+            let auth = parse(answer(Some(scheme), Some(1_500))).unwrap();
+            let sent = match &auth.scheme {
+                AuthScheme::Anonymous => String::new(),
+                AuthScheme::Basic { username, password } => {
+                    format!("{username}:{}", password.expose_secret())
+                }
+                AuthScheme::Bearer(token) => token.expose_secret().to_owned(),
+            };
+            assert_eq!((sent.as_str(), auth.serial), (expected, 7));
+            assert_eq!(auth.not_after.map(Timestamp::as_millisecond), Some(1_500));
+        }
+    }
+
+    #[test]
+    fn every_denial_arrives() {
+        let kinds = (0..8).map(|number| Kind::try_from(number).unwrap());
+        for kind in kinds {
+            let denial = Denial {
+                kind: kind.into(),
+                message: "no".to_owned(),
+                retry_after_ms: Some(5),
+            };
+            let error = parse_denial(denial);
+            let variant = format!("{error:?}");
+            assert!(variant.starts_with(&format!("{kind:?}")), "{variant}");
+            assert_eq!(error.to_string(), "no");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_meaning_is_an_error() {
+        let nothing = AuthAnswer { answer: None };
+        let late = answer(Some(Scheme::Anonymous(Anonymous {})), Some(i64::MAX));
+        for answer in [nothing, answer(None, None), late] {
+            assert_eq!(parse(answer).unwrap_err(), meaningless());
+        }
+    }
+}
