@@ -96,6 +96,9 @@ pub(crate) enum Command {
         /// Where the owner mounts
         directory: PathBuf,
     },
+    /// Run containers of functions for a control plane (started by holdfast itself)
+    #[command(hide = true)]
+    WorkerServer(WorkerServerArgs),
     /// Index one layer from a pipe (started by holdfast itself)
     #[command(hide = true)]
     LayerIndexer {
@@ -103,6 +106,20 @@ pub(crate) enum Command {
         #[arg(long)]
         fill_cache: Option<u64>,
     },
+}
+
+/// Without limits the worker takes what the machine has.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerServerArgs {
+    /// What the control plane calls it
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Thousandths of a core that its containers may have together
+    #[arg(long)]
+    pub(crate) cpu_millicores: Option<u32>,
+    /// Memory that its containers may have together
+    #[arg(long)]
+    pub(crate) memory_bytes: Option<u64>,
 }
 
 /// What `holdfast run` takes, with the habits of docker's `run`.

@@ -14,6 +14,7 @@ pub(crate) mod secret;
 pub(crate) mod serve;
 pub(crate) mod tokens;
 pub(crate) mod vault;
+pub(crate) mod worker;
 
 use crate::app::App;
 use crate::args::{Cli, Command};
@@ -40,6 +41,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Tokens(command) => tokens::tokens(&app, command).await,
         Command::Doctor => doctor::doctor(&app.settings, app.output),
         Command::Vault(command) => vault::vault(&app, command).await,
+        Command::WorkerServer(args) => worker::serve(&app, args).await,
         Command::Run(_)
         | Command::MountServer
         | Command::MountJanitor { .. }

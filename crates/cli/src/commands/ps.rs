@@ -118,8 +118,9 @@ fn ask(container: &Container) -> Result<()> {
             format!("cannot stop {}: {error}", container.id),
         )),
         None => Err(Failure::new(
-            Kind::Internal,
-            format!("{} has no owner", container.id),
-        )),
+            Kind::Unsupported,
+            format!("{} is not stopped by itself", container.id),
+        )
+        .hint("a function's container ends with `holdfast serve`, or when nobody calls it")),
     }
 }
