@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::BrokerError;
-use control_store::{Image, ImageLayer, Publication};
+use control_store::Publication;
 use image::{Fill, ImageError, LayerReport, PinnedImage};
 use image_mount::{LayerRef, MountRequest};
 use image_store::{ImageStore, IndexKey};
@@ -81,29 +81,8 @@ impl Resolved {
         let Some(proof) = self.reader.lease.proof().await? else {
             return Ok(());
         };
-        let pinned = &self.pinned;
-        let layers = pinned
-            .layers
-            .iter()
-            .zip(layers)
-            .map(|(layer, report)| ImageLayer {
-                digest: layer.descriptor.digest.clone(),
-                size_bytes: layer.descriptor.size,
-                media_type: layer.descriptor.media_type.clone(),
-                diff_id: layer.diff_id.clone(),
-                index_root: report.index.root,
-            });
         let publication = Publication {
-            image: Image {
-                id: pinned.manifest_digest.clone(),
-                typed: pinned.reference.typed().to_owned(),
-                canonical: pinned.reference.canonical(),
-                origin: pinned.origin.clone(),
-                manifest_digest: pinned.manifest_digest.clone(),
-                config_digest: pinned.config_digest.clone(),
-                layers: layers.collect(),
-                created_at: jiff::Timestamp::now(),
-            },
+            image: self.pinned.image(layers, jiff::Timestamp::now()),
             proof,
         };
         self.opened

@@ -4,12 +4,15 @@
 //! up one to one; sizes and counts are bounded before anything is read.
 
 use bytes::Bytes;
+use control_store::{Image, ImageLayer};
 use image_store::IndexKey;
+use jiff::Timestamp;
 use reference::{Digest, Reference};
 use registry_client::{Descriptor, Platform, RegistryClient};
 use serde::Deserialize;
 
 use crate::error::ImageError;
+use crate::index::LayerReport;
 
 /// Configurations are a few kilobytes; the largest seen carry long histories and stay far below.
 const CONFIG_MAX_BYTES: u64 = 4 << 20;
@@ -43,6 +46,32 @@ impl PinnedImage {
         IndexKey {
             origin: &self.origin,
             layer: layer.descriptor.digest.as_str(),
+        }
+    }
+
+    /// The image as it is put on record: by the digest of its manifest, with nothing added.
+    /// `indexed` is what [`Indexing::index`](crate::Indexing::index) said of its layers.
+    pub fn image(&self, indexed: &[LayerReport], created_at: Timestamp) -> Image {
+        let layers = self.layers.iter().zip(indexed);
+        let layers = layers.map(|(layer, report)| ImageLayer {
+            digest: layer.descriptor.digest.clone(),
+            size_bytes: layer.descriptor.size,
+            media_type: layer.descriptor.media_type.clone(),
+            diff_id: layer.diff_id.clone(),
+            index_root: report.index.root,
+        });
+        Image {
+            id: self.manifest_digest.clone(),
+            typed: self.reference.typed().to_owned(),
+            canonical: self.reference.canonical(),
+            origin: self.origin.clone(),
+            manifest_digest: self.manifest_digest.clone(),
+            config_digest: self.config_digest.clone(),
+            layers: layers.collect(),
+            environment: Vec::new(),
+            python: None,
+            config: Some(self.config.to_vec()),
+            created_at,
         }
     }
 }
