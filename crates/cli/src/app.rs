@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use broker::{Broker, BrokerPaths, CredentialChoice, Lease};
 use credential::RegistryScope;
 use dial::Dialer;
+use gateway::{Gateway, NoWorkers, Parts};
 use ids::WorkspaceId;
 use image::Indexing;
 use image_fs::{CacheLimits, SpanCache};
@@ -123,6 +124,16 @@ impl App {
             cache: Some(self.span_cache()?),
             program: own_program()?,
         })
+    }
+
+    /// What programs call, of an installation that is open.
+    pub(crate) fn gateway(&self, opened: &Opened) -> Result<Gateway> {
+        Ok(Gateway::open(Parts {
+            broker: opened.broker.clone(),
+            dialer: opened.dialer.clone(),
+            indexing: self.indexing()?,
+            probe: Arc::new(NoWorkers),
+        }))
     }
 
     /// Where containers live while they run.

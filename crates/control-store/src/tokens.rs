@@ -18,7 +18,7 @@ pub type TokenHash = [u8; 32];
 pub enum TokenScope {
     /// To see images, functions, tasks, containers and logs, and the names of secrets.
     Read,
-    /// To build images, define functions and call them.
+    /// To build images, with the credentials that come with them, define functions and call them.
     Call,
     /// To write secrets and registry credentials.
     Secrets,

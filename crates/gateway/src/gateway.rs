@@ -5,15 +5,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use broker::Broker;
 use control_store::{ControlStore, Workspace};
+use dial::Dialer;
 use ids::TokenId;
+use image::Indexing;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::builds::Builds;
 use crate::caller::{Caller, refused};
+use crate::operations::images::Proofs;
+use crate::operations::objects::Uploads;
 use crate::problem::Problem;
+use crate::python::PythonProbe;
 use crate::token;
 
 /// How exactly it is noted when a token was used: for people, and no write for each request.
 const USE_NOTED_EVERY: SignedDuration = SignedDuration::from_mins(1);
+
+/// What a gateway is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub broker: Broker,
+    /// How registries are reached, as the broker reaches them.
+    pub dialer: Dialer,
+    /// How layers are indexed. Its store keeps uploaded objects too.
+    pub indexing: Indexing,
+    pub probe: Arc<dyn PythonProbe>,
+}
 
 /// Operations on the workspaces of one installation. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -23,27 +40,57 @@ pub struct Gateway {
 
 #[derive(Debug)]
 struct Inner {
-    broker: Broker,
+    parts: Parts,
+    builds: Builds,
+    proofs: Proofs,
+    uploads: Uploads,
     /// When the use of a token was last noted. No more of them than there are tokens.
     noted: Mutex<HashMap<TokenId, Timestamp>>,
 }
 
 impl Gateway {
-    pub fn new(broker: Broker) -> Self {
+    pub fn open(parts: Parts) -> Self {
         Self {
             inner: Arc::new(Inner {
-                broker,
+                parts,
+                builds: Builds::default(),
+                proofs: Proofs::default(),
+                uploads: Uploads::default(),
                 noted: Mutex::default(),
             }),
         }
     }
 
     pub(crate) fn broker(&self) -> &Broker {
-        &self.inner.broker
+        &self.inner.parts.broker
     }
 
     pub(crate) fn store(&self) -> &dyn ControlStore {
-        &**self.inner.broker.store()
+        &**self.broker().store()
+    }
+
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.inner.parts.dialer
+    }
+
+    pub(crate) fn indexing(&self) -> &Indexing {
+        &self.inner.parts.indexing
+    }
+
+    pub(crate) fn probe(&self) -> &dyn PythonProbe {
+        &*self.inner.parts.probe
+    }
+
+    pub(crate) fn builds(&self) -> &Builds {
+        &self.inner.builds
+    }
+
+    pub(crate) fn proofs(&self) -> &Proofs {
+        &self.inner.proofs
+    }
+
+    pub(crate) fn uploads(&self) -> &Uploads {
+        &self.inner.uploads
     }
 
     /// Who shows this token.

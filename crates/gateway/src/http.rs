@@ -2,7 +2,10 @@
 
 mod answer;
 mod body;
+mod images;
+mod objects;
 mod secrets;
+mod stubs;
 mod tokens;
 mod whoami;
 
@@ -60,6 +63,11 @@ fn described() -> OpenApiRouter<Gateway> {
         .routes(routes!(tokens::switch, tokens::remove))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::set, secrets::remove))
+        .routes(routes!(images::list, images::build))
+        .routes(routes!(images::show))
+        .routes(routes!(objects::show, objects::put))
+        .routes(routes!(stubs::list, stubs::create))
+        .routes(routes!(stubs::show))
 }
 
 /// The document as it is checked in.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   HTTP/JSON ──▶ http ──┐
-//!                        ├──▶ operations ──▶ broker, control-store
+//!                        ├──▶ operations ──▶ broker, control-store, image, image-store
 //!   (beta9's gRPC) ──────┘        ▲
 //!                        Caller: a token's workspace and scopes
 //! ```
@@ -13,17 +13,27 @@
 //! request's error. The API document in `docs/openapi.json` is made of the code and held against
 //! it. Deliberately no policy over credentials (that is `broker`'s) and no SQL.
 
+mod builds;
 mod caller;
+mod foreign;
 mod gateway;
 mod http;
 mod operations;
 mod problem;
+mod python;
 mod service;
 mod token;
+mod variables;
 
 pub use caller::Caller;
-pub use gateway::Gateway;
+pub use gateway::{Gateway, Parts};
 pub use http::openapi_document;
+pub use operations::images::{
+    BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven, ImageCredential, OpenImage,
+};
+pub use operations::objects::ObjectNamed;
+pub use operations::stubs::{ShownStub, StubRequest};
 pub use operations::tokens::{MadeToken, TokenRequest};
 pub use problem::{Kind, Problem};
+pub use python::{NoWorkers, PythonProbe};
 pub use service::{BoundService, ServeError};

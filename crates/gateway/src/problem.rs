@@ -3,11 +3,15 @@
 //! Internals stay inside: what is ours to mend is logged here, where it is handled, and told as
 //! `internal`. Neither face adds to a message.
 
+mod causes;
+
 use std::error::Error;
 use std::fmt;
 
 use broker::BrokerError;
 use control_store::StoreError;
+
+use crate::foreign;
 
 /// What the caller would do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,6 +98,17 @@ impl Problem {
         self
     }
 
+    #[must_use]
+    pub(crate) fn hint_if(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.or(self.hint);
+        self
+    }
+
+    /// What others than we ourselves have said, made safe to show.
+    pub(crate) fn told(kind: Kind, error: &dyn fmt::Display) -> Self {
+        Self::new(kind, foreign::shown(&error.to_string()))
+    }
+
     /// A defect or a broken machine: the log has it all, the caller that it is so.
     pub(crate) fn internal(error: &dyn Error) -> Self {
         tracing::error!(error = chain(error), "an operation failed");
@@ -123,6 +138,9 @@ impl From<StoreError> for Problem {
 
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
+        if let BrokerError::Auth { scope, source } = error {
+            return causes::of_credential(scope, source);
+        }
         let kind = match error.kind() {
             "bad_input" => Kind::Invalid,
             "not_found" => Kind::NotFound,

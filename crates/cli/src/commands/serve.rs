@@ -38,7 +38,7 @@ pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
     let mut signals = Signals::listen()
         .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
     let opened = app.open().await?;
-    let gateway = Gateway::new(opened.broker);
+    let gateway = app.gateway(&opened)?;
     let service = BoundService::bind(gateway.clone(), args.listen).await;
     let service = service.map_err(|error| {
         Failure::of(Kind::Machine, &error).hint("is another one running? --listen names a port")

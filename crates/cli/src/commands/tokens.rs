@@ -4,7 +4,7 @@
 
 use control_store::{ApiToken, ControlStore, TokenScope};
 use credential::ExposeSecret;
-use gateway::{Gateway, TokenRequest};
+use gateway::TokenRequest;
 use ids::{TokenId, WorkspaceId};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -65,7 +65,7 @@ async fn create(app: &App, name: String, scopes: &[String], days: Option<u16>) -
         expires_at: days.map(in_days),
     };
     let opened = app.open().await?;
-    let gateway = Gateway::new(opened.broker);
+    let gateway = app.gateway(&opened)?;
     let made = gateway.make_token(opened.workspace, request).await?;
     let created = Created {
         row: made.token.into(),

@@ -19,7 +19,7 @@ pub(crate) struct Failed {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct Failure {
+pub(super) struct Failure {
     /// `invalid`, `unauthenticated`, `denied`, `not_found`, `conflict`, `too_large`,
     /// `unsupported`, `busy`, `internal` or `unavailable`
     kind: &'static str,
@@ -28,17 +28,22 @@ struct Failure {
     hint: Option<String>,
 }
 
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self {
+            kind: problem.kind.name(),
+            message: problem.message,
+            hint: problem.hint,
+        }
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let failed = Failed {
-            error: Failure {
-                kind: self.kind.name(),
-                message: self.message,
-                hint: self.hint,
-            },
-        };
-        let mut response = (status(self.kind), Json(failed)).into_response();
-        let header = match self.kind {
+        let kind = self.kind;
+        let failed = Failed { error: self.into() };
+        let mut response = (status(kind), Json(failed)).into_response();
+        let header = match kind {
             Kind::Unauthenticated => Some((WWW_AUTHENTICATE, "Bearer")),
             Kind::Busy | Kind::Unavailable => Some((RETRY_AFTER, RETRY_AFTER_SECONDS)),
             _ => None,

@@ -44,7 +44,10 @@ pub(super) struct NewValue {
     value: SecretString,
 }
 
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+pub(super) fn secret<'de, D>(deserializer: D) -> Result<SecretString, D::Error>
+where
+    D: Deserializer<'de>,
+{
     String::deserialize(deserializer).map(SecretString::from)
 }
 

@@ -2,8 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod builds;
 mod connections;
+mod indexer;
+mod objects;
+mod open_images;
 mod openapi;
+mod probe;
 mod secrets;
+mod stubs;
 mod support;
 mod tokens;

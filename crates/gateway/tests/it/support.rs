@@ -2,22 +2,29 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use broker::{Broker, BrokerPaths};
 use control_store::TokenScope;
 use credential::ExposeSecret;
 use dial::{DialPolicy, Dialer};
-use gateway::{BoundService, Gateway, TokenRequest};
-use ids::WorkspaceName;
-use reqwest::{Client, Method, StatusCode};
+use gateway::{BoundService, Gateway, Parts, TokenRequest};
+use ids::{WorkspaceId, WorkspaceName};
+use image::Indexing;
+use image_store::ImageStore;
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vault::{RootKey, VaultPlace};
 
+use crate::indexer;
+use crate::probe::FakeProbe;
+
 pub(crate) struct Stage {
-    _directory: TempDir,
+    pub(crate) directory: TempDir,
+    pub(crate) probe: Arc<FakeProbe>,
     pub(crate) gateway: Gateway,
     pub(crate) broker: Broker,
     pub(crate) address: SocketAddr,
@@ -45,14 +52,25 @@ impl Stage {
             state: directory.path().join("data/state.db"),
         };
         let dialer = Dialer::new(DialPolicy::default());
-        let broker = Broker::open(paths, dialer).await.unwrap();
-        let gateway = Gateway::new(broker.clone());
+        let broker = Broker::open(paths, dialer.clone()).await.unwrap();
+        let probe = Arc::new(FakeProbe::default());
+        let gateway = Gateway::open(Parts {
+            broker: broker.clone(),
+            dialer,
+            indexing: Indexing {
+                store: ImageStore::open(directory.path().join("data")).unwrap(),
+                cache: None,
+                program: indexer::program(directory.path()),
+            },
+            probe: Arc::clone(&probe) as _,
+        });
         let address = "127.0.0.1:0".parse().unwrap();
         let service = BoundService::bind(gateway.clone(), address).await.unwrap();
         let (address, shutdown) = (service.address(), CancellationToken::new());
         let running = tokio::spawn(service.run(shutdown.clone()));
         Self {
-            _directory: directory,
+            directory,
+            probe,
             gateway,
             broker,
             address,
@@ -62,10 +80,15 @@ impl Stage {
         }
     }
 
+    /// The workspace of this name.
+    pub(crate) async fn workspace(&self, name: &str) -> WorkspaceId {
+        let name = WorkspaceName::parse(name).unwrap();
+        self.broker.workspace(&name).await.unwrap()
+    }
+
     /// A holder of a new token of this workspace.
-    pub(crate) async fn caller(&self, workspace: &str, scopes: &[TokenScope]) -> Caller<'_> {
-        let name = WorkspaceName::parse(workspace).unwrap();
-        let workspace = self.broker.workspace(&name).await.unwrap();
+    pub(crate) async fn caller(&self, name: &str, scopes: &[TokenScope]) -> Caller<'_> {
+        let workspace = self.workspace(name).await;
         let request = TokenRequest {
             name: format!("of {name}"),
             scopes: scopes.to_vec(),
@@ -78,6 +101,15 @@ impl Stage {
         }
     }
 
+    fn request(&self, token: Option<&str>, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("http://{}{path}", self.address);
+        let request = self.client.request(method, url);
+        match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
     pub(crate) async fn ask(
         &self,
         token: Option<&str>,
@@ -85,11 +117,7 @@ impl Stage {
         path: &str,
         body: Option<Value>,
     ) -> (StatusCode, Value) {
-        let url = format!("http://{}{path}", self.address);
-        let mut request = self.client.request(method, url);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
+        let mut request = self.request(token, method, path);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -110,6 +138,11 @@ fn root_key(file: &Path) -> RootKey {
 }
 
 impl Caller<'_> {
+    /// A request that is to be made up further.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.stage.request(Some(&self.token), method, path)
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, value) = self.ask(Method::GET, path, None).await;
         assert_eq!(status, StatusCode::OK, "{path}: {value}");
