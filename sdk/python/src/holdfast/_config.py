@@ -1,0 +1,207 @@
+"""Which gateway, and with which token: from arguments, the environment, or a file.
+
+    ~/.config/holdfast/config.toml          another place: $XDG_CONFIG_HOME/holdfast/config.toml
+        current = "laptop"                  HOLDFAST_CONTEXT names another context
+        [contexts.laptop]
+        gateway = "http://127.0.0.1:7230"   HOLDFAST_GATEWAY wins
+        token = "hf_…"                      HOLDFAST_TOKEN wins
+        allow_plain_http = false            HOLDFAST_ALLOW_TOKEN_OVER_PLAIN_HTTP=1 wins
+
+A context's token goes to that context's gateway and to no other, whatever the environment names. A
+token does not leave the machine over plain HTTP unless somebody wrote that it may.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from holdfast._exceptions import ConfigurationError
+from holdfast._hidden import Hidden
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEFAULT_GATEWAY = "http://127.0.0.1:7230"
+TOKEN = re.compile(r"hf_[!-~]{1,1000}")
+FILE_LIMIT_BYTES = 1 << 20
+PLAIN_HTTP_SWITCH = "HOLDFAST_ALLOW_TOKEN_OVER_PLAIN_HTTP"
+CONTEXT_FIELDS = {"gateway", "token", "allow_plain_http"}
+
+ADVICE = (
+    "`holdfast serve` prints one when it starts for the first time, and "
+    "`holdfast tokens create NAME` makes another; put it into HOLDFAST_TOKEN, or into {file}"
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A gateway and the token for it."""
+
+    gateway: str
+    """Without a slash at its end."""
+
+    token: Hidden[str]
+
+    @property
+    def is_loopback(self) -> bool:
+        return _is_loopback(urlsplit(self.gateway).hostname or "")
+
+
+@dataclass(frozen=True)
+class Context:
+    """One of the file's contexts, or an empty one."""
+
+    name: str = ""
+    gateway: str | None = None
+    token: Hidden[str] | None = None
+    allow_plain_http: bool = False
+
+
+def configuration(
+    environment: Mapping[str, str],
+    *,
+    gateway: str | None = None,
+    token: Hidden[str] | None = None,
+    context: str | None = None,
+    allow_plain_http: bool = False,
+) -> Configuration:
+    """What holds: arguments, then the environment, then the file, then the default."""
+    path = file_path(environment)
+    chosen = read_context(path, context or environment.get("HOLDFAST_CONTEXT") or None)
+    if token is None and environment.get("HOLDFAST_TOKEN"):
+        token = Hidden(environment["HOLDFAST_TOKEN"].strip())
+    named = gateway or environment.get("HOLDFAST_GATEWAY") or chosen.gateway or DEFAULT_GATEWAY
+    url = gateway_url(named)
+    of_context = chosen.gateway is not None and gateway_url(chosen.gateway) == url
+    if token is None and of_context:
+        token = chosen.token
+    if token is None:
+        raise ConfigurationError(f"no token for {url}\nhint: {ADVICE.format(file=path)}")
+    if not TOKEN.fullmatch(token.reveal()):
+        raise ConfigurationError("the token is not one of the gateway's: they begin with hf_")
+    allowed = (
+        allow_plain_http
+        or environment.get(PLAIN_HTTP_SWITCH) == "1"
+        or (of_context and chosen.allow_plain_http)
+    )
+    found = Configuration(url, token)
+    if url.startswith("http:") and not found.is_loopback and not allowed:
+        raise ConfigurationError(
+            f"{url} is not on this machine, and over plain http everyone on the way reads the token"
+            f"\nhint: use https, or set {PLAIN_HTTP_SWITCH}=1 where the network is trusted"
+        )
+    return found
+
+
+def gateway_url(text: str) -> str:
+    """A gateway's URL in one form, so that two can be compared."""
+    try:
+        parts = urlsplit(text.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError("the gateway is no URL") from None
+    if parts.username is not None or parts.password is not None:
+        # The text is not repeated: what is before the `@` may be a password.
+        raise ConfigurationError("the gateway's URL has a user in it; give a token instead")
+    if parts.scheme not in ("http", "https") or not host or not text.isprintable():
+        raise ConfigurationError(f"the gateway is a URL of http or https, and not {text!r}")
+    if parts.query or parts.fragment:
+        raise ConfigurationError("the gateway's URL has a query or a fragment")
+    shown = f"[{host}]" if ":" in host else host
+    default_port = 443 if parts.scheme == "https" else 80
+    port_text = "" if port in (None, default_port) else f":{port}"
+    return f"{parts.scheme}://{shown}{port_text}{parts.path.rstrip('/')}"
+
+
+def file_path(environment: Mapping[str, str]) -> Path:
+    base = environment.get("XDG_CONFIG_HOME") or ""
+    directory = Path(base) if os.path.isabs(base) else Path.home() / ".config"
+    return directory / "holdfast" / "config.toml"
+
+
+def read_context(path: Path, name: str | None) -> Context:
+    """The named context of a file, or its current one; an empty one where nothing is named."""
+    content, is_private = _read(path)
+    if content is None:
+        if name is not None:
+            raise ConfigurationError(f"no context {name!r}: there is no {path}")
+        return Context()
+    try:
+        document: dict[str, Any] = tomllib.loads(content)
+    except tomllib.TOMLDecodeError:
+        # Its message may repeat a line, and the line may have the token.
+        raise ConfigurationError(f"{path} is not TOML") from None
+    name = name or document.get("current")
+    if name is None:
+        return Context()
+    contexts = document.get("contexts")
+    if not isinstance(contexts, dict) or name not in contexts:
+        raise ConfigurationError(f"{path} has no context {name!r}")
+    return _context(path, str(name), cast("dict[str, Any]", contexts)[name], is_private)
+
+
+def _context(path: Path, name: str, value: object, is_private: bool) -> Context:
+    where = f"context {name!r} of {path}"
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{where} is no table")
+    table = cast("dict[str, Any]", value)
+    unknown = sorted(set(table) - CONTEXT_FIELDS)
+    if unknown:
+        raise ConfigurationError(f"{where} has an unknown field {unknown[0]!r}")
+    gateway = table.get("gateway")
+    token: Hidden[Any] = Hidden(table.get("token"))
+    allow_plain_http = table.get("allow_plain_http", False)
+    if not isinstance(gateway, str) or type(allow_plain_http) is not bool:
+        raise ConfigurationError(f"{where} needs a gateway; allow_plain_http is true or false")
+    if token.reveal() is None:
+        return Context(name, gateway, None, allow_plain_http)
+    if not is_private:
+        raise ConfigurationError(
+            f"{path} has a token, and others can read or write it\nhint: chmod 600 {path}"
+        )
+    if not isinstance(token.reveal(), str):
+        raise ConfigurationError(f"{where} has a token that is no text")
+    return Context(name, gateway, token, allow_plain_http)
+
+
+def _read(path: Path) -> tuple[str | None, bool]:
+    """A file's text, if there is one, and whether it is its owner's alone, and ours."""
+    try:
+        with open(path, "rb") as file:
+            # Of the open file, so that it is the one that is read.
+            status = os.fstat(file.fileno())
+            content = file.read(FILE_LIMIT_BYTES + 1)
+    except FileNotFoundError:
+        return None, True
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > FILE_LIMIT_BYTES:
+        raise ConfigurationError(f"{path} is longer than {FILE_LIMIT_BYTES} bytes")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not UTF-8") from None
+    if os.name != "posix":
+        return text, True
+    is_ours = status.st_uid in (os.geteuid(), 0)
+    return text, is_ours and not stat.S_IMODE(status.st_mode) & 0o077
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

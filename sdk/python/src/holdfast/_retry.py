@@ -1,0 +1,186 @@
+"""When a request is sent again, how long after, and when it is given up.
+
+    problem                            sent again
+    no connection                      always: nothing was sent
+    429, 503                           always: nothing was done; not before `Retry-After`
+    broken after it was sent, 502, 504 if sending it twice does what once does
+    anything else                      never
+
+Times between are random below a bound that doubles, so that many callers of a gateway that is back
+do not come at once. Time and chance are given to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from holdfast._exceptions import (
+    Busy,
+    ConnectionFailed,
+    Denied,
+    GatewayError,
+    HoldfastError,
+    InvalidRequest,
+    NotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnexpectedAnswer,
+)
+from holdfast._models import fields, refusal
+from holdfast._wire import Flow, Progress, Request, Response, Sleep, T
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+"""From a restart that nobody notices to one that takes a minute."""
+
+RETRY_AFTER_LIMIT_S = 60.0
+"""What a gateway may ask for; more is an outage, and its caller should know."""
+
+PROXY_STATUSES = (502, 504)
+"""What something between us and the gateway says when it does not reach it."""
+
+STATUSES: dict[int, type[GatewayError]] = {
+    400: InvalidRequest,
+    401: Unauthenticated,
+    403: Denied,
+    404: NotFound,
+    413: TooLarge,
+    429: Busy,
+    502: GatewayError,
+    503: Unavailable,
+    504: GatewayError,
+}
+"""What is made of an answer that gives no reason: one to `HEAD`, or a proxy's."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """For how long problems may last."""
+
+    unreachable_s: float
+    busy_s: float
+
+
+ORDINARY = Patience(unreachable_s=5.0, busy_s=120.0)
+"""A gateway that does not run is known soon; one that is full is so for a while."""
+
+RUNNING = Patience(unreachable_s=60.0, busy_s=120.0)
+"""While a task runs: as long as the gateway waits for its caller to come back."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Where time and chance come from."""
+
+    clock: Callable[[], float]
+    """Seconds, from any beginning; never goes back."""
+
+    chance: Callable[[], float]
+    """From 0 up to 1."""
+
+
+class Retry:
+    """The pauses of one request, or of one stream that is resumed."""
+
+    def __init__(self, pace: Pace, patience: Patience) -> None:
+        self._pace = pace
+        self._patience = patience
+        self._since: float | None = None
+        self._bound_s = FIRST_PAUSE_S
+
+    def reached(self) -> None:
+        """The gateway answered: what comes is a new problem."""
+        self._since = None
+
+    def advanced(self) -> None:
+        """What was wanted went on: pauses are short again."""
+        self._since = None
+        self._bound_s = FIRST_PAUSE_S
+
+    def pause_s(self, problem: HoldfastError, is_repeatable: bool) -> float:
+        """How long to wait before the next try; raises the problem if there is none."""
+        if not may_repeat(problem, is_repeatable):
+            raise problem
+        now = self._pace.clock()
+        if self._since is None:
+            self._since = now
+        pause_s = self._bound_s * (0.5 + self._pace.chance() / 2)
+        self._bound_s = min(self._bound_s * 2, LONGEST_PAUSE_S)
+        limit_s = self._patience.unreachable_s
+        if isinstance(problem, (Busy, Unavailable)):
+            limit_s = self._patience.busy_s
+            pause_s += problem.retry_after_s or 0.0
+        if now + pause_s - self._since > limit_s:
+            raise problem
+        return pause_s
+
+
+def may_repeat(problem: HoldfastError, is_repeatable: bool) -> bool:
+    """The table above."""
+    if isinstance(problem, ConnectionFailed):
+        return is_repeatable or not problem.connected
+    if isinstance(problem, (Busy, Unavailable)):
+        return (problem.retry_after_s or 0.0) <= RETRY_AFTER_LIMIT_S
+    return is_repeatable and isinstance(problem, GatewayError) and problem.status in PROXY_STATUSES
+
+
+def problem_of(response: Response) -> HoldfastError | None:
+    """What is wrong with an answer, if anything is."""
+    if 200 <= response.status < 300:
+        return None
+    retry_after_s = _seconds(response.headers.get("retry-after"))
+    try:
+        error = fields("error", response.body).object("error")
+        return refusal(error, response.status, retry_after_s)
+    except UnexpectedAnswer:
+        return _by_status(response.status, retry_after_s)
+
+
+def persist(retry: Retry, attempt: Callable[[], Flow[T]], is_repeatable: bool) -> Flow[T]:
+    """Runs a flow until it succeeds, or for as long as it is worth trying."""
+    while True:
+        problem: HoldfastError
+        try:
+            return (yield from attempt())
+        except (ConnectionFailed, GatewayError) as error:
+            problem = error
+        pause_s = retry.pause_s(problem, is_repeatable)
+        yield Progress(f"{problem}; trying again")
+        yield Sleep(pause_s)
+
+
+def ask(request: Request, also: tuple[int, ...] = ()) -> Flow[Response]:
+    """Sends a request once, and raises what is wrong with its answer.
+
+    `also` are statuses that are good answers to this one."""
+    response: Response = yield request
+    problem = None if response.status in also else problem_of(response)
+    if problem is not None:
+        raise problem
+    return response
+
+
+def send(
+    pace: Pace, request: Request, patience: Patience = ORDINARY, also: tuple[int, ...] = ()
+) -> Flow[Response]:
+    """Sends a request until it is answered well, or for as long as it is worth trying."""
+    retry = Retry(pace, patience)
+    return (yield from persist(retry, lambda: ask(request, also), request.is_repeatable))
+
+
+def _by_status(status: int, retry_after_s: float | None) -> HoldfastError:
+    """For an answer that is not in the gateway's own words."""
+    message = f"status {status} from the gateway, or something in front of it, without a reason"
+    kind = STATUSES.get(status)
+    if kind is None:
+        return UnexpectedAnswer(message)
+    return kind(message, status=status, retry_after_s=retry_after_s)
+
+
+def _seconds(text: str | None) -> float | None:
+    """The seconds of a `Retry-After`. Our gateway never gives a date, and a proxy's is not kept."""
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 6:
+        return None
+    return float(text)

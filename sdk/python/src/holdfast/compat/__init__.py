@@ -1,0 +1,1 @@
+"""Other clients' names for what Holdfast does, each switched on by name."""
