@@ -184,6 +184,18 @@ pub trait TaskRecords {
     /// attempt has begun.
     fn accept_task(&self, workspace: WorkspaceId, task: NewTask) -> StoreFuture<'_, Accepted>;
 
+    /// Records, durably and at once, a call that was made in its container and has ended, unless
+    /// its stub has one of the same key.
+    fn record_call(
+        &self,
+        workspace: WorkspaceId,
+        task: NewTask,
+        end: TaskEnd,
+    ) -> StoreFuture<'_, Accepted>;
+
+    /// The task of a stub that was accepted under this key.
+    fn task_of_key(&self, stub: StubId, key: IdempotencyKey) -> StoreFuture<'_, Option<Task>>;
+
     /// Begins the next attempt, in this container; answers its number, and nothing when the task
     /// is not waiting for one now.
     fn begin_attempt(&self, id: TaskId, container: ContainerId) -> StoreFuture<'_, Option<u32>>;

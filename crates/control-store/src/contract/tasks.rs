@@ -141,6 +141,36 @@ pub(super) async fn a_call_that_is_sent_again_is_the_same_call(
     assert!(store.finish_task(of_another.id, cancelled).await.unwrap());
 }
 
+pub(super) async fn a_call_that_has_ended_is_recorded_at_once(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+) {
+    let new = NewTask {
+        key: Some([9; 16]),
+        container: Some(ContainerId::new()),
+        ..task(stub(store, ours, "tasks").await.id)
+    };
+    let of_key = store.task_of_key(new.stub, [9; 16]).await.unwrap();
+    assert_eq!(of_key, None);
+    let returned = end(TaskOutcome::Returned);
+    let recorded = store.record_call(ours, new.clone(), returned.clone()).await;
+    assert!(matches!(recorded.unwrap(), Accepted::New(task) if task.id == new.id));
+    let ended = store.task(ours, new.id).await.unwrap().unwrap();
+    assert_eq!((ended.state, ended.attempts), (TaskState::Ended, 1));
+    let kept = store.task_end(ours, new.id).await.unwrap();
+    assert_eq!(kept, Some(returned.clone()));
+    let attempts = store.attempts(ours, new.id).await.unwrap();
+    assert_eq!(attempts[0].outcome, TaskOutcome::Returned);
+    let of_key = store.task_of_key(new.stub, [9; 16]).await.unwrap();
+    assert_eq!(of_key, Some(ended.clone()));
+    let other = NewTask {
+        id: TaskId::new(),
+        ..new
+    };
+    let again = store.record_call(ours, other, returned).await.unwrap();
+    assert_eq!(again, Accepted::Before(ended));
+}
+
 pub(super) async fn attempts_begin_when_they_may(store: &dyn ControlStore, ours: WorkspaceId) {
     let stub = stub(store, ours, "tasks").await.id;
     let container = ContainerId::new();

@@ -45,6 +45,19 @@ impl TaskRecords for SqliteStore {
         Box::pin(self.accept_now(workspace, task))
     }
 
+    fn record_call(
+        &self,
+        workspace: WorkspaceId,
+        task: NewTask,
+        end: TaskEnd,
+    ) -> StoreFuture<'_, Accepted> {
+        Box::pin(self.record_call_now(workspace, task, end))
+    }
+
+    fn task_of_key(&self, stub: StubId, key: IdempotencyKey) -> StoreFuture<'_, Option<Task>> {
+        Box::pin(self.of_key_now(stub, key))
+    }
+
     fn begin_attempt(&self, id: TaskId, container: ContainerId) -> StoreFuture<'_, Option<u32>> {
         Box::pin(self.begin_now(id, container))
     }
@@ -118,6 +131,41 @@ impl SqliteStore {
             })
         });
         change.await
+    }
+
+    async fn record_call_now(
+        &self,
+        workspace: WorkspaceId,
+        new: NewTask,
+        end: TaskEnd,
+    ) -> Result<Accepted, StoreError> {
+        check_end(&end)?;
+        let now = now_ms();
+        let task = accepted(workspace, &new, timestamp(now));
+        let change = self.database.change(Durability::Disk, move |connection| {
+            Box::pin(async move {
+                if let Some(key) = new.key
+                    && let Some(before) = of_key(connection, task.stub, key).await?
+                {
+                    return Ok(Accepted::Before(before));
+                }
+                insert(connection, &task, new.key).await?;
+                let running = (task.container.map(|id| id.to_string()), Some(now));
+                keep_attempt(connection, task.id, 1, running, end.outcome, now).await?;
+                keep_end(connection, task.id, end, now).await?;
+                Ok(Accepted::New(task))
+            })
+        });
+        change.await
+    }
+
+    async fn of_key_now(
+        &self,
+        stub: StubId,
+        key: IdempotencyKey,
+    ) -> Result<Option<Task>, StoreError> {
+        let reader = self.database.reader().acquire().await;
+        of_key(&mut *reader.doing("looking for the same call")?, stub, key).await
     }
 
     async fn begin_now(
