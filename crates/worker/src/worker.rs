@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use worker_protocol::from_worker::Message as Up;
 use worker_protocol::to_worker::Message as Down;
-use worker_protocol::{Delivery, Hello, Pong, Start, Stop, Taken, ToWorker, VERSION};
+use worker_protocol::{Delivery, Hello, Start, Stop, Taken, ToWorker, VERSION};
 
 use crate::attach::ControlPlane;
 use crate::config::{Capacity, WorkerConfig};
@@ -193,10 +193,6 @@ impl Worker {
                 self.tell(&cancel.container, Command::Cancel { attempt });
             }
             Some(Down::Stop(stop)) => self.stop(stop),
-            Some(Down::Ping(ping)) => {
-                let number = ping.number;
-                return self.lanes.say_at_once(Up::Pong(Pong { number }));
-            }
             None => tracing::warn!("the control plane sent a message of no known kind"),
         }
         Ok(())

@@ -10,7 +10,7 @@ use worker_protocol::ended::Cause;
 use worker_protocol::from_worker::Message as Up;
 use worker_protocol::registry_auth::Scheme;
 use worker_protocol::to_worker::Message as Down;
-use worker_protocol::{AuthAnswer, Ping, RegistryAuth, Stop};
+use worker_protocol::{AuthAnswer, RegistryAuth, Stop};
 
 use super::control_plane::{Plane, Stock, call, within};
 use super::machines::{Played, Program};
@@ -30,14 +30,6 @@ async fn ready() -> (Plane, mpsc::UnboundedReceiver<Program>, Program) {
     program.be_ready().await;
     assert!(matches!(plane.next().await, Up::Ready(_)));
     (plane, programs, program)
-}
-
-#[tokio::test]
-async fn a_ping_is_answered() {
-    let (mut plane, _programs) = plane(Stock::default()).await;
-    plane.command(Down::Ping(Ping { number: 7 })).await;
-    assert!(matches!(plane.hear().await, Up::Pong(pong) if pong.number == 7));
-    plane.hang_up().await;
 }
 
 #[tokio::test]
