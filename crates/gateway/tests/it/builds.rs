@@ -239,14 +239,14 @@ async fn a_registry_is_reached_as_a_login_said() {
     sim.push("acme/app", "v1", &image());
     let stage = Stage::new().await;
     let caller = stage.caller("team", &TokenScope::ALL).await;
-    let (code, kind, _) = caller
-        .build_refused(request(&sim, password(PASSWORD)))
-        .await;
-    assert_eq!(
-        (code, &*kind),
-        (403, "denied"),
-        "nobody vouches for its certificate"
+    let unknown = Some(request(&sim, password(PASSWORD)));
+    let (status, answer) = caller.ask(Method::POST, "/v1/images", unknown).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "nobody vouches for it");
+    let hint = format!(
+        "if it has its own authority: `holdfast login {}/acme/app --ca-file FILE`",
+        sim.host()
     );
+    assert_eq!(answer["error"]["hint"], hint);
     let settings = RegistrySettings {
         ca_pem: sim.ca_pem().map(|pem| pem.as_bytes().to_vec()),
         ..RegistrySettings::default()

@@ -163,6 +163,25 @@ async fn an_object_whose_file_is_not_whole_is_uploaded_again() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_are_bounded() {
+    let stage = Stage::new().await;
+    let known = stage.known("team").await;
+    let never = || {
+        let put = stage
+            .gateway
+            .put_object(&known, ObjectNamed::Name("n"), stream::pending());
+        Box::pin(put)
+    };
+    let mut begun: Vec<_> = (0..16).map(|_| never()).collect();
+    for upload in &mut begun {
+        assert!(futures::poll!(upload).is_pending());
+    }
+    assert_eq!(never().await.unwrap_err().kind, Kind::Busy);
+    drop(begun);
+    assert!(futures::poll!(never()).is_pending());
+}
+
 /// As a client has it that knows its archives by a hash of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_is_found_by_the_name_that_it_was_given() {

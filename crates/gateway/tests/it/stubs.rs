@@ -1,6 +1,6 @@
 //! Stubs: what they may refer to, and within which bounds.
 
-use control_store::TokenScope;
+use control_store::{GrantProof, Image, Publication, TokenScope};
 use registry_sim::Login;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -79,6 +79,35 @@ async fn the_same_definition_is_the_same_stub() {
         .refused(Method::POST, "/v1/stubs", Some(wanted))
         .await;
     assert_eq!(code, 403);
+}
+
+/// `holdfast run` leaves images behind of which nobody knows whether they have a Python.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_was_only_run_is_none_for_functions() {
+    let stage = Stage::new().await;
+    let caller = stage.caller("team", &TokenScope::ALL).await;
+    let mut wanted = caller.furnish().await;
+    let (workspace, store) = (stage.workspace("team").await, stage.broker.store());
+    let built = store.images(workspace).await.unwrap().remove(0);
+    let run = Publication {
+        image: Image {
+            id: built.manifest_digest.clone(),
+            python: None,
+            ..built
+        },
+        proof: GrantProof::Anonymous,
+    };
+    store.publish(workspace, &run).await.unwrap();
+    wanted["image"] = json!(run.image.id.as_str());
+    let (code, ..) = caller
+        .refused(Method::POST, "/v1/stubs", Some(wanted))
+        .await;
+    assert_eq!(code, 400);
+    let path = format!("/v1/images/{}", run.image.id);
+    let (code, ..) = caller.refused(Method::GET, &path, None).await;
+    assert_eq!(code, 404);
+    let listed = caller.get("/v1/images").await;
+    assert_eq!(listed["images"].as_array().map(Vec::len), Some(1));
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;

@@ -199,6 +199,9 @@ impl Build {
     ) -> Result<Image, Problem> {
         let pinned = &resolved.pinned;
         let missing_bytes = self.gateway.unindexed_bytes(pinned)?;
+        if let Some(bytes) = missing_bytes {
+            site.say(&format!("{} of its layers are new here", size(bytes)));
+        }
         let lines = LayerLines::new(Arc::clone(site), missing_bytes.unwrap_or_default());
         let layers = self
             .gateway
