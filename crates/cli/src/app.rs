@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use broker::{Broker, BrokerPaths, CredentialChoice, Lease};
 use credential::RegistryScope;
 use dial::Dialer;
-use gateway::{Gateway, NoWorkers, Parts};
+use gateway::{Gateway, Parts};
 use ids::WorkspaceId;
 use image::Indexing;
 use image_fs::{CacheLimits, SpanCache};
@@ -132,7 +132,7 @@ impl App {
             broker: opened.broker.clone(),
             dialer: opened.dialer.clone(),
             indexing: self.indexing()?,
-            probe: Arc::new(NoWorkers),
+            probe: None,
         }))
     }
 

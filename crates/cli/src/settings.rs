@@ -32,6 +32,8 @@ const CONFIG_MAX_BYTES: u64 = 64 << 10;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// The configuration file that was named.
+    pub(crate) config: Option<PathBuf>,
     pub(crate) data_dir: PathBuf,
     pub(crate) root_key: PathBuf,
     /// Mounts and containers, with what they write while they run.
@@ -103,6 +105,7 @@ impl Settings {
         let data_dir = choose(&global.data_dir, file.data_dir, DATA_DIR);
         let run_dir = global.run_dir.clone().or(file.run_dir);
         let settings = Self {
+            config: global.config.clone(),
             run_dir: run_dir.unwrap_or_else(|| data_dir.join(RUN_DIR)),
             data_dir,
             root_key: choose(&global.root_key, file.root_key, ROOT_KEY),

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use broker::Broker;
 use control_store::{ControlStore, Workspace};
 use dial::Dialer;
-use ids::TokenId;
+use ids::{TokenId, WorkspaceId, WorkspaceName};
 use image::Indexing;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::builds::Builds;
 use crate::caller::{Caller, refused};
+use crate::dispatch::Dispatch;
 use crate::operations::images::Proofs;
 use crate::operations::objects::Uploads;
 use crate::problem::Problem;
@@ -29,7 +30,8 @@ pub struct Parts {
     pub dialer: Dialer,
     /// How layers are indexed. Its store keeps uploaded objects too.
     pub indexing: Indexing,
-    pub probe: Arc<dyn PythonProbe>,
+    /// Who looks for the Python of an image, in place of a container on a worker.
+    pub probe: Option<Arc<dyn PythonProbe>>,
 }
 
 /// Operations on the workspaces of one installation. Cheap to clone.
@@ -41,6 +43,7 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Inner {
     parts: Parts,
+    dispatch: Dispatch,
     builds: Builds,
     proofs: Proofs,
     uploads: Uploads,
@@ -53,6 +56,7 @@ impl Gateway {
         Self {
             inner: Arc::new(Inner {
                 parts,
+                dispatch: Dispatch::default(),
                 builds: Builds::default(),
                 proofs: Proofs::default(),
                 uploads: Uploads::default(),
@@ -77,8 +81,8 @@ impl Gateway {
         &self.inner.parts.indexing
     }
 
-    pub(crate) fn probe(&self) -> &dyn PythonProbe {
-        &*self.inner.parts.probe
+    pub(crate) fn probe(&self) -> Option<&dyn PythonProbe> {
+        self.inner.parts.probe.as_deref()
     }
 
     pub(crate) fn builds(&self) -> &Builds {
@@ -104,6 +108,17 @@ impl Gateway {
             self.store().note_token_use(caller.token().id, now).await?;
         }
         Ok(caller)
+    }
+
+    pub(crate) fn dispatch(&self) -> &Dispatch {
+        &self.inner.dispatch
+    }
+
+    pub(crate) async fn workspace_name(&self, id: WorkspaceId) -> Result<WorkspaceName, Problem> {
+        let all = self.store().workspaces().await?;
+        let own = all.into_iter().find(|workspace| workspace.id == id);
+        let own = own.ok_or_else(|| Problem::not_found("the workspace is gone"))?;
+        Ok(own.name)
     }
 
     pub(crate) async fn workspace(&self, caller: &Caller) -> Result<Workspace, Problem> {

@@ -2,10 +2,12 @@
 
 mod answer;
 mod body;
+mod containers;
 mod images;
 mod objects;
 mod secrets;
 mod stubs;
+mod tasks;
 mod tokens;
 mod whoami;
 
@@ -68,6 +70,20 @@ fn described() -> OpenApiRouter<Gateway> {
         .routes(routes!(objects::show, objects::put))
         .routes(routes!(stubs::list, stubs::create))
         .routes(routes!(stubs::show))
+        .merge(calls())
+        .routes(routes!(tasks::list))
+        .routes(routes!(tasks::get))
+        .routes(routes!(tasks::events))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(containers::list))
+        .routes(routes!(containers::stop))
+}
+
+/// Bodies of calls are as long as what they carry.
+fn calls() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::new()
+        .routes(routes!(tasks::call))
+        .layer(DefaultBodyLimit::max(tasks::CALL_LIMIT_BYTES))
 }
 
 /// The document as it is checked in.

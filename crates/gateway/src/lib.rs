@@ -15,6 +15,7 @@
 
 mod builds;
 mod caller;
+mod dispatch;
 mod foreign;
 mod gateway;
 mod http;
@@ -35,5 +36,5 @@ pub use operations::objects::ObjectNamed;
 pub use operations::stubs::{ShownStub, StubRequest};
 pub use operations::tokens::{MadeToken, TokenRequest};
 pub use problem::{Kind, Problem};
-pub use python::{NoWorkers, PythonProbe};
+pub use python::PythonProbe;
 pub use service::{BoundService, ServeError};

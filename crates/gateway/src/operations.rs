@@ -4,4 +4,5 @@ pub(crate) mod images;
 pub(crate) mod objects;
 pub(crate) mod secrets;
 pub(crate) mod stubs;
+pub(crate) mod tasks;
 pub(crate) mod tokens;

@@ -28,25 +28,6 @@ pub trait PythonProbe: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Option<Python>, Problem>>;
 }
 
-/// Where nothing can be started.
-#[derive(Debug, Clone, Copy)]
-pub struct NoWorkers;
-
-impl PythonProbe for NoWorkers {
-    fn probe<'a>(
-        &'a self,
-        _workspace: WorkspaceId,
-        _image: &'a OpenImage,
-        _interpreters: &'a [String],
-    ) -> BoxFuture<'a, Result<Option<Python>, Problem>> {
-        let problem = Problem::new(
-            Kind::Unavailable,
-            "there is no worker to start the image on",
-        );
-        Box::pin(async { Err(problem) })
-    }
-}
-
 /// The program that somebody wants: a name that is looked up, or a path.
 pub(crate) fn parse_program(text: &str) -> Result<String, Problem> {
     let is_plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace());

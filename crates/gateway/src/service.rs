@@ -138,7 +138,7 @@ impl Connection {
         if !matches!(first, Ok(Ok(()))) {
             return;
         }
-        let builder = builder();
+        let builder = connection_builder();
         let service = TowerToHyperService::new(self.router);
         let serving = builder.serve_connection_with_upgrades(TokioIo::new(self.stream), service);
         if let Err(error) = self.watcher.watch(serving.into_owned()).await {
@@ -147,7 +147,8 @@ impl Connection {
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
+/// What any connection may cost before it has said anything, and how it is kept alive.
+pub(crate) fn connection_builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()

@@ -7,6 +7,8 @@ use crate::failure::chain;
 
 /// The role that holds the root key.
 pub(crate) const KEY_KEEPER: &str = "key-keeper";
+/// The role that runs containers of functions.
+pub(crate) const WORKER_SERVER: &str = "worker-server";
 
 /// Serves one mounted image over the inherited socket.
 pub(crate) fn mount_server() -> ExitCode {

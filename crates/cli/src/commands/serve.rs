@@ -1,7 +1,9 @@
-//! `holdfast serve`: this installation, for programs that call it.
+//! `holdfast serve`: this installation, for programs that call it, and the worker of this machine.
 //!
 //! Listens on this machine unless a flag names the risk. The first start makes a token, which a
 //! terminal is shown and otherwise a file of the owner's alone holds.
+
+mod embedded;
 
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
@@ -56,8 +58,17 @@ pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
         }
         text
     })?;
+    gateway.resume().await?;
     let shutdown = CancellationToken::new();
-    let running = service.run(shutdown.clone());
+    // Calls that are being answered may need the worker until they are.
+    let worker_shutdown = CancellationToken::new();
+    let running = async {
+        let serving = async {
+            service.run(shutdown.clone()).await;
+            worker_shutdown.cancel();
+        };
+        tokio::join!(serving, embedded::keep(app, &gateway, &worker_shutdown));
+    };
     let ending = async {
         signals.asked_to_end().await;
         app.output

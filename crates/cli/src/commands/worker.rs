@@ -53,8 +53,9 @@ fn config(app: &App, args: WorkerServerArgs) -> Result<WorkerConfig> {
             memory_bytes: args.memory_bytes.unwrap_or(whole.memory_bytes),
         },
         program: own_program()?,
-        containers_dir: app.containers_dir(),
-        files_dir: settings.run_dir.join("worker"),
+        // Apart from those of `run`, each of which has an owner that can be told to stop it.
+        containers_dir: settings.run_dir.join("worker/containers"),
+        files_dir: settings.run_dir.join("worker/files"),
         ids,
         image_store: app.image_store()?,
         span_cache: app.span_cache()?,

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -59,5 +59,21 @@ where
             .parse()
             .map_err(|error: T::Err| Problem::invalid(error))?;
         Ok(Self(id))
+    }
+}
+
+/// What stands after the `?`.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Gateway> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
+        let read = Query::<T>::from_request_parts(parts, gateway).await;
+        let Query(params) = read.map_err(|_| {
+            Problem::invalid("the query has not the parameters of this")
+                .hint("/openapi.json says which there are")
+        })?;
+        Ok(Self(params))
     }
 }

@@ -3,13 +3,14 @@
 //! Bytes are a file, and what is known of them a row, which is written after the file. An object
 //! whose file is gone or of another length is not there, so that it is uploaded again.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use control_store::{Object, TokenScope};
 use futures::{Stream, StreamExt};
-use ids::WorkspaceId;
+use ids::{ObjectId, WorkspaceId};
 use image_store::{ImageStore, IncomingObject, ObjectKey, StoreError};
 use reference::Digest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -96,6 +97,31 @@ impl Gateway {
         })
     }
 
+    /// The bytes of an object of this workspace.
+    pub(crate) async fn open_object(
+        &self,
+        workspace: WorkspaceId,
+        id: ObjectId,
+    ) -> Result<OpenObject, Problem> {
+        let gone = || {
+            Problem::not_found("the function's code is not here any more").hint("define it again")
+        };
+        let object = self.store().object(workspace, id).await?.ok_or_else(gone)?;
+        let store = self.indexing().store.clone();
+        let digest = object.digest;
+        let opening = on_disk(move || {
+            let key = ObjectKey {
+                workspace,
+                digest: &digest,
+            };
+            store.object(key)
+        });
+        Ok(OpenObject {
+            file: opening.await?.ok_or_else(gone)?,
+            size_bytes: object.size_bytes,
+        })
+    }
+
     pub(crate) async fn find_object(
         &self,
         workspace: WorkspaceId,
@@ -114,6 +140,13 @@ impl Gateway {
         let size_bytes = self.indexing().store.object_size(key)?;
         Ok((size_bytes == Some(object.size_bytes)).then_some(object))
     }
+}
+
+/// An object that is being read.
+#[derive(Debug)]
+pub(crate) struct OpenObject {
+    pub(crate) file: File,
+    pub(crate) size_bytes: u64,
 }
 
 /// All bytes of an object, written and not yet published.

@@ -62,7 +62,7 @@ impl Stage {
                 cache: None,
                 program: indexer::program(directory.path()),
             },
-            probe: Arc::clone(&probe) as _,
+            probe: Some(Arc::clone(&probe) as _),
         });
         let address = "127.0.0.1:0".parse().unwrap();
         let service = BoundService::bind(gateway.clone(), address).await.unwrap();

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use broker::{BrokerError, Lease};
-use control_store::{Image, Publication, TokenScope};
+use control_store::{Image, Publication, Python, TokenScope};
 use ids::WorkspaceId;
 use image::{Fill, ImageError, LayerReport, PinnedImage, Progress};
 use image_store::StoreError;
@@ -241,14 +241,26 @@ impl Build {
             lease: Arc::clone(resolved.lease),
             image,
         };
-        let found = self.gateway.probe();
-        let found = found.probe(self.workspace, &open, &interpreters).await?;
+        let found = self.python_of(&open, &interpreters).await?;
         let canonical = self.reference.canonical();
         let found = found.ok_or_else(|| python::missing(&canonical, &interpreters))?;
         let found = python::parse_found(found, &interpreters)?;
         site.say(&format!("found Python {}", found.version));
         open.image.python = Some(found);
         Ok(open.image)
+    }
+
+    async fn python_of(
+        &self,
+        open: &OpenImage,
+        interpreters: &[String],
+    ) -> Result<Option<Python>, Problem> {
+        let (gateway, workspace) = (&self.gateway, self.workspace);
+        if let Some(probe) = gateway.probe() {
+            return probe.probe(workspace, open, interpreters).await;
+        }
+        let found = gateway.find_python(workspace, open, interpreters).await?;
+        Ok(Some(found))
     }
 
     async fn publish(&self, lease: &Lease, image: Image) -> Result<BuiltImage, Problem> {

@@ -1,0 +1,161 @@
+//! From an accepted call to its one outcome: workers, warm containers, and the lives of tasks.
+//!
+//! ```text
+//!   call ─▶ Pool (a function) ─▶ Place in a warm Container ─▶ attempt ─▶ outcome, on disk, told
+//!             │ nothing warm                ▲
+//!             └─▶ start: reserve a part of a Worker, hand-off, Start ─▶ ready
+//! ```
+//!
+//! `life` is a task's way read from top to bottom, `start` a container's; both are loops of their
+//! own that wait for what they need, and whatever ends (a worker, a container, a caller's patience)
+//! ends their waiting. What is here is in memory only: tasks and containers are rows of the control
+//! store, by which a restart knows what was begun. Secrets and leases are made at hand-off and kept
+//! nowhere.
+
+mod claims;
+mod container;
+mod hand_off;
+mod life;
+mod output;
+mod placement;
+mod pool;
+mod probe;
+mod recover;
+mod service;
+mod start;
+mod task;
+mod worker;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ids::{ContainerId, StubId, TaskId, WorkerId};
+use worker_protocol::Delivery;
+
+pub(crate) use claims::Claim;
+pub(crate) use container::SecretVersions;
+pub(crate) use life::{Life, is_new};
+pub(crate) use output::Stream;
+pub(crate) use pool::{Admission, Pool};
+pub(crate) use task::{Failure, Follower, LiveTask, TaskEvent};
+
+use claims::Claims;
+use container::{Container, Gone};
+use worker::{WorkerLink, Workers};
+
+/// How long the output of a task that has ended is kept for those whose connection broke.
+const OUTPUT_KEPT: Duration = Duration::from_mins(2);
+/// Tasks whose output is kept so; those that ended first are forgotten first.
+const OUTPUTS_LIMIT: usize = 1000;
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Dispatch {
+    workers: Arc<Workers>,
+    pub(crate) claims: Claims,
+    pools: Mutex<HashMap<StubId, Arc<Pool>>>,
+    tasks: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
+    containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
+    /// Tasks that ended and have output, the first first.
+    ended: Mutex<VecDeque<(Instant, TaskId)>>,
+}
+
+impl Dispatch {
+    /// The pool of a function, made by whoever calls it first.
+    pub(crate) fn pool(&self, stub: control_store::Stub) -> Arc<Pool> {
+        let mut pools = lock(&self.pools);
+        let pool = pools
+            .entry(stub.id)
+            .or_insert_with(|| Arc::new(Pool::new(stub)));
+        Arc::clone(pool)
+    }
+
+    pub(crate) fn known_pool(&self, stub: StubId) -> Option<Arc<Pool>> {
+        lock(&self.pools).get(&stub).cloned()
+    }
+
+    pub(crate) fn task(&self, id: TaskId) -> Option<Arc<LiveTask>> {
+        lock(&self.tasks).get(&id).cloned()
+    }
+
+    fn container(&self, id: ContainerId) -> Option<Arc<Container>> {
+        lock(&self.containers).get(&id).cloned()
+    }
+
+    fn add_task(&self, task: &Arc<LiveTask>) {
+        lock(&self.tasks).insert(task.id, Arc::clone(task));
+    }
+
+    /// A task has ended: what it printed is kept for a while, and what printed nothing is in the
+    /// store with all that there is of it.
+    fn let_go(&self, task: &LiveTask) {
+        if !task.has_output() {
+            lock(&self.tasks).remove(&task.id);
+            return;
+        }
+        let mut ended = lock(&self.ended);
+        ended.push_back((Instant::now(), task.id));
+        let is_over = |(at, _): &(Instant, TaskId)| at.elapsed() > OUTPUT_KEPT;
+        while ended.len() > OUTPUTS_LIMIT || ended.front().is_some_and(is_over) {
+            let first = ended.pop_front();
+            let mut tasks = lock(&self.tasks);
+            first.and_then(|(_, id)| tasks.remove(&id));
+        }
+    }
+
+    fn add(&self, container: &Arc<Container>) {
+        lock(&self.containers).insert(container.id, Arc::clone(container));
+    }
+
+    fn remove(&self, id: ContainerId) {
+        lock(&self.containers).remove(&id);
+    }
+
+    /// The container that a worker was given by this delivery.
+    fn delivered(&self, worker: WorkerId, delivery: &Delivery) -> Option<Arc<Container>> {
+        let id = delivery.container.parse().ok()?;
+        let container = self.container(id)?;
+        let is_own = container.link.id == worker && container.delivery == *delivery;
+        is_own.then_some(container)
+    }
+
+    /// A worker is no longer attached: what it had has ended.
+    fn lost(&self, link: &WorkerLink) {
+        self.workers.detach(link);
+        let containers: Vec<_> = lock(&self.containers).values().cloned().collect();
+        for container in containers {
+            if container.link.id == link.id {
+                container.has_ended(Gone::worker_lost());
+            }
+        }
+    }
+
+    /// Stops a container that is under way: it gets no more calls, and has a moment for those it
+    /// has.
+    pub(crate) async fn stop(&self, record: &control_store::ContainerRecord) {
+        let Some(container) = self.container(record.id) else {
+            return;
+        };
+        if let Some(pool) = self.known_pool(record.stub) {
+            pool.closed(record.id);
+        }
+        start::end(&container, start::STOP_GRACE).await;
+    }
+
+    /// Cancels what nobody waits for any more, and forgets pools that have nothing.
+    fn sweep(&self, patience: Duration) {
+        for task in lock(&self.tasks).values() {
+            if task.is_abandoned(patience) {
+                tracing::info!(task = %task.id, "cancelled, since nobody waits for it");
+                task.cancel();
+            }
+        }
+        // Who else has a pool is about to use it.
+        lock(&self.pools).retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_empty());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

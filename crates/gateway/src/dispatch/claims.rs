@@ -1,0 +1,46 @@
+//! The keys of calls that are under way: the same call, sent again, finds the first one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use control_store::IdempotencyKey;
+use ids::StubId;
+
+use super::lock;
+use super::task::LiveTask;
+
+type Key = (StubId, IdempotencyKey);
+
+/// All keys that are claimed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Claims {
+    tasks: Arc<Mutex<HashMap<Key, Arc<LiveTask>>>>,
+}
+
+/// A key that is a task's own until this is dropped. By then the task is on disk.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    claims: Claims,
+    key: Key,
+}
+
+impl Claims {
+    /// The key for this task, or the task that has it.
+    pub(crate) fn claim(&self, key: Key, task: &Arc<LiveTask>) -> Result<Claim, Arc<LiveTask>> {
+        let mut tasks = lock(&self.tasks);
+        if let Some(first) = tasks.get(&key) {
+            return Err(Arc::clone(first));
+        }
+        tasks.insert(key, Arc::clone(task));
+        Ok(Claim {
+            claims: self.clone(),
+            key,
+        })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        lock(&self.claims.tasks).remove(&self.key);
+    }
+}

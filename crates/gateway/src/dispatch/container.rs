@@ -1,0 +1,234 @@
+//! One container as the control plane sees it: where it runs, what it may read, and its open calls.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use credential::auth::AuthSource;
+use ids::ContainerId;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use worker_protocol::ended::Cause;
+use worker_protocol::output::Stream as WireStream;
+use worker_protocol::{
+    Call, CallResult, Cancel, Delivery, Ended, Exception, Output, Ready, Stop, to_worker,
+};
+
+use super::output::Stream;
+use super::task::LiveTask;
+use super::worker::{WorkerGone, WorkerLink};
+
+/// Things that a worker says of a container while it starts: it takes it, and it is ready.
+const EVENTS_LENGTH: usize = 4;
+
+/// The versions of named secrets that a container was given, by name.
+pub(crate) type SecretVersions = Vec<(String, u32)>;
+
+/// What of a container's beginning a worker says.
+#[derive(Debug)]
+pub(super) enum Event {
+    Taken,
+    Ready(Ready),
+}
+
+/// What a mount may ask to read with.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) registry: reference::Registry,
+    pub(super) repository: String,
+    pub(super) auth: Arc<dyn AuthSource>,
+}
+
+/// What a container may ask for.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) reading: Reading,
+    /// The code, where the image has not got it.
+    pub(super) code: Option<File>,
+    pub(super) secrets: SecretVersions,
+}
+
+/// A container on a worker.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) id: ContainerId,
+    pub(super) delivery: Delivery,
+    pub(super) link: Arc<WorkerLink>,
+    pub(super) given: Given,
+    calls: Mutex<HashMap<String, OpenCall>>,
+    events: mpsc::Sender<Event>,
+    gone: OnceLock<Gone>,
+    is_gone: CancellationToken,
+}
+
+/// What makes a container.
+#[derive(Debug)]
+pub(super) struct NewContainer {
+    pub(super) id: ContainerId,
+    pub(super) number: u32,
+    pub(super) link: Arc<WorkerLink>,
+    pub(super) given: Given,
+}
+
+#[derive(Debug)]
+struct OpenCall {
+    nonce: Bytes,
+    task: Arc<LiveTask>,
+    reply: oneshot::Sender<CallResult>,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Gone {
+    pub(crate) cause: GoneCause,
+    pub(crate) reason: String,
+    pub(crate) exception: Option<Exception>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GoneCause {
+    WorkerLost,
+    Said(Cause),
+}
+
+impl Container {
+    pub(super) fn new(new: NewContainer) -> (Arc<Self>, mpsc::Receiver<Event>) {
+        let (events, receiver) = mpsc::channel(EVENTS_LENGTH);
+        let container = Self {
+            id: new.id,
+            delivery: Delivery {
+                container: new.id.to_string(),
+                number: new.number,
+            },
+            link: new.link,
+            given: new.given,
+            calls: Mutex::default(),
+            events,
+            gone: OnceLock::new(),
+            is_gone: CancellationToken::new(),
+        };
+        (Arc::new(container), receiver)
+    }
+
+    /// Gives the container a call; its result comes unless the container ends before.
+    pub(super) async fn call(
+        &self,
+        call: Call,
+        task: Arc<LiveTask>,
+    ) -> Result<oneshot::Receiver<CallResult>, WorkerGone> {
+        let (reply, result) = oneshot::channel();
+        let open = OpenCall {
+            nonce: call.nonce.clone(),
+            task,
+            reply,
+        };
+        self.calls().insert(call.attempt.clone(), open);
+        // Looked at after the call is open, so that an end at this moment finds it.
+        if self.is_gone.is_cancelled() {
+            self.calls().clear();
+        }
+        self.link.send(to_worker::Message::Call(call)).await?;
+        Ok(result)
+    }
+
+    /// Asks for the end of a call.
+    pub(super) async fn cancel(&self, attempt: String) -> Result<(), WorkerGone> {
+        let cancel = Cancel {
+            container: self.delivery.container.clone(),
+            attempt,
+        };
+        self.link.send(to_worker::Message::Cancel(cancel)).await
+    }
+
+    /// Asks for the end of the container, when its calls have ended or after this time.
+    pub(super) async fn stop(&self, grace_ms: u64) -> Result<(), WorkerGone> {
+        let stop = Stop {
+            delivery: Some(self.delivery.clone()),
+            grace_ms,
+        };
+        self.link.send(to_worker::Message::Stop(stop)).await
+    }
+
+    /// Something of the beginning; more than there can be is not listened to.
+    pub(super) fn begins(&self, event: Event) {
+        let _ = self.events.try_send(event);
+    }
+
+    pub(super) fn printed(&self, output: &Output) {
+        let stream = match output.stream() {
+            WireStream::Stdout => Stream::Stdout,
+            WireStream::Stderr | WireStream::Notice | WireStream::Unknown => Stream::Stderr,
+        };
+        let calls = self.calls();
+        if output.attempt.is_empty() {
+            // Whose it is cannot be told: all who wait may want to know.
+            for call in calls.values() {
+                call.task.printed(stream, &output.data);
+            }
+        } else if let Some(call) = calls.get(&output.attempt) {
+            call.task.printed(stream, &output.data);
+        }
+    }
+
+    /// The result of a call that is open and was given with this nonce; others count for nothing.
+    pub(super) fn answered(&self, result: CallResult) {
+        let mut calls = self.calls();
+        let is_own = calls
+            .get(&result.attempt)
+            .is_some_and(|call| call.nonce == result.nonce);
+        if !is_own {
+            tracing::debug!(container = %self.id, "a result of no call came");
+            return;
+        }
+        if let Some(call) = calls.remove(&result.attempt) {
+            // Whoever called may have given up.
+            let _ = call.reply.send(result);
+        }
+    }
+
+    /// Forgets a call whose result nobody waits for any more.
+    pub(super) fn forget(&self, attempt: &str) {
+        self.calls().remove(attempt);
+    }
+
+    /// It has ended, for the first reason that is given; its calls hear it.
+    pub(super) fn has_ended(&self, gone: Gone) {
+        let _ = self.gone.set(gone);
+        self.is_gone.cancel();
+        self.calls().clear();
+    }
+
+    pub(super) async fn gone(&self) -> &Gone {
+        self.is_gone.cancelled().await;
+        self.gone.get().expect("the reason is set before")
+    }
+
+    pub(super) fn has_gone(&self) -> bool {
+        self.is_gone.is_cancelled()
+    }
+
+    fn calls(&self) -> MutexGuard<'_, HashMap<String, OpenCall>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gone {
+    pub(super) fn worker_lost() -> Self {
+        Self {
+            cause: GoneCause::WorkerLost,
+            reason: "the worker was lost".to_owned(),
+            exception: None,
+        }
+    }
+}
+
+impl From<Ended> for Gone {
+    fn from(ended: Ended) -> Self {
+        Self {
+            cause: GoneCause::Said(ended.cause()),
+            reason: ended.reason,
+            exception: ended.exception,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a container is given when it goes to a worker: its image, what it reads that with, and the
+//! secrets of its function. Made then and kept nowhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use broker::Lease;
+use control_store::Stub;
+use credential::ExposeSecret;
+use worker_protocol::{Code, Image, Layer, Setup, Start};
+
+use super::container::{Given, Reading, SecretVersions};
+use super::start::START_TIMEOUT;
+use crate::gateway::Gateway;
+use crate::operations::images::OpenImage;
+use crate::problem::Problem;
+
+/// Longest result of a call: what a message of a worker carries.
+const RESULT_LIMIT_BYTES: u64 = worker_protocol::MAX_PAYLOAD_BYTES as u64;
+/// What stands in the audit log where a secret is opened.
+const PURPOSE: &str = "start a container";
+
+/// Everything for one container, before it has a place.
+pub(super) struct HandOff {
+    pub(super) start: Start,
+    pub(super) lease: Arc<Lease>,
+    pub(super) given: Given,
+}
+
+impl Gateway {
+    /// Proves that the workspace may read the image now, and opens its function's secrets.
+    pub(super) async fn hand_off(&self, stub: &Stub) -> Result<HandOff, Problem> {
+        let definition = &stub.definition;
+        let opened = self.open_image(stub.workspace, &definition.image).await?;
+        let code = match definition.code {
+            Some(id) => Some(self.open_object(stub.workspace, id).await?),
+            None => None,
+        };
+        let secrets = self.current_secrets(stub).await?;
+        let setup = Setup {
+            handler: definition.handler.clone(),
+            environment: self.environment(stub, &secrets).await?,
+            concurrency: definition.concurrency,
+            result_limit_bytes: RESULT_LIMIT_BYTES,
+        };
+        let start = Start {
+            delivery: None,
+            workspace: self.workspace_name(stub.workspace).await?.to_string(),
+            image: Some(wire_image(&opened)),
+            interpreters: vec![definition.python.clone()],
+            cpu_millicores: definition.cpu_millicores,
+            memory_bytes: definition.memory_bytes,
+            code: code.as_ref().map(|code| Code {
+                size_bytes: code.size_bytes,
+            }),
+            setup: Some(setup),
+            start_timeout_ms: u64::try_from(START_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
+            name: stub.name.clone(),
+        };
+        let given = Given {
+            reading: reading(&opened),
+            code: code.map(|code| code.file),
+            secrets,
+        };
+        Ok(HandOff {
+            start,
+            lease: opened.lease,
+            given,
+        })
+    }
+
+    /// The function's variables and opened secrets, which stand above them.
+    async fn environment(
+        &self,
+        stub: &Stub,
+        secrets: &SecretVersions,
+    ) -> Result<BTreeMap<String, String>, Problem> {
+        let mut environment: BTreeMap<_, _> = stub.definition.environment.iter().cloned().collect();
+        for name in &stub.definition.secrets {
+            if !secrets.iter().any(|(known, _)| known == name) {
+                let message = format!("secret {name} is not there any more");
+                return Err(Problem::not_found(message).hint(format!("holdfast secret set {name}")));
+            }
+            let broker = self.broker();
+            let value = broker
+                .open_named_secret(stub.workspace, name, PURPOSE)
+                .await?;
+            environment.insert(name.clone(), value.expose_secret().to_owned());
+        }
+        Ok(environment)
+    }
+}
+
+/// What a container may read its image with, and nothing else.
+pub(super) fn reading(opened: &OpenImage) -> Reading {
+    Reading {
+        registry: opened.reference.registry().clone(),
+        repository: opened.reference.repository().to_owned(),
+        auth: Arc::clone(&opened.lease) as _,
+    }
+}
+
+pub(super) fn wire_image(opened: &OpenImage) -> Image {
+    let (image, endpoint) = (&opened.image, opened.lease.endpoint());
+    let variable = |(name, value): &(String, String)| format!("{name}={value}");
+    Image {
+        reference: opened.reference.canonical(),
+        registry: opened.reference.registry().as_str().to_owned(),
+        repository: opened.reference.repository().to_owned(),
+        origin: opened.lease.origin(),
+        plain_http: endpoint.plain_http,
+        ca_pem: endpoint.ca_pem.clone().map(Into::into),
+        config: image.config.clone().unwrap_or_default().into(),
+        layers: image
+            .layers
+            .iter()
+            .map(|layer| Layer {
+                digest: layer.digest.to_string(),
+                index_root: layer.index_root.to_vec().into(),
+            })
+            .collect(),
+        environment: image.environment.iter().map(variable).collect(),
+    }
+}

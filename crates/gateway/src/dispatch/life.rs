@@ -1,0 +1,385 @@
+//! The life of a task, from its place in the line to its one outcome.
+//!
+//! Whatever happens to workers and containers, this comes to an end, records it once, and says so
+//! after it is on disk. Attempts are numbered and answer with their nonce. Retries are for calls
+//! whose container or worker was lost: what a function raised is its answer.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use control_store::{
+    Accepted, AfterAttempt, NewTask, PayloadFormat, StoreError, TaskEnd, TaskOutcome,
+};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::oneshot;
+use worker_protocol::call_result::Outcome;
+use worker_protocol::ended::Cause;
+use worker_protocol::{Call, CallResult, Format};
+
+use super::claims::Claim;
+use super::container::{Gone, GoneCause};
+use super::pool::{Admission, Place, Pool};
+use super::task::{Failure, LiveTask, end_with_failure, end_without_result};
+use crate::gateway::Gateway;
+use crate::problem::{Kind, Problem};
+
+/// How soon a result must come to be recorded together with its call: a few commits' time, for
+/// which a caller does not know yet that the call is accepted.
+const RECORD_AFTER: Duration = Duration::from_millis(5);
+/// How long a call that was cancelled, or took too long, has to end by itself.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// Pause before the second attempt, doubled before each further one.
+const FIRST_RETRY_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(30);
+/// Pause before something is recorded again that the store would not take, as on a full disk.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+const NONCE_BYTES: usize = 16;
+const FIRST: u32 = 1;
+
+/// A task on its way, with what it needs.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) gateway: Gateway,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) task: Arc<LiveTask>,
+    /// What the caller gave, as long as it is at hand.
+    pub(crate) input: Option<Bytes>,
+    /// Keeps the call's key from being used twice while the task is not on disk with its end.
+    pub(crate) _claim: Option<Claim>,
+}
+
+/// How an attempt went.
+struct AttemptEnd {
+    end: TaskEnd,
+    /// Another one may go better.
+    may_retry: bool,
+}
+
+impl Life {
+    /// Brings a task to its end that is on disk and waits for its turn.
+    pub(crate) async fn run(mut self, admission: Admission) {
+        self.gateway.dispatch().add_task(&self.task);
+        self.go_on(admission).await;
+        self.gateway.dispatch().let_go(&self.task);
+    }
+
+    /// Brings a call to its end that has a place at once and is not on disk. A result that comes
+    /// soon is recorded with the call, in one commit where there would be two.
+    pub(crate) async fn run_at_once(mut self, place: Place, new: NewTask) {
+        self.gateway.dispatch().add_task(&self.task);
+        let attempt = self.recorded_attempt(&place, new).await;
+        drop(place);
+        match attempt {
+            Ok(None) => {}
+            Ok(Some(attempt)) => match self.after(attempt, FIRST).await {
+                Ok(end) => self.task.ended(end),
+                Err(again) => self.go_on(again).await,
+            },
+            Err(problem) => self.task.refused(problem),
+        }
+        self.gateway.dispatch().let_go(&self.task);
+    }
+
+    /// The first attempt, with the call on disk when this answers; nothing when its end is, too.
+    async fn recorded_attempt(
+        &mut self,
+        place: &Place,
+        new: NewTask,
+    ) -> Result<Option<AttemptEnd>, Problem> {
+        let (gateway, task) = (self.gateway.clone(), Arc::clone(&self.task));
+        let (store, workspace) = (gateway.store(), task.task().workspace);
+        let may_retry = new.retries > 0;
+        let mut attempt = pin!(self.attempt(place, FIRST));
+        let soon = tokio::time::timeout(RECORD_AFTER, &mut attempt).await.ok();
+        if let Some(attempt) = &soon
+            && !(may_retry && attempt.may_retry)
+        {
+            let end = attempt.end.clone();
+            is_new(&store.record_call(workspace, new, end.clone()).await?)?;
+            task.accepted();
+            task.ended(end);
+            return Ok(None);
+        }
+        let accepted = store.accept_task(workspace, new).await;
+        if let Err(problem) = accepted
+            .map_err(Problem::from)
+            .and_then(|accepted| is_new(&accepted))
+        {
+            task.cancel();
+            if soon.is_none() {
+                attempt.await;
+            }
+            return Err(problem);
+        }
+        task.accepted();
+        match soon {
+            Some(attempt) => Ok(Some(attempt)),
+            None => Ok(Some(attempt.await)),
+        }
+    }
+
+    async fn go_on(&mut self, first: Admission) {
+        let mut admission = first;
+        let end = loop {
+            let place = match self.place(admission).await {
+                Ok(place) => place,
+                Err(end) => break self.finish(end).await,
+            };
+            let Some(number) = self.begin(&place).await else {
+                break self.finish(expired()).await;
+            };
+            let attempt = self.attempt(&place, number).await;
+            drop(place);
+            match self.after(attempt, number).await {
+                Ok(end) => break Some(end),
+                Err(again) => admission = again,
+            }
+        };
+        if let Some(end) = end {
+            self.task.ended(end);
+        }
+    }
+
+    /// Waits for the call's turn, unless it is cancelled or too late before.
+    async fn place(&self, admission: Admission) -> Result<Place, TaskEnd> {
+        let mut ticket = match admission {
+            Admission::Place(place) => return Ok(place),
+            Admission::Ticket(ticket) => ticket,
+        };
+        self.gateway.start_wanted(&self.pool);
+        tokio::select! {
+            turn = ticket.turn() => turn,
+            () = self.task.cancelling.cancelled() => Err(cancelled()),
+            () = until(self.task.task().expires_at) => Err(expired()),
+        }
+    }
+
+    /// The number of the attempt that begins now; nothing when none may.
+    async fn begin(&self, place: &Place) -> Option<u32> {
+        let (store, id) = (self.gateway.store(), place.container.id);
+        let number = persist(|| store.begin_attempt(self.task.id, id)).await?;
+        self.task.attempt_began(number, id);
+        Some(number)
+    }
+
+    async fn attempt(&mut self, place: &Place, number: u32) -> AttemptEnd {
+        let attempt = format!("{}/{number}", self.task.id);
+        let Some(call) = self.call(&attempt).await else {
+            let end = end_without_result(TaskOutcome::NotStarted, "the call's input is gone");
+            return AttemptEnd {
+                end,
+                may_retry: false,
+            };
+        };
+        let Ok(result) = place.container.call(call, Arc::clone(&self.task)).await else {
+            return of_gone(&Gone::worker_lost());
+        };
+        let end = self.result(place, &attempt, result).await;
+        place.container.forget(&attempt);
+        end
+    }
+
+    /// What is told to the container.
+    async fn call(&mut self, attempt: &str) -> Option<Call> {
+        let (store, task) = (self.gateway.store(), self.task.task());
+        let payload = match self.input.take() {
+            Some(input) => input,
+            None => persist(|| store.task_input(task.id)).await?.into(),
+        };
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).expect("the system gives random bytes once it has begun to");
+        let format = match task.format {
+            PayloadFormat::Pickle => Format::Pickle,
+            PayloadFormat::Json => Format::Json,
+        };
+        Some(Call {
+            container: task.container?.to_string(),
+            attempt: attempt.to_owned(),
+            nonce: Bytes::copy_from_slice(&nonce),
+            task: task.id.to_string(),
+            format: format.into(),
+            python_version: task.python.unwrap_or_default(),
+            payload,
+        })
+    }
+
+    /// Waits for the result, as long as the call may take.
+    async fn result(
+        &self,
+        place: &Place,
+        attempt: &str,
+        mut result: oneshot::Receiver<CallResult>,
+    ) -> AttemptEnd {
+        let timeout = Duration::from_millis(self.pool.stub.definition.timeout_ms);
+        let (outcome, message) = tokio::select! {
+            answered = &mut result => return match answered {
+                Ok(result) => of_result(result),
+                Err(_) => of_gone(place.container.gone().await),
+            },
+            () = tokio::time::sleep(timeout) => {
+                (TaskOutcome::TimedOut, format!("the call took longer than {timeout:?}"))
+            }
+            () = self.task.cancelling.cancelled() => {
+                (TaskOutcome::Cancelled, "the call was cancelled".to_owned())
+            }
+        };
+        end_call(place, attempt, result).await;
+        AttemptEnd {
+            end: end_without_result(outcome, &message),
+            may_retry: false,
+        }
+    }
+
+    /// Records how an attempt went: the end of the task, or its next place in the line.
+    async fn after(&self, attempt: AttemptEnd, number: u32) -> Result<TaskEnd, Admission> {
+        let (store, id) = (self.gateway.store(), self.task.id);
+        let is_last = number > self.task.task().retries || self.task.cancelling.is_cancelled();
+        if attempt.may_retry && !is_last {
+            let pause = retry_pause(number);
+            let available_at = Timestamp::now() + pause;
+            let then = AfterAttempt::TryAgain {
+                outcome: attempt.end.outcome,
+                available_at,
+            };
+            persist(|| store.end_attempt(id, number, then.clone())).await;
+            self.task.waits_again(available_at);
+            tokio::select! {
+                () = until(available_at) => {}
+                () = self.task.cancelling.cancelled() => {}
+            }
+            return Err(self.again().await);
+        }
+        let then = AfterAttempt::End(attempt.end.clone());
+        persist(|| store.end_attempt(id, number, then.clone())).await;
+        Ok(attempt.end)
+    }
+
+    /// The next place in the line, which may be longer than it may be for those who come new.
+    async fn again(&self) -> Admission {
+        let secrets = self.gateway.current_secrets(&self.pool.stub).await;
+        self.pool.admit_again(&secrets.unwrap_or_default())
+    }
+
+    /// Records an end that no attempt had; answers nothing when it had ended by itself.
+    async fn finish(&self, end: TaskEnd) -> Option<TaskEnd> {
+        let (store, id) = (self.gateway.store(), self.task.id);
+        let is_ours = persist(|| store.finish_task(id, end.clone())).await;
+        if is_ours {
+            return Some(end);
+        }
+        let workspace = self.task.task().workspace;
+        persist(|| store.task_end(workspace, id)).await
+    }
+}
+
+/// Ends a call that nobody waits for; with its container, when it does not end by itself.
+async fn end_call(place: &Place, attempt: &str, result: oneshot::Receiver<CallResult>) {
+    if place.container.cancel(attempt.to_owned()).await.is_err() {
+        return;
+    }
+    if tokio::time::timeout(CANCEL_GRACE, result).await.is_err() {
+        // A worker that is gone has ended it.
+        let _ = place.container.stop(0).await;
+        place.container.gone().await;
+    }
+}
+
+/// A key that is claimed is used once; it is on disk only if another gateway has the same file.
+pub(crate) fn is_new(accepted: &Accepted) -> Result<(), Problem> {
+    match accepted {
+        Accepted::New(_) => Ok(()),
+        Accepted::Before(_) => Err(Problem::new(
+            Kind::Conflict,
+            "the same call was made elsewhere at the same moment",
+        )),
+    }
+}
+
+fn of_result(result: CallResult) -> AttemptEnd {
+    let outcome = match result.outcome() {
+        Outcome::Returned => TaskOutcome::Returned,
+        Outcome::Cancelled => TaskOutcome::Cancelled,
+        Outcome::Raised | Outcome::Unknown => TaskOutcome::Raised,
+    };
+    let payload = (!result.payload.is_empty()).then(|| result.payload.to_vec());
+    let failure = result.exception.map(Failure::from);
+    let failure = failure.map(|failure| end_with_failure(outcome, &failure).failure);
+    AttemptEnd {
+        end: TaskEnd {
+            outcome,
+            payload,
+            failure: failure.flatten(),
+        },
+        may_retry: false,
+    }
+}
+
+fn of_gone(gone: &Gone) -> AttemptEnd {
+    let outcome = match gone.cause {
+        GoneCause::WorkerLost => TaskOutcome::Lost,
+        GoneCause::Said(_) => TaskOutcome::Died,
+    };
+    let message = match gone.cause {
+        GoneCause::Said(Cause::Stopped) => "the container was stopped",
+        _ => gone.reason.as_str(),
+    };
+    AttemptEnd {
+        end: end_without_result(outcome, message),
+        may_retry: true,
+    }
+}
+
+pub(super) fn cancelled() -> TaskEnd {
+    end_without_result(TaskOutcome::Cancelled, "the call was cancelled")
+}
+
+fn expired() -> TaskEnd {
+    end_without_result(
+        TaskOutcome::Expired,
+        "no container had a place for the call in time",
+    )
+}
+
+fn retry_pause(number: u32) -> SignedDuration {
+    let factor = 1_u32.checked_shl(number - 1).unwrap_or(u32::MAX);
+    let pause = FIRST_RETRY_PAUSE
+        .saturating_mul(factor)
+        .min(LONGEST_RETRY_PAUSE);
+    SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)
+}
+
+/// Waits for a time that the clock shows.
+async fn until(time: Timestamp) {
+    let left = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
+    tokio::time::sleep(left).await;
+}
+
+/// Asks the store until it answers: what was accepted must come to an end that is recorded, also
+/// when a disk is full for a while.
+pub(super) async fn persist<T, F>(mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a task waits");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit() {
+        let seconds = |number| retry_pause(number).as_secs();
+        assert_eq!([1, 2, 3, 5, 6, 99].map(seconds), [1, 2, 4, 16, 30, 30]);
+    }
+}

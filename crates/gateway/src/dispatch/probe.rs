@@ -1,0 +1,123 @@
+//! Which Python is in an image: asked of a container that is started for nothing else, in which
+//! nothing of the user's runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use control_store::Python;
+use ids::{ContainerId, WorkspaceId};
+use worker_protocol::ended::Cause;
+use worker_protocol::{Ready, Start, to_worker};
+
+use super::container::{Container, Event, Given, Gone, GoneCause, NewContainer, SecretVersions};
+use super::hand_off::{reading, wire_image};
+use super::placement::Needs;
+use super::start::{self, START_TIMEOUT};
+use crate::gateway::Gateway;
+use crate::operations::images::OpenImage;
+use crate::problem::{Kind, Problem};
+
+/// What an interpreter takes that does nothing.
+const NEEDS: Needs = Needs {
+    cpu_millicores: 100,
+    memory_bytes: 128 << 20,
+};
+/// How long a build waits for a worker that has room for that.
+const ROOM_TIMEOUT: Duration = Duration::from_mins(2);
+
+impl Gateway {
+    /// The first of these interpreters that is in the image and starts.
+    pub(crate) async fn find_python(
+        &self,
+        workspace: WorkspaceId,
+        image: &OpenImage,
+        interpreters: &[String],
+    ) -> Result<Python, Problem> {
+        let workers = &self.dispatch().workers;
+        let reserving = workers.reserve(NEEDS, &image.image.id);
+        let reserved = tokio::time::timeout(ROOM_TIMEOUT, reserving).await;
+        let reservation = reserved.ok().and_then(Result::ok).ok_or_else(no_worker)?;
+        let (container, mut events) = Container::new(NewContainer {
+            id: ContainerId::new(),
+            number: 1,
+            link: Arc::clone(&reservation.link),
+            given: Given {
+                reading: reading(image),
+                code: None,
+                secrets: SecretVersions::new(),
+            },
+        });
+        let start = Start {
+            delivery: Some(container.delivery.clone()),
+            workspace: self.workspace_name(workspace).await?.to_string(),
+            image: Some(wire_image(image)),
+            interpreters: interpreters.to_vec(),
+            cpu_millicores: NEEDS.cpu_millicores,
+            memory_bytes: NEEDS.memory_bytes,
+            code: None,
+            setup: None,
+            start_timeout_ms: u64::try_from(START_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
+            name: "look for Python".to_owned(),
+        };
+        self.dispatch().add(&container);
+        let sent = container.link.send(to_worker::Message::Start(start)).await;
+        if sent.is_err() {
+            container.has_ended(Gone::worker_lost());
+        }
+        let ready = until_ready(&container, &mut events).await;
+        start::end(&container, Duration::ZERO).await;
+        self.dispatch().remove(container.id);
+        let ready = ready.map_err(|gone| refused(&gone))?;
+        Ok(Python {
+            program: ready.interpreter,
+            version: ready.python_version,
+        })
+    }
+}
+
+async fn until_ready(
+    container: &Container,
+    events: &mut tokio::sync::mpsc::Receiver<Event>,
+) -> Result<Ready, Gone> {
+    let waiting = async {
+        loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Some(Event::Ready(ready)) => return Ok(ready),
+                    Some(Event::Taken) => {}
+                    None => return Err(Gone::worker_lost()),
+                },
+                gone = container.gone() => return Err(gone.clone()),
+            }
+        }
+    };
+    let waited = tokio::time::timeout(START_TIMEOUT, waiting).await;
+    waited.unwrap_or_else(|_| Err(Gone::worker_lost()))
+}
+
+fn no_worker() -> Problem {
+    Problem::new(
+        Kind::Unavailable,
+        "no worker has room to look into the image",
+    )
+    .hint("`holdfast serve` runs one, unless it is told not to")
+}
+
+fn refused(gone: &Gone) -> Problem {
+    let reason = &gone.reason;
+    match gone.cause {
+        GoneCause::Said(Cause::NoPython) => {
+            let message = format!("the image has no Python that can be used: {reason}");
+            Problem::new(Kind::Unsupported, message).hint(
+                "name an image that has one, or say where it is: python=\"/opt/venv/bin/python\"",
+            )
+        }
+        GoneCause::Said(Cause::Denied) => Problem::new(Kind::Denied, reason),
+        GoneCause::WorkerLost => Problem::new(Kind::Unavailable, reason),
+        GoneCause::Said(_) => {
+            let message = format!("no container could be started of the image: {reason}");
+            Problem::new(Kind::Unavailable, message)
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! After a start: what an earlier run of the gateway had begun comes to its end, and what waited
+//! waits again.
+
+use std::time::Duration;
+
+use control_store::{AfterAttempt, Task, TaskOutcome, TaskState};
+use jiff::{SignedDuration, Timestamp};
+
+use super::life::{Life, persist};
+use super::task::{LiveTask, end_without_result};
+use crate::gateway::Gateway;
+use crate::problem::Problem;
+
+/// Tasks that are read at once.
+const PAGE: u32 = 500;
+/// How long a caller that went away may take to come back, before its task is cancelled.
+const PATIENCE: Duration = Duration::from_mins(1);
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often what ended long ago is forgotten.
+const FORGET_EVERY: Duration = Duration::from_mins(10);
+/// How long tasks and containers that ended can be asked about.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Tasks that are forgotten in one transaction, which others wait for.
+const FORGET_AT_ONCE: u32 = 500;
+
+impl Gateway {
+    /// Takes up what an earlier run left, and keeps order from then on.
+    pub async fn resume(&self) -> Result<(), Problem> {
+        let store = self.store();
+        for container in store.open_containers().await? {
+            let reason = "the gateway was restarted";
+            store.end_container(container.id, None, reason).await?;
+        }
+        let mut after = None;
+        loop {
+            let page = store.open_tasks(after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            for task in page {
+                self.resume_task(task).await?;
+            }
+        }
+        tokio::spawn(keep_order(self.clone()));
+        Ok(())
+    }
+
+    /// An attempt that was running is lost with its container; the task goes on if it may.
+    async fn resume_task(&self, mut task: Task) -> Result<(), Problem> {
+        if task.state == TaskState::Running {
+            let lost = end_without_result(TaskOutcome::Lost, "the gateway was restarted");
+            let then = if task.attempts > task.retries {
+                AfterAttempt::End(lost)
+            } else {
+                AfterAttempt::TryAgain {
+                    outcome: lost.outcome,
+                    available_at: Timestamp::now(),
+                }
+            };
+            let ends = matches!(then, AfterAttempt::End(_));
+            self.store()
+                .end_attempt(task.id, task.attempts, then)
+                .await?;
+            if ends {
+                return Ok(());
+            }
+            task.state = TaskState::Pending;
+        }
+        let pool = self.pool(task.workspace, task.stub).await?;
+        let live = LiveTask::new(task);
+        live.accepted();
+        let secrets = self.current_secrets(&pool.stub).await.unwrap_or_default();
+        let admission = pool.admit_again(&secrets);
+        let life = Life {
+            gateway: self.clone(),
+            pool,
+            task: live,
+            input: None,
+            _claim: None,
+        };
+        tokio::spawn(life.run(admission));
+        Ok(())
+    }
+}
+
+async fn keep_order(gateway: Gateway) {
+    let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+    let mut forgets = tokio::time::interval(FORGET_EVERY);
+    loop {
+        tokio::select! {
+            _ = sweeps.tick() => gateway.dispatch().sweep(PATIENCE),
+            _ = forgets.tick() => forget(&gateway).await,
+        }
+    }
+}
+
+async fn forget(gateway: &Gateway) {
+    let (store, before) = (gateway.store(), Timestamp::now() - REMEMBERED);
+    while persist(|| store.forget_tasks(before, FORGET_AT_ONCE)).await > 0 {}
+    persist(|| store.forget_containers(before)).await;
+}

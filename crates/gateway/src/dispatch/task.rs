@@ -1,0 +1,291 @@
+//! A task that has not ended, or ended a moment ago: what those who follow it see.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use control_store::{Task, TaskEnd, TaskOutcome, TaskState};
+use ids::{ContainerId, TaskId};
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::output::{OutputLog, Piece, Stream};
+use crate::problem::Problem;
+
+/// A task as it is now.
+#[derive(Debug)]
+pub(crate) struct LiveTask {
+    pub(crate) id: TaskId,
+    now: Mutex<Now>,
+    /// Counts changes; who follows looks after each.
+    changed: watch::Sender<u64>,
+    acceptance: watch::Sender<Acceptance>,
+    /// Somebody wants its end.
+    pub(super) cancelling: CancellationToken,
+    /// Those who follow it or wait for it.
+    followers: AtomicU32,
+}
+
+/// Whether a task is on disk: before, nobody is told that it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Acceptance {
+    Awaited,
+    Accepted,
+    Refused(Problem),
+}
+
+#[derive(Debug)]
+struct Now {
+    task: Task,
+    end: Option<Arc<TaskEnd>>,
+    log: OutputLog,
+    /// When the last follower left; the acceptance before.
+    left_at: Instant,
+}
+
+/// What a follower sees next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum TaskEvent {
+    /// How it stands: at once, and at each change.
+    Task(Task),
+    Output(Piece),
+    /// The last one.
+    End(Task, Arc<TaskEnd>),
+}
+
+/// Somebody who follows a task. While there is one, the task is not cancelled for want of any.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    task: Arc<LiveTask>,
+    changes: watch::Receiver<u64>,
+    offset: u64,
+    /// What was shown last.
+    shown: Option<(TaskState, u32)>,
+    is_over: bool,
+}
+
+impl LiveTask {
+    /// A task that is not on disk yet.
+    pub(crate) fn new(task: Task) -> Arc<Self> {
+        Arc::new(Self {
+            id: task.id,
+            now: Mutex::new(Now {
+                task,
+                end: None,
+                log: OutputLog::default(),
+                left_at: Instant::now(),
+            }),
+            changed: watch::Sender::new(0),
+            acceptance: watch::Sender::new(Acceptance::Awaited),
+            cancelling: CancellationToken::new(),
+            followers: AtomicU32::new(0),
+        })
+    }
+
+    /// A task that ended, with nothing left of its output.
+    pub(crate) fn ended_before(task: Task, end: TaskEnd) -> Arc<Self> {
+        let live = Self::new(task);
+        live.accepted();
+        live.now().end = Some(Arc::new(end));
+        live
+    }
+
+    pub(crate) fn accepted(&self) {
+        self.acceptance.send_replace(Acceptance::Accepted);
+    }
+
+    pub(crate) fn refused(&self, problem: Problem) {
+        self.acceptance.send_replace(Acceptance::Refused(problem));
+    }
+
+    /// Waits until the task is on disk, or will never be.
+    pub(crate) async fn acceptance(&self) -> Result<(), Problem> {
+        let mut acceptance = self.acceptance.subscribe();
+        let decided = acceptance.wait_for(|now| *now != Acceptance::Awaited).await;
+        match &*decided.expect("the task holds the other side") {
+            Acceptance::Refused(problem) => Err(problem.clone()),
+            Acceptance::Accepted | Acceptance::Awaited => Ok(()),
+        }
+    }
+
+    pub(crate) fn task(&self) -> Task {
+        self.now().task.clone()
+    }
+
+    /// Asks for the end; it comes in a moment, unless it has come by itself.
+    pub(crate) fn cancel(&self) {
+        self.cancelling.cancel();
+    }
+
+    fn as_ended(&self) -> Option<(Task, Arc<TaskEnd>)> {
+        let now = self.now();
+        let end = now.end.as_ref()?;
+        Some((now.task.clone(), Arc::clone(end)))
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.now().log.is_empty()
+    }
+
+    pub(super) fn printed(&self, stream: Stream, bytes: &[u8]) {
+        self.now().log.push(stream, bytes);
+        self.tell();
+    }
+
+    pub(crate) fn attempt_began(&self, number: u32, container: ContainerId) {
+        let mut now = self.now();
+        now.task.state = TaskState::Running;
+        now.task.attempts = number;
+        now.task.container = Some(container);
+        now.task.started_at = Some(Timestamp::now());
+        drop(now);
+        self.tell();
+    }
+
+    pub(super) fn waits_again(&self, available_at: Timestamp) {
+        let mut now = self.now();
+        now.task.state = TaskState::Pending;
+        now.task.available_at = available_at;
+        drop(now);
+        self.tell();
+    }
+
+    pub(super) fn ended(&self, end: TaskEnd) {
+        let mut now = self.now();
+        now.task.state = TaskState::Ended;
+        now.task.outcome = Some(end.outcome);
+        now.task.ended_at = Some(Timestamp::now());
+        now.end = Some(Arc::new(end));
+        drop(now);
+        self.tell();
+    }
+
+    /// Follows the task, from this offset of its output on.
+    pub(crate) fn follow(self: &Arc<Self>, offset: u64) -> Follower {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+        Follower {
+            changes: self.changed.subscribe(),
+            task: Arc::clone(self),
+            offset,
+            shown: None,
+            is_over: false,
+        }
+    }
+
+    /// Whether nobody has followed it for this long, and somebody should.
+    pub(super) fn is_abandoned(&self, patience: Duration) -> bool {
+        if self.followers.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        let now = self.now();
+        now.end.is_none() && !now.task.is_headless && now.left_at.elapsed() >= patience
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follower {
+    pub(crate) fn task(&self) -> &Arc<LiveTask> {
+        &self.task
+    }
+
+    /// What comes next; nothing after the end. May be dropped and called again.
+    pub(crate) async fn next(&mut self) -> Option<TaskEvent> {
+        while !self.is_over {
+            self.changes.mark_unchanged();
+            if let Some(event) = self.look() {
+                return Some(event);
+            }
+            // The task holds the other side.
+            let _ = self.changes.changed().await;
+        }
+        None
+    }
+
+    /// The end, when it has come.
+    pub(crate) async fn end(&mut self) -> (Task, Arc<TaskEnd>) {
+        loop {
+            self.changes.mark_unchanged();
+            if let Some(ended) = self.task.as_ended() {
+                return ended;
+            }
+            let _ = self.changes.changed().await;
+        }
+    }
+
+    fn look(&mut self) -> Option<TaskEvent> {
+        let now = self.task.now();
+        let stands = (now.task.state, now.task.attempts);
+        let is_open = now.end.is_none();
+        if self.shown.is_none() || (is_open && self.shown != Some(stands)) {
+            self.shown = Some(stands);
+            return Some(TaskEvent::Task(now.task.clone()));
+        }
+        if let Some(piece) = now.log.after(self.offset) {
+            self.offset = piece.offset;
+            return Some(TaskEvent::Output(piece));
+        }
+        let end = now.end.as_ref()?;
+        self.is_over = true;
+        Some(TaskEvent::End(now.task.clone(), Arc::clone(end)))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.now().left_at = Instant::now();
+        self.task.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The end of a task that Holdfast ended, or that had none of its own.
+pub(super) fn end_without_result(outcome: TaskOutcome, message: &str) -> TaskEnd {
+    end_with_failure(outcome, &Failure::ours(outcome, message))
+}
+
+pub(super) fn end_with_failure(outcome: TaskOutcome, failure: &Failure) -> TaskEnd {
+    TaskEnd {
+        outcome,
+        payload: None,
+        failure: Some(serde_json::to_string(failure).expect("texts serialise")),
+    }
+}
+
+/// Why there is no result, as it is kept: an exception, or what Holdfast has to say.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub(crate) struct Failure {
+    #[serde(rename = "type")]
+    pub(crate) type_name: String,
+    pub(crate) module: String,
+    pub(crate) message: String,
+    pub(crate) traceback: String,
+}
+
+impl Failure {
+    fn ours(outcome: TaskOutcome, message: &str) -> Self {
+        Self {
+            type_name: outcome.name().to_owned(),
+            module: "holdfast".to_owned(),
+            message: message.to_owned(),
+            traceback: String::new(),
+        }
+    }
+}
+
+impl From<worker_protocol::Exception> for Failure {
+    fn from(exception: worker_protocol::Exception) -> Self {
+        Self {
+            type_name: exception.r#type,
+            module: exception.module,
+            message: exception.message,
+            traceback: exception.traceback,
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Calls of functions: made, followed, listed and cancelled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use control_store::{
+    ContainerRecord, IdempotencyKey, NewTask, PayloadFormat, Stub, Task, TaskFilter, TaskState,
+    TokenScope,
+};
+use ids::{ContainerId, StubId, TaskId, WorkspaceId};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::caller::Caller;
+use crate::dispatch::{Admission, Claim, Follower, Life, LiveTask, Pool, SecretVersions, is_new};
+use crate::gateway::Gateway;
+use crate::problem::{Kind, Problem};
+
+/// Longest payload of a call: what a message to a worker carries.
+pub(crate) const PAYLOAD_LIMIT_BYTES: usize = worker_protocol::MAX_PAYLOAD_BYTES;
+/// How long a call may wait until it begins: a worker that is away comes back, or somebody notices.
+const WAIT_LIMIT: SignedDuration = SignedDuration::from_hours(24);
+/// Longest name of a Python version, as `3.11`.
+const PYTHON_LIMIT: usize = 16;
+/// Looks for a task that is neither under way nor ended, and the pause between them: between its
+/// acceptance and its life lies a moment.
+const LOOKS: u32 = 20;
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// Tasks in one list.
+pub(crate) const LIST_LIMIT: u32 = 1000;
+
+/// A call that somebody makes.
+#[derive(Debug)]
+pub(crate) struct NewCall {
+    pub(crate) format: PayloadFormat,
+    pub(crate) payload: Bytes,
+    /// The caller's Python, as `3.11`.
+    pub(crate) python: Option<String>,
+    /// Goes on when its caller goes away.
+    pub(crate) is_headless: bool,
+    /// Makes a call that is sent again the same call.
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+/// What became of the claim to a key.
+enum Claimed {
+    Ours(Claim),
+    /// The call was made before.
+    Before(Follower),
+}
+
+/// What a task begins with.
+struct Begin {
+    new: NewTask,
+    payload: Bytes,
+    claim: Option<Claim>,
+}
+
+impl Gateway {
+    /// Accepts a call: when this answers, it is on disk and will have one outcome.
+    pub(crate) async fn call(
+        &self,
+        caller: &Caller,
+        stub: StubId,
+        call: NewCall,
+    ) -> Result<Follower, Problem> {
+        caller.must(TokenScope::Call)?;
+        check(&call)?;
+        let workspace = caller.workspace();
+        let pool = self.pool(workspace, stub).await?;
+        let (task, new) = task_of(&pool.stub, &call);
+        let claim = match call.key.map(|key| self.claim(stub, key, &task)) {
+            Some(claim) => match claim.await? {
+                Claimed::Ours(claim) => Some(claim),
+                Claimed::Before(first) => return Ok(first),
+            },
+            None => None,
+        };
+        let follower = task.follow(0);
+        self.begin(
+            pool,
+            Arc::clone(&task),
+            Begin {
+                new,
+                payload: call.payload,
+                claim,
+            },
+        )
+        .await?;
+        task.acceptance().await?;
+        Ok(follower)
+    }
+
+    /// The key for a new task, or the task that was made with it.
+    async fn claim(
+        &self,
+        stub: StubId,
+        key: IdempotencyKey,
+        task: &Arc<LiveTask>,
+    ) -> Result<Claimed, Problem> {
+        match self.dispatch().claims.claim((stub, key), task) {
+            Err(first) => {
+                first.acceptance().await?;
+                Ok(Claimed::Before(first.follow(0)))
+            }
+            Ok(claim) => match self.store().task_of_key(stub, key).await? {
+                Some(before) => Ok(Claimed::Before(self.follower(before, 0).await?)),
+                None => Ok(Claimed::Ours(claim)),
+            },
+        }
+    }
+
+    /// Lets a task begin: at once where there is a place, else on disk and in the line.
+    async fn begin(
+        &self,
+        pool: Arc<Pool>,
+        task: Arc<LiveTask>,
+        begin: Begin,
+    ) -> Result<(), Problem> {
+        let Begin {
+            mut new,
+            payload,
+            claim,
+        } = begin;
+        let secrets = self.current_secrets(&pool.stub).await?;
+        let admission = pool.admit(&secrets).map_err(|_| full(&pool.stub))?;
+        let mut life = Life {
+            gateway: self.clone(),
+            pool,
+            task: Arc::clone(&task),
+            input: None,
+            _claim: claim,
+        };
+        match admission {
+            Admission::Place(place) => {
+                new.container = Some(place.container.id);
+                task.attempt_began(1, place.container.id);
+                life.input = Some(payload);
+                tokio::spawn(life.run_at_once(place, new));
+            }
+            ticket @ Admission::Ticket(_) => {
+                let accepted = self.store().accept_task(task.task().workspace, new).await?;
+                is_new(&accepted)?;
+                task.accepted();
+                tokio::spawn(life.run(ticket));
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a task of the caller's workspace from this offset of its output on.
+    pub(crate) async fn follow(
+        &self,
+        caller: &Caller,
+        id: TaskId,
+        offset: u64,
+    ) -> Result<Follower, Problem> {
+        let task = self.task(caller, id).await?;
+        self.follower(task, offset).await
+    }
+
+    pub(crate) async fn task(&self, caller: &Caller, id: TaskId) -> Result<Task, Problem> {
+        caller.must(TokenScope::Read)?;
+        let found = self.store().task(caller.workspace(), id).await?;
+        found.ok_or_else(|| Problem::not_found(format!("no task {id} in this workspace")))
+    }
+
+    pub(crate) async fn tasks(
+        &self,
+        caller: &Caller,
+        filter: &TaskFilter,
+    ) -> Result<Vec<Task>, Problem> {
+        caller.must(TokenScope::Read)?;
+        if filter.limit == 0 || filter.limit > LIST_LIMIT {
+            return Err(Problem::invalid(format!("limit is 1 to {LIST_LIMIT}")));
+        }
+        Ok(self.store().tasks(caller.workspace(), filter).await?)
+    }
+
+    /// Asks for the end of a task; one that has ended stays as it is.
+    pub(crate) async fn cancel(&self, caller: &Caller, id: TaskId) -> Result<Follower, Problem> {
+        caller.must(TokenScope::Call)?;
+        let found = self.store().task(caller.workspace(), id).await?;
+        let unknown = || Problem::not_found(format!("no task {id} in this workspace"));
+        let follower = self.follower(found.ok_or_else(unknown)?, 0).await?;
+        follower.task().cancel();
+        Ok(follower)
+    }
+
+    /// The containers of the workspace that have not ended.
+    pub(crate) async fn containers(
+        &self,
+        caller: &Caller,
+    ) -> Result<Vec<ContainerRecord>, Problem> {
+        caller.must(TokenScope::Read)?;
+        Ok(self.store().containers(caller.workspace()).await?)
+    }
+
+    /// Stops a container; its calls have a moment to end.
+    pub(crate) async fn stop_container(
+        &self,
+        caller: &Caller,
+        id: ContainerId,
+    ) -> Result<ContainerRecord, Problem> {
+        caller.must(TokenScope::Call)?;
+        let workspace = caller.workspace();
+        let found = self.store().container(workspace, id).await?;
+        let unknown = || Problem::not_found(format!("no container {id} in this workspace"));
+        let record = found.ok_or_else(unknown)?;
+        self.dispatch().stop(&record).await;
+        let after = self.store().container(workspace, id).await?;
+        after.ok_or_else(unknown)
+    }
+
+    /// The pool of a function of this workspace.
+    pub(crate) async fn pool(
+        &self,
+        workspace: WorkspaceId,
+        stub: StubId,
+    ) -> Result<Arc<Pool>, Problem> {
+        let unknown = || Problem::not_found(format!("no stub {stub} in this workspace"));
+        if let Some(pool) = self.dispatch().known_pool(stub) {
+            return if pool.stub.workspace == workspace {
+                Ok(pool)
+            } else {
+                Err(unknown())
+            };
+        }
+        let found = self.store().stub(workspace, stub).await?;
+        Ok(self.dispatch().pool(found.ok_or_else(unknown)?))
+    }
+
+    /// The versions of a function's secrets that are current.
+    pub(crate) async fn current_secrets(&self, stub: &Stub) -> Result<SecretVersions, Problem> {
+        let names = &stub.definition.secrets;
+        if names.is_empty() {
+            return Ok(SecretVersions::new());
+        }
+        let all = self.broker().named_secrets(stub.workspace).await?;
+        let own = all.into_iter().filter(|secret| {
+            let name = secret.name.as_str();
+            names.iter().any(|wanted| wanted == name)
+        });
+        Ok(own
+            .map(|secret| (secret.name.as_str().to_owned(), secret.version))
+            .collect())
+    }
+
+    async fn follower(&self, task: Task, offset: u64) -> Result<Follower, Problem> {
+        let (store, id) = (self.store(), task.id);
+        for _ in 0..LOOKS {
+            if let Some(live) = self.dispatch().task(id) {
+                return Ok(live.follow(offset));
+            }
+            // What is not under way has ended, or was accepted at this moment.
+            if let Some(end) = store.task_end(task.workspace, id).await?
+                && let Some(task) = store.task(task.workspace, id).await?
+            {
+                return Ok(LiveTask::ended_before(task, end).follow(offset));
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        Err(Problem::not_found(format!("task {id} is forgotten")))
+    }
+}
+
+fn check(call: &NewCall) -> Result<(), Problem> {
+    let length = call.payload.len();
+    if length > PAYLOAD_LIMIT_BYTES {
+        let message =
+            format!("the arguments are {length} bytes long and may be {PAYLOAD_LIMIT_BYTES}");
+        return Err(Problem::new(Kind::TooLarge, message));
+    }
+    let is_version = |text: &str| {
+        text.len() <= PYTHON_LIMIT
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    };
+    if call.python.as_deref().is_some_and(|text| !is_version(text)) {
+        return Err(Problem::invalid("a Python version is of the form 3.11"));
+    }
+    Ok(())
+}
+
+fn full(stub: &Stub) -> Problem {
+    let limit = stub.definition.max_pending;
+    let message = format!("{limit} calls of {} wait already", stub.name);
+    Problem::new(Kind::Busy, message).hint("call again later, or define it with a larger limit")
+}
+
+/// A call as a task that waits, and what is to be recorded of it.
+fn task_of(stub: &Stub, call: &NewCall) -> (Arc<LiveTask>, NewTask) {
+    let now = Timestamp::now();
+    let new = NewTask {
+        id: TaskId::new(),
+        stub: stub.id,
+        key: call.key,
+        format: call.format,
+        python: call.python.clone(),
+        input: call.payload.to_vec(),
+        is_headless: call.is_headless,
+        retries: stub.definition.retries,
+        expires_at: now + WAIT_LIMIT,
+        container: None,
+    };
+    let task = Task {
+        id: new.id,
+        workspace: stub.workspace,
+        stub: stub.id,
+        state: TaskState::Pending,
+        format: new.format,
+        python: new.python.clone(),
+        is_headless: new.is_headless,
+        retries: new.retries,
+        attempts: 0,
+        container: None,
+        created_at: now,
+        available_at: now,
+        expires_at: new.expires_at,
+        started_at: None,
+        ended_at: None,
+        outcome: None,
+    };
+    (LiveTask::new(task), new)
+}
