@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::arguments::Arguments;
 use crate::leftovers::Snapshot;
-use crate::{demo, lab, process, setup, tidy, tree};
+use crate::{demo, lab, process, python, setup, tidy, tree};
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     arguments.finish()?;
@@ -30,6 +30,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut count = TestCount::default();
     let tests = steps.step("tests", || test(&mut count));
     let tests = tests.and_then(|()| steps.step("runner", || test_runner(&mut count)));
+    let tests = tests.and_then(|()| steps.step("sdk", || test_sdk(&mut count)));
     let demo = tests.and_then(|()| steps.step("demo", demo_with_what_was_built));
     let clean = steps.step("leftovers", || before.check());
     steps.print();
@@ -103,22 +104,29 @@ fn test(count: &mut TestCount) -> Result<()> {
     Ok(())
 }
 
-/// Python's own test runner over the runner's tests. It says on standard error how many there were.
 fn test_runner(count: &mut TestCount) -> Result<()> {
     let words = ["-m", "unittest", "discover", "runner/tests"];
     let mut command = process::command("python3", &words);
+    test_python(command.current_dir(tree::root()), count)
+}
+
+fn test_sdk(count: &mut TestCount) -> Result<()> {
+    let mut command = Command::new(python::interpreter("sdk"));
+    command.args(["-m", "unittest"]);
+    test_python(command.current_dir(tree::root().join("sdk/python")), count)
+}
+
+/// Python's own test runner. It says on standard error how many tests there were.
+fn test_python(command: &mut Command, count: &mut TestCount) -> Result<()> {
     // What it compiles is no source, and would be found by whoever packs the runner.
     command.env("PYTHONDONTWRITEBYTECODE", "1");
-    let output = command
-        .current_dir(tree::root())
-        .stdin(Stdio::null())
-        .output()
-        .context("python3 is missing: see `cargo xtask setup`")?;
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.context("python is missing: see `cargo xtask setup`")?;
     let told = String::from_utf8_lossy(&output.stderr);
     print!("{}{told}", String::from_utf8_lossy(&output.stdout));
     count.add_unittest(&told);
     if !output.status.success() {
-        bail!("the runner's tests failed ({})", output.status);
+        bail!("Python tests failed ({})", output.status);
     }
     Ok(())
 }

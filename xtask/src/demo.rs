@@ -5,6 +5,7 @@
 //! scratch folder that goes away; only the packed image is kept, below `target/`.
 
 mod checks;
+mod functions;
 mod holdfast;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::arguments::Arguments;
 use crate::lab::{self, Login, Registry, Scratch};
 use crate::{process, setup, tree};
 
+use self::functions::Serving;
 use self::holdfast::{Holdfast, Timing};
 
 /// What the demo runs: an interpreter and a library, nothing of the handler.
@@ -57,6 +59,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     demo.first_use()?;
     demo.lazy_runs()?;
     demo.rotation()?;
+    demo.function()?;
     demo.leave_nothing()?;
     println!("\nThe demo is complete: every answer was checked.");
     Ok(ExitCode::SUCCESS)
@@ -130,6 +133,20 @@ impl Demo {
         }
         println!("    ({} layer indexes, untouched)\n", before.len());
         Ok(())
+    }
+
+    fn function(&self) -> Result<()> {
+        say("Functions: a gateway on this machine, and a program that calls it.");
+        let serving = Serving::start(&self.holdfast)?;
+        say("The first call checks the credential, builds the image and starts a container.");
+        let login = self.passwords.last().expect("there is a password");
+        for call in ["first", "second"] {
+            let answer = serving.run_program(&self.holdfast, &self.name, login)?;
+            if !answer.status.success() || !answer.output.ends_with("Hello!\n") {
+                bail!("the {call} call printed {:?}", answer.output);
+            }
+        }
+        serving.stop()
     }
 
     fn leave_nothing(&self) -> Result<()> {

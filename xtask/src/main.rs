@@ -13,6 +13,7 @@ mod fuzz;
 mod lab;
 mod leftovers;
 mod process;
+mod python;
 mod setup;
 mod tidy;
 mod tree;

@@ -1,9 +1,10 @@
-//! `cargo xtask setup`: what building, testing and the demo need from Debian, and the toolchain's
-//! own components.
+//! `cargo xtask setup`: what building, testing and the demo need from Debian, the toolchain's own
+//! components, and Python environments from `PyPI`.
 //!
 //! Invariants: quick and silent when everything is there (one `dpkg-query`); no daemon of an
 //! installed package is started, and a `policy-rc.d` that was there before is put back. It
-//! deliberately installs nothing outside Debian's packages and never edits configuration.
+//! deliberately installs nothing outside Debian's packages and `target/`, and never edits
+//! configuration.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::arguments::Arguments;
-use crate::process;
+use crate::{process, python};
 
 /// Debian packages, with what would not work without each.
 const PACKAGES: &[(&str, &str)] = &[
@@ -34,6 +35,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("e2fsprogs", "disks whose power tests cut"),
     ("openssl", "certificates of test registries"),
     ("python3", "the demo's handler and test scripts"),
+    (
+        "python3-venv",
+        "our Python package and the beta9 client, apart from the system's",
+    ),
 ];
 
 /// What invoke-rc.d asks before it starts anything; 101 means no.
@@ -47,29 +52,34 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     arguments.finish()?;
     let packages = missing_packages()?;
     let components = missing_components();
-    if packages.is_empty() && components.is_empty() {
+    let environments = python::missing();
+    if packages.is_empty() && components.is_empty() && environments.is_empty() {
         println!(
             "setup: everything is there ({} Debian packages)",
             PACKAGES.len()
         );
         return Ok(ExitCode::SUCCESS);
     }
-    report(&packages, &components);
+    report(&packages, &components, &environments);
     if check_only {
         println!("setup: install with `cargo xtask setup` as root");
         return Ok(ExitCode::FAILURE);
     }
     install_components(&components)?;
     install_packages(&packages)?;
+    python::install()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(packages: &[&str], components: &[&str]) {
+fn report(packages: &[&str], components: &[&str], environments: &[&str]) {
     for (name, purpose) in PACKAGES.iter().filter(|(name, _)| packages.contains(name)) {
         println!("missing package {name}: {purpose}");
     }
     for name in components {
         println!("missing toolchain component {name}");
+    }
+    for name in environments {
+        println!("missing Python environment {name}");
     }
 }
 

@@ -81,7 +81,7 @@ impl Holdfast {
         let mut command = self.command();
         let (run, rest) = arguments.split_first().context("no command")?;
         command.arg(run).arg("--timing-json").arg(&file).args(rest);
-        let mut answer = self.finish(command, arguments, None)?;
+        let mut answer = self.finish(command, &shown(arguments), None)?;
         if !answer.status.success() {
             bail!("`holdfast run` failed: {}", answer.status);
         }
@@ -93,10 +93,10 @@ impl Holdfast {
     pub(super) fn run(&self, arguments: &[&str], input: Option<&str>) -> Result<Answer> {
         let mut command = self.command();
         command.args(arguments);
-        self.finish(command, arguments, input)
+        self.finish(command, &shown(arguments), input)
     }
 
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command
             .env("HOLDFAST_DATA_DIR", &self.data_dir)
@@ -104,12 +104,15 @@ impl Holdfast {
         command
     }
 
-    fn finish(&self, mut command: Command, shown: &[&str], input: Option<&str>) -> Result<Answer> {
+    /// Runs a command to its end, shows what it said as that of `shown`, and keeps it.
+    pub(super) fn finish(
+        &self,
+        mut command: Command,
+        shown: &str,
+        input: Option<&str>,
+    ) -> Result<Answer> {
         let arrow = if input.is_some() { " < password" } else { "" };
-        println!(
-            "$ {}{arrow}",
-            process::show(&process::command("holdfast", shown))
-        );
+        println!("$ {shown}{arrow}");
         let output = process::output_with_input(&mut command, input.unwrap_or("").as_bytes())?;
         let answer = Answer {
             status: output.status,
@@ -153,6 +156,10 @@ impl Holdfast {
         }
         Ok(found)
     }
+}
+
+fn shown(arguments: &[&str]) -> String {
+    process::show(&process::command("holdfast", arguments))
 }
 
 impl Timing {
