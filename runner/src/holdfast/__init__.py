@@ -18,7 +18,7 @@ from holdfast_runner.errors import (  # noqa: F401
     ResultTooLong,
     RunnerError,
 )
-from holdfast_runner.shims.namespace import fill
+from holdfast_runner.shims.namespace import add_module, fill
 
 
 def is_remote() -> bool:
@@ -34,5 +34,16 @@ fill(
         RunnerError is_remote task_id
     """,
     decorators="function",
-    descriptions="Image Secret Volume",
+    descriptions="Function Image Log Secret Volume configure",
+    platform="Call",
+    # What a client raises and code that is imported here may name.
+    exceptions="""
+        ArgumentsNotSendable Busy CodeError ConfigurationError Conflict ConnectionFailed
+        ContainerDied Denied GatewayError HoldfastError InternalError InvalidRequest NotFound
+        NotStarted NotSupportedError RemoteError RemoteTraceback ResultNotReadable TaskCancelled
+        TaskError TaskExpired TaskTimedOut TooLarge Unauthenticated Unavailable UnexpectedAnswer
+        Unsupported WaitTimedOut WorkerLost
+    """,
 )
+add_module("holdfast.compat")
+add_module("holdfast.compat.beta9")

@@ -50,12 +50,12 @@ class Decorated:
 
     async_remote = remote_async
 
-    def map(self, inputs):
-        """Gives the value for each input, in order. A tuple is several arguments."""
+    def map(self, inputs, concurrency=1):
+        """Gives the value for each input, in order, one at a time. A tuple is several arguments."""
         for positional in inputs:
             yield self.remote(*_arguments(positional))
 
-    async def map_async(self, inputs):
+    async def map_async(self, inputs, concurrency=1):
         """The same, for `async for`."""
         for positional in inputs:
             yield await self.remote_async(*_arguments(positional))
