@@ -1,0 +1,321 @@
+//! Functions, called from Python through a gateway, in a private image.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use e2e::Home;
+use e2e::home::finish;
+use e2e::{Finished, home};
+use registry_sim::debian::DebianRegistry;
+
+use crate::serving::Serving;
+use crate::support::{PASSWORD, USER, files_below};
+
+const SECRET: &str = "canary-1d9f3c0a7be24b6f";
+
+/// A registry that demands a login, with an image that has a Python, and a gateway.
+struct Stage {
+    home: Home,
+    registry: DebianRegistry,
+    image: String,
+    serving: Option<Serving>,
+    token: String,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let registry = DebianRegistry::htpasswd(USER, PASSWORD);
+        let image = format!("{}/acme/python:v1", registry.host());
+        push(&image);
+        let home = Home::new();
+        let serving = Serving::start(&home);
+        let token = serving.first_token();
+        Self {
+            home,
+            registry,
+            image,
+            serving: Some(serving),
+            token,
+        }
+    }
+
+    fn serving(&self) -> &Serving {
+        self.serving.as_ref().expect("it serves")
+    }
+
+    /// What `app.py` says to these words, with this password for the registry.
+    fn python_with(&self, password: &str, words: &[&str]) -> Finished {
+        let mut command = Command::new(python("sdk"));
+        command
+            .arg(programs().join("app.py"))
+            .args(words)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.home.path())
+            .env("PYTHONPATH", repository().join("sdk/python/src"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("HOLDFAST_GATEWAY", self.serving().gateway())
+            .env("HOLDFAST_TOKEN", &self.token)
+            .env("IMAGE", &self.image)
+            .env("USERNAME", USER)
+            .env("PASSWORD", password)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        finish(command.spawn().expect("python starts"), "")
+    }
+
+    fn python(&self, words: &[&str]) -> Finished {
+        self.python_with(PASSWORD, words)
+    }
+
+    /// Ends the gateway and starts another one on the same data.
+    fn serve_again(&mut self, end: impl FnOnce(Serving)) {
+        end(self.serving.take().expect("it serves"));
+        self.serving = Some(Serving::start(&self.home));
+    }
+
+    fn end(mut self) {
+        self.serving.take().expect("it serves").end();
+        assert_nothing_is_left(&self.home);
+    }
+}
+
+fn repository() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.join("../..").canonicalize().expect("a repository")
+}
+
+fn programs() -> PathBuf {
+    repository().join("tests/e2e/tests/it/programs")
+}
+
+fn target() -> PathBuf {
+    let debug = home::binary().parent().expect("target/<profile>");
+    debug.parent().expect("target").to_owned()
+}
+
+fn python(environment: &str) -> PathBuf {
+    let python = target().join("python").join(environment).join("bin/python");
+    assert!(
+        python.exists(),
+        "{}: run `cargo xtask setup`",
+        python.display()
+    );
+    python
+}
+
+/// The demo's image, which has a Debian and its Python.
+fn push(image: &str) {
+    let folder = target().join("holdfast-demo");
+    let entries = std::fs::read_dir(&folder).expect("run `cargo xtask pack`");
+    let layouts = entries.flatten().map(|entry| entry.path());
+    let layout = layouts
+        .filter(|path| path.join("index.json").exists() && !path.ends_with("with-data"))
+        .min()
+        .expect("run `cargo xtask pack`");
+    let status = Command::new("skopeo")
+        .args(["copy", "--quiet", "--dest-tls-verify=false"])
+        .arg(format!("--dest-creds={USER}:{PASSWORD}"))
+        .arg(format!("oci:{}:demo", layout.display()))
+        .arg(format!("docker://{image}"))
+        .status()
+        .expect("skopeo starts");
+    assert!(status.success(), "the image cannot be pushed");
+}
+
+/// No mount and no container's directory.
+fn assert_nothing_is_left(home: &Home) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+    let path = home.path().to_str().expect("UTF-8");
+    assert!(!mounts.contains(path), "{mounts}");
+    assert_eq!(container_directories(home), Vec::<PathBuf>::new());
+}
+
+fn container_directories(home: &Home) -> Vec<PathBuf> {
+    let containers = home.run_dir().join("worker/containers");
+    let entries = std::fs::read_dir(containers)
+        .into_iter()
+        .flatten()
+        .flatten();
+    let directories = entries.map(|entry| entry.path());
+    directories.filter(|path| path.is_dir()).collect()
+}
+
+/// What is on the disk beside the container's own tree: databases, caches, and what the runtime is
+/// told.
+fn files_of(home: &Home) -> Vec<PathBuf> {
+    let mut files = files_below(&home.data_dir());
+    files.extend(files_below(&home.run_dir().join("worker/files")));
+    for directory in container_directories(home) {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        files.extend(
+            entries
+                .map(|entry| entry.path())
+                .filter(|path| path.is_file()),
+        );
+    }
+    files
+}
+
+#[test]
+fn a_function_is_called_in_a_private_image() {
+    let stage = Stage::new();
+    let first = stage.python(&["greet", "world"]).ok();
+    assert_eq!(first.stdout, "greeting world\nHello, world!\n");
+    let second = stage.python(&["greet", "again"]).ok();
+    assert_eq!(second.stdout, "greeting again\nHello, again!\n");
+    let mapped = stage.python(&["map"]).ok();
+    assert_eq!(mapped.stdout, "9900\n");
+    stage
+        .python_with("wrong", &["greet", "nobody"])
+        .fails(1, "refused the credential");
+    stage.end();
+}
+
+#[test]
+fn each_call_ends_in_one_way_that_its_caller_sees() {
+    let stage = Stage::new();
+    let ended = stage.python(&["ends"]).ok();
+    let lines: Vec<&str> = ended
+        .stderr
+        .lines()
+        .filter(|line| line.contains(" -> "))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "raise -> KeyError",
+            "exit -> ContainerDied",
+            "lock -> ResultNotPicklable",
+            "flood -> flood",
+            "fork -> fork",
+            "sleep -> TaskTimedOut",
+        ]
+    );
+    stage.end();
+}
+
+#[test]
+fn secrets_reach_their_function_and_nothing_else() {
+    let stage = Stage::new();
+    let words = ["secret", "set", "API_KEY"];
+    stage.home.run_with_input(&words, SECRET).ok();
+    let shown = stage.python(&["shows_secret"]).ok();
+    let reversed: String = SECRET.chars().rev().collect();
+    assert_eq!(shown.stdout.trim(), reversed);
+    stage.home.run_with_input(&words, "another value").ok();
+    let shown = stage.python(&["shows_secret"]).ok();
+    assert_eq!(
+        shown.stdout.trim(),
+        "eulav rehtona",
+        "a warm container is not asked"
+    );
+    let around = stage.python(&["looks_around"]).ok();
+    assert_eq!(
+        around.stdout.trim(),
+        "([], 1)",
+        "a token, or another socket"
+    );
+    let files = files_of(&stage.home);
+    let is_bundle = |path: &PathBuf| path.ends_with("config.json");
+    assert!(
+        files.iter().any(is_bundle),
+        "a container is warm: {files:?}"
+    );
+    for path in files {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        for secret in [SECRET, PASSWORD] {
+            let found = bytes
+                .windows(secret.len())
+                .any(|at| at == secret.as_bytes());
+            assert!(!found, "a secret is in {}", path.display());
+        }
+    }
+    stage.end();
+}
+
+#[test]
+fn a_new_password_needs_no_rebuild() {
+    let mut stage = Stage::new();
+    stage.python(&["cold"]).ok();
+    stage.registry.set_password("a new password");
+    stage.python(&["cold"]).fails(1, "refused the credential");
+    let built = stage.python_with("a new password", &["cold"]).ok();
+    assert!(!built.stderr.contains("layer"), "{}", built.stderr);
+    let listed = stage
+        .home
+        .run(&["credentials", "list", "--json"])
+        .ok()
+        .json();
+    assert_eq!(listed[0]["version"], 2, "{listed}");
+    stage.end();
+}
+
+#[test]
+fn a_gateway_that_is_killed_loses_nothing_that_it_accepted() {
+    let mut stage = Stage::new();
+    stage.python(&["greet", "world"]).ok();
+    let id = stage.python(&["submit", "600"]).ok().stdout;
+    let path = format!("/v1/tasks/{}", id.trim());
+    while stage.serving().get(&path, &stage.token).1["state"] != "running" {
+        std::thread::yield_now();
+    }
+    stage.serve_again(Serving::kill);
+    let (status, task) = stage
+        .serving()
+        .get(&format!("{path}?wait_ms=30000"), &stage.token);
+    assert_eq!((status, &task["state"]), (200, &"ended".into()), "{task}");
+    assert_eq!(task["end"]["outcome"], "lost");
+    let after = stage.python(&["greet", "again"]).ok();
+    assert!(
+        after.stdout.ends_with("Hello, again!\n"),
+        "{}",
+        after.stdout
+    );
+    stage.end();
+}
+
+#[test]
+fn a_container_reaches_no_machine_and_no_gateway() {
+    let stage = Stage::new();
+    let gateway = stage.serving().gateway().trim_start_matches("http://");
+    let port = gateway.rsplit(':').next().expect("a port");
+    let words = [
+        "reaches",
+        "169.254.169.254:80",
+        gateway,
+        &format!("10.0.2.2:{port}"),
+        stage.registry.host(),
+    ];
+    let reached = stage.python(&words).ok();
+    assert_eq!(reached.stdout.trim(), "[]");
+    stage.end();
+}
+
+#[test]
+fn a_workspace_does_not_see_anothers_calls() {
+    let stage = Stage::new();
+    stage.python(&["greet", "world"]).ok();
+    let (_, tasks) = stage.serving().get("/v1/tasks", &stage.token);
+    let (_, stubs) = stage.serving().get("/v1/stubs", &stage.token);
+    let (_, containers) = stage.serving().get("/v1/containers", &stage.token);
+    let own = |value: &serde_json::Value| value.as_str().expect("an id").to_owned();
+    let task = own(&tasks["tasks"][0]["id"]);
+    let stub = own(&stubs["stubs"][0]["id"]);
+    assert_eq!(containers["containers"].as_array().map(Vec::len), Some(1));
+    let words = ["--workspace", "other", "tokens", "create", "b", "--json"];
+    let made = stage.home.run(&words).ok().json();
+    let token = made["token"].as_str().expect("a token");
+    for path in [format!("/v1/tasks/{task}"), format!("/v1/stubs/{stub}")] {
+        assert_eq!(stage.serving().get(&path, token).0, 404, "{path}");
+    }
+    for list in ["tasks", "stubs", "containers", "images"] {
+        let (status, listed) = stage.serving().get(&format!("/v1/{list}"), token);
+        assert_eq!(
+            (status, listed[list].as_array().map(Vec::len)),
+            (200, Some(0))
+        );
+    }
+    stage.end();
+}

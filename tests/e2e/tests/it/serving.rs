@@ -1,0 +1,88 @@
+//! A gateway of the real binary.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+
+use e2e::Home;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// A gateway that answers, until it is dropped.
+pub(crate) struct Serving {
+    child: Child,
+    pub(crate) listening: Value,
+}
+
+impl Serving {
+    pub(crate) fn start(home: &Home) -> Self {
+        let words = ["--json", "serve", "--listen", "127.0.0.1:0"];
+        let mut child = home
+            .command(&words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut text = String::new();
+        for line in output.lines() {
+            let line = line.expect("UTF-8");
+            text.push_str(&line);
+            if line == "}" {
+                break;
+            }
+        }
+        let listening = serde_json::from_str(&text).expect("one object");
+        Self { child, listening }
+    }
+
+    /// What the gateway answers to this token.
+    pub(crate) fn get(&self, path: &str, token: &str) -> (u16, Value) {
+        let gateway = self.gateway();
+        let address = gateway.strip_prefix("http://").expect("http");
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).expect("a status");
+        let value = serde_json::from_str(body).unwrap_or(Value::Null);
+        (status.parse().expect("a number"), value)
+    }
+
+    /// The token that the first start made.
+    pub(crate) fn first_token(&self) -> String {
+        let file = self.listening["token_file"].as_str().expect("a file");
+        let token = std::fs::read_to_string(file).expect("reads");
+        token.trim().to_owned()
+    }
+
+    pub(crate) fn gateway(&self) -> &str {
+        self.listening["gateway"].as_str().expect("a URL")
+    }
+
+    /// Ends it as a machine that fails does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Ends it as an operator does.
+    pub(crate) fn end(mut self) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).expect("it runs");
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
