@@ -8,6 +8,8 @@ const REDACTED: &[&str] = &[
     "holdfast.worker.v1.Call",
     "holdfast.worker.v1.CallResult",
     "holdfast.worker.v1.Output",
+    "holdfast.worker.v1.Exception",
+    "holdfast.worker.v1.Ended",
     "holdfast.worker.v1.CodePiece",
     "holdfast.worker.v1.RegistryAuth",
     "holdfast.worker.v1.Basic",

@@ -57,6 +57,14 @@ impl StoreError {
         }
     }
 
+    /// Whether the same may work later: a disk that is full, a file that is in use.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Busy { .. } | Self::Io { .. } | Self::Database { .. } | Self::Commit { .. }
+        )
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

@@ -35,7 +35,7 @@ use worker_protocol::Delivery;
 
 pub(crate) use claims::Claim;
 pub(crate) use container::SecretVersions;
-pub(crate) use life::{Life, is_new};
+pub(crate) use life::Life;
 pub(crate) use output::Stream;
 pub(crate) use pool::{Admission, Pool};
 pub(crate) use task::{Failure, Follower, LiveTask, TaskEvent};
@@ -46,8 +46,8 @@ use worker::{WorkerLink, Workers};
 
 /// How long the output of a task that has ended is kept for those whose connection broke.
 const OUTPUT_KEPT: Duration = Duration::from_mins(2);
-/// Tasks whose output is kept so; those that ended first are forgotten first.
-const OUTPUTS_LIMIT: usize = 1000;
+/// What is kept so of all together, results included; those that ended first are forgotten first.
+const KEPT_LIMIT_BYTES: usize = 256 << 20;
 
 /// What is under way.
 #[derive(Debug, Default)]
@@ -58,7 +58,15 @@ pub(crate) struct Dispatch {
     tasks: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
     /// Tasks that ended and have output, the first first.
-    ended: Mutex<VecDeque<(Instant, TaskId)>>,
+    ended: Mutex<VecDeque<Ended>>,
+}
+
+/// A task that ended, and what is kept of it in memory.
+#[derive(Debug)]
+struct Ended {
+    id: TaskId,
+    at: Instant,
+    kept_bytes: usize,
 }
 
 impl Dispatch {
@@ -90,17 +98,29 @@ impl Dispatch {
     /// A task has ended: what it printed is kept for a while, and what printed nothing is in the
     /// store with all that there is of it.
     fn let_go(&self, task: &LiveTask) {
-        if !task.has_output() {
+        let kept_bytes = task.kept_bytes();
+        if kept_bytes == 0 {
             lock(&self.tasks).remove(&task.id);
             return;
         }
+        lock(&self.ended).push_back(Ended {
+            id: task.id,
+            at: Instant::now(),
+            kept_bytes,
+        });
+        self.forget_ended();
+    }
+
+    /// Forgets what ended first, until what is kept is neither old nor too much.
+    fn forget_ended(&self) {
         let mut ended = lock(&self.ended);
-        ended.push_back((Instant::now(), task.id));
-        let is_over = |(at, _): &(Instant, TaskId)| at.elapsed() > OUTPUT_KEPT;
-        while ended.len() > OUTPUTS_LIMIT || ended.front().is_some_and(is_over) {
-            let first = ended.pop_front();
-            let mut tasks = lock(&self.tasks);
-            first.and_then(|(_, id)| tasks.remove(&id));
+        let mut kept_bytes: usize = ended.iter().map(|task| task.kept_bytes).sum();
+        while let Some(first) = ended.front()
+            && (kept_bytes > KEPT_LIMIT_BYTES || first.at.elapsed() > OUTPUT_KEPT)
+        {
+            kept_bytes -= first.kept_bytes;
+            lock(&self.tasks).remove(&first.id);
+            ended.pop_front();
         }
     }
 
@@ -143,8 +163,19 @@ impl Dispatch {
         start::end(&container, start::STOP_GRACE).await;
     }
 
+    /// Makes room where a container is wanted: lets the one go that has been idle for longest, of
+    /// all functions.
+    fn let_idle_go(&self) {
+        let pools: Vec<_> = lock(&self.pools).values().cloned().collect();
+        let longest = pools.iter().max_by_key(|pool| pool.longest_idle());
+        if let Some(pool) = longest {
+            pool.let_longest_idle_go();
+        }
+    }
+
     /// Cancels what nobody waits for any more, and forgets pools that have nothing.
     fn sweep(&self, patience: Duration) {
+        self.forget_ended();
         for task in lock(&self.tasks).values() {
             if task.is_abandoned(patience) {
                 tracing::info!(task = %task.id, "cancelled, since nobody waits for it");

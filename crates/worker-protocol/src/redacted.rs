@@ -25,6 +25,8 @@ show! {
     Call: container attempt;
     CallResult: delivery attempt outcome;
     Output: delivery attempt stream;
+    Exception: ;
+    Ended: delivery cause exit_code;
     CodePiece: ;
     RegistryAuth: serial not_after_ms;
     Basic: ;

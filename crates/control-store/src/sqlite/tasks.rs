@@ -15,8 +15,8 @@ use crate::tasks::{
 
 /// Largest input, and largest result: what the wire of either face carries at once.
 const PAYLOAD_LIMIT: usize = 32 << 20;
-/// Longest failure: the header of a runner's message.
-const FAILURE_LIMIT: usize = 64 << 10;
+/// Longest failure: the header of a runner's message, and what escaping makes of it.
+const FAILURE_LIMIT: usize = 512 << 10;
 
 type Row = (
     String,

@@ -8,6 +8,7 @@ use ids::StubId;
 
 use super::lock;
 use super::task::LiveTask;
+use crate::problem::{Kind, Problem};
 
 type Key = (StubId, IdempotencyKey);
 
@@ -17,11 +18,13 @@ pub(crate) struct Claims {
     tasks: Arc<Mutex<HashMap<Key, Arc<LiveTask>>>>,
 }
 
-/// A key that is a task's own until this is dropped. By then the task is on disk.
+/// A key that is a task's own until this is dropped. By then the task is on disk, or it never will
+/// be, and whoever waits for it hears so.
 #[derive(Debug)]
 pub(crate) struct Claim {
     claims: Claims,
     key: Key,
+    task: Arc<LiveTask>,
 }
 
 impl Claims {
@@ -35,6 +38,7 @@ impl Claims {
         Ok(Claim {
             claims: self.clone(),
             key,
+            task: Arc::clone(task),
         })
     }
 }
@@ -42,5 +46,9 @@ impl Claims {
 impl Drop for Claim {
     fn drop(&mut self) {
         lock(&self.claims.tasks).remove(&self.key);
+        self.task.refused_unless_decided(Problem::new(
+            Kind::Unavailable,
+            "the same call was being made, and was not",
+        ));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -16,11 +17,15 @@ use worker_protocol::{
 };
 
 use super::output::Stream;
-use super::task::LiveTask;
+use super::task::{LiveTask, cut};
 use super::worker::{WorkerGone, WorkerLink};
+use crate::foreign;
 
 /// Things that a worker says of a container while it starts: it takes it, and it is ready.
 const EVENTS_LENGTH: usize = 4;
+
+/// Longest reason of an end: a message and what caused it.
+pub(super) const REASON_LIMIT_BYTES: usize = 2 << 10;
 
 /// The versions of named secrets that a container was given, by name.
 pub(crate) type SecretVersions = Vec<(String, u32)>;
@@ -58,6 +63,8 @@ pub(crate) struct Container {
     pub(super) given: Given,
     calls: Mutex<HashMap<String, OpenCall>>,
     events: mpsc::Sender<Event>,
+    /// It was told to end.
+    is_stopping: AtomicBool,
     gone: OnceLock<Gone>,
     is_gone: CancellationToken,
 }
@@ -105,6 +112,7 @@ impl Container {
             given: new.given,
             calls: Mutex::default(),
             events,
+            is_stopping: AtomicBool::new(false),
             gone: OnceLock::new(),
             is_gone: CancellationToken::new(),
         };
@@ -143,6 +151,7 @@ impl Container {
 
     /// Asks for the end of the container, when its calls have ended or after this time.
     pub(super) async fn stop(&self, grace_ms: u64) -> Result<(), WorkerGone> {
+        self.is_stopping.store(true, Ordering::Relaxed);
         let stop = Stop {
             delivery: Some(self.delivery.clone()),
             grace_ms,
@@ -204,8 +213,8 @@ impl Container {
         self.gone.get().expect("the reason is set before")
     }
 
-    pub(super) fn has_gone(&self) -> bool {
-        self.is_gone.is_cancelled()
+    pub(super) fn takes_calls(&self) -> bool {
+        !self.is_stopping.load(Ordering::Relaxed) && !self.is_gone.is_cancelled()
     }
 
     fn calls(&self) -> MutexGuard<'_, HashMap<String, OpenCall>> {
@@ -227,7 +236,7 @@ impl From<Ended> for Gone {
     fn from(ended: Ended) -> Self {
         Self {
             cause: GoneCause::Said(ended.cause()),
-            reason: ended.reason,
+            reason: cut(foreign::shown(&ended.reason), REASON_LIMIT_BYTES),
             exception: ended.exception,
         }
     }

@@ -21,6 +21,7 @@ use worker_protocol::{Call, CallResult, Format};
 use super::claims::Claim;
 use super::container::{Gone, GoneCause};
 use super::pool::{Admission, Place, Pool};
+use super::start;
 use super::task::{Failure, LiveTask, end_with_failure, end_without_result};
 use crate::gateway::Gateway;
 use crate::problem::{Kind, Problem};
@@ -33,6 +34,8 @@ const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// Pause before the second attempt, doubled before each further one.
 const FIRST_RETRY_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(30);
+/// Pause before it is asked again whether an attempt may begin.
+const BEGIN_PAUSE: Duration = Duration::from_millis(50);
 /// Pause before something is recorded again that the store would not take, as on a full disk.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 const NONCE_BYTES: usize = 16;
@@ -58,88 +61,122 @@ struct AttemptEnd {
 }
 
 impl Life {
-    /// Brings a task to its end that is on disk and waits for its turn.
-    pub(crate) async fn run(mut self, admission: Admission) {
+    /// Accepts a call and brings it to its end. Goes on when whoever called is gone.
+    pub(crate) async fn run(mut self, admission: Admission, new: NewTask) {
+        self.gateway.dispatch().add_task(&self.task);
+        match admission {
+            Admission::Place(place) if new.key.is_none() => {
+                let attempt = self.call_at_once(&place, new).await;
+                drop(place);
+                if let Some(attempt) = attempt {
+                    self.follow_up(attempt, FIRST).await;
+                }
+            }
+            Admission::Place(place) => {
+                if self.accept(new).await {
+                    let attempt = self.attempt(&place, FIRST).await;
+                    drop(place);
+                    self.follow_up(attempt, FIRST).await;
+                }
+            }
+            ticket @ Admission::Ticket(_) => {
+                if self.accept(new).await {
+                    self.go_on(ticket).await;
+                }
+            }
+        }
+        self.gateway.dispatch().let_go(&self.task);
+    }
+
+    /// Brings a task to its end that was accepted before.
+    pub(super) async fn resume(mut self, admission: Admission) {
         self.gateway.dispatch().add_task(&self.task);
         self.go_on(admission).await;
         self.gateway.dispatch().let_go(&self.task);
     }
 
-    /// Brings a call to its end that has a place at once and is not on disk. A result that comes
-    /// soon is recorded with the call, in one commit where there would be two.
-    pub(crate) async fn run_at_once(mut self, place: Place, new: NewTask) {
-        self.gateway.dispatch().add_task(&self.task);
-        let attempt = self.recorded_attempt(&place, new).await;
-        drop(place);
-        match attempt {
-            Ok(None) => {}
-            Ok(Some(attempt)) => match self.after(attempt, FIRST).await {
-                Ok(end) => self.task.ended(end),
-                Err(again) => self.go_on(again).await,
-            },
-            Err(problem) => self.task.refused(problem),
+    /// Puts the task on disk; answers whether it is there.
+    async fn accept(&self, new: NewTask) -> bool {
+        let workspace = self.task.task().workspace;
+        let accepted = self.gateway.store().accept_task(workspace, new).await;
+        let accepted = accepted.map_err(Problem::from);
+        match accepted.and_then(|accepted| is_new(&accepted)) {
+            Ok(()) => self.task.accepted(),
+            Err(problem) => {
+                self.task.refused(problem);
+                return false;
+            }
         }
-        self.gateway.dispatch().let_go(&self.task);
+        true
     }
 
-    /// The first attempt, with the call on disk when this answers; nothing when its end is, too.
-    async fn recorded_attempt(
-        &mut self,
-        place: &Place,
-        new: NewTask,
-    ) -> Result<Option<AttemptEnd>, Problem> {
+    /// Makes a call whose caller cannot make it twice, before it is on disk. A result that comes
+    /// soon is recorded with the call, in one commit where there would be two; otherwise answers
+    /// how the attempt went, with the call on disk.
+    async fn call_at_once(&mut self, place: &Place, new: NewTask) -> Option<AttemptEnd> {
         let (gateway, task) = (self.gateway.clone(), Arc::clone(&self.task));
         let (store, workspace) = (gateway.store(), task.task().workspace);
-        let may_retry = new.retries > 0;
+        let retries = new.retries;
         let mut attempt = pin!(self.attempt(place, FIRST));
         let soon = tokio::time::timeout(RECORD_AFTER, &mut attempt).await.ok();
         if let Some(attempt) = &soon
-            && !(may_retry && attempt.may_retry)
+            && (retries == 0 || !attempt.may_retry)
         {
-            let end = attempt.end.clone();
-            is_new(&store.record_call(workspace, new, end.clone()).await?)?;
-            task.accepted();
-            task.ended(end);
-            return Ok(None);
-        }
-        let accepted = store.accept_task(workspace, new).await;
-        if let Err(problem) = accepted
-            .map_err(Problem::from)
-            .and_then(|accepted| is_new(&accepted))
-        {
-            task.cancel();
-            if soon.is_none() {
-                attempt.await;
+            let end = &attempt.end;
+            match persist(|| store.record_call(workspace, new.clone(), end.clone())).await {
+                Ok(_) => {
+                    task.accepted();
+                    task.ended(end.clone());
+                }
+                Err(error) => task.refused(error.into()),
             }
-            return Err(problem);
+            return None;
         }
-        task.accepted();
+        match store.accept_task(workspace, new).await {
+            Ok(_) => task.accepted(),
+            Err(error) => {
+                // Nobody was told of it: its end is nobody's result.
+                task.cancel();
+                if soon.is_none() {
+                    attempt.await;
+                }
+                task.refused(error.into());
+                return None;
+            }
+        }
         match soon {
-            Some(attempt) => Ok(Some(attempt)),
-            None => Ok(Some(attempt.await)),
+            Some(attempt) => Some(attempt),
+            None => Some(attempt.await),
+        }
+    }
+
+    /// Ends the task as an attempt did, or goes on with the next one.
+    async fn follow_up(&mut self, attempt: AttemptEnd, number: u32) {
+        match self.after(attempt, number).await {
+            Ok(end) => self.task.ended(end),
+            Err(again) => self.go_on(again).await,
         }
     }
 
     async fn go_on(&mut self, first: Admission) {
         let mut admission = first;
         let end = loop {
-            let place = match self.place(admission).await {
-                Ok(place) => place,
-                Err(end) => break self.finish(end).await,
+            let begun = match self.place(admission).await {
+                Ok(place) => self.begin(&place).await.map(|number| (place, number)),
+                Err(end) => Err(end),
             };
-            let Some(number) = self.begin(&place).await else {
-                break self.finish(expired()).await;
+            let (place, number) = match begun {
+                Ok(begun) => begun,
+                Err(end) => break self.finish(end).await,
             };
             let attempt = self.attempt(&place, number).await;
             drop(place);
             match self.after(attempt, number).await {
-                Ok(end) => break Some(end),
+                Ok(end) => break end,
                 Err(again) => admission = again,
             }
         };
-        if let Some(end) = end {
-            self.task.ended(end);
-        }
+        self.task.ended(end);
     }
 
     /// Waits for the call's turn, unless it is cancelled or too late before.
@@ -156,20 +193,36 @@ impl Life {
         }
     }
 
-    /// The number of the attempt that begins now; nothing when none may.
-    async fn begin(&self, place: &Place) -> Option<u32> {
+    /// The number of the attempt that begins, as soon as one may.
+    async fn begin(&self, place: &Place) -> Result<u32, TaskEnd> {
         let (store, id) = (self.gateway.store(), place.container.id);
-        let number = persist(|| store.begin_attempt(self.task.id, id)).await?;
-        self.task.attempt_began(number, id);
-        Some(number)
+        loop {
+            let task = self.task.task();
+            if self.task.cancelling.is_cancelled() {
+                return Err(cancelled());
+            }
+            if Timestamp::now() >= task.expires_at {
+                return Err(expired());
+            }
+            let begun = persist(|| store.begin_attempt(task.id, id)).await;
+            let begun = begun.map_err(|_| not_started("the task cannot be read"))?;
+            if let Some(number) = begun {
+                self.task.attempt_began(number, id);
+                return Ok(number);
+            }
+            // Its pause is not over, also when the clock was set back.
+            tokio::select! {
+                () = tokio::time::sleep(BEGIN_PAUSE) => {}
+                () = self.task.cancelling.cancelled() => {}
+            }
+        }
     }
 
     async fn attempt(&mut self, place: &Place, number: u32) -> AttemptEnd {
         let attempt = format!("{}/{number}", self.task.id);
         let Some(call) = self.call(&attempt).await else {
-            let end = end_without_result(TaskOutcome::NotStarted, "the call's input is gone");
             return AttemptEnd {
-                end,
+                end: not_started("the call's input is gone"),
                 may_retry: false,
             };
         };
@@ -186,7 +239,7 @@ impl Life {
         let (store, task) = (self.gateway.store(), self.task.task());
         let payload = match self.input.take() {
             Some(input) => input,
-            None => persist(|| store.task_input(task.id)).await?.into(),
+            None => persist(|| store.task_input(task.id)).await.ok()??.into(),
         };
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).expect("the system gives random bytes once it has begun to");
@@ -236,41 +289,45 @@ impl Life {
     async fn after(&self, attempt: AttemptEnd, number: u32) -> Result<TaskEnd, Admission> {
         let (store, id) = (self.gateway.store(), self.task.id);
         let is_last = number > self.task.task().retries || self.task.cancelling.is_cancelled();
-        if attempt.may_retry && !is_last {
-            let pause = retry_pause(number);
-            let available_at = Timestamp::now() + pause;
-            let then = AfterAttempt::TryAgain {
-                outcome: attempt.end.outcome,
-                available_at,
-            };
-            persist(|| store.end_attempt(id, number, then.clone())).await;
-            self.task.waits_again(available_at);
-            tokio::select! {
-                () = until(available_at) => {}
-                () = self.task.cancelling.cancelled() => {}
-            }
-            return Err(self.again().await);
+        if !attempt.may_retry || is_last {
+            let then = AfterAttempt::End(attempt.end.clone());
+            let is_ours = persist(|| store.end_attempt(id, number, then.clone())).await;
+            return Ok(self.as_recorded(attempt.end, is_ours.unwrap_or(true)).await);
         }
-        let then = AfterAttempt::End(attempt.end.clone());
-        persist(|| store.end_attempt(id, number, then.clone())).await;
-        Ok(attempt.end)
+        let available_at = Timestamp::now() + retry_pause(number);
+        let then = AfterAttempt::TryAgain {
+            outcome: attempt.end.outcome,
+            available_at,
+        };
+        let is_ours = persist(|| store.end_attempt(id, number, then.clone())).await;
+        if !is_ours.unwrap_or(true) {
+            return Ok(self.as_recorded(attempt.end, false).await);
+        }
+        self.task.waits_again(available_at);
+        tokio::select! {
+            () = until(available_at) => {}
+            () = self.task.cancelling.cancelled() => {}
+        }
+        // The line may be longer than it may be for those who come new.
+        let secrets = self.gateway.current_secrets(&self.pool.stub).await.ok();
+        Err(self.pool.admit_again(secrets.as_ref()))
     }
 
-    /// The next place in the line, which may be longer than it may be for those who come new.
-    async fn again(&self) -> Admission {
-        let secrets = self.gateway.current_secrets(&self.pool.stub).await;
-        self.pool.admit_again(&secrets.unwrap_or_default())
-    }
-
-    /// Records an end that no attempt had; answers nothing when it had ended by itself.
-    async fn finish(&self, end: TaskEnd) -> Option<TaskEnd> {
+    /// Records an end that no attempt had.
+    async fn finish(&self, end: TaskEnd) -> TaskEnd {
         let (store, id) = (self.gateway.store(), self.task.id);
         let is_ours = persist(|| store.finish_task(id, end.clone())).await;
+        self.as_recorded(end, is_ours.unwrap_or(true)).await
+    }
+
+    /// This end, or the one that was recorded before it.
+    async fn as_recorded(&self, end: TaskEnd, is_ours: bool) -> TaskEnd {
         if is_ours {
-            return Some(end);
+            return end;
         }
-        let workspace = self.task.task().workspace;
-        persist(|| store.task_end(workspace, id)).await
+        let (store, task) = (self.gateway.store(), self.task.task());
+        let recorded = persist(|| store.task_end(task.workspace, task.id)).await;
+        recorded.ok().flatten().unwrap_or(end)
     }
 }
 
@@ -280,14 +337,12 @@ async fn end_call(place: &Place, attempt: &str, result: oneshot::Receiver<CallRe
         return;
     }
     if tokio::time::timeout(CANCEL_GRACE, result).await.is_err() {
-        // A worker that is gone has ended it.
-        let _ = place.container.stop(0).await;
-        place.container.gone().await;
+        start::end(&place.container, Duration::ZERO).await;
     }
 }
 
 /// A key that is claimed is used once; it is on disk only if another gateway has the same file.
-pub(crate) fn is_new(accepted: &Accepted) -> Result<(), Problem> {
+fn is_new(accepted: &Accepted) -> Result<(), Problem> {
     match accepted {
         Accepted::New(_) => Ok(()),
         Accepted::Before(_) => Err(Problem::new(
@@ -303,6 +358,12 @@ fn of_result(result: CallResult) -> AttemptEnd {
         Outcome::Cancelled => TaskOutcome::Cancelled,
         Outcome::Raised | Outcome::Unknown => TaskOutcome::Raised,
     };
+    if result.payload.len() > worker_protocol::MAX_PAYLOAD_BYTES {
+        return AttemptEnd {
+            end: end_without_result(TaskOutcome::Raised, "the result is longer than it may be"),
+            may_retry: false,
+        };
+    }
     let payload = (!result.payload.is_empty()).then(|| result.payload.to_vec());
     let failure = result.exception.map(Failure::from);
     let failure = failure.map(|failure| end_with_failure(outcome, &failure).failure);
@@ -335,6 +396,10 @@ pub(super) fn cancelled() -> TaskEnd {
     end_without_result(TaskOutcome::Cancelled, "the call was cancelled")
 }
 
+pub(super) fn not_started(message: &str) -> TaskEnd {
+    end_without_result(TaskOutcome::NotStarted, message)
+}
+
 fn expired() -> TaskEnd {
     end_without_result(
         TaskOutcome::Expired,
@@ -357,19 +422,21 @@ async fn until(time: Timestamp) {
 }
 
 /// Asks the store until it answers: what was accepted must come to an end that is recorded, also
-/// when a disk is full for a while.
-pub(super) async fn persist<T, F>(mut ask: impl FnMut() -> F) -> T
+/// when a disk is full for a while. What no time mends is answered at once.
+pub(super) async fn persist<T, F>(mut ask: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
     loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a task waits");
+        let answer = ask().await;
+        if let Err(error) = &answer {
+            tracing::error!(error = error as &dyn std::error::Error, "not recorded");
+            if error.may_pass() {
                 tokio::time::sleep(STORE_PAUSE).await;
+                continue;
             }
         }
+        return answer;
     }
 }
 

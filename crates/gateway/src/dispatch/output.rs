@@ -13,6 +13,8 @@ const KEPT_BYTES: usize = 4 << 20;
 /// Text in one piece, so that many short lines do not become many allocations, and what is dropped
 /// is little.
 const PIECE_BYTES: usize = 16 << 10;
+/// What a piece takes beside its text, counted so that many tiny ones are not free.
+const PIECE_OVERHEAD_BYTES: usize = 96;
 
 /// Where something was printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +52,9 @@ impl OutputLog {
         self.push_text(stream, &text);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.offset == 0
+    /// The memory that it takes, more or less.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// The next text after this offset, or after what is gone of it.
@@ -76,6 +79,10 @@ impl OutputLog {
         }
         self.offset += text.len() as u64;
         self.kept_bytes += text.len();
+        let is_new = |last: &Piece| last.stream != stream || last.text.len() >= PIECE_BYTES;
+        if self.pieces.back().is_none_or(is_new) {
+            self.kept_bytes += PIECE_OVERHEAD_BYTES;
+        }
         match self.pieces.back_mut() {
             Some(last) if last.stream == stream && last.text.len() < PIECE_BYTES => {
                 last.text.push_str(text);
@@ -89,7 +96,8 @@ impl OutputLog {
         }
         while self.kept_bytes > KEPT_BYTES {
             let dropped = self.pieces.pop_front();
-            self.kept_bytes -= dropped.map_or(self.kept_bytes, |piece| piece.text.len());
+            let freed = dropped.map(|piece| piece.text.len() + PIECE_OVERHEAD_BYTES);
+            self.kept_bytes -= freed.unwrap_or(self.kept_bytes);
         }
     }
 }

@@ -26,6 +26,8 @@ struct State {
     open: Vec<Open>,
     /// Containers that are being started.
     starting: u32,
+    /// The versions of the function's secrets that were current when a call came last.
+    secrets: SecretVersions,
     waiting: VecDeque<oneshot::Sender<Turn>>,
 }
 
@@ -35,7 +37,7 @@ struct Open {
     /// Calls that it takes beyond those it has.
     free: u32,
     idle_since: Instant,
-    /// Gets no more calls: its secrets are no longer those of the function.
+    /// Gets no more calls: its secrets are no longer those of the function, or its room is wanted.
     is_outdated: bool,
 }
 
@@ -84,11 +86,12 @@ impl Pool {
     /// A place, or one in the line. Containers with other versions of the function's secrets get
     /// no more calls.
     pub(crate) fn admit(self: &Arc<Self>, secrets: &SecretVersions) -> Result<Admission, Full> {
-        self.admit_within(self.stub.definition.max_pending as usize, secrets)
+        self.admit_within(self.stub.definition.max_pending as usize, Some(secrets))
     }
 
     /// The same for a call that was accepted before, and goes to the end of the line.
-    pub(super) fn admit_again(self: &Arc<Self>, secrets: &SecretVersions) -> Admission {
+    /// Without versions nothing is said of containers.
+    pub(super) fn admit_again(self: &Arc<Self>, secrets: Option<&SecretVersions>) -> Admission {
         let admitted = self.admit_within(usize::MAX, secrets);
         admitted.expect("a line without an end is never full")
     }
@@ -96,11 +99,14 @@ impl Pool {
     fn admit_within(
         self: &Arc<Self>,
         limit: usize,
-        secrets: &SecretVersions,
+        secrets: Option<&SecretVersions>,
     ) -> Result<Admission, Full> {
         let mut state = self.state();
-        for open in &mut state.open {
-            open.is_outdated |= open.container.given.secrets != *secrets;
+        if let Some(secrets) = secrets {
+            state.secrets.clone_from(secrets);
+            for open in &mut state.open {
+                open.is_outdated |= open.container.given.secrets != *secrets;
+            }
         }
         if state.waiting.is_empty()
             && let Some(container) = state.take_free()
@@ -144,11 +150,13 @@ impl Pool {
     pub(super) fn opened(self: &Arc<Self>, container: Arc<Container>) {
         let mut state = self.state();
         state.starting -= 1;
+        // It may have been given what was replaced while it started.
+        let is_outdated = container.given.secrets != state.secrets;
         state.open.push(Open {
             container,
             free: self.stub.definition.concurrency,
             idle_since: Instant::now(),
-            is_outdated: false,
+            is_outdated,
         });
         drop(state);
         self.hand_out();
@@ -159,7 +167,8 @@ impl Pool {
     pub(super) fn failed(&self, end: &TaskEnd) {
         let mut state = self.state();
         state.starting -= 1;
-        if !state.open.is_empty() || state.starting > 0 {
+        let may_be_served = state.open.iter().any(|open| !open.is_outdated);
+        if may_be_served || state.starting > 0 {
             return;
         }
         let waiting = std::mem::take(&mut state.waiting);
@@ -193,9 +202,35 @@ impl Pool {
         Idle::Retired
     }
 
+    /// Whether any call waits for a place.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.state().waiting.iter().any(|turn| !turn.is_closed())
+    }
+
+    /// How long the container has been idle that is so for longest.
+    pub(super) fn longest_idle(&self) -> Option<Duration> {
+        let state = self.state();
+        let idle = state.open.iter().filter(|open| self.is_idle(open));
+        idle.map(|open| open.idle_since.elapsed()).max()
+    }
+
+    /// Lets the container go that has been idle for longest.
+    pub(super) fn let_longest_idle_go(&self) {
+        let mut state = self.state();
+        let idle = state.open.iter_mut().filter(|open| self.is_idle(open));
+        if let Some(open) = idle.min_by_key(|open| open.idle_since) {
+            open.is_outdated = true;
+        }
+    }
+
+    fn is_idle(&self, open: &Open) -> bool {
+        open.free == self.stub.definition.concurrency && !open.is_outdated
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         let state = self.state();
-        state.open.is_empty() && state.starting == 0 && state.waiting.is_empty()
+        let waits = state.waiting.iter().any(|turn| !turn.is_closed());
+        state.open.is_empty() && state.starting == 0 && !waits
     }
 
     fn place(self: &Arc<Self>, container: Arc<Container>) -> Place {
@@ -249,7 +284,7 @@ impl State {
         let free = self
             .open
             .iter_mut()
-            .filter(|open| open.free > 0 && !open.is_outdated && !open.container.has_gone());
+            .filter(|open| open.free > 0 && !open.is_outdated && open.container.takes_calls());
         let open = free.max_by_key(|open| open.idle_since)?;
         open.free -= 1;
         Some(Arc::clone(&open.container))

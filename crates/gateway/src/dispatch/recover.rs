@@ -6,7 +6,7 @@ use std::time::Duration;
 use control_store::{AfterAttempt, Task, TaskOutcome, TaskState};
 use jiff::{SignedDuration, Timestamp};
 
-use super::life::{Life, persist};
+use super::life::{Life, not_started, persist};
 use super::task::{LiveTask, end_without_result};
 use crate::gateway::Gateway;
 use crate::problem::Problem;
@@ -65,11 +65,19 @@ impl Gateway {
             }
             task.state = TaskState::Pending;
         }
-        let pool = self.pool(task.workspace, task.stub).await?;
+        let pool = match self.pool(task.workspace, task.stub).await {
+            Ok(pool) => pool,
+            Err(problem) => {
+                // One that cannot be read does not keep the others from going on.
+                let end = not_started(&problem.message);
+                self.store().finish_task(task.id, end).await?;
+                return Ok(());
+            }
+        };
         let live = LiveTask::new(task);
         live.accepted();
-        let secrets = self.current_secrets(&pool.stub).await.unwrap_or_default();
-        let admission = pool.admit_again(&secrets);
+        let secrets = self.current_secrets(&pool.stub).await.ok();
+        let admission = pool.admit_again(secrets.as_ref());
         let life = Life {
             gateway: self.clone(),
             pool,
@@ -77,24 +85,28 @@ impl Gateway {
             input: None,
             _claim: None,
         };
-        tokio::spawn(life.run(admission));
+        tokio::spawn(life.resume(admission));
         Ok(())
     }
 }
 
+/// What ended long ago is forgotten beside it, which may wait for a disk.
 async fn keep_order(gateway: Gateway) {
+    tokio::spawn(forget(gateway.clone()));
     let mut sweeps = tokio::time::interval(SWEEP_EVERY);
-    let mut forgets = tokio::time::interval(FORGET_EVERY);
     loop {
-        tokio::select! {
-            _ = sweeps.tick() => gateway.dispatch().sweep(PATIENCE),
-            _ = forgets.tick() => forget(&gateway).await,
-        }
+        sweeps.tick().await;
+        gateway.dispatch().sweep(PATIENCE);
     }
 }
 
-async fn forget(gateway: &Gateway) {
-    let (store, before) = (gateway.store(), Timestamp::now() - REMEMBERED);
-    while persist(|| store.forget_tasks(before, FORGET_AT_ONCE)).await > 0 {}
-    persist(|| store.forget_containers(before)).await;
+async fn forget(gateway: Gateway) {
+    let mut times = tokio::time::interval(FORGET_EVERY);
+    loop {
+        times.tick().await;
+        let (store, before) = (gateway.store(), Timestamp::now() - REMEMBERED);
+        while let Ok(1..) = persist(|| store.forget_tasks(before, FORGET_AT_ONCE)).await {}
+        // What cannot be forgotten now is so the next time.
+        let _ = persist(|| store.forget_containers(before)).await;
+    }
 }

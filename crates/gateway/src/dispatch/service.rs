@@ -115,9 +115,9 @@ impl WorkerService for Connection {
             ));
         }
         tracing::info!(worker = %link.id, name = ?hello.name, "a worker is attached");
-        tokio::spawn(self.clone().listen(link, messages));
+        tokio::spawn(self.clone().listen(Arc::clone(&link), messages));
         let answers = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
-        let answers = answers.take_until(self.shutdown.clone().cancelled_owned());
+        let answers = answers.take_until(self.clone().until_the_end(Arc::clone(&link)));
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -161,6 +161,14 @@ impl WorkerService for Connection {
 }
 
 impl Connection {
+    /// Until the worker is no longer to be told anything, by which it knows that it is to end.
+    async fn until_the_end(self, link: Arc<WorkerLink>) {
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = link.gone.cancelled() => {}
+        }
+    }
+
     /// Hears the worker until the stream ends, and then counts all on it as lost.
     async fn listen(self, link: Arc<WorkerLink>, mut messages: Streaming<FromWorker>) {
         while let Ok(Some(message)) = messages.message().await {
@@ -250,9 +258,14 @@ fn wire_denial(error: &AuthError) -> Denial {
         AuthError::Refused { .. } => (denial::Kind::Refused, None),
         _ => (denial::Kind::Internal, None),
     };
+    let message = match kind {
+        // It ends up where functions print.
+        denial::Kind::Internal => "the gateway failed".to_owned(),
+        _ => error.to_string(),
+    };
     Denial {
         kind: kind.into(),
-        message: error.to_string(),
+        message,
         retry_after_ms: retry_after.and_then(|time| u64::try_from(time.as_millis()).ok()),
     }
 }

@@ -6,26 +6,26 @@
 //! ```
 //!
 //! What is given to a container is made at hand-off and is in no queue. A worker that does not take
-//! a container in time has it taken away, and the next delivery has another number.
+//! a container in time has it taken away, and the next try is another container.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::Lease;
-use control_store::{Delivery, TaskEnd, TaskOutcome};
+use control_store::{Delivery, TaskOutcome};
 use ids::ContainerId;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use worker_protocol::ended::Cause;
 use worker_protocol::{Ready, to_worker};
 
-use super::container::{Container, Event, Gone, GoneCause, NewContainer};
+use super::container::{Container, Event, Gone, GoneCause, NewContainer, REASON_LIMIT_BYTES};
 use super::hand_off::HandOff;
 use super::life::persist;
 use super::placement::Needs;
 use super::pool::{Idle, Pool};
-use super::task::{end_with_failure, end_without_result};
-use super::worker::Reservation;
+use super::task::{Failure, cut, end_with_failure};
+use super::worker::{Reservation, TooLarge, WorkerGone, WorkerLink};
 use crate::gateway::Gateway;
 use crate::problem::{Kind, Problem};
 
@@ -42,6 +42,10 @@ const CLEAR_AWAY: Duration = Duration::from_secs(30);
 const START_TRIES: u32 = 3;
 /// Pause before the second try, doubled before the third.
 const START_PAUSE: Duration = Duration::from_millis(500);
+/// How long to wait for room before some is made, or the wish is given up.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
+/// How often a container is looked at whether it is of use.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Pause of a pool that has other containers, before it tries to get one more again.
 const FAILED_PAUSE: Duration = Duration::from_secs(5);
 
@@ -56,7 +60,7 @@ struct Opened {
 
 /// Why a container did not come to take calls.
 struct StartFailure {
-    end: TaskEnd,
+    failure: Failure,
     /// Another try would go the same way.
     is_final: bool,
 }
@@ -78,26 +82,26 @@ async fn keep(gateway: Gateway, pool: Arc<Pool>) {
             let reason = serve(&pool, &opened.container).await;
             close(&gateway, opened, &reason).await;
         }
-        Err(end) => {
-            pool.failed(&end);
+        Err(failure) => {
+            pool.failed(&end_with_failure(TaskOutcome::NotStarted, &failure));
             tokio::time::sleep(FAILED_PAUSE).await;
         }
     }
     gateway.start_wanted(&pool);
 }
 
-async fn open(gateway: &Gateway, pool: &Arc<Pool>) -> Result<Opened, TaskEnd> {
+async fn open(gateway: &Gateway, pool: &Arc<Pool>) -> Result<Opened, Failure> {
     let mut pause = START_PAUSE;
     for _ in 1..START_TRIES {
         match open_once(gateway, pool).await {
             Ok(opened) => return Ok(opened),
-            Err(failure) if failure.is_final => return Err(failure.end),
+            Err(failure) if failure.is_final => return Err(failure.failure),
             Err(_) => tokio::time::sleep(pause).await,
         }
         pause *= 2;
     }
     let last = open_once(gateway, pool).await;
-    last.map_err(|failure| failure.end)
+    last.map_err(|failure| failure.failure)
 }
 
 async fn open_once(gateway: &Gateway, pool: &Arc<Pool>) -> Result<Opened, StartFailure> {
@@ -109,8 +113,8 @@ async fn open_once(gateway: &Gateway, pool: &Arc<Pool>) -> Result<Opened, StartF
     match start(gateway, pool, id, reservation).await {
         Ok(opened) => Ok(opened),
         Err(failure) => {
-            let reason = failure.reason();
-            persist(|| store.end_container(id, None, &reason)).await;
+            let reason = failure.failure.message.as_str();
+            note_end(gateway, id, None, reason).await;
             Err(failure)
         }
     }
@@ -122,15 +126,23 @@ async fn reserve(gateway: &Gateway, pool: &Pool) -> Result<Reservation, StartFai
         cpu_millicores: definition.cpu_millicores,
         memory_bytes: definition.memory_bytes,
     };
-    let workers = &gateway.dispatch().workers;
-    let reserved = workers.reserve(needs, &definition.image).await;
-    reserved.map_err(|_| {
-        let message = format!(
-            "the function wants {} millicores and {} bytes of memory, more than any worker has",
-            needs.cpu_millicores, needs.memory_bytes
-        );
-        StartFailure::last(&message)
-    })
+    let (dispatch, image) = (gateway.dispatch(), &definition.image);
+    loop {
+        let reserving = dispatch.workers.reserve(needs, image);
+        match tokio::time::timeout(ROOM_PAUSE, reserving).await {
+            Ok(Ok(reservation)) => return Ok(reservation),
+            Ok(Err(TooLarge)) => return Err(too_large(needs)),
+            Err(_) if !pool.is_wanted() => return Err(StartFailure::last("nobody waits for it")),
+            Err(_) => dispatch.let_idle_go(),
+        }
+    }
+}
+
+fn too_large(needs: Needs) -> StartFailure {
+    StartFailure::last(&format!(
+        "the function wants {} millicores and {} bytes of memory, more than any worker has",
+        needs.cpu_millicores, needs.memory_bytes
+    ))
 }
 
 /// Gives a requested container to the worker that was reserved, and waits until it takes calls.
@@ -140,17 +152,19 @@ async fn start(
     id: ContainerId,
     reservation: Reservation,
 ) -> Result<Opened, StartFailure> {
-    let hand_off = gateway.hand_off(&pool.stub).await?;
-    let link = Arc::clone(&reservation.link);
-    let until = Timestamp::now() + TAKE_TIMEOUT;
-    let placed = gateway.store().place_container(id, link.id, until).await;
-    let delivery = placed.map_err(Problem::from)?;
-    let delivery = delivery.ok_or_else(|| StartFailure::again("the container was not waiting"))?;
     let HandOff {
         mut start,
         lease,
         given,
-    } = hand_off;
+    } = gateway.hand_off(&pool.stub).await?;
+    let link = Arc::clone(&reservation.link);
+    let delivery = match place(gateway, id, &link).await {
+        Ok(delivery) => delivery,
+        Err(failure) => {
+            end_lease(&lease).await;
+            return Err(failure);
+        }
+    };
     let (container, mut events) = Container::new(NewContainer {
         id,
         number: delivery.number,
@@ -173,11 +187,21 @@ async fn start(
         }
         Err(failure) => {
             end(&opened.container, Duration::ZERO).await;
-            let reason = failure.reason();
-            close(gateway, opened, &reason).await;
+            close(gateway, opened, &failure.failure.message).await;
             Err(failure)
         }
     }
+}
+
+async fn place(
+    gateway: &Gateway,
+    id: ContainerId,
+    link: &WorkerLink,
+) -> Result<Delivery, StartFailure> {
+    let until = Timestamp::now() + TAKE_TIMEOUT;
+    let placed = gateway.store().place_container(id, link.id, until).await;
+    let delivery = placed.map_err(Problem::from)?;
+    delivery.ok_or_else(|| StartFailure::again("the container was not waiting"))
 }
 
 /// From Start to ready.
@@ -227,7 +251,7 @@ async fn next(
 /// As long as the container takes calls; answers why it ended.
 async fn serve(pool: &Pool, container: &Container) -> String {
     let keep = Duration::from_millis(pool.stub.definition.keep_warm_ms).max(SHORTEST_KEEP);
-    let mut look_again = keep;
+    let mut look_again = keep.min(LOOK_EVERY);
     loop {
         tokio::select! {
             gone = container.gone() => {
@@ -237,7 +261,7 @@ async fn serve(pool: &Pool, container: &Container) -> String {
             () = tokio::time::sleep(look_again) => {}
         }
         match pool.retire_if_idle(container.id, keep) {
-            Idle::Not(time) => look_again = time,
+            Idle::Not(time) => look_again = time.min(LOOK_EVERY),
             Idle::Retired => break,
         }
     }
@@ -251,27 +275,40 @@ const SHORTEST_KEEP: Duration = Duration::from_millis(20);
 /// Stops a container, and takes it as ended when its worker says nothing more.
 pub(super) async fn end(container: &Container, grace: Duration) {
     let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-    let stopped = container.stop(grace_ms).await;
-    let silence = tokio::time::timeout(grace + CLEAR_AWAY, container.gone()).await;
-    if stopped.is_err() || silence.is_err() {
+    let stopping = async {
+        container.stop(grace_ms).await?;
+        container.gone().await;
+        Ok::<_, WorkerGone>(())
+    };
+    let stopped = tokio::time::timeout(grace + CLEAR_AWAY, stopping).await;
+    if !matches!(stopped, Ok(Ok(()))) {
         container.has_ended(Gone::worker_lost());
     }
 }
 
 async fn close(gateway: &Gateway, opened: Opened, reason: &str) {
     gateway.dispatch().remove(opened.container.id);
-    let (store, id) = (gateway.store(), opened.container.id);
-    persist(|| store.end_container(id, Some(opened.delivery), reason)).await;
-    if let Err(error) = opened.lease.end().await {
+    drop(opened.reservation);
+    end_lease(&opened.lease).await;
+    note_end(gateway, opened.container.id, Some(opened.delivery), reason).await;
+}
+
+async fn end_lease(lease: &Lease) {
+    if let Err(error) = lease.end().await {
         tracing::debug!(%error, "a lease lapses by itself");
     }
-    drop(opened.reservation);
+}
+
+async fn note_end(gateway: &Gateway, id: ContainerId, by: Option<Delivery>, reason: &str) {
+    let (store, reason) = (gateway.store(), cut(reason.to_owned(), REASON_LIMIT_BYTES));
+    // What cannot be noted is in the log.
+    let _ = persist(|| store.end_container(id, by, &reason)).await;
 }
 
 impl StartFailure {
     fn last(message: &str) -> Self {
         Self {
-            end: end_without_result(TaskOutcome::NotStarted, message),
+            failure: Failure::ours(TaskOutcome::NotStarted, message),
             is_final: true,
         }
     }
@@ -289,7 +326,7 @@ impl StartFailure {
             (gone.cause, &gone.exception)
         {
             return Self {
-                end: end_with_failure(TaskOutcome::NotStarted, &exception.clone().into()),
+                failure: exception.clone().into(),
                 is_final: true,
             };
         }
@@ -297,20 +334,18 @@ impl StartFailure {
             GoneCause::WorkerLost => true,
             GoneCause::Said(cause) => matches!(
                 cause,
-                Cause::Unknown | Cause::StartTimeout | Cause::Mount | Cause::Machine | Cause::Index
+                Cause::Unknown
+                    | Cause::Stopped
+                    | Cause::StartTimeout
+                    | Cause::Mount
+                    | Cause::Machine
+                    | Cause::Index
             ),
         };
         Self {
             is_final: !may_pass,
             ..Self::last(&format!("no container could be started: {}", gone.reason))
         }
-    }
-
-    fn reason(&self) -> String {
-        const NO_REASON: &str = "it did not start";
-        let failure = self.end.failure.as_deref().unwrap_or_default();
-        let failure: Option<super::task::Failure> = serde_json::from_str(failure).ok();
-        failure.map_or_else(|| NO_REASON.to_owned(), |failure| failure.message)
     }
 }
 

@@ -99,6 +99,16 @@ impl LiveTask {
         self.acceptance.send_replace(Acceptance::Refused(problem));
     }
 
+    pub(super) fn refused_unless_decided(&self, problem: Problem) {
+        self.acceptance.send_if_modified(|acceptance| {
+            let is_open = *acceptance == Acceptance::Awaited;
+            if is_open {
+                *acceptance = Acceptance::Refused(problem);
+            }
+            is_open
+        });
+    }
+
     /// Waits until the task is on disk, or will never be.
     pub(crate) async fn acceptance(&self) -> Result<(), Problem> {
         let mut acceptance = self.acceptance.subscribe();
@@ -118,14 +128,24 @@ impl LiveTask {
         self.cancelling.cancel();
     }
 
-    fn as_ended(&self) -> Option<(Task, Arc<TaskEnd>)> {
+    /// How it ended, if it has.
+    pub(crate) fn as_ended(&self) -> Option<(Task, Arc<TaskEnd>)> {
         let now = self.now();
         let end = now.end.as_ref()?;
         Some((now.task.clone(), Arc::clone(end)))
     }
 
-    pub(super) fn has_output(&self) -> bool {
-        !self.now().log.is_empty()
+    /// What of an ended task is in memory that is worth keeping for those whose connection broke:
+    /// nothing where nothing was printed, since the rest is in the store.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let now = self.now();
+        let printed = now.log.kept_bytes();
+        let payload = now.end.as_ref().and_then(|end| end.payload.as_ref());
+        if printed == 0 {
+            0
+        } else {
+            printed + payload.map_or(0, Vec::len)
+        }
     }
 
     pub(super) fn printed(&self, stream: Stream, bytes: &[u8]) {
@@ -179,7 +199,8 @@ impl LiveTask {
             return false;
         }
         let now = self.now();
-        now.end.is_none() && !now.task.is_headless && now.left_at.elapsed() >= patience
+        let is_open = now.end.is_none() && !self.cancelling.is_cancelled();
+        is_open && !now.task.is_headless && now.left_at.elapsed() >= patience
     }
 
     fn tell(&self) {
@@ -268,12 +289,37 @@ pub(crate) struct Failure {
     pub(crate) traceback: String,
 }
 
+/// Longest texts of an exception that are kept: those of a runner's message. Together, and however
+/// they are escaped, they are less than what the store takes for a failure.
+const NAME_LIMIT_BYTES: usize = 256;
+const MESSAGE_LIMIT_BYTES: usize = 8 << 10;
+const TRACEBACK_LIMIT_BYTES: usize = 64 << 10;
+
+/// The beginning of a text that is too long, to the character.
+pub(super) fn cut(mut text: String, limit_bytes: usize) -> String {
+    if text.len() > limit_bytes {
+        text.truncate(text.floor_char_boundary(limit_bytes));
+    }
+    text
+}
+
+/// The end of a text that is too long: a traceback says last where it was raised.
+fn cut_front(text: String, limit_bytes: usize) -> String {
+    let start = text.len().saturating_sub(limit_bytes);
+    let start = text.ceil_char_boundary(start);
+    if start == 0 {
+        text
+    } else {
+        text[start..].to_owned()
+    }
+}
+
 impl Failure {
-    fn ours(outcome: TaskOutcome, message: &str) -> Self {
+    pub(super) fn ours(outcome: TaskOutcome, message: &str) -> Self {
         Self {
             type_name: outcome.name().to_owned(),
             module: "holdfast".to_owned(),
-            message: message.to_owned(),
+            message: cut(message.to_owned(), MESSAGE_LIMIT_BYTES),
             traceback: String::new(),
         }
     }
@@ -282,10 +328,10 @@ impl Failure {
 impl From<worker_protocol::Exception> for Failure {
     fn from(exception: worker_protocol::Exception) -> Self {
         Self {
-            type_name: exception.r#type,
-            module: exception.module,
-            message: exception.message,
-            traceback: exception.traceback,
+            type_name: cut(exception.r#type, NAME_LIMIT_BYTES),
+            module: cut(exception.module, NAME_LIMIT_BYTES),
+            message: cut(exception.message, MESSAGE_LIMIT_BYTES),
+            traceback: cut_front(exception.traceback, TRACEBACK_LIMIT_BYTES),
         }
     }
 }

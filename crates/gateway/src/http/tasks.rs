@@ -287,7 +287,10 @@ async fn shown_after(follower: &mut Follower, wait: Wait) -> ShownTask {
     let time = Duration::from_millis(wait.wait_ms.min(LONGEST_WAIT_MS));
     match tokio::time::timeout(time, follower.end()).await {
         Ok((task, end)) => shown(&task, Some(&end)),
-        Err(_) => shown(&follower.task().task(), None),
+        Err(_) => match follower.task().as_ended() {
+            Some((task, end)) => shown(&task, Some(&end)),
+            None => shown(&follower.task().task(), None),
+        },
     }
 }
 

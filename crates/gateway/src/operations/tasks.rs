@@ -12,7 +12,7 @@ use ids::{ContainerId, StubId, TaskId, WorkspaceId};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::caller::Caller;
-use crate::dispatch::{Admission, Claim, Follower, Life, LiveTask, Pool, SecretVersions, is_new};
+use crate::dispatch::{Admission, Claim, Follower, Life, LiveTask, Pool, SecretVersions};
 use crate::gateway::Gateway;
 use crate::problem::{Kind, Problem};
 
@@ -131,20 +131,13 @@ impl Gateway {
             input: None,
             _claim: claim,
         };
-        match admission {
-            Admission::Place(place) => {
-                new.container = Some(place.container.id);
-                task.attempt_began(1, place.container.id);
-                life.input = Some(payload);
-                tokio::spawn(life.run_at_once(place, new));
-            }
-            ticket @ Admission::Ticket(_) => {
-                let accepted = self.store().accept_task(task.task().workspace, new).await?;
-                is_new(&accepted)?;
-                task.accepted();
-                tokio::spawn(life.run(ticket));
-            }
+        if let Admission::Place(place) = &admission {
+            new.container = Some(place.container.id);
+            task.attempt_began(1, place.container.id);
+            life.input = Some(payload);
         }
+        // A task of its own, since whoever calls may hang up at any moment.
+        tokio::spawn(life.run(admission, new));
         Ok(())
     }
 

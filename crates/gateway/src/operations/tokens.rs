@@ -87,10 +87,19 @@ impl Gateway {
     ) -> Result<ApiToken, Problem> {
         caller.must(TokenScope::Tokens)?;
         let (store, workspace) = (self.store(), caller.workspace());
+        let find = async || {
+            let tokens = store.tokens(workspace).await?;
+            let token = tokens.into_iter().find(|token| token.id == id);
+            token.ok_or_else(|| no_token(id))
+        };
+        if is_enabled {
+            // As making one that is for more would be.
+            for scope in find().await?.scopes {
+                caller.must(scope)?;
+            }
+        }
         store.set_token_enabled(workspace, id, is_enabled).await?;
-        let tokens = store.tokens(workspace).await?;
-        let token = tokens.into_iter().find(|token| token.id == id);
-        token.ok_or_else(|| no_token(id))
+        find().await
     }
 
     pub async fn delete_token(&self, caller: &Caller, id: TokenId) -> Result<(), Problem> {

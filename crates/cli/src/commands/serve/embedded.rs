@@ -87,6 +87,8 @@ fn start(app: &App, socket: OwnedFd) -> io::Result<Child> {
         .arg("--root-key")
         .arg(&settings.root_key)
         .args([roles::WORKER_SERVER, "--name", NAME])
+        // A signal to our group is ours to pass on: calls that are being answered need the worker.
+        .process_group(0)
         .stdin(Stdio::from(socket))
         .stdout(Stdio::null())
         .kill_on_drop(true)
