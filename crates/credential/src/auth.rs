@@ -72,6 +72,9 @@ pub struct Rejection {
     pub status: u16,
     /// `WWW-Authenticate` values as received, bounded in number and length.
     pub challenges: Vec<String>,
+    /// Another process says so, which reads what strangers wrote: its serial and status count, and
+    /// what it says of the registry's demands is asked of the registry.
+    pub is_hearsay: bool,
 }
 
 /// The answer of an [`AuthSource`], to be awaited.

@@ -172,6 +172,7 @@ impl Core {
             serial: auth.serial,
             status: refusal.status,
             challenges: refusal.challenges.clone(),
+            is_hearsay: false,
         };
         let renewed = self.session.renewed(call.repository, rejection).await?;
         if is_same(&renewed, &auth) {

@@ -62,6 +62,7 @@ impl Mint {
         };
         let challenges = challenge::parse(refused.rejection.challenges.iter().map(String::as_str));
         let demand = match demand::read(refused.rejection.status, &challenges) {
+            _ if refused.rejection.is_hearsay => asked_demand(login, &door, &refused).await?,
             Some(demand) => {
                 login.remember_demand(&without_scope(&demand));
                 demand
@@ -182,6 +183,20 @@ async fn known_demand(login: &Login, door: &Door) -> Result<Demand, AuthError> {
     }
     let demand = ask_door(login, door).await?;
     login.remember_demand(&demand);
+    Ok(demand)
+}
+
+/// The demand as the registry's door says now, where another process says that it has changed: that
+/// one may want a password where a token would do, or another repository's. The name that the
+/// registry has for this repository is kept.
+async fn asked_demand(login: &Login, door: &Door, refused: &Refused) -> Result<Demand, AuthError> {
+    let mut demand = ask_door(login, door).await?;
+    login.remember_demand(&demand);
+    if let Demand::Token(token) = &mut demand {
+        let previous = refused.previous.as_ref();
+        let scope = previous.and_then(|minted| minted.scope.clone());
+        token.scope = scope.filter(|scope| !scope.is_empty());
+    }
     Ok(demand)
 }
 

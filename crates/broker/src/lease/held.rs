@@ -88,6 +88,7 @@ mod tests {
             serial,
             status: 401,
             challenges: Vec::new(),
+            is_hearsay: false,
         }
     }
 

@@ -244,6 +244,7 @@ impl From<WireRejection> for Rejection {
             serial: wire.serial,
             status: wire.status,
             challenges: wire.challenges,
+            is_hearsay: true,
         }
     }
 }

@@ -133,5 +133,6 @@ pub(crate) fn refusal(sim: &RegistrySim, auth: &RegistryAuth, error: &str) -> Re
         serial: auth.serial,
         status: 401,
         challenges: vec![challenge],
+        is_hearsay: false,
     }
 }

@@ -377,6 +377,42 @@ async fn a_repository_known_by_another_name_is_asked_for_by_it() {
     );
 }
 
+/// A process that reads strangers' bytes may say anything of what its registry demands.
+#[tokio::test]
+async fn what_another_process_says_of_a_demand_is_asked_of_the_registry() {
+    let sim = bearer().await;
+    let exchange = exchange();
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    let auth = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    let mut forged = refusal(&sim, &auth, "invalid_token");
+    forged.is_hearsay = true;
+    let honest = forged.challenges[0].clone();
+    let mut serial = auth.serial;
+    for challenges in [
+        vec!["Basic realm=\"sim\"".to_owned()],
+        Vec::new(),
+        vec![honest.replace(REPOSITORY, "acme/other")],
+        vec![honest.replace("/token", "/elsewhere")],
+    ] {
+        let rejection = credential::auth::Rejection {
+            serial,
+            challenges: challenges.clone(),
+            ..forged.clone()
+        };
+        let auth = ask(source.as_ref(), sim.host(), Some(rejection)).await;
+        let auth = auth.expect("auth");
+        assert!(is_bearer(&auth), "{challenges:?}");
+        serial = auth.serial;
+        let last = sim.token_requests().paths().pop().expect("a request");
+        assert!(last.starts_with("GET /token?"), "{last}");
+        let own = format!(
+            "scope=repository%3A{}%3Apull",
+            REPOSITORY.replace('/', "%2F")
+        );
+        assert!(last.contains(&own), "{last}");
+    }
+}
+
 #[tokio::test]
 async fn a_limit_is_obeyed_without_asking() {
     let sim = bearer().await;
@@ -444,6 +480,7 @@ async fn a_refusal_without_a_challenge_renews_a_token_that_is_old_enough() {
         serial: auth.serial,
         status: 403,
         challenges: Vec::new(),
+        is_hearsay: false,
     };
     let same = ask(source.as_ref(), sim.host(), Some(forbidden(&first)))
         .await
