@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use broker::CredentialRow;
 use control_store::{GrantProof, Image, Python, TokenScope};
-use credential::{RegistryScope, SecretString};
+use credential::{ExposeSecret, RegistryScope, SecretString};
 use ids::{SecretId, WorkspaceId};
 use jiff::Timestamp;
 use reference::{Digest, Reference};
@@ -43,6 +43,16 @@ pub enum CredentialGiven {
     /// A credential by its keys. An empty value is that of the workspace's secret of the key's
     /// name.
     Keys(BTreeMap<String, SecretString>),
+}
+
+impl CredentialGiven {
+    /// Whether secrets of the workspace are to be filled in.
+    fn names_secrets(&self) -> bool {
+        match self {
+            Self::Stored | Self::Anonymous => false,
+            Self::Keys(keys) => keys.values().any(|value| value.expose_secret().is_empty()),
+        }
+    }
 }
 
 /// An image that functions can run in.

@@ -75,6 +75,10 @@ impl Gateway {
         request: StubRequest,
     ) -> Result<ShownStub, Problem> {
         caller.must(TokenScope::Call)?;
+        if !request.secrets.is_empty() {
+            // Whoever decides what is run with a secret can read it.
+            caller.must(TokenScope::Secrets)?;
+        }
         check(&request)?;
         let workspace = caller.workspace();
         let code = request.code.clone();

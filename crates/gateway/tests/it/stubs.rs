@@ -73,6 +73,12 @@ async fn the_same_definition_is_the_same_stub() {
         .refused(Method::POST, "/v1/stubs", Some(wanted.clone()))
         .await;
     assert_eq!(code, 400, "what it refers to is another's");
+    // What runs with a secret is decided by those who may set it.
+    let user = stage.caller("team", &[TokenScope::Call]).await;
+    let (status, kind, _) = user
+        .refused(Method::POST, "/v1/stubs", Some(wanted.clone()))
+        .await;
+    assert_eq!((status, kind.as_str()), (403, "denied"));
     let reader = stage.caller("team", &[TokenScope::Read]).await;
     assert_eq!(reader.get(&path).await, made);
     let (code, ..) = reader

@@ -18,6 +18,19 @@ use crate::app::{App, own_program};
 use crate::commands::roles;
 
 const NAME: &str = "local";
+/// What a worker is told by the environment: where programs are, what to log, and the proxies.
+const PASSED_ON: [&str; 10] = [
+    "PATH",
+    "HOLDFAST_LOG",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+];
 /// Pause before a worker that died is started again; doubled when it died at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -76,6 +89,13 @@ fn start(app: &App, socket: OwnedFd) -> io::Result<Child> {
     let settings = &app.settings;
     let program = own_program().map_err(|failure| io::Error::other(failure.message))?;
     let mut command = Command::new(program);
+    // Tokens and passwords may stand in the environment of whoever started us.
+    command.env_clear();
+    for name in PASSED_ON {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
     if let Some(config) = &settings.config {
         command.arg("--config").arg(config);
     }

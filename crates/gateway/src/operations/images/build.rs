@@ -69,6 +69,10 @@ impl Gateway {
         request: BuildRequest,
     ) -> Result<Building, Problem> {
         caller.must(TokenScope::Call)?;
+        if request.credential.names_secrets() {
+            // Whoever names the registry that a secret is sent to can read it there.
+            caller.must(TokenScope::Secrets)?;
+        }
         let workspace = caller.workspace();
         let recipe = Recipe {
             environment: variables::parse(request.environment)?,
