@@ -108,10 +108,17 @@ async fn a_new_version_is_proven_anew_and_a_removed_one_ends_it() {
 async fn those_who_fail_at_once_fail_together_and_the_next_asks_again() {
     let built = Built::new(Login::Basic).await;
     let manifests = built.manifest_requests();
-    built.sim.faults(|faults| faults.wrong_manifest = true);
+    built.sim.faults(|faults| {
+        faults.wrong_manifest = true;
+        // So slow that all five ask before the first is answered.
+        faults.bytes_per_second = Some(1000);
+    });
     assert_eq!(built.open(5).await, [Kind::Unsupported; 5]);
     assert_eq!(built.manifest_requests() - manifests, 1);
-    built.sim.faults(|faults| faults.wrong_manifest = false);
+    built.sim.faults(|faults| {
+        faults.wrong_manifest = false;
+        faults.bytes_per_second = None;
+    });
     assert_eq!(built.open(5).await, []);
     built.sim.set_password(OTHER_PASSWORD);
     built
