@@ -14,16 +14,16 @@ use crate::support::{PASSWORD, USER, files_below};
 const SECRET: &str = "canary-1d9f3c0a7be24b6f";
 
 /// A registry that demands a login, with an image that has a Python, and a gateway.
-struct Stage {
-    home: Home,
+pub(crate) struct Stage {
+    pub(crate) home: Home,
     registry: DebianRegistry,
-    image: String,
+    pub(crate) image: String,
     serving: Option<Serving>,
-    token: String,
+    pub(crate) token: String,
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let registry = DebianRegistry::htpasswd(USER, PASSWORD);
         let image = format!("{}/acme/python:v1", registry.host());
         push(&image);
@@ -37,6 +37,13 @@ impl Stage {
             serving: Some(serving),
             token,
         }
+    }
+
+    /// Host and port of the gateway.
+    pub(crate) fn address(&self) -> (&str, &str) {
+        let gateway = self.serving().gateway();
+        let address = gateway.strip_prefix("http://").expect("http");
+        address.rsplit_once(':').expect("a port")
     }
 
     fn serving(&self) -> &Serving {
@@ -75,7 +82,7 @@ impl Stage {
         self.serving = Some(Serving::start(&self.home));
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.serving.take().expect("it serves").end();
         assert_nothing_is_left(&self.home);
     }
@@ -86,7 +93,7 @@ fn repository() -> PathBuf {
     own.join("../..").canonicalize().expect("a repository")
 }
 
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     repository().join("tests/e2e/tests/it/programs")
 }
 
@@ -95,7 +102,7 @@ fn target() -> PathBuf {
     debug.parent().expect("target").to_owned()
 }
 
-fn python(environment: &str) -> PathBuf {
+pub(crate) fn python(environment: &str) -> PathBuf {
     let python = target().join("python").join(environment).join("bin/python");
     assert!(
         python.exists(),

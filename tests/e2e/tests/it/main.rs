@@ -1,6 +1,7 @@
 //! The real binary against a real registry, as a user would.
 
 mod bad_input;
+mod beta9_client;
 mod bounds;
 mod canaries;
 mod ending;
