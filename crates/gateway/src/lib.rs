@@ -3,7 +3,7 @@
 //! ```text
 //!   HTTP/JSON ──▶ http ──┐
 //!                        ├──▶ operations ──▶ broker, control-store, image, image-store
-//!   (beta9's gRPC) ──────┘        ▲
+//!   gRPC ───────▶ beta9 ─┘        ▲
 //!                        Caller: a token's workspace and scopes
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! request's error. The API document in `docs/openapi.json` is made of the code and held against
 //! it. Deliberately no policy over credentials (that is `broker`'s) and no SQL.
 
+mod beta9;
 mod builds;
 mod caller;
 mod dispatch;

@@ -1,7 +1,7 @@
 //! The listening socket: connections in, each with its limits, and an end in order.
 //!
-//! One port speaks HTTP/1 and HTTP/2. What a connection may cost before it has said anything is
-//! bounded here; what a request may cost, where it is read.
+//! One port speaks HTTP/1 and HTTP/2, and has both faces. What a connection may cost before it has
+//! said anything is bounded here; what a request may cost, where it is read.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -17,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::beta9;
 use crate::gateway::Gateway;
 use crate::http;
 
@@ -76,7 +78,7 @@ impl BoundService {
 
     /// Answers until it is told to end, and then what it has begun.
     pub async fn run(self, shutdown: CancellationToken) {
-        let router = http::router(self.gateway);
+        let router = faces(self.gateway);
         let connections = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
         let graceful = GracefulShutdown::new();
         loop {
@@ -103,6 +105,12 @@ impl BoundService {
             tracing::warn!("requests that take too long were given up");
         }
     }
+}
+
+/// Both faces, told apart by what a request says that it is.
+fn faces(gateway: Gateway) -> Router {
+    let beta9 = beta9::router(gateway.clone());
+    http::router(gateway).layer(middleware::from_fn_with_state(beta9, beta9::take))
 }
 
 /// The next connection, as soon as there is a place for it.

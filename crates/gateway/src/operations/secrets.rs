@@ -6,7 +6,7 @@ use credential::SecretString;
 
 use crate::caller::Caller;
 use crate::gateway::Gateway;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 impl Gateway {
     pub(crate) async fn secrets(&self, caller: &Caller) -> Result<Vec<NamedSecret>, Problem> {
@@ -29,6 +29,36 @@ impl Gateway {
         Ok(sealed.await?)
     }
 
+    /// Seals the first value of a name. Of two who do so at once both may be told that they did.
+    pub(crate) async fn create_secret(
+        &self,
+        caller: &Caller,
+        name: &str,
+        value: &SecretString,
+    ) -> Result<NamedSecret, Problem> {
+        caller.must(TokenScope::Secrets)?;
+        if self.has_secret(caller, name).await? {
+            let message = format!("secret {name:?} is there already");
+            return Err(Problem::new(Kind::Conflict, message).hint("modify it, or delete it first"));
+        }
+        self.set_secret(caller, name, value).await
+    }
+
+    /// Seals the next value of a name.
+    pub(crate) async fn modify_secret(
+        &self,
+        caller: &Caller,
+        name: &str,
+        value: &SecretString,
+    ) -> Result<NamedSecret, Problem> {
+        caller.must(TokenScope::Secrets)?;
+        if !self.has_secret(caller, name).await? {
+            let message = format!("no secret {name:?} in this workspace");
+            return Err(Problem::not_found(message).hint("create it first"));
+        }
+        self.set_secret(caller, name, value).await
+    }
+
     pub(crate) async fn delete_secret(&self, caller: &Caller, name: &str) -> Result<(), Problem> {
         caller.must(TokenScope::Secrets)?;
         let (workspace, actor) = (caller.workspace(), caller.actor());
@@ -36,5 +66,11 @@ impl Gateway {
             .remove_named_secret(workspace, name, &actor)
             .await?;
         Ok(())
+    }
+
+    async fn has_secret(&self, caller: &Caller, name: &str) -> Result<bool, Problem> {
+        let name = NamedSecret::parse_name(name)?;
+        let secrets = self.broker().named_secrets(caller.workspace()).await?;
+        Ok(secrets.iter().any(|secret| secret.name == name))
     }
 }

@@ -1,0 +1,149 @@
+//! Problems as both versions of the client show them.
+//!
+//! A reply with a field that the client prints carries the text there; otherwise the status does,
+//! and that is UNKNOWN: of all codes the only one whose text both versions print. Its first line is
+//! the title of what they print.
+
+use std::fmt;
+
+use beta9_protocol::{gateway, secret};
+use tonic::{Code, Response, Status};
+
+use crate::problem::{Kind, Problem};
+
+/// Longest text, as it is sent in a header. Clients drop texts of more than 8 KiB.
+const TEXT_LIMIT_BYTES: usize = 6 * 1024;
+/// What stands where a text was cut.
+const CUT: &str = "...";
+/// What a byte takes that is no letter or digit, and so may be escaped.
+const ESCAPED_BYTES: usize = 3;
+/// The text of UNKNOWN that clients take for a broken connection.
+const TRANSIENT: &str = "Stream removed";
+
+/// A reply with a place for the reason, and a client that prints what stands there.
+pub(super) trait Refusable: Default {
+    fn refused(reason: String) -> Self;
+}
+
+macro_rules! refusable {
+    ($($message:ty: $field:ident;)+) => {$(
+        impl Refusable for $message {
+            fn refused(reason: String) -> Self {
+                Self { $field: reason, ..Self::default() }
+            }
+        }
+    )+};
+}
+
+refusable! {
+    gateway::CreateTokenResponse: err_msg;
+    gateway::ListTokensResponse: err_msg;
+    gateway::ToggleTokenResponse: err_msg;
+    gateway::DeleteTokenResponse: err_msg;
+    gateway::CheckpointContainerResponse: error_msg;
+    secret::CreateSecretResponse: err_msg;
+    secret::UpdateSecretResponse: err_msg;
+    secret::DeleteSecretResponse: err_msg;
+    secret::GetSecretResponse: err_msg;
+    secret::ListSecretsResponse: err_msg;
+}
+
+/// The answer of a method whose reply has a place for the reason.
+pub(super) fn reply<T: Refusable>(result: Result<T, Problem>) -> Response<T> {
+    let told = |problem| T::refused(text(problem));
+    Response::new(result.unwrap_or_else(told))
+}
+
+/// The answer of a method whose reply has no such place, or whose clients print nothing of it.
+pub(super) fn status(problem: Problem) -> Status {
+    let code = match problem.kind {
+        Kind::Unauthenticated => Code::Unauthenticated,
+        _ => Code::Unknown,
+    };
+    Status::new(code, text(problem))
+}
+
+/// What this gateway does not do.
+pub(super) fn unsupported(message: impl fmt::Display) -> Problem {
+    Problem::new(Kind::Unsupported, message)
+}
+
+/// A method that this gateway has, and does not do.
+pub(super) fn not_served(message: &str) -> Status {
+    status(unsupported(message))
+}
+
+/// A title, and below it what a person can do.
+fn text(problem: Problem) -> String {
+    let mut text = problem.message;
+    if text == TRANSIENT {
+        text.push('.');
+    }
+    if let Some(hint) = problem.hint {
+        text.push('\n');
+        text.push_str(&hint);
+    }
+    fit(text)
+}
+
+fn fit(mut text: String) -> String {
+    let mut sent_bytes = 0;
+    let first_too_much = text.char_indices().find(|(_, character)| {
+        let is_plain = character.is_ascii_alphanumeric();
+        let bytes = character.len_utf8();
+        sent_bytes += if is_plain {
+            bytes
+        } else {
+            ESCAPED_BYTES * bytes
+        };
+        sent_bytes > TEXT_LIMIT_BYTES
+    });
+    if let Some((position, _)) = first_too_much {
+        text.truncate(position);
+        text.push_str(CUT);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_texts_that_clients_show() {
+        let known = |kind| Problem::new(kind, "title");
+        for kind in Kind::ALL {
+            let expected = match kind {
+                Kind::Unauthenticated => Code::Unauthenticated,
+                _ => Code::Unknown,
+            };
+            let status = status(known(kind).hint("what to do"));
+            assert_eq!(status.code(), expected, "{kind:?}");
+            assert_eq!(status.message(), "title\nwhat to do", "{kind:?}");
+        }
+        assert_eq!(status(known(Kind::Invalid)).message(), "title");
+        let transient = Problem::invalid(TRANSIENT);
+        assert_ne!(status(transient).message(), TRANSIENT);
+    }
+
+    #[test]
+    fn texts_fit_into_a_header() {
+        for (text, kept) in [
+            ("a".repeat(TEXT_LIMIT_BYTES), TEXT_LIMIT_BYTES),
+            ("a".repeat(TEXT_LIMIT_BYTES + 1), TEXT_LIMIT_BYTES),
+            (" ".repeat(TEXT_LIMIT_BYTES), TEXT_LIMIT_BYTES / 3),
+            ("\u{e9}".repeat(TEXT_LIMIT_BYTES), TEXT_LIMIT_BYTES / 3),
+        ] {
+            let fitted = fit(text.clone());
+            let shown = fitted.strip_suffix(CUT).unwrap_or(&fitted);
+            assert_eq!(shown, &text[..kept]);
+            assert_eq!(fitted.ends_with(CUT), kept < text.len());
+            let headers = Status::unknown(fitted)
+                .into_http::<()>()
+                .into_parts()
+                .0
+                .headers;
+            assert!(headers["grpc-message"].len() <= TEXT_LIMIT_BYTES + CUT.len());
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The beta9 face, as a client of it has it: gRPC over the gateway's socket.
+
+mod client;
+mod refusals;
+mod secrets;
+mod tokens;
