@@ -14,8 +14,10 @@
 mod functions;
 mod gateway_service;
 mod images;
+mod objects;
 mod refusal;
 mod secrets;
+mod stubs;
 mod times;
 mod tokens;
 mod volumes;

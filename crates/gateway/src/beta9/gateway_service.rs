@@ -17,9 +17,9 @@ use beta9_protocol::gateway::{
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Streaming};
 
-use super::refusal::{not_served, reply, unsupported};
+use super::refusal::{answer, not_served, reply, unsupported};
 use super::workspace::{self, Address};
-use super::{Answer, Beta9, called, tokens};
+use super::{Answer, Beta9, called, objects, stubs, tokens};
 
 #[tonic::async_trait]
 impl GatewayService for Beta9 {
@@ -38,15 +38,17 @@ impl GatewayService for Beta9 {
         Ok(Response::new(exported))
     }
 
-    async fn head_object(&self, _: Request<HeadObjectRequest>) -> Answer<HeadObjectResponse> {
-        Err(not_served("not served yet"))
+    async fn head_object(&self, request: Request<HeadObjectRequest>) -> Answer<HeadObjectResponse> {
+        let (caller, request) = called(request)?;
+        answer(objects::head(&self.gateway, &caller, request).await)
     }
 
     async fn put_object_stream(
         &self,
-        _: Request<Streaming<PutObjectRequest>>,
+        request: Request<Streaming<PutObjectRequest>>,
     ) -> Answer<PutObjectResponse> {
-        Err(not_served("not served yet"))
+        let (caller, pieces) = called(request)?;
+        answer(objects::put(&self.gateway, &caller, pieces).await)
     }
 
     async fn create_object(&self, _: Request<CreateObjectRequest>) -> Answer<CreateObjectResponse> {
@@ -63,9 +65,10 @@ impl GatewayService for Beta9 {
 
     async fn get_or_create_stub(
         &self,
-        _: Request<GetOrCreateStubRequest>,
+        request: Request<GetOrCreateStubRequest>,
     ) -> Answer<GetOrCreateStubResponse> {
-        Err(not_served("not served yet"))
+        let (caller, request) = called(request)?;
+        answer(stubs::create(&self.gateway, &caller, request).await)
     }
 
     async fn start_task(&self, _: Request<StartTaskRequest>) -> Answer<StartTaskResponse> {

@@ -9,6 +9,7 @@ use std::fmt;
 use beta9_protocol::{gateway, secret};
 use tonic::{Code, Response, Status};
 
+use super::Answer;
 use crate::problem::{Kind, Problem};
 
 /// Longest text, as it is sent in a header. Clients drop texts of more than 8 KiB.
@@ -54,7 +55,12 @@ pub(super) fn reply<T: Refusable>(result: Result<T, Problem>) -> Response<T> {
     Response::new(result.unwrap_or_else(told))
 }
 
-/// The answer of a method whose reply has no such place, or whose clients print nothing of it.
+/// The answer of a method whose reply has no such place, or whose clients print nothing of it, or
+/// go on as if nothing were.
+pub(super) fn answer<T>(result: Result<T, Problem>) -> Answer<T> {
+    result.map(Response::new).map_err(status)
+}
+
 pub(super) fn status(problem: Problem) -> Status {
     let code = match problem.kind {
         Kind::Unauthenticated => Code::Unauthenticated,
@@ -68,13 +74,23 @@ pub(super) fn unsupported(message: impl fmt::Display) -> Problem {
     Problem::new(Kind::Unsupported, message)
 }
 
+/// Refuses what is asked for of what this gateway does not do, by the client's names.
+pub(super) fn refuse(parts: &[(&str, bool)], hint: &str) -> Result<(), Problem> {
+    let asked = parts.iter().filter(|(_, is_asked)| *is_asked);
+    let names: Vec<_> = asked.map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(unsupported(format!("not supported: {}", names.join(", "))).hint(hint))
+}
+
 /// A method that this gateway has, and does not do.
 pub(super) fn not_served(message: &str) -> Status {
     status(unsupported(message))
 }
 
 /// A title, and below it what a person can do.
-fn text(problem: Problem) -> String {
+pub(super) fn text(problem: Problem) -> String {
     let mut text = problem.message;
     if text == TRANSIENT {
         text.push('.');

@@ -24,7 +24,7 @@ pub(crate) const OBJECT_LIMIT_BYTES: u64 = 64 << 20;
 /// Uploads at once: each may have as much of the disk as an object before it is refused.
 const UPLOADS_LIMIT: usize = 16;
 /// How long an upload may pause. A network that is down for longer begins again.
-const PAUSE_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What an object is called by whoever uploads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +92,18 @@ impl Gateway {
     pub async fn object(&self, caller: &Caller, named: ObjectNamed<'_>) -> Result<Object, Problem> {
         caller.must(TokenScope::Call)?;
         let found = self.find_object(caller.workspace(), named).await?;
-        found.ok_or_else(|| {
-            Problem::not_found("no such object in this workspace").hint("upload it first")
-        })
+        found.ok_or_else(no_object)
+    }
+
+    /// The same, by the id that it was given here.
+    pub(crate) async fn object_of_id(
+        &self,
+        caller: &Caller,
+        id: ObjectId,
+    ) -> Result<Object, Problem> {
+        caller.must(TokenScope::Call)?;
+        let found = self.store().object(caller.workspace(), id).await?;
+        self.whole(found)?.ok_or_else(no_object)
     }
 
     /// The bytes of an object of this workspace.
@@ -132,9 +141,14 @@ impl Gateway {
             ObjectNamed::Digest(digest) => records.object_of_digest(workspace, digest).await?,
             ObjectNamed::Name(name) => records.object_of_name(workspace, name).await?,
         };
+        self.whole(found)
+    }
+
+    /// The object, if its bytes are here.
+    fn whole(&self, found: Option<Object>) -> Result<Option<Object>, Problem> {
         let Some(object) = found else { return Ok(None) };
         let key = ObjectKey {
-            workspace,
+            workspace: object.workspace,
             digest: &object.digest,
         };
         let size_bytes = self.indexing().store.object_size(key)?;
@@ -147,6 +161,10 @@ impl Gateway {
 pub(crate) struct OpenObject {
     pub(crate) file: File,
     pub(crate) size_bytes: u64,
+}
+
+fn no_object() -> Problem {
+    Problem::not_found("no such object in this workspace").hint("upload it first")
 }
 
 /// All bytes of an object, written and not yet published.

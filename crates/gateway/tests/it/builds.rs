@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Caller, Stage};
 
-const USERNAME: &str = "puller";
-const PASSWORD: &str = "correct-horse-battery";
+pub(crate) const USERNAME: &str = "puller";
+pub(crate) const PASSWORD: &str = "correct-horse-battery";
 const OTHER_PASSWORD: &str = "another-horse-battery";
 
 fn image() -> Image {
