@@ -11,6 +11,7 @@
 //! shows it. What a client sends and prints is in `docs/beta9-client.md`. Ids are bare UUIDs here.
 //! Deliberately no rule of its own about a workspace: operations have them.
 
+mod containers;
 mod functions;
 mod gateway_service;
 mod images;
@@ -18,6 +19,7 @@ mod objects;
 mod refusal;
 mod secrets;
 mod stubs;
+mod tasks;
 mod times;
 mod tokens;
 mod volumes;

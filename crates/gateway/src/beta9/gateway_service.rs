@@ -17,9 +17,9 @@ use beta9_protocol::gateway::{
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Streaming};
 
-use super::refusal::{answer, not_served, reply, unsupported};
+use super::refusal::{answer, not_served, reply, reply_or_retry, unsupported};
 use super::workspace::{self, Address};
-use super::{Answer, Beta9, called, objects, stubs, tokens};
+use super::{Answer, Beta9, called, containers, objects, stubs, tasks, tokens};
 
 #[tonic::async_trait]
 impl GatewayService for Beta9 {
@@ -79,26 +79,30 @@ impl GatewayService for Beta9 {
         Err(not_served("a container ends no task of its own"))
     }
 
-    async fn list_tasks(&self, _: Request<ListTasksRequest>) -> Answer<ListTasksResponse> {
-        Err(not_served("not served yet"))
+    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Answer<ListTasksResponse> {
+        let (caller, request) = called(request)?;
+        Ok(reply(tasks::list(&self.gateway, &caller, request).await))
     }
 
-    async fn stop_tasks(&self, _: Request<StopTasksRequest>) -> Answer<StopTasksResponse> {
-        Err(not_served("not served yet"))
+    async fn stop_tasks(&self, request: Request<StopTasksRequest>) -> Answer<StopTasksResponse> {
+        let (caller, request) = called(request)?;
+        reply_or_retry(tasks::stop(&self.gateway, &caller, request).await)
     }
 
     async fn list_containers(
         &self,
-        _: Request<ListContainersRequest>,
+        request: Request<ListContainersRequest>,
     ) -> Answer<ListContainersResponse> {
-        Err(not_served("not served yet"))
+        let (caller, _) = called(request)?;
+        Ok(reply(containers::list(&self.gateway, &caller).await))
     }
 
     async fn stop_container(
         &self,
-        _: Request<StopContainerRequest>,
+        request: Request<StopContainerRequest>,
     ) -> Answer<StopContainerResponse> {
-        Err(not_served("not served yet"))
+        let (caller, request) = called(request)?;
+        reply_or_retry(containers::stop(&self.gateway, &caller, request).await)
     }
 
     type AttachToContainerStream = BoxStream<AttachToContainerResponse>;

@@ -41,6 +41,10 @@ refusable! {
     gateway::ListTokensResponse: err_msg;
     gateway::ToggleTokenResponse: err_msg;
     gateway::DeleteTokenResponse: err_msg;
+    gateway::ListTasksResponse: err_msg;
+    gateway::StopTasksResponse: err_msg;
+    gateway::ListContainersResponse: error_msg;
+    gateway::StopContainerResponse: error_msg;
     gateway::CheckpointContainerResponse: error_msg;
     secret::CreateSecretResponse: err_msg;
     secret::UpdateSecretResponse: err_msg;
@@ -55,18 +59,35 @@ pub(super) fn reply<T: Refusable>(result: Result<T, Problem>) -> Response<T> {
     Response::new(result.unwrap_or_else(told))
 }
 
+/// The same, where a client asks again by itself as long as an answer may come in a moment.
+pub(super) fn reply_or_retry<T: Refusable>(result: Result<T, Problem>) -> Answer<T> {
+    match result {
+        Err(problem) if problem.kind == Kind::Unavailable => Err(transient(problem)),
+        result => Ok(reply(result)),
+    }
+}
+
 /// The answer of a method whose reply has no such place, or whose clients print nothing of it, or
 /// go on as if nothing were.
 pub(super) fn answer<T>(result: Result<T, Problem>) -> Answer<T> {
     result.map(Response::new).map_err(status)
 }
 
+/// What is final, as a status.
 pub(super) fn status(problem: Problem) -> Status {
     let code = match problem.kind {
         Kind::Unauthenticated => Code::Unauthenticated,
         _ => Code::Unknown,
     };
     Status::new(code, text(problem))
+}
+
+/// What is final or not, as a status, for a client that asks again by itself when it is not.
+pub(super) fn transient(problem: Problem) -> Status {
+    match problem.kind {
+        Kind::Unavailable => Status::unavailable(text(problem)),
+        _ => status(problem),
+    }
 }
 
 /// What this gateway does not do.

@@ -13,8 +13,9 @@ use crate::problem::Problem;
 
 /// Tasks that are read at once.
 const PAGE: u32 = 500;
-/// How long a caller that went away may take to come back, before its task is cancelled.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a caller that went away may take to come back, before its task is cancelled: clients
+/// try for up to two minutes.
+const PATIENCE: Duration = Duration::from_secs(150);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often what ended long ago is forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(10);

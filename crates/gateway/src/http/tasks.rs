@@ -43,7 +43,7 @@ pub(super) struct CallBody {
     /// The caller's Python, as `3.11`; to another one a pickle is refused unread
     #[serde(default)]
     python: Option<String>,
-    /// Goes on when the caller goes away; others are cancelled a minute after
+    /// Goes on when the caller goes away; others are cancelled some minutes after
     #[serde(default)]
     headless: bool,
     /// 32 hexadecimal digits; the same again gives the same task

@@ -14,3 +14,4 @@ mod secrets;
 mod stubs;
 mod support;
 mod tokens;
+mod worker;

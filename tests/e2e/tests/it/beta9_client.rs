@@ -1,4 +1,4 @@
-//! The `beta9` client as it comes from PyPI, newest and oldest that we hold to, against the real
+//! The `beta9` client as it comes from `PyPI`, newest and oldest that we hold to, against the real
 //! gateway.
 
 use std::path::{Path, PathBuf};

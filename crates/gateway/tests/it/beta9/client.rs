@@ -17,7 +17,12 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::support::{Caller, Stage};
 
-type Transport = Client<HttpConnector, Body>;
+pub(crate) type Transport = Client<HttpConnector, Body>;
+
+pub(crate) fn transport() -> Transport {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.http2_only(true).build_http()
+}
 
 /// Somebody with a token, or without.
 #[derive(Clone)]
@@ -53,9 +58,8 @@ impl Beta9 {
     }
 
     pub(crate) fn showing(stage: &Stage, authorization: Option<String>) -> Self {
-        let mut builder = Client::builder(TokioExecutor::new());
         Self {
-            transport: builder.http2_only(true).build_http(),
+            transport: transport(),
             origin: format!("http://{}", stage.address).parse().unwrap(),
             authorization,
         }

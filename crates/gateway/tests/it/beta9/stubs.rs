@@ -7,7 +7,7 @@ use beta9_protocol::gateway::{
 use bytes::Bytes;
 use control_store::TokenScope;
 use ids::ObjectId;
-use registry_sim::Login;
+use registry_sim::{Login, RegistrySim};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -19,9 +19,12 @@ use crate::support::{Caller, Stage};
 
 impl Beta9 {
     /// What clients send for a plain function, whose image and files are there.
-    async fn plain(&self, caller: &Caller<'_>) -> GetOrCreateStubRequest {
-        let sim = registry(Login::Nobody).await;
-        let (_, built) = self.build(wanted(&sim, &[])).await;
+    pub(crate) async fn plain(
+        &self,
+        caller: &Caller<'_>,
+        sim: &RegistrySim,
+    ) -> GetOrCreateStubRequest {
+        let (_, built) = self.build(wanted(sim, &[])).await;
         let hash = hash('a');
         let object_id = self.put(vec![(&hash, Bytes::from("archive"))]).await;
         let value = Some(json!({"value": "v"}));
@@ -56,7 +59,7 @@ impl Beta9 {
         }
     }
 
-    async fn define(&self, request: GetOrCreateStubRequest) -> String {
+    pub(crate) async fn define(&self, request: GetOrCreateStubRequest) -> String {
         let request = self.ask(request);
         let reply = self.gateway().get_or_create_stub(request).await;
         let reply = reply.unwrap().into_inner();
@@ -73,10 +76,10 @@ async fn shown(caller: &Caller<'_>, id: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_is_what_the_client_says_of_it() {
-    let stage = Stage::new().await;
+    let (stage, sim) = (Stage::new().await, registry(Login::Nobody).await);
     let caller = stage.caller("team", &TokenScope::ALL).await;
     let beta9 = Beta9::of(&stage, &caller);
-    let plain = beta9.plain(&caller).await;
+    let plain = beta9.plain(&caller, &sim).await;
     let id = beta9.define(plain.clone()).await;
     let stub = shown(&caller, &id).await;
     for (field, value) in [
@@ -137,10 +140,10 @@ type Change = fn(&mut GetOrCreateStubRequest);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_function_has_not_is_refused_by_name() {
-    let stage = Stage::new().await;
+    let (stage, sim) = (Stage::new().await, registry(Login::Nobody).await);
     let caller = stage.caller("team", &TokenScope::ALL).await;
     let beta9 = Beta9::of(&stage, &caller);
-    let plain = beta9.plain(&caller).await;
+    let plain = beta9.plain(&caller, &sim).await;
     let table: [(&str, Change); 33] = [
         ("gpu", |stub| stub.gpu = "T4,A10G".to_owned()),
         ("gpu", |stub| stub.gpu_count = 1),
@@ -209,10 +212,10 @@ async fn what_a_function_has_not_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_function_cannot_be_is_refused_in_words() {
-    let stage = Stage::new().await;
+    let (stage, sim) = (Stage::new().await, registry(Login::Nobody).await);
     let caller = stage.caller("team", &TokenScope::ALL).await;
     let beta9 = Beta9::of(&stage, &caller);
-    let plain = beta9.plain(&caller).await;
+    let plain = beta9.plain(&caller, &sim).await;
     let table: [(&str, Change); 15] = [
         ("deployments are not supported\n", |stub| {
             stub.force_create = true;
