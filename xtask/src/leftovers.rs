@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -17,6 +18,10 @@ const PROGRAMS: &[&str] = &[
     "skopeo",
     "containerd",
 ];
+
+/// A role of the binary ends when its parent has ended, which is a moment later.
+const ENDING: Duration = Duration::from_secs(5);
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Processes, mounts and namespaces that were there.
 #[derive(Debug)]
@@ -32,14 +37,20 @@ impl Snapshot {
         Ok(Self { seen })
     }
 
-    /// Fails, naming it, when something is there now that was not there then.
+    /// Fails, naming it, when something stays that was not there then.
     pub(crate) fn check(&self) -> Result<()> {
-        let now = Self::take()?;
-        let left = self.missing_of(&now);
-        if left.is_empty() {
-            return Ok(());
+        let begin = Instant::now();
+        loop {
+            let now = Self::take()?;
+            let left = self.missing_of(&now);
+            if left.is_empty() {
+                return Ok(());
+            }
+            if begin.elapsed() > ENDING {
+                bail!("left behind: {}", left.join("; "));
+            }
+            std::thread::sleep(LOOK_PAUSE);
         }
-        bail!("left behind: {}", left.join("; "))
     }
 
     /// What `now` has and this one has not.
