@@ -26,6 +26,7 @@ mod volumes;
 mod workspace;
 
 use std::fmt;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -49,6 +50,10 @@ use self::workspace::Address;
 
 /// What every gRPC request's content type starts with.
 const CONTENT_TYPE_PREFIX: &str = "application/grpc";
+
+/// How often a stream that has nothing to say shows that it lives: proxies forget one that is
+/// silent for a minute. Clients step over an empty message.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// All services of the protocol.
 #[derive(Debug, Clone)]

@@ -11,8 +11,6 @@
 
 mod resumption;
 
-use std::time::Duration;
-
 use beta9_protocol::MAX_MESSAGE_BYTES;
 use beta9_protocol::function::function_service_server::FunctionService;
 use beta9_protocol::function::{
@@ -28,16 +26,13 @@ use tonic::{Request, Response};
 
 use self::resumption::Resumption;
 use super::refusal::{not_served, status, transient};
-use super::{Answer, Beta9, called, parse_id};
+use super::{Answer, Beta9, KEEP_ALIVE_INTERVAL, called, parse_id};
 use crate::caller::Caller;
 use crate::dispatch::{Failure, Follower, TaskEvent};
 use crate::gateway::Gateway;
 use crate::operations::tasks::NewCall;
 use crate::problem::Problem;
 
-/// How often a call that prints nothing shows that it lives: proxies forget a stream that is silent
-/// for a minute.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Longest result, with room for what stands beside it in its message.
 const RESULT_LIMIT_BYTES: usize = MAX_MESSAGE_BYTES - (64 << 10);
 
@@ -51,8 +46,7 @@ impl FunctionService for Beta9 {
     ) -> Answer<Self::FunctionInvokeStream> {
         let resumption = Resumption::of(request.metadata()).map_err(status)?;
         let (caller, request) = called(request)?;
-        let is_headless = request.headless;
-        let can_return = resumption != Resumption::Never;
+        let ends_with_stream = resumption == Resumption::Never && !request.headless;
         let follower = match resumption {
             Resumption::Never | Resumption::Possible => call(&self.gateway, &caller, request)
                 .await
@@ -62,7 +56,12 @@ impl FunctionService for Beta9 {
                 going_on.map_err(transient)?
             }
         };
-        let replies = Replies::new(follower, !can_return && !is_headless);
+        let replies = Replies {
+            task_id: follower.task().id.uuid().to_string(),
+            follower,
+            is_announced: false,
+            ends_with_stream,
+        };
         let replies = stream::unfold(replies, async |mut replies| {
             let reply = replies.next().await?;
             Some((Ok(reply), replies))
@@ -131,15 +130,6 @@ struct Replies {
 }
 
 impl Replies {
-    fn new(follower: Follower, ends_with_stream: bool) -> Self {
-        Self {
-            task_id: follower.task().id.uuid().to_string(),
-            follower,
-            is_announced: false,
-            ends_with_stream,
-        }
-    }
-
     async fn next(&mut self) -> Option<FunctionInvokeResponse> {
         if !self.is_announced {
             self.is_announced = true;

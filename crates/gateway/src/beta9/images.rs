@@ -5,8 +5,6 @@
 //! there, before it sends anything; how a build fails stands in its last message, the only one that
 //! 0.1.245 prints of it.
 
-use std::time::Duration;
-
 use beta9_protocol::image::image_service_server::ImageService;
 use beta9_protocol::image::{
     BuildImageRequest, BuildImageResponse, VerifyImageBuildRequest, VerifyImageBuildResponse,
@@ -19,15 +17,12 @@ use tonic::{Request, Response};
 
 use super::refusal::{answer, refuse, text, unsupported};
 use super::stubs::parse_environment;
-use super::{Answer, Beta9, called};
+use super::{Answer, Beta9, KEEP_ALIVE_INTERVAL, called};
 use crate::caller::Caller;
 use crate::gateway::Gateway;
 use crate::operations::images::{BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven};
 use crate::problem::Problem;
 
-/// How often a build that has nothing to say shows that it lives: proxies forget a stream that is
-/// silent for a minute.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// What the names of Pythons begin with that are to be installed by that program.
 const MICROMAMBA: &str = "micromamba";
 const HINT: &str = "images are run as they are: build one that has it, and name that";

@@ -19,7 +19,7 @@ const CUT: &str = "...";
 /// What a byte takes that is no letter or digit, and so may be escaped.
 const ESCAPED_BYTES: usize = 3;
 /// The text of UNKNOWN that clients take for a broken connection.
-const TRANSIENT: &str = "Stream removed";
+const BROKEN_CONNECTION: &str = "Stream removed";
 
 /// A reply with a place for the reason, and a client that prints what stands there.
 pub(super) trait Refusable: Default {
@@ -113,7 +113,7 @@ pub(super) fn not_served(message: &str) -> Status {
 /// A title, and below it what a person can do.
 pub(super) fn text(problem: Problem) -> String {
     let mut text = problem.message;
-    if text == TRANSIENT {
+    if text == BROKEN_CONNECTION {
         text.push('.');
     }
     if let Some(hint) = problem.hint {
@@ -159,8 +159,8 @@ mod tests {
             assert_eq!(status.message(), "title\nwhat to do", "{kind:?}");
         }
         assert_eq!(status(known(Kind::Invalid)).message(), "title");
-        let transient = Problem::invalid(TRANSIENT);
-        assert_ne!(status(transient).message(), TRANSIENT);
+        let broken = Problem::invalid(BROKEN_CONNECTION);
+        assert_ne!(status(broken).message(), BROKEN_CONNECTION);
     }
 
     #[test]

@@ -1,14 +1,17 @@
-//! Lists of calls by the client's filters, and calls that are stopped.
+//! Lists of calls, and calls that are stopped.
 
-use std::collections::{BTreeMap, HashMap};
+mod filter;
+
+use std::collections::HashMap;
 use std::vec;
 
 use beta9_protocol::gateway::{
-    ListTasksRequest, ListTasksResponse, StopTasksRequest, StopTasksResponse, StringList, Task,
+    ListTasksRequest, ListTasksResponse, StopTasksRequest, StopTasksResponse, Task,
 };
-use control_store::{TaskFilter, TaskOutcome, TaskState};
-use ids::{ContainerId, StubId, TaskId};
+use control_store::TaskFilter;
+use ids::{StubId, TaskId};
 
+use self::filter::{Filter, status};
 use super::{parse_id, times};
 use crate::caller::Caller;
 use crate::gateway::Gateway;
@@ -21,25 +24,6 @@ const DEFAULT_LIMIT: u32 = 100;
 const LOOKED_THROUGH: usize = 10_000;
 /// Tasks that are stopped at once: many times what a client has under way.
 const STOP_LIMIT: usize = 10_000;
-const STATUSES: [&str; 7] = [
-    "COMPLETE",
-    "ERROR",
-    "PENDING",
-    "RUNNING",
-    "CANCELLED",
-    "RETRY",
-    "TIMEOUT",
-];
-
-/// A task fits when it has one of the values.
-#[derive(Debug)]
-enum Filter {
-    Id(Vec<TaskId>),
-    Status(Vec<String>),
-    Stub(Vec<StubId>),
-    StubName(Vec<String>),
-    Container(Vec<ContainerId>),
-}
 
 /// The names of functions, each looked up once.
 struct Names<'a> {
@@ -53,7 +37,7 @@ pub(super) async fn list(
     caller: &Caller,
     request: ListTasksRequest,
 ) -> Result<ListTasksResponse, Problem> {
-    let filters = parse_filters(&request.filters)?;
+    let filters = Filter::parse_all(&request.filters)?;
     let limit = match request.limit {
         0 => DEFAULT_LIMIT,
         limit if limit <= LIST_LIMIT => limit,
@@ -127,63 +111,6 @@ pub(super) async fn stop(
 
 fn parse_task(text: &str) -> Result<TaskId, Problem> {
     parse_id(text, TaskId::parse_uuid, "no task has such an id")
-}
-
-fn parse_filters(filters: &BTreeMap<String, StringList>) -> Result<Vec<Filter>, Problem> {
-    filters
-        .iter()
-        .map(|(key, list)| Filter::parse(key, &list.values))
-        .collect()
-}
-
-impl Filter {
-    fn parse(key: &str, values: &[String]) -> Result<Self, Problem> {
-        let values = values.iter().map(|value| value.trim());
-        Ok(match key {
-            "id" => Self::Id(values.map(parse_task).collect::<Result<_, _>>()?),
-            "status" => Self::Status(values.map(parse_status).collect::<Result<_, _>>()?),
-            "stub-id" => {
-                let parse = |text| parse_id(text, StubId::parse_uuid, "no stub has such an id");
-                Self::Stub(values.map(parse).collect::<Result<_, _>>()?)
-            }
-            "stub-name" => Self::StubName(values.map(str::to_owned).collect()),
-            "container-id" => {
-                let missing = "no container has such an id";
-                let parse = |text| parse_id(text, ContainerId::parse_uuid, missing);
-                Self::Container(values.map(parse).collect::<Result<_, _>>()?)
-            }
-            _ => {
-                return Err(Problem::invalid(format!("no such filter: {key:?}"))
-                    .hint("there are id, status, stub-id, stub-name and container-id"));
-            }
-        })
-    }
-
-    fn fits(&self, task: &control_store::Task, stub_name: &str) -> bool {
-        match self {
-            Self::Id(ids) => ids.contains(&task.id),
-            Self::Status(statuses) => statuses.iter().any(|wanted| wanted == status(task)),
-            Self::Stub(stubs) => stubs.contains(&task.stub),
-            // Clients put a type before the name that users know.
-            Self::StubName(names) => {
-                let short = stub_name
-                    .split_once('/')
-                    .map_or(stub_name, |(_, short)| short);
-                names.iter().any(|name| name == stub_name || name == short)
-            }
-            Self::Container(containers) => task
-                .container
-                .is_some_and(|container| containers.contains(&container)),
-        }
-    }
-}
-
-fn parse_status(text: &str) -> Result<String, Problem> {
-    let status = text.to_ascii_uppercase();
-    if STATUSES.contains(&&*status) {
-        return Ok(status);
-    }
-    Err(Problem::invalid("no such status").hint(format!("there are {}", STATUSES.join(", "))))
 }
 
 /// Tasks that may fit: those that are named, or all of the workspace, newest first.
@@ -283,23 +210,5 @@ fn shown(task: &control_store::Task, stub_name: String) -> Task {
         created_at: at(Some(task.created_at)),
         updated_at: at(Some(changed_at)),
         ..Default::default()
-    }
-}
-
-fn status(task: &control_store::Task) -> &'static str {
-    match (task.state, task.outcome) {
-        (TaskState::Pending, _) if task.attempts > 0 => "RETRY",
-        (TaskState::Pending, _) => "PENDING",
-        (TaskState::Running, _) => "RUNNING",
-        (TaskState::Ended, Some(outcome)) => match outcome {
-            TaskOutcome::Returned => "COMPLETE",
-            TaskOutcome::Cancelled => "CANCELLED",
-            TaskOutcome::TimedOut | TaskOutcome::Expired => "TIMEOUT",
-            TaskOutcome::Raised
-            | TaskOutcome::Died
-            | TaskOutcome::Lost
-            | TaskOutcome::NotStarted => "ERROR",
-        },
-        (TaskState::Ended, None) => "ERROR",
     }
 }
