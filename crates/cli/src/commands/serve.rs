@@ -5,7 +5,7 @@
 
 mod embedded;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ use control_store::TokenScope;
 use credential::{ExposeSecret, SecretString};
 use gateway::{BoundService, Gateway, TokenRequest};
 use ids::WorkspaceId;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +26,7 @@ use crate::failure::{Failure, Kind, Result};
 
 /// Where the first token goes where nobody looks on.
 const FIRST_TOKEN_FILE: &str = "first-token";
+const LOCK_FILE: &str = "serve.lock";
 const FIRST_TOKEN_NAME: &str = "first";
 
 /// What a script waits for.
@@ -45,6 +48,7 @@ pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
     let service = service.map_err(|error| {
         Failure::of(Kind::Machine, &error).hint("is another one running? --listen names a port")
     })?;
+    let _only = only_one(app)?;
     let token_file = first_token(app, &gateway, opened.workspace).await?;
     let listening = Listening {
         gateway: format!("http://{}", service.address()),
@@ -81,6 +85,27 @@ pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
         () = ending => {}
     }
     Ok(())
+}
+
+/// Held by the gateway of a data directory: a second one would take what the first has under way
+/// for what an earlier run left.
+fn only_one(app: &App) -> Result<File> {
+    let path = app.settings.data_dir.join(LOCK_FILE);
+    let failed =
+        |error: std::io::Error| Failure::new(Kind::Machine, format!("{}: {error}", path.display()));
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => {
+            let directory = app.settings.data_dir.display();
+            let message = format!("another gateway serves {directory}");
+            Err(Failure::new(Kind::Machine, message)
+                .hint("there can be one; --data-dir names another"))
+        }
+        Err(errno) => Err(failed(errno.into())),
+    }
 }
 
 /// Tokens and secrets cross this socket.

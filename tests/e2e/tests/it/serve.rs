@@ -78,5 +78,7 @@ fn what_cannot_be_served_is_told() {
     let address = gateway.trim_start_matches("http://");
     home.run(&["serve", "--listen", address])
         .fails(10, "cannot listen on");
+    home.run(&["serve", "--listen", "127.0.0.1:0"])
+        .fails(10, "another gateway serves");
     serving.end();
 }
