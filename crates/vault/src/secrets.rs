@@ -10,7 +10,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use credential::SecretName;
 use ids::{SecretId, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::SqliteConnection;
+use sqlx::{Sqlite, SqliteConnection, Transaction};
 use zeroize::Zeroizing;
 
 use crate::audit::{AuditAction, Entry, SecretHead};
@@ -102,16 +102,8 @@ impl Vault {
     ) -> Result<SealedVersion, VaultError> {
         check_lengths(&secret)?;
         let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
-        let sealed = put_within(vault, &mut transaction, workspace, secret, actor).await?;
-        transaction
-            .commit()
-            .await
-            .doing("committing a sealed version")?;
-        if sealed.version > 1 {
-            vault.database.truncate_log().await;
-        }
-        Ok(sealed)
+        let transaction = vault.database.begin().await?;
+        put_and_commit(vault, transaction, workspace, secret, actor).await
     }
 
     /// Seals a new version unless the current one is exactly this. To tell whoever has a value that
@@ -128,14 +120,7 @@ impl Vault {
         if let Some(same) = find_same(vault, &mut transaction, workspace, secret).await? {
             return Ok(Put::Same(same));
         }
-        let sealed = put_within(vault, &mut transaction, workspace, secret, actor).await?;
-        transaction
-            .commit()
-            .await
-            .doing("committing a sealed version")?;
-        if sealed.version > 1 {
-            vault.database.truncate_log().await;
-        }
+        let sealed = put_and_commit(vault, transaction, workspace, secret, actor).await?;
         Ok(Put::New(sealed))
     }
 
@@ -291,6 +276,24 @@ fn is_same(opened: &OpenedSecret, secret: NewSecret<'_>) -> bool {
     opened.kind == secret.kind
         && opened.scope == secret.scope
         && verify_slices_are_equal(current.as_bytes(), new.as_bytes()).is_ok()
+}
+
+async fn put_and_commit(
+    vault: &Inner,
+    mut transaction: Transaction<'_, Sqlite>,
+    workspace: WorkspaceId,
+    secret: NewSecret<'_>,
+    actor: &str,
+) -> Result<SealedVersion, VaultError> {
+    let sealed = put_within(vault, &mut transaction, workspace, secret, actor).await?;
+    transaction
+        .commit()
+        .await
+        .doing("committing a sealed version")?;
+    if sealed.version > 1 {
+        vault.database.truncate_log().await;
+    }
+    Ok(sealed)
 }
 
 async fn put_within(
