@@ -27,6 +27,30 @@ pub enum ContainerState {
     Ended,
 }
 
+impl ContainerState {
+    pub const ALL: [Self; 5] = [
+        Self::Requested,
+        Self::Placed,
+        Self::Starting,
+        Self::Ready,
+        Self::Ended,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Placed => "placed",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Ended => "ended",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
 /// A container of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerRecord {

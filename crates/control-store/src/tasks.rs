@@ -62,6 +62,22 @@ pub enum TaskState {
     Ended,
 }
 
+impl TaskState {
+    pub const ALL: [Self; 3] = [Self::Pending, Self::Running, Self::Ended];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Ended => "ended",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
 /// How a task or an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TaskOutcome {

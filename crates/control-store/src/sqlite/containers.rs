@@ -317,12 +317,5 @@ fn container(row: Row) -> Result<ContainerRecord, StoreError> {
 }
 
 fn parse_state(name: &str) -> Result<ContainerState, StoreError> {
-    match name {
-        "requested" => Ok(ContainerState::Requested),
-        "placed" => Ok(ContainerState::Placed),
-        "starting" => Ok(ContainerState::Starting),
-        "ready" => Ok(ContainerState::Ready),
-        "ended" => Ok(ContainerState::Ended),
-        other => Err(damaged("container", format!("state {other:?}"))),
-    }
+    ContainerState::parse(name).ok_or_else(|| damaged("container", format!("state {name:?}")))
 }

@@ -37,6 +37,19 @@ type Row = (
     bool,
 );
 
+/// The tasks of a condition, their columns in the order of [`Row`].
+macro_rules! select_tasks {
+    ($condition:literal) => {
+        concat!(
+            "SELECT task_id, workspace_id, stub_id, state, format, retries, attempts,
+                    container_id, created_at, available_at, expires_at, started_at, ended_at,
+                    outcome, python, is_headless
+             FROM task ",
+            $condition
+        )
+    };
+}
+
 /// What an attempt that runs has left in its task.
 type Running = (Option<String>, Option<i64>);
 
@@ -115,12 +128,9 @@ impl SqliteStore {
         let (key, input) = (new.key, new.input);
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                if let Some(key) = key
-                    && let Some(before) = of_key(connection, task.stub, key).await?
-                {
+                if let Some(before) = insert_new(connection, &task, key).await? {
                     return Ok(Accepted::Before(before));
                 }
-                insert(connection, &task, key).await?;
                 sqlx::query("INSERT INTO task_input (task_id, payload) VALUES (?1, ?2)")
                     .bind(task.id.to_string())
                     .bind(input)
@@ -144,12 +154,9 @@ impl SqliteStore {
         let task = accepted(workspace, &new, timestamp(now));
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                if let Some(key) = new.key
-                    && let Some(before) = of_key(connection, task.stub, key).await?
-                {
+                if let Some(before) = insert_new(connection, &task, new.key).await? {
                     return Ok(Accepted::Before(before));
                 }
-                insert(connection, &task, new.key).await?;
                 let running = (task.container.map(|id| id.to_string()), Some(now));
                 keep_attempt(connection, task.id, 1, running, end.outcome, now).await?;
                 keep_end(connection, task.id, end, now).await?;
@@ -269,17 +276,13 @@ impl SqliteStore {
         workspace: WorkspaceId,
         id: TaskId,
     ) -> Result<Option<Task>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT task_id, workspace_id, stub_id, state, format, retries, attempts,
-                    container_id, created_at, available_at, expires_at, started_at, ended_at,
-                    outcome, python, is_headless
-             FROM task WHERE workspace_id = ?1 AND task_id = ?2",
-        )
-        .bind(workspace.to_string())
-        .bind(id.to_string())
-        .fetch_optional(self.database.reader())
-        .await
-        .doing("finding a task")?;
+        let row: Option<Row> =
+            sqlx::query_as(select_tasks!("WHERE workspace_id = ?1 AND task_id = ?2"))
+                .bind(workspace.to_string())
+                .bind(id.to_string())
+                .fetch_optional(self.database.reader())
+                .await
+                .doing("finding a task")?;
         row.as_ref().map(task).transpose()
     }
 
@@ -288,18 +291,14 @@ impl SqliteStore {
         workspace: WorkspaceId,
         filter: &TaskFilter,
     ) -> Result<Vec<Task>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT task_id, workspace_id, stub_id, state, format, retries, attempts,
-                    container_id, created_at, available_at, expires_at, started_at, ended_at,
-                    outcome, python, is_headless
-             FROM task
-             WHERE workspace_id = ?1 AND (?2 IS NULL OR stub_id = ?2)
+        let rows: Vec<Row> = sqlx::query_as(select_tasks!(
+            "WHERE workspace_id = ?1 AND (?2 IS NULL OR stub_id = ?2)
                AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR task_id < ?4)
-             ORDER BY task_id DESC LIMIT ?5",
-        )
+             ORDER BY task_id DESC LIMIT ?5"
+        ))
         .bind(workspace.to_string())
         .bind(filter.stub.map(|id| id.to_string()))
-        .bind(filter.state.map(state_name))
+        .bind(filter.state.map(TaskState::name))
         .bind(filter.before.map(|id| id.to_string()))
         .bind(filter.limit)
         .fetch_all(self.database.reader())
@@ -313,12 +312,9 @@ impl SqliteStore {
         after: Option<TaskId>,
         limit: u32,
     ) -> Result<Vec<Task>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT task_id, workspace_id, stub_id, state, format, retries, attempts,
-                    container_id, created_at, available_at, expires_at, started_at, ended_at,
-                    outcome, python, is_headless
-             FROM task WHERE state <> 'ended' AND task_id > ?1 ORDER BY task_id LIMIT ?2",
-        )
+        let rows: Vec<Row> = sqlx::query_as(select_tasks!(
+            "WHERE state <> 'ended' AND task_id > ?1 ORDER BY task_id LIMIT ?2"
+        ))
         .bind(after.map(|id| id.to_string()).unwrap_or_default())
         .bind(limit)
         .fetch_all(self.database.reader())
@@ -434,25 +430,27 @@ async fn of_key(
     stub: StubId,
     key: IdempotencyKey,
 ) -> Result<Option<Task>, StoreError> {
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT task_id, workspace_id, stub_id, state, format, retries, attempts,
-                container_id, created_at, available_at, expires_at, started_at, ended_at,
-                outcome, python, is_headless
-         FROM task WHERE stub_id = ?1 AND idempotency_key = ?2",
-    )
-    .bind(stub.to_string())
-    .bind(key.as_slice())
-    .fetch_optional(connection)
-    .await
-    .doing("looking for the same call")?;
+    let row: Option<Row> =
+        sqlx::query_as(select_tasks!("WHERE stub_id = ?1 AND idempotency_key = ?2"))
+            .bind(stub.to_string())
+            .bind(key.as_slice())
+            .fetch_optional(connection)
+            .await
+            .doing("looking for the same call")?;
     row.as_ref().map(task).transpose()
 }
 
-async fn insert(
+/// Writes a task, unless its stub has one of this key; then answers that one.
+async fn insert_new(
     connection: &mut SqliteConnection,
     task: &Task,
     key: Option<IdempotencyKey>,
-) -> Result<(), StoreError> {
+) -> Result<Option<Task>, StoreError> {
+    if let Some(key) = key
+        && let Some(before) = of_key(connection, task.stub, key).await?
+    {
+        return Ok(Some(before));
+    }
     sqlx::query(
         "INSERT INTO task (task_id, workspace_id, stub_id, state, format, retries, attempts,
                            container_id, created_at, available_at, expires_at, started_at,
@@ -462,7 +460,7 @@ async fn insert(
     .bind(task.id.to_string())
     .bind(task.workspace.to_string())
     .bind(task.stub.to_string())
-    .bind(state_name(task.state))
+    .bind(task.state.name())
     .bind(format_name(task.format))
     .bind(task.retries)
     .bind(task.attempts)
@@ -476,7 +474,7 @@ async fn insert(
     .execute(connection)
     .await
     .doing("accepting a task")?;
-    Ok(())
+    Ok(None)
 }
 
 async fn keep_attempt(
@@ -591,21 +589,8 @@ fn outcome(table: &'static str, name: &str) -> Result<TaskOutcome, StoreError> {
     TaskOutcome::parse(name).ok_or_else(|| damaged(table, format!("outcome {name:?}")))
 }
 
-fn state_name(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Pending => "pending",
-        TaskState::Running => "running",
-        TaskState::Ended => "ended",
-    }
-}
-
 fn parse_state(name: &str) -> Result<TaskState, StoreError> {
-    match name {
-        "pending" => Ok(TaskState::Pending),
-        "running" => Ok(TaskState::Running),
-        "ended" => Ok(TaskState::Ended),
-        other => Err(damaged("task", format!("state {other:?}"))),
-    }
+    TaskState::parse(name).ok_or_else(|| damaged("task", format!("state {name:?}")))
 }
 
 fn format_name(format: PayloadFormat) -> &'static str {

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use control_store::{ContainerRecord, ContainerState};
+use control_store::ContainerRecord;
 use ids::ContainerId;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -37,13 +37,7 @@ impl From<ContainerRecord> for ShownContainer {
         Self {
             id: record.id.to_string(),
             stub: record.stub.to_string(),
-            state: match record.state {
-                ContainerState::Requested => "requested",
-                ContainerState::Placed => "placed",
-                ContainerState::Starting => "starting",
-                ContainerState::Ready => "ready",
-                ContainerState::Ended => "ended",
-            },
+            state: record.state.name(),
             worker: record.worker.map(|id| id.to_string()),
             requested_at: record.requested_at.to_string(),
             ready_at: record.ready_at.map(|at| at.to_string()),
