@@ -9,6 +9,8 @@ use serde::Serialize;
 
 use crate::failure::{Failure, Kind, Result, drives_terminal, printable};
 
+pub(crate) use gateway::size as bytes;
+
 /// How results are shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -94,23 +96,6 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
 /// To the second: what a person compares with a clock.
 pub(crate) fn show_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// `1.5 MB`, in the decimal units of registries.
-pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 {
-        format!("{count} B")
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
 }
 
 #[cfg(test)]

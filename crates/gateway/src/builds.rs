@@ -6,12 +6,13 @@
 mod progress;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use ids::WorkspaceId;
 use reference::Digest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 
+use crate::lock::lock;
 use crate::problem::{Kind, Problem};
 
 pub(crate) use progress::{LayerLines, Unwatched};
@@ -66,7 +67,7 @@ impl Builds {
 
     /// Where this image is built for this workspace.
     pub(crate) fn site(&self, workspace: WorkspaceId, image: &Digest) -> Arc<Site> {
-        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sites = lock(&self.sites);
         sites.retain(|_, site| site.strong_count() > 0);
         let key = (workspace, image.clone());
         if let Some(site) = sites.get(&key).and_then(Weak::upgrade) {
@@ -106,9 +107,7 @@ impl Site {
     }
 
     fn listeners(&self) -> std::sync::MutexGuard<'_, Vec<Listener>> {
-        self.listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.listeners)
     }
 }
 

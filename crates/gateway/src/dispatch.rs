@@ -27,7 +27,7 @@ mod task;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ids::{ContainerId, StubId, TaskId, WorkerId};
@@ -37,12 +37,14 @@ pub(crate) use claims::Claim;
 pub(crate) use container::SecretVersions;
 pub(crate) use life::Life;
 pub(crate) use output::Stream;
-pub(crate) use pool::{Admission, Pool};
+pub(crate) use pool::Pool;
 pub(crate) use task::{Failure, Follower, LiveTask, TaskEvent};
 
 use claims::Claims;
 use container::{Container, Gone};
 use worker::{WorkerLink, Workers};
+
+use crate::lock::lock;
 
 /// How long the output of a task that has ended is kept for those whose connection broke.
 const OUTPUT_KEPT: Duration = Duration::from_mins(2);
@@ -57,8 +59,14 @@ pub(crate) struct Dispatch {
     pools: Mutex<HashMap<StubId, Arc<Pool>>>,
     tasks: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
-    /// Tasks that ended and have output, the first first.
-    ended: Mutex<VecDeque<Ended>>,
+    ended: Mutex<EndedTasks>,
+}
+
+/// Tasks that ended and have output, the first first, and what is kept of them all.
+#[derive(Debug, Default)]
+struct EndedTasks {
+    tasks: VecDeque<Ended>,
+    kept_bytes: usize,
 }
 
 /// A task that ended, and what is kept of it in memory.
@@ -103,24 +111,26 @@ impl Dispatch {
             lock(&self.tasks).remove(&task.id);
             return;
         }
-        lock(&self.ended).push_back(Ended {
+        let mut ended = lock(&self.ended);
+        ended.kept_bytes += kept_bytes;
+        ended.tasks.push_back(Ended {
             id: task.id,
             at: Instant::now(),
             kept_bytes,
         });
+        drop(ended);
         self.forget_ended();
     }
 
     /// Forgets what ended first, until what is kept is neither old nor too much.
     fn forget_ended(&self) {
         let mut ended = lock(&self.ended);
-        let mut kept_bytes: usize = ended.iter().map(|task| task.kept_bytes).sum();
-        while let Some(first) = ended.front()
-            && (kept_bytes > KEPT_LIMIT_BYTES || first.at.elapsed() > OUTPUT_KEPT)
+        while let Some(first) = ended.tasks.front()
+            && (ended.kept_bytes > KEPT_LIMIT_BYTES || first.at.elapsed() > OUTPUT_KEPT)
         {
-            kept_bytes -= first.kept_bytes;
             lock(&self.tasks).remove(&first.id);
-            ended.pop_front();
+            ended.kept_bytes -= first.kept_bytes;
+            ended.tasks.pop_front();
         }
     }
 
@@ -185,8 +195,4 @@ impl Dispatch {
         // Who else has a pool is about to use it.
         lock(&self.pools).retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_empty());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

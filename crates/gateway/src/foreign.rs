@@ -21,8 +21,8 @@ pub(crate) fn shown(text: &str) -> String {
     out
 }
 
-/// An amount of bytes for people.
-pub(crate) fn size(count: u64) -> String {
+/// `1.5 MB`, in the decimal units of registries.
+pub fn size(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let mut value = count as f64;

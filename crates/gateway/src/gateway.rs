@@ -1,18 +1,19 @@
 //! The open gateway: what operations work with, and how a token becomes a caller.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use broker::Broker;
 use control_store::{ControlStore, Workspace};
 use dial::Dialer;
-use ids::{TokenId, WorkspaceId, WorkspaceName};
+use ids::{TokenId, WorkspaceId};
 use image::Indexing;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::builds::Builds;
 use crate::caller::{Caller, refused};
 use crate::dispatch::Dispatch;
+use crate::lock::lock;
 use crate::operations::images::Proofs;
 use crate::operations::objects::Uploads;
 use crate::problem::Problem;
@@ -114,25 +115,14 @@ impl Gateway {
         &self.inner.dispatch
     }
 
-    pub(crate) async fn workspace_name(&self, id: WorkspaceId) -> Result<WorkspaceName, Problem> {
+    pub(crate) async fn workspace(&self, id: WorkspaceId) -> Result<Workspace, Problem> {
         let all = self.store().workspaces().await?;
-        let own = all.into_iter().find(|workspace| workspace.id == id);
-        let own = own.ok_or_else(|| Problem::not_found("the workspace is gone"))?;
-        Ok(own.name)
-    }
-
-    pub(crate) async fn workspace(&self, caller: &Caller) -> Result<Workspace, Problem> {
-        let all = self.store().workspaces().await?;
-        let own = all.into_iter().find(|own| own.id == caller.workspace());
-        own.ok_or_else(|| Problem::not_found("the workspace of this token is gone"))
+        let own = all.into_iter().find(|own| own.id == id);
+        own.ok_or_else(|| Problem::not_found("the workspace is gone"))
     }
 
     fn is_to_note(&self, id: TokenId, now: Timestamp) -> bool {
-        let mut noted = self
-            .inner
-            .noted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut noted = lock(&self.inner.noted);
         let is_recent = |at: &Timestamp| now.duration_since(*at).abs() < USE_NOTED_EVERY;
         if noted.get(&id).is_some_and(is_recent) {
             return false;

@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod containers;
+mod events;
 mod images;
 mod objects;
 mod secrets;

@@ -20,6 +20,7 @@ mod dispatch;
 mod foreign;
 mod gateway;
 mod http;
+mod lock;
 mod operations;
 mod problem;
 mod python;
@@ -28,6 +29,7 @@ mod token;
 mod variables;
 
 pub use caller::Caller;
+pub use foreign::size;
 pub use gateway::{Gateway, Parts};
 pub use http::openapi_document;
 pub use operations::images::{

@@ -43,7 +43,7 @@ pub(super) async fn list(
         limit if limit <= LIST_LIMIT => limit,
         _ => return Err(Problem::invalid(format!("limit is 1 to {LIST_LIMIT}"))),
     };
-    let workspace = gateway.workspace(caller).await?;
+    let workspace = gateway.workspace(caller.workspace()).await?;
     let mut names = Names {
         gateway,
         caller,

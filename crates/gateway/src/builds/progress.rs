@@ -1,13 +1,14 @@
 //! The reading of layers as lines: one when a layer begins and ends, and how far all of them are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use image::Progress;
 
 use super::Site;
 use crate::foreign::size;
+use crate::lock::lock;
 
 /// Often enough for somebody who looks on, seldom enough for a log.
 const PERCENT_EVERY: Duration = Duration::from_secs(1);
@@ -44,7 +45,7 @@ impl LayerLines {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.state))
     }
 }
 

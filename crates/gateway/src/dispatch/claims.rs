@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use control_store::IdempotencyKey;
 use ids::StubId;
 
-use super::lock;
 use super::task::LiveTask;
+use crate::lock::lock;
 use crate::problem::{Kind, Problem};
 
 type Key = (StubId, IdempotencyKey);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 use credential::auth::AuthSource;
@@ -20,6 +20,7 @@ use super::output::Stream;
 use super::task::{LiveTask, cut};
 use super::worker::{WorkerGone, WorkerLink};
 use crate::foreign;
+use crate::lock::lock;
 
 /// Things that a worker says of a container while it starts: it takes it, and it is ready.
 const EVENTS_LENGTH: usize = 4;
@@ -218,7 +219,7 @@ impl Container {
     }
 
     fn calls(&self) -> MutexGuard<'_, HashMap<String, OpenCall>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.calls)
     }
 }
 

@@ -10,7 +10,7 @@ use credential::ExposeSecret;
 use worker_protocol::{Code, Image, Layer, Setup, Start};
 
 use super::container::{Given, Reading, SecretVersions};
-use super::start::START_TIMEOUT;
+use super::start::{START_TIMEOUT, millis};
 use crate::gateway::Gateway;
 use crate::operations::images::OpenImage;
 use crate::problem::Problem;
@@ -45,7 +45,7 @@ impl Gateway {
         };
         let start = Start {
             delivery: None,
-            workspace: self.workspace_name(stub.workspace).await?.to_string(),
+            workspace: self.workspace(stub.workspace).await?.name.to_string(),
             image: Some(wire_image(&opened)),
             interpreters: vec![definition.python.clone()],
             cpu_millicores: definition.cpu_millicores,
@@ -54,7 +54,7 @@ impl Gateway {
                 size_bytes: code.size_bytes,
             }),
             setup: Some(setup),
-            start_timeout_ms: u64::try_from(START_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
+            start_timeout_ms: millis(START_TIMEOUT),
             name: stub.name.clone(),
         };
         let given = Given {

@@ -62,8 +62,16 @@ struct AttemptEnd {
 
 impl Life {
     /// Accepts a call and brings it to its end. Goes on when whoever called is gone.
-    pub(crate) async fn run(mut self, admission: Admission, new: NewTask) {
+    pub(crate) async fn run(mut self, admission: Admission, mut new: NewTask) {
         self.gateway.dispatch().add_task(&self.task);
+        match &admission {
+            Admission::Place(place) => {
+                new.container = Some(place.container.id);
+                self.task.attempt_began(FIRST, place.container.id);
+            }
+            // Who waits in the line may wait long, and the input is on disk.
+            Admission::Ticket(_) => self.input = None,
+        }
         match admission {
             Admission::Place(place) if new.key.is_none() => {
                 let attempt = self.call_at_once(&place, new).await;
@@ -122,6 +130,11 @@ impl Life {
         if let Some(attempt) = &soon
             && (retries == 0 || !attempt.may_retry)
         {
+            // What was given is not kept of a call that has ended.
+            let new = NewTask {
+                input: Vec::new(),
+                ..new
+            };
             let end = &attempt.end;
             match persist(|| store.record_call(workspace, new.clone(), end.clone())).await {
                 Ok(_) => {

@@ -5,7 +5,7 @@
 //! never will be. Decides when another one is wanted; does not start it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use control_store::{Stub, TaskEnd};
@@ -13,6 +13,7 @@ use ids::ContainerId;
 use tokio::sync::oneshot;
 
 use super::container::{Container, SecretVersions};
+use crate::lock::lock;
 
 /// The containers of a function and those who wait for them.
 #[derive(Debug)]
@@ -263,7 +264,7 @@ impl Pool {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -12,7 +12,7 @@ use worker_protocol::{Ready, Start, to_worker};
 use super::container::{Container, Event, Given, Gone, GoneCause, NewContainer, SecretVersions};
 use super::hand_off::{reading, wire_image};
 use super::placement::Needs;
-use super::start::{self, START_TIMEOUT};
+use super::start::{self, START_TIMEOUT, millis};
 use crate::gateway::Gateway;
 use crate::operations::images::OpenImage;
 use crate::problem::{Kind, Problem};
@@ -49,14 +49,14 @@ impl Gateway {
         });
         let start = Start {
             delivery: Some(container.delivery.clone()),
-            workspace: self.workspace_name(workspace).await?.to_string(),
+            workspace: self.workspace(workspace).await?.name.to_string(),
             image: Some(wire_image(image)),
             interpreters: interpreters.to_vec(),
             cpu_millicores: NEEDS.cpu_millicores,
             memory_bytes: NEEDS.memory_bytes,
             code: None,
             setup: None,
-            start_timeout_ms: u64::try_from(START_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
+            start_timeout_ms: millis(START_TIMEOUT),
             name: "look for Python".to_owned(),
         };
         self.dispatch().add(&container);

@@ -272,11 +272,15 @@ async fn serve(pool: &Pool, container: &Container) -> String {
 /// A container that is not to be kept at all is looked at so often.
 const SHORTEST_KEEP: Duration = Duration::from_millis(20);
 
+/// A time as messages have it.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Stops a container, and takes it as ended when its worker says nothing more.
 pub(super) async fn end(container: &Container, grace: Duration) {
-    let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
     let stopping = async {
-        container.stop(grace_ms).await?;
+        container.stop(millis(grace)).await?;
         container.gone().await;
         Ok::<_, WorkerGone>(())
     };

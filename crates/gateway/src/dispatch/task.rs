@@ -1,7 +1,7 @@
 //! A task that has not ended, or ended a moment ago: what those who follow it see.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use control_store::{Task, TaskEnd, TaskOutcome, TaskState};
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{OutputLog, Piece, Stream};
+use crate::lock::lock;
 use crate::problem::Problem;
 
 /// A task as it is now.
@@ -153,7 +154,7 @@ impl LiveTask {
         self.tell();
     }
 
-    pub(crate) fn attempt_began(&self, number: u32, container: ContainerId) {
+    pub(super) fn attempt_began(&self, number: u32, container: ContainerId) {
         let mut now = self.now();
         now.task.state = TaskState::Running;
         now.task.attempts = number;
@@ -208,7 +209,7 @@ impl LiveTask {
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.now)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The workers that are attached now, and what is reserved of each.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ids::WorkerId;
 use reference::Digest;
@@ -11,6 +11,7 @@ use tonic::Status;
 use worker_protocol::{Hello, ToWorker, to_worker};
 
 use super::placement::{self, Candidate, Needs};
+use crate::lock::lock;
 
 /// Messages on their way to one worker; whoever has more waits.
 pub(super) const QUEUE_LENGTH: usize = 256;
@@ -120,7 +121,7 @@ impl Workers {
     }
 
     fn links(&self) -> MutexGuard<'_, Vec<Arc<WorkerLink>>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.links)
     }
 }
 
@@ -162,7 +163,7 @@ impl WorkerLink {
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.books)
     }
 }
 

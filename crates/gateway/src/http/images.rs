@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::http::header::ACCEPT;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use credential::SecretString;
 use futures::{Stream, stream};
@@ -20,6 +18,7 @@ use utoipa::ToSchema;
 use super::Answer;
 use super::answer::{Failed, Failure};
 use super::body::{Body, Id};
+use super::events::{self, event};
 use super::secrets::secret;
 use crate::caller::Caller;
 use crate::gateway::Gateway;
@@ -27,10 +26,6 @@ use crate::operations::images::{
     BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven, ImageCredential,
 };
 use crate::problem::{Kind, Problem};
-
-const EVENTS: &str = "text/event-stream";
-/// How often a silent stream shows that it lives: clients wait for three of them.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -203,10 +198,8 @@ pub(super) async fn build(
     Body(new): Body<NewImage>,
 ) -> Answer<Response> {
     let building = gateway.build_image(&caller, new.parse()?).await?;
-    if accepts_events(&headers) {
-        let events = Sse::new(events(building));
-        let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_INTERVAL);
-        return Ok(events.keep_alive(keep_alive).into_response());
+    if events::are_accepted(&headers) {
+        return Ok(events::answer(events_of(building)));
     }
     let built = building.end().await?;
     Ok(Json(ShownImage::from(built)).into_response())
@@ -228,14 +221,8 @@ pub(super) async fn show(
     Ok(Json(image.into()))
 }
 
-fn accepts_events(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(ACCEPT).into_iter();
-    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
-    accepted.any(|value| value.contains(EVENTS))
-}
-
 /// The events of a build. The stream ends with the last.
-fn events(building: Building) -> impl Stream<Item = Result<Event, Infallible>> {
+fn events_of(building: Building) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold(Some(building), async |building| {
         let mut building = building?;
         match building.next().await {
@@ -251,9 +238,4 @@ fn events(building: Building) -> impl Stream<Item = Result<Event, Infallible>> {
             }
         }
     })
-}
-
-fn event(kind: &str, data: &impl Serialize) -> Event {
-    let event = Event::default().event(kind).json_data(data);
-    event.expect("texts serialise, on one line")
 }

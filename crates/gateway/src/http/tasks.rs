@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use control_store::{PayloadFormat, Task, TaskEnd, TaskFilter, TaskState};
 use frames::hex;
+use futures::Stream;
 use ids::{StubId, TaskId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -20,8 +20,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::Answer;
 use super::answer::Failed;
 use super::body::{Body, Id, Params};
+use super::events;
 use crate::caller::Caller;
-use crate::dispatch::{Failure, Follower, Stream, TaskEvent};
+use crate::dispatch::{Failure, Follower, Stream as Printed, TaskEvent};
 use crate::gateway::Gateway;
 use crate::operations::tasks::{NewCall, PAYLOAD_LIMIT_BYTES};
 use crate::problem::Problem;
@@ -30,8 +31,6 @@ use crate::problem::Problem;
 pub(super) const CALL_LIMIT_BYTES: usize = PAYLOAD_LIMIT_BYTES.div_ceil(3) * 4 + (64 << 10);
 /// How long a request may wait for the end of a task: shorter than proxies wait.
 const LONGEST_WAIT_MS: u64 = 60_000;
-/// How often a stream of events that has nothing to say shows that it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const DEFAULT_LIMIT: u32 = 100;
 
 #[derive(Deserialize, ToSchema)]
@@ -152,8 +151,8 @@ pub(super) async fn call(
     Body(body): Body<CallBody>,
 ) -> Answer<Response> {
     let mut follower = gateway.call(&caller, stub, new_call(body)?).await?;
-    if wants_events(&headers) {
-        return Ok(events_of(follower).into_response());
+    if events::are_accepted(&headers) {
+        return Ok(events::answer(events_of(follower)));
     }
     let task = shown_after(&mut follower, wait).await;
     let status = if task.end.is_some() {
@@ -224,7 +223,7 @@ pub(super) async fn events(
     Params(resume): Params<Resume>,
 ) -> Answer<Response> {
     let follower = gateway.follow(&caller, id, resume.offset).await?;
-    Ok(events_of(follower).into_response())
+    Ok(events::answer(events_of(follower)))
 }
 
 /// Ask for the end of a task
@@ -267,12 +266,9 @@ fn new_call(body: CallBody) -> Result<NewCall, Problem> {
 }
 
 fn read_filter(filter: &Filter) -> Result<TaskFilter, Problem> {
-    let state = filter.state.as_deref().map(|name| match name {
-        "pending" => Ok(TaskState::Pending),
-        "running" => Ok(TaskState::Running),
-        "ended" => Ok(TaskState::Ended),
-        _ => Err(Problem::invalid("state is pending, running or ended")),
-    });
+    let unknown = || Problem::invalid("state is pending, running or ended");
+    let state = filter.state.as_deref();
+    let state = state.map(|name| TaskState::parse(name).ok_or_else(unknown));
     let stub = filter.stub.as_deref().map(str::parse).transpose();
     let before = filter.before.as_deref().map(str::parse).transpose();
     Ok(TaskFilter {
@@ -294,45 +290,35 @@ async fn shown_after(follower: &mut Follower, wait: Wait) -> ShownTask {
     }
 }
 
-fn wants_events(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/event-stream"))
-}
-
-fn events_of(follower: Follower) -> impl IntoResponse {
-    let events = futures::stream::unfold(follower, async |mut follower| {
+fn events_of(follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
+    futures::stream::unfold(follower, async |mut follower| {
         let event = follower.next().await?;
-        Some((Ok::<_, Infallible>(event_of(event)), follower))
-    });
-    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        Some((Ok(event_of(event)), follower))
+    })
 }
 
 fn event_of(event: TaskEvent) -> Event {
-    let (name, event) = match event {
+    match event {
         TaskEvent::Task(task) => {
             let task = ShownTask {
                 end: None,
                 ..shown(&task, None)
             };
-            ("task", Event::default().json_data(task))
+            events::event("task", &task)
         }
         TaskEvent::Output(piece) => {
             let output = ShownOutput {
                 stream: match piece.stream {
-                    Stream::Stdout => "stdout",
-                    Stream::Stderr => "stderr",
+                    Printed::Stdout => "stdout",
+                    Printed::Stderr => "stderr",
                 },
                 text: piece.text,
                 offset: piece.offset,
             };
-            ("output", Event::default().json_data(output))
+            events::event("output", &output)
         }
-        TaskEvent::End(task, end) => (
-            "end",
-            Event::default().json_data(shown_end(task.format, &end)),
-        ),
-    };
-    event.expect("texts serialise").event(name)
+        TaskEvent::End(task, end) => events::event("end", &shown_end(task.format, &end)),
+    }
 }
 
 fn shown(task: &Task, end: Option<&TaskEnd>) -> ShownTask {
@@ -347,11 +333,7 @@ fn shown(task: &Task, end: Option<&TaskEnd>) -> ShownTask {
     ShownTask {
         id: task.id.to_string(),
         stub: task.stub.to_string(),
-        state: match task.state {
-            TaskState::Pending => "pending",
-            TaskState::Running => "running",
-            TaskState::Ended => "ended",
-        },
+        state: task.state.name(),
         attempts: task.attempts,
         container: task.container.map(|id| id.to_string()),
         created_at: task.created_at.to_string(),

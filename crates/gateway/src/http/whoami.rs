@@ -33,7 +33,7 @@ struct ShownWorkspace {
     responses((status = 200, body = Whoami), (status = "default", body = Failed))
 )]
 pub(super) async fn whoami(State(gateway): State<Gateway>, caller: Caller) -> Answer<Json<Whoami>> {
-    let workspace = gateway.workspace(&caller).await?;
+    let workspace = gateway.workspace(caller.workspace()).await?;
     Ok(Json(Whoami {
         workspace: ShownWorkspace {
             id: workspace.id.to_string(),

@@ -12,7 +12,7 @@ use ids::{ContainerId, StubId, TaskId, WorkspaceId};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::caller::Caller;
-use crate::dispatch::{Admission, Claim, Follower, Life, LiveTask, Pool, SecretVersions};
+use crate::dispatch::{Claim, Follower, Life, LiveTask, Pool, SecretVersions};
 use crate::gateway::Gateway;
 use crate::problem::{Kind, Problem};
 
@@ -49,13 +49,6 @@ enum Claimed {
     Before(Follower),
 }
 
-/// What a task begins with.
-struct Begin {
-    new: NewTask,
-    payload: Bytes,
-    claim: Option<Claim>,
-}
-
 impl Gateway {
     /// Accepts a call: when this answers, it is on disk and will have one outcome.
     pub(crate) async fn call(
@@ -76,17 +69,18 @@ impl Gateway {
             },
             None => None,
         };
+        let secrets = self.current_secrets(&pool.stub).await?;
+        let admission = pool.admit(&secrets).map_err(|_| full(&pool.stub))?;
         let follower = task.follow(0);
-        self.begin(
+        let life = Life {
+            gateway: self.clone(),
             pool,
-            Arc::clone(&task),
-            Begin {
-                new,
-                payload: call.payload,
-                claim,
-            },
-        )
-        .await?;
+            task: Arc::clone(&task),
+            input: Some(call.payload),
+            _claim: claim,
+        };
+        // A task of its own, since whoever calls may hang up at any moment.
+        tokio::spawn(life.run(admission, new));
         task.acceptance().await?;
         Ok(follower)
     }
@@ -110,37 +104,6 @@ impl Gateway {
         }
     }
 
-    /// Lets a task begin: at once where there is a place, else on disk and in the line.
-    async fn begin(
-        &self,
-        pool: Arc<Pool>,
-        task: Arc<LiveTask>,
-        begin: Begin,
-    ) -> Result<(), Problem> {
-        let Begin {
-            mut new,
-            payload,
-            claim,
-        } = begin;
-        let secrets = self.current_secrets(&pool.stub).await?;
-        let admission = pool.admit(&secrets).map_err(|_| full(&pool.stub))?;
-        let mut life = Life {
-            gateway: self.clone(),
-            pool,
-            task: Arc::clone(&task),
-            input: None,
-            _claim: claim,
-        };
-        if let Admission::Place(place) = &admission {
-            new.container = Some(place.container.id);
-            task.attempt_began(1, place.container.id);
-            life.input = Some(payload);
-        }
-        // A task of its own, since whoever calls may hang up at any moment.
-        tokio::spawn(life.run(admission, new));
-        Ok(())
-    }
-
     /// Follows a task of the caller's workspace from this offset of its output on.
     pub(crate) async fn follow(
         &self,
@@ -154,6 +117,10 @@ impl Gateway {
 
     pub(crate) async fn task(&self, caller: &Caller, id: TaskId) -> Result<Task, Problem> {
         caller.must(TokenScope::Read)?;
+        self.own_task(caller, id).await
+    }
+
+    async fn own_task(&self, caller: &Caller, id: TaskId) -> Result<Task, Problem> {
         let found = self.store().task(caller.workspace(), id).await?;
         found.ok_or_else(|| Problem::not_found(format!("no task {id} in this workspace")))
     }
@@ -173,9 +140,8 @@ impl Gateway {
     /// Asks for the end of a task; one that has ended stays as it is.
     pub(crate) async fn cancel(&self, caller: &Caller, id: TaskId) -> Result<Follower, Problem> {
         caller.must(TokenScope::Call)?;
-        let found = self.store().task(caller.workspace(), id).await?;
-        let unknown = || Problem::not_found(format!("no task {id} in this workspace"));
-        let follower = self.follower(found.ok_or_else(unknown)?, 0).await?;
+        let task = self.own_task(caller, id).await?;
+        let follower = self.follower(task, 0).await?;
         follower.task().cancel();
         Ok(follower)
     }

@@ -6,7 +6,7 @@
 //! the old one counts for nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use broker::{CredentialChoice, Lease};
@@ -23,6 +23,7 @@ use super::build::{end, refusal, replaced};
 use super::no_image;
 use crate::builds::Unwatched;
 use crate::gateway::Gateway;
+use crate::lock::lock;
 use crate::problem::Problem;
 
 /// How long a registry's word stands. A container reads with tokens that live about as long, so
@@ -82,7 +83,7 @@ impl Flight {
 impl Proofs {
     /// The question that is under way or answered, or this one.
     fn ask(&self, key: ProofKey, ask: impl FnOnce() -> BoxFuture<'static, Answer>) -> Flight {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = lock(&self.0);
         if let Some(flight) = flights.get(&key).filter(|flight| flight.counts()) {
             return flight.clone();
         }
