@@ -27,5 +27,19 @@ pub enum NoticeKind {
     CacheFull,
 }
 
+impl NoticeKind {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Denied => "denied",
+            Self::Recovered => "recovered",
+            Self::Failed => "failed",
+            Self::Corrupt => "corrupt",
+            Self::CacheFull => "cache full",
+        }
+    }
+}
+
 /// Who hears notices. Called from any thread; must not block.
 pub type NoticeSink = Arc<dyn Fn(Notice) + Send + Sync>;

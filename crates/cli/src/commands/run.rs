@@ -159,14 +159,7 @@ impl Observer for Log {
 
 /// What the mount process says about the registry, on the container's own standard error.
 fn tell(output: Output, message: &MountLog) {
-    let kind = match message.kind {
-        NoticeKind::Waiting => "waiting",
-        NoticeKind::Denied => "denied",
-        NoticeKind::Recovered => "recovered",
-        NoticeKind::Failed => "failed",
-        NoticeKind::Corrupt => "corrupt",
-        NoticeKind::CacheFull => "cache full",
-    };
+    let kind = message.kind.name();
     if output.json {
         let message = printable(&message.message);
         let line = serde_json::json!({ "notice": { "kind": kind, "message": message } });

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use broker::Lease;
 use control_store::Stub;
 use credential::ExposeSecret;
+use ids::WorkspaceId;
 use worker_protocol::{Code, Image, Layer, Setup, Start};
 
 use super::container::{Given, Reading, SecretVersions};
@@ -44,9 +45,6 @@ impl Gateway {
             result_limit_bytes: RESULT_LIMIT_BYTES,
         };
         let start = Start {
-            delivery: None,
-            workspace: self.workspace(stub.workspace).await?.name.to_string(),
-            image: Some(wire_image(&opened)),
             interpreters: vec![definition.python.clone()],
             cpu_millicores: definition.cpu_millicores,
             memory_bytes: definition.memory_bytes,
@@ -54,8 +52,8 @@ impl Gateway {
                 size_bytes: code.size_bytes,
             }),
             setup: Some(setup),
-            start_timeout_ms: millis(START_TIMEOUT),
             name: stub.name.clone(),
+            ..self.start_of(stub.workspace, &opened).await?
         };
         let given = Given {
             reading: reading(&opened),
@@ -66,6 +64,20 @@ impl Gateway {
             start,
             lease: opened.lease,
             given,
+        })
+    }
+
+    /// What any container of an image is started with.
+    pub(super) async fn start_of(
+        &self,
+        workspace: WorkspaceId,
+        opened: &OpenImage,
+    ) -> Result<Start, Problem> {
+        Ok(Start {
+            workspace: self.workspace(workspace).await?.name.to_string(),
+            image: Some(wire_image(opened)),
+            start_timeout_ms: millis(START_TIMEOUT),
+            ..Start::default()
         })
     }
 
@@ -100,7 +112,7 @@ pub(super) fn reading(opened: &OpenImage) -> Reading {
     }
 }
 
-pub(super) fn wire_image(opened: &OpenImage) -> Image {
+fn wire_image(opened: &OpenImage) -> Image {
     let (image, endpoint) = (&opened.image, opened.lease.endpoint());
     let variable = |(name, value): &(String, String)| format!("{name}={value}");
     Image {

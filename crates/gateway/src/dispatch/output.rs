@@ -79,20 +79,19 @@ impl OutputLog {
         }
         self.offset += text.len() as u64;
         self.kept_bytes += text.len();
-        let is_new = |last: &Piece| last.stream != stream || last.text.len() >= PIECE_BYTES;
-        if self.pieces.back().is_none_or(is_new) {
-            self.kept_bytes += PIECE_OVERHEAD_BYTES;
-        }
         match self.pieces.back_mut() {
             Some(last) if last.stream == stream && last.text.len() < PIECE_BYTES => {
                 last.text.push_str(text);
                 last.offset = self.offset;
             }
-            _ => self.pieces.push_back(Piece {
-                stream,
-                text: text.to_owned(),
-                offset: self.offset,
-            }),
+            _ => {
+                self.kept_bytes += PIECE_OVERHEAD_BYTES;
+                self.pieces.push_back(Piece {
+                    stream,
+                    text: text.to_owned(),
+                    offset: self.offset,
+                });
+            }
         }
         while self.kept_bytes > KEPT_BYTES {
             let dropped = self.pieces.pop_front();

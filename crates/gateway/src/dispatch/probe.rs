@@ -10,9 +10,9 @@ use worker_protocol::ended::Cause;
 use worker_protocol::{Ready, Start, to_worker};
 
 use super::container::{Container, Event, Given, Gone, GoneCause, NewContainer, SecretVersions};
-use super::hand_off::{reading, wire_image};
+use super::hand_off::reading;
 use super::placement::Needs;
-use super::start::{self, START_TIMEOUT, millis};
+use super::start::{self, START_TIMEOUT};
 use crate::gateway::Gateway;
 use crate::operations::images::OpenImage;
 use crate::problem::{Kind, Problem};
@@ -49,15 +49,11 @@ impl Gateway {
         });
         let start = Start {
             delivery: Some(container.delivery.clone()),
-            workspace: self.workspace(workspace).await?.name.to_string(),
-            image: Some(wire_image(image)),
             interpreters: interpreters.to_vec(),
             cpu_millicores: NEEDS.cpu_millicores,
             memory_bytes: NEEDS.memory_bytes,
-            code: None,
-            setup: None,
-            start_timeout_ms: millis(START_TIMEOUT),
             name: "look for Python".to_owned(),
+            ..self.start_of(workspace, image).await?
         };
         self.dispatch().add(&container);
         let sent = container.link.send(to_worker::Message::Start(start)).await;

@@ -49,7 +49,8 @@ impl Gateway {
     async fn resume_task(&self, mut task: Task) -> Result<(), Problem> {
         if task.state == TaskState::Running {
             let lost = end_without_result(TaskOutcome::Lost, "the gateway was restarted");
-            let then = if task.attempts > task.retries {
+            let is_last = task.attempts > task.retries;
+            let then = if is_last {
                 AfterAttempt::End(lost)
             } else {
                 AfterAttempt::TryAgain {
@@ -57,11 +58,10 @@ impl Gateway {
                     available_at: Timestamp::now(),
                 }
             };
-            let ends = matches!(then, AfterAttempt::End(_));
             self.store()
                 .end_attempt(task.id, task.attempts, then)
                 .await?;
-            if ends {
+            if is_last {
                 return Ok(());
             }
             task.state = TaskState::Pending;

@@ -281,12 +281,11 @@ fn read_filter(filter: &Filter) -> Result<TaskFilter, Problem> {
 
 async fn shown_after(follower: &mut Follower, wait: Wait) -> ShownTask {
     let time = Duration::from_millis(wait.wait_ms.min(LONGEST_WAIT_MS));
-    match tokio::time::timeout(time, follower.end()).await {
-        Ok((task, end)) => shown(&task, Some(&end)),
-        Err(_) => match follower.task().as_ended() {
-            Some((task, end)) => shown(&task, Some(&end)),
-            None => shown(&follower.task().task(), None),
-        },
+    // Looked at once more all the same, so that an end which comes just now is shown whole.
+    let _ = tokio::time::timeout(time, follower.end()).await;
+    match follower.task().as_ended() {
+        Some((task, end)) => shown(&task, Some(&end)),
+        None => shown(&follower.task().task(), None),
     }
 }
 

@@ -117,14 +117,7 @@ pub(crate) fn explained(end: End, trouble: Option<Trouble>) -> End {
 
 /// A notice as a line of text.
 pub(crate) fn line(log: &MountLog) -> String {
-    let kind = match log.kind {
-        NoticeKind::Waiting => "waiting",
-        NoticeKind::Denied => "denied",
-        NoticeKind::Recovered => "recovered",
-        NoticeKind::Failed => "failed",
-        NoticeKind::Corrupt => "corrupt",
-        NoticeKind::CacheFull => "cache full",
-    };
+    let kind = log.kind.name();
     let message = log.message.replace(char::is_control, "\u{fffd}");
     format!("{kind}: {message}")
 }
