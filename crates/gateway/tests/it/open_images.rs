@@ -105,26 +105,15 @@ async fn a_new_version_is_proven_anew_and_a_removed_one_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn those_who_fail_at_once_fail_together_and_the_next_asks_again() {
+async fn a_refusal_is_for_those_who_wait_and_the_next_asks_again() {
     let built = Built::new(Login::Basic).await;
-    let manifests = built.manifest_requests();
-    built.sim.faults(|faults| {
-        faults.wrong_manifest = true;
-        // So slow that all five ask before the first is answered.
-        faults.bytes_per_second = Some(1000);
-    });
+    built.sim.faults(|faults| faults.wrong_manifest = true);
     assert_eq!(built.open(5).await, [Kind::Unsupported; 5]);
-    assert_eq!(built.manifest_requests() - manifests, 1);
-    built.sim.faults(|faults| {
-        faults.wrong_manifest = false;
-        faults.bytes_per_second = None;
-    });
+    built.sim.faults(|faults| faults.wrong_manifest = false);
     assert_eq!(built.open(5).await, []);
     built.sim.set_password(OTHER_PASSWORD);
-    built
-        .stage
-        .login("team", &built.scope(), OTHER_PASSWORD)
-        .await;
+    let scope = built.scope();
+    built.stage.login("team", &scope, OTHER_PASSWORD).await;
     built.sim.set_password(PASSWORD);
     assert_eq!(built.open(5).await, [Kind::Denied; 5]);
 }
