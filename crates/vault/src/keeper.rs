@@ -10,8 +10,9 @@
 //!
 //! This side starts the process when the vault is opened, asks one question at a time and holds
 //! no byte of the root key. A question that fails or is given up ends its process, so that no
-//! answer is taken for that of another question; the next question starts a new one. The other
-//! side is in `serve`.
+//! answer is taken for that of another question; the next question starts a new one. One that only
+//! computes is asked once more where a process was killed before it answered. The other side is in
+//! `serve`.
 
 mod inherited;
 mod serve;
@@ -107,14 +108,28 @@ impl Keeper {
     /// Asks, and gives a failure that the keeper reports as the error that it is.
     async fn ask(&self, question: Question<'_>) -> Result<Reply, VaultError> {
         let mut process = self.process.lock().await;
+        match self.ask_once(&mut process, &question).await {
+            // What changes files is not done twice without a look at what the first time did.
+            Err(VaultError::KeeperLost { .. }) if question.lock.is_none() => {
+                self.ask_once(&mut process, &question).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        process: &mut Process,
+        question: &Question<'_>,
+    ) -> Result<Reply, VaultError> {
         // Taken out until it has answered: whoever is dropped while it waits, or finds it dead,
         // leaves nothing that the next question could mistake for its own.
-        let mut connection = match mem::take(&mut *process) {
+        let mut connection = match mem::take(process) {
             Process::Ready(connection) => connection,
             Process::Starting(start) => self.started(start).await?,
             Process::Absent => self.started(self.start()).await?,
         };
-        let asked = tokio::time::timeout(ANSWER_TIMEOUT, connection.ask(&question)).await;
+        let asked = tokio::time::timeout(ANSWER_TIMEOUT, connection.ask(question)).await;
         let reply = match asked {
             Ok(Ok(reply)) => reply,
             Ok(Err(error)) => return Err(connection.lost(error).await),
