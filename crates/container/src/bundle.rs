@@ -112,9 +112,11 @@ fn check_ids(range: Option<IdRange>, user: &ResolvedUser) -> Result<(), BundleEr
 pub fn check_limits(limits: &Resources) -> Result<Cgroups, BundleError> {
     let cgroups = Cgroups::detect().map_err(BundleError::Write)?;
     cgroups.check(limits)?;
-    match limits.cpus {
-        Some(cpus) if !cpus.is_finite() || cpus <= 0.0 => Err(BundleError::Cpus(cpus)),
-        _ => Ok(cgroups),
+    let is_nonsense = |cpus: &f64| !cpus.is_finite() || *cpus <= 0.0;
+    let asked = [limits.cpus, limits.reserved_cpus].into_iter().flatten();
+    match asked.into_iter().find(is_nonsense) {
+        Some(cpus) => Err(BundleError::Cpus(cpus)),
+        None => Ok(cgroups),
     }
 }
 

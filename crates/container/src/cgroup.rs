@@ -153,9 +153,10 @@ impl Cgroups {
 
     /// Refuses limits that would silently not hold.
     pub fn check(&self, resources: &Resources) -> Result<(), UnsupportedLimit> {
+        let is_cpu_asked = resources.cpus.or(resources.reserved_cpus).is_some();
         let needs = [
             ("memory", "memory", resources.memory_bytes.is_some()),
-            ("processor", "cpu", resources.cpus.is_some()),
+            ("processor", "cpu", is_cpu_asked),
         ];
         for (limit, controller, asked) in needs {
             if asked && !self.has_controller(controller) {
@@ -394,6 +395,7 @@ mod tests {
             memory_bytes: Some(1 << 20),
             cpus: Some(1.0),
             pids: None,
+            reserved_cpus: None,
         };
         assert_eq!(detect(HYBRID, &[]).check(&limits), Ok(()));
         let error = detect(LEGACY, &[])

@@ -30,6 +30,12 @@ const CPU_PERIOD_US: u32 = 100_000;
 /// Shortest share of a period that the kernel takes.
 const CPU_QUOTA_MIN_US: u64 = 1_000;
 
+/// The kernel's measure of who gets how much of the processors: a processor's worth by convention,
+/// and its bounds.
+const SHARES_OF_ONE: f64 = 1024.0;
+const LEAST_SHARES: u64 = 2;
+const MOST_SHARES: u64 = 262_144;
+
 /// Files of `/proc` and `/sys` that tell about or reach the machine, hidden.
 const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
@@ -248,6 +254,9 @@ fn resources(parts: &Parts<'_>) -> Value {
     if let Some(cpus) = limits.cpus {
         value["cpu"] = json!({ "quota": quota_us(cpus), "period": CPU_PERIOD_US });
     }
+    if let Some(cpus) = limits.reserved_cpus {
+        value["cpu"]["shares"] = json!(shares(cpus));
+    }
     if let Some(pids) = limits.pids
         && parts.cgroups.has_controller("pids")
     {
@@ -264,6 +273,15 @@ fn resources(parts: &Parts<'_>) -> Value {
 )]
 fn quota_us(cpus: f64) -> u64 {
     ((cpus * f64::from(CPU_PERIOD_US)) as u64).max(CPU_QUOTA_MIN_US)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float cast saturates, and nonsense was refused before"
+)]
+fn shares(cpus: f64) -> u64 {
+    ((cpus * SHARES_OF_ONE) as u64).clamp(LEAST_SHARES, MOST_SHARES)
 }
 
 #[cfg(test)]
@@ -450,17 +468,21 @@ mod tests {
         spec.resources = Resources {
             memory_bytes: Some(1 << 20),
             cpus: Some(0.5),
+            reserved_cpus: Some(0.25),
             pids: Some(9),
         };
         let expected = json!({
             "devices": devices,
             "memory": { "limit": 1 << 20, "swap": 1 << 20 },
-            "cpu": { "quota": 50_000, "period": 100_000 },
+            "cpu": { "quota": 50_000, "period": 100_000, "shares": 256 },
             "pids": { "limit": 9 },
         });
         assert_eq!(built(&spec, 0, None)["linux"]["resources"], expected);
         for (cpus, quota) in [(0.000_001, 1000), (1.5, 150_000), (f64::MAX, u64::MAX)] {
             assert_eq!(quota_us(cpus), quota);
+        }
+        for (cpus, expected) in [(0.000_001, 2), (1.5, 1536), (f64::MAX, 262_144)] {
+            assert_eq!(shares(cpus), expected);
         }
     }
 

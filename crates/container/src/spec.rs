@@ -79,6 +79,9 @@ pub struct Resources {
     pub memory_bytes: Option<u64>,
     /// Processors' worth of time.
     pub cpus: Option<f64>,
+    /// What it gets of the processors when others want them too, in their worth of time. More than
+    /// this is free for the taking, up to the limit.
+    pub reserved_cpus: Option<f64>,
     /// Processes and threads.
     pub pids: Option<u32>,
 }
@@ -88,6 +91,7 @@ impl Default for Resources {
         Self {
             memory_bytes: None,
             cpus: None,
+            reserved_cpus: None,
             pids: Some(DEFAULT_PIDS),
         }
     }

@@ -24,6 +24,10 @@ const MAX_CODE_BYTES: u64 = 64 << 20;
 /// Each call at a time is a thread in the container.
 const MAX_CONCURRENCY: u32 = 1024;
 
+/// What a container may take of processors that nobody else wants, however little it reserves: to
+/// start is more work than most functions do.
+const LEAST_CPU_LIMIT: f64 = 1.0;
+
 /// Names that are shown and kept.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -85,9 +89,11 @@ pub(crate) enum PlanError {
 
 impl Plan {
     pub(crate) fn parse(start: message::Start) -> Result<Self, PlanError> {
+        let cpus = (start.cpu_millicores > 0).then(|| f64::from(start.cpu_millicores) / 1000.0);
         let resources = Resources {
             memory_bytes: Some(start.memory_bytes).filter(|bytes| *bytes > 0),
-            cpus: (start.cpu_millicores > 0).then(|| f64::from(start.cpu_millicores) / 1000.0),
+            cpus: cpus.map(|cpus| cpus.max(LEAST_CPU_LIMIT)),
+            reserved_cpus: cpus,
             ..Resources::default()
         };
         let code_bytes = start.code.map(|code| code.size_bytes);
@@ -204,7 +210,15 @@ mod tests {
         };
         let plan = Plan::parse(limited).unwrap();
         assert_eq!(plan.resources.cpus, Some(1.5));
+        assert_eq!(plan.resources.reserved_cpus, Some(1.5));
         assert_eq!(plan.resources.memory_bytes, Some(64 << 20));
+        let little = message::Start {
+            cpu_millicores: 125,
+            ..probe()
+        };
+        let plan = Plan::parse(little).unwrap();
+        assert_eq!(plan.resources.cpus, Some(LEAST_CPU_LIMIT));
+        assert_eq!(plan.resources.reserved_cpus, Some(0.125));
         assert!(plan.setup.is_none());
     }
 

@@ -197,6 +197,7 @@ impl Wanted {
             memory_bytes: args.memory.as_deref().map(parse_size).transpose()?,
             cpus: args.cpus,
             pids: args.pids_limit.or(Resources::default().pids),
+            ..Resources::default()
         };
         container::check_limits(&resources).map_err(Failure::invalid)?;
         Ok(Self {

@@ -125,6 +125,7 @@ fn spec(
     let resources = Resources {
         memory_bytes: options.one("memory").map(parse_size_bytes).transpose()?,
         cpus: options.one("cpus").map(str::parse).transpose()?,
+        reserved_cpus: None,
         pids: options
             .one("pids")
             .map(str::parse)
