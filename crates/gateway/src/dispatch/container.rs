@@ -91,6 +91,8 @@ struct OpenCall {
 pub(crate) struct Gone {
     pub(crate) cause: GoneCause,
     pub(crate) reason: String,
+    /// Of its program, where that ended: 128 and the signal, if one killed it.
+    pub(crate) exit_code: i32,
     pub(crate) exception: Option<Exception>,
 }
 
@@ -228,6 +230,7 @@ impl Gone {
         Self {
             cause: GoneCause::WorkerLost,
             reason: "the worker was lost".to_owned(),
+            exit_code: 0,
             exception: None,
         }
     }
@@ -238,6 +241,7 @@ impl From<Ended> for Gone {
         Self {
             cause: GoneCause::Said(ended.cause()),
             reason: cut(foreign::shown(&ended.reason), REASON_LIMIT_BYTES),
+            exit_code: ended.exit_code,
             exception: ended.exception,
         }
     }

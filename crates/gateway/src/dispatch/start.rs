@@ -38,10 +38,13 @@ pub(super) const START_TIMEOUT: Duration = Duration::from_mins(5);
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
 /// Beyond the grace, for clearing away.
 const CLEAR_AWAY: Duration = Duration::from_secs(30);
-/// Times that a container is tried to start before those who wait are told.
-const START_TRIES: u32 = 3;
-/// Pause before the second try, doubled before the third.
+/// Times that a container is tried to start before those who wait are told: they outlast a worker
+/// that dies and is started again.
+const START_TRIES: u32 = 5;
+/// Pause before the second try, doubled before each further one.
 const START_PAUSE: Duration = Duration::from_millis(500);
+/// The exit code of a program that somebody killed.
+const KILLED: i32 = 128 + 9;
 /// How long to wait for room before some is made, or the wish is given up.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// How often a container is looked at whether it is of use.
@@ -336,6 +339,8 @@ impl StartFailure {
         }
         let may_pass = match gone.cause {
             GoneCause::WorkerLost => true,
+            // A program that ends by itself will do so again; one that was killed may not be.
+            GoneCause::Said(Cause::Exited) => gone.exit_code == KILLED,
             GoneCause::Said(cause) => matches!(
                 cause,
                 Cause::Unknown

@@ -4,6 +4,7 @@ mod bad_input;
 mod beta9_client;
 mod bounds;
 mod canaries;
+mod chaos;
 mod ending;
 mod foreign_text;
 mod functions;

@@ -16,7 +16,11 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(home: &Home) -> Self {
-        let words = ["--json", "serve", "--listen", "127.0.0.1:0"];
+        Self::start_at(home, "127.0.0.1:0")
+    }
+
+    pub(crate) fn start_at(home: &Home, address: &str) -> Self {
+        let words = ["--json", "serve", "--listen", address];
         let mut child = home
             .command(&words)
             .stdin(Stdio::null())
@@ -38,8 +42,7 @@ impl Serving {
 
     /// What the gateway answers to this token.
     pub(crate) fn get(&self, path: &str, token: &str) -> (u16, Value) {
-        let gateway = self.gateway();
-        let address = gateway.strip_prefix("http://").expect("http");
+        let address = self.address();
         let mut stream = TcpStream::connect(address).expect("it listens");
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
@@ -63,6 +66,11 @@ impl Serving {
 
     pub(crate) fn gateway(&self) -> &str {
         self.listening["gateway"].as_str().expect("a URL")
+    }
+
+    /// Host and port.
+    pub(crate) fn address(&self) -> &str {
+        self.gateway().strip_prefix("http://").expect("http")
     }
 
     /// Ends it as a machine that fails does.

@@ -2,11 +2,13 @@
 
 use std::ffi::CString;
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::Home;
+use fastrand::Rng;
 use registry_sim::ImageBuilder;
 use registry_sim::debian::DebianRegistry;
 use rustix::process::Signal;
@@ -14,6 +16,9 @@ use tokio::runtime::Runtime;
 
 pub(crate) const USER: &str = "alice";
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+/// How long processes may take to see that their parent was killed, on a busy machine.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A started registry with one image, and a home that knows nothing of it yet.
 pub(crate) struct Stage {
@@ -157,14 +162,17 @@ pub(crate) fn leftovers(home: &Home) -> Vec<String> {
     found
 }
 
-/// All files below a directory; none where there is no directory.
+/// All files below a directory but sockets, which hold nothing; none where there is no directory.
 pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return Vec::new();
     };
     let below = |path: PathBuf| {
+        let kind = path.symlink_metadata().map(|found| found.file_type());
         if path.is_dir() {
             files_below(&path)
+        } else if kind.is_ok_and(|kind| kind.is_socket()) {
+            Vec::new()
         } else {
             vec![path]
         }
@@ -172,4 +180,46 @@ pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
     entries
         .flat_map(|entry| below(entry.expect("lists").path()))
         .collect()
+}
+
+/// Waits for what must come.
+#[track_caller]
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + ENDS_WITHIN;
+    while !is_so() {
+        assert!(
+            Instant::now() < deadline,
+            "{what}: not within {ENDS_WITHIN:?}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// It is gone, or waits to be waited for.
+pub(crate) fn has_ended(child: &Child) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()));
+    stat.map_or(true, |stat| stat.contains(") Z "))
+}
+
+/// The seed is printed, so that a failure can be had again.
+pub(crate) struct Random(Rng);
+
+impl Random {
+    pub(crate) fn new() -> Self {
+        let given = std::env::var("HOLDFAST_TEST_SEED").ok();
+        let given = given.map(|seed| seed.parse().expect("a number"));
+        let seed = given.unwrap_or_else(|| fastrand::u64(..));
+        println!("HOLDFAST_TEST_SEED={seed}");
+        Self(Rng::with_seed(seed))
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.0.u64(..end.max(1))
+    }
+
+    /// A moment within the time that something takes.
+    pub(crate) fn moment(&mut self, within: Duration) -> Duration {
+        let micros = u64::try_from(within.as_micros()).expect("not so long");
+        Duration::from_micros(self.below(micros))
+    }
 }

@@ -33,9 +33,10 @@ const PASSED_ON: [&str; 10] = [
 ];
 /// Pause before a worker that died is started again; doubled when it died at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Calls wait for it, and a start costs little.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A worker that lived so long did not die of how it was started.
-const LIVED: Duration = Duration::from_mins(1);
+const LIVED: Duration = Duration::from_secs(5);
 /// How long a worker may take to end its containers when it is told to.
 const END_TIMEOUT: Duration = Duration::from_secs(40);
 
@@ -96,6 +97,8 @@ fn start(app: &App, socket: OwnedFd) -> io::Result<Child> {
             command.env(name, value);
         }
     }
+    // First the role, by which it is known among processes.
+    command.args([roles::WORKER_SERVER, "--name", NAME]);
     if let Some(config) = &settings.config {
         command.arg("--config").arg(config);
     }
@@ -106,7 +109,6 @@ fn start(app: &App, socket: OwnedFd) -> io::Result<Child> {
         .arg(&settings.run_dir)
         .arg("--root-key")
         .arg(&settings.root_key)
-        .args([roles::WORKER_SERVER, "--name", NAME])
         // A signal to our group is ours to pass on: calls that are being answered need the worker.
         .process_group(0)
         .stdin(Stdio::from(socket))

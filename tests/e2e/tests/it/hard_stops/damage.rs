@@ -9,8 +9,8 @@ use std::process::Child;
 use rustix::fs::Mode;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::scene::{Random, Scene, remove, until};
-use crate::support::files_below;
+use super::scene::{Scene, remove};
+use crate::support::{Random, files_below, until};
 
 /// What happens to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::scene::{Random, Scene, remove, until};
-use crate::support::{PASSWORD, USER};
+use super::scene::{Scene, remove};
+use crate::support::{PASSWORD, Random, USER, has_ended, until};
 
 /// Who is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,12 +111,6 @@ fn check(scene: &Scene, random: &mut Random, case: &Case<'_>) {
         case.name,
         begun.elapsed()
     );
-}
-
-/// It is gone, or waits to be waited for.
-fn has_ended(child: &Child) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()));
-    stat.map_or(true, |stat| stat.contains(") Z "))
 }
 
 #[test]

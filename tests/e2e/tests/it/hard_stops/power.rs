@@ -12,8 +12,8 @@ use e2e::Home;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::scene::{Random, Scene};
-use crate::support::PASSWORD;
+use super::scene::Scene;
+use crate::support::{PASSWORD, Random};
 
 /// Neither data nor journal is written back by the clock within a test; a rename does not take
 /// the data of its file along, as it does by default and on no other filesystem.

@@ -3,21 +3,16 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use e2e::Home;
 use e2e::image::busybox;
-use fastrand::Rng;
 use registry_sim::{Entry, ImageBuilder, Layer};
 use sha2::{Digest, Sha256};
 
-use crate::support::{PASSWORD, Stage, USER, files_below, leftovers, noise};
+use crate::support::{PASSWORD, Stage, USER, files_below, leftovers, noise, until};
 
 const FILES: u64 = 4;
 const FILE_BYTES: usize = 600 << 10;
-
-/// How long processes may take to see that their parent was killed, on a busy machine.
-const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) struct Scene {
     pub(crate) stage: Stage,
@@ -188,41 +183,5 @@ pub(crate) fn remove(path: &Path) {
             "{}",
             path.display()
         );
-    }
-}
-
-/// Waits for what must come.
-#[track_caller]
-pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + ENDS_WITHIN;
-    while !is_so() {
-        assert!(
-            Instant::now() < deadline,
-            "{what}: not within {ENDS_WITHIN:?}"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The seed is printed, so that a failure can be had again.
-pub(crate) struct Random(Rng);
-
-impl Random {
-    pub(crate) fn new() -> Self {
-        let given = std::env::var("HOLDFAST_TEST_SEED").ok();
-        let given = given.map(|seed| seed.parse().expect("a number"));
-        let seed = given.unwrap_or_else(|| fastrand::u64(..));
-        println!("HOLDFAST_TEST_SEED={seed}");
-        Self(Rng::with_seed(seed))
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.0.u64(..end.max(1))
-    }
-
-    /// A moment within the time that something takes.
-    pub(crate) fn moment(&mut self, within: Duration) -> Duration {
-        let micros = u64::try_from(within.as_micros()).expect("not so long");
-        Duration::from_micros(self.below(micros))
     }
 }
