@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use ids::TokenId;
+use ids::{ContainerId, TaskId, TokenId};
 
 use crate::failure::EXIT_CODES;
 
@@ -82,6 +82,14 @@ pub(crate) enum Command {
     /// Keep the API tokens of a workspace: create, list, enable, disable, rm
     #[command(subcommand)]
     Tokens(TokensCommand),
+    /// Look at the calls of functions: list, show, cancel
+    #[command(subcommand)]
+    Tasks(TasksCommand),
+    /// Show what a call prints
+    Logs(LogsArgs),
+    /// Look at the containers of functions: list, stop
+    #[command(subcommand)]
+    Containers(ContainersCommand),
     /// Say what this machine lacks and how to mend it
     Doctor,
     /// Check, re-key, back up and restore the vault
@@ -375,6 +383,73 @@ pub(crate) enum TokensCommand {
     Rm {
         /// Id of the token
         id: TokenId,
+    },
+}
+
+/// Which gateway is asked.
+#[derive(Debug, Args)]
+pub(crate) struct GatewayArg {
+    /// URL of a gateway, with a token in the environment as `HOLDFAST_TOKEN` [default: the one that
+    /// serves the data directory]
+    #[arg(long, value_name = "URL", env = "HOLDFAST_GATEWAY")]
+    pub(crate) gateway: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TasksCommand {
+    /// List calls, newest first
+    List {
+        #[command(flatten)]
+        gateway: GatewayArg,
+        /// Only those that are pending, running or ended
+        #[arg(long, value_parser = ["pending", "running", "ended"])]
+        state: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show one call, and why it failed if it did
+    Show {
+        #[command(flatten)]
+        gateway: GatewayArg,
+        /// Id of the call
+        id: TaskId,
+    },
+    /// Ask for the end of calls
+    Cancel {
+        #[command(flatten)]
+        gateway: GatewayArg,
+        /// Ids of the calls
+        #[arg(required = true)]
+        ids: Vec<TaskId>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    pub(crate) gateway: GatewayArg,
+    /// Go on until the call has ended
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Id of the call
+    pub(crate) task: TaskId,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContainersCommand {
+    /// List the containers that have not ended
+    List {
+        #[command(flatten)]
+        gateway: GatewayArg,
+    },
+    /// Stop containers; their calls have ten seconds to end
+    Stop {
+        #[command(flatten)]
+        gateway: GatewayArg,
+        /// Ids of the containers
+        #[arg(required = true)]
+        ids: Vec<ContainerId>,
     },
 }
 

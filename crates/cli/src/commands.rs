@@ -2,16 +2,19 @@
 //! work, and shows the result; nothing that a gateway would need too is decided here.
 
 pub(crate) mod cache;
+pub(crate) mod containers;
 pub(crate) mod credentials;
 pub(crate) mod doctor;
 pub(crate) mod image;
 pub(crate) mod login;
+pub(crate) mod logs;
 pub(crate) mod ps;
 pub(crate) mod reference;
 pub(crate) mod roles;
 pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod serve;
+pub(crate) mod tasks;
 pub(crate) mod tokens;
 pub(crate) mod vault;
 pub(crate) mod worker;
@@ -39,6 +42,9 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Stop(args) => ps::stop(&app, &args).await,
         Command::Serve(args) => serve::serve(&app, &args).await,
         Command::Tokens(command) => tokens::tokens(&app, command).await,
+        Command::Tasks(command) => tasks::tasks(&app, command).await,
+        Command::Logs(args) => logs::logs(&app, &args).await,
+        Command::Containers(command) => containers::containers(&app, command).await,
         Command::Doctor => doctor::doctor(&app.settings, app.output),
         Command::Vault(command) => vault::vault(&app, command).await,
         Command::WorkerServer(args) => worker::serve(&app, args).await,

@@ -7,6 +7,7 @@
 mod app;
 mod args;
 mod causes;
+mod client;
 mod commands;
 mod failure;
 mod output;

@@ -1,4 +1,4 @@
-//! Who asks: the workspace and the scopes of a token that is valid now.
+//! Who asks: the workspace and the scopes of a token that is valid now, or who runs the gateway.
 
 use control_store::{ApiToken, TokenScope};
 use ids::WorkspaceId;
@@ -6,11 +6,19 @@ use jiff::Timestamp;
 
 use crate::problem::{Kind, Problem};
 
-/// A caller whose token was looked up for this request.
+/// A caller who was looked up for this request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    token: ApiToken,
+pub struct Caller(Who);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Who {
+    Holder(ApiToken),
+    /// Who runs the gateway may do everything in each workspace, and does it in one.
+    Operator(WorkspaceId),
 }
+
+/// How operators stand in the audit log.
+const OPERATOR: &str = "operator";
 
 impl Caller {
     /// The holder of this token, unless it is switched off or over.
@@ -21,25 +29,41 @@ impl Caller {
         if token.expires_at.is_some_and(|end| end <= now) {
             return Err(refused("token is over"));
         }
-        Ok(Self { token })
+        Ok(Self(Who::Holder(token)))
+    }
+
+    /// Whoever runs the gateway, by a way that nobody else has.
+    pub(crate) fn operator(workspace: WorkspaceId) -> Self {
+        Self(Who::Operator(workspace))
     }
 
     pub fn workspace(&self) -> WorkspaceId {
-        self.token.workspace
+        match &self.0 {
+            Who::Holder(token) => token.workspace,
+            Who::Operator(workspace) => *workspace,
+        }
     }
 
-    pub fn token(&self) -> &ApiToken {
-        &self.token
+    /// What operators need none of.
+    pub fn token(&self) -> Option<&ApiToken> {
+        match &self.0 {
+            Who::Holder(token) => Some(token),
+            Who::Operator(_) => None,
+        }
     }
 
     /// How the caller stands in the audit log.
     pub(crate) fn actor(&self) -> String {
-        self.token.id.to_string()
+        let token = self.token();
+        token.map_or_else(|| OPERATOR.to_owned(), |token| token.id.to_string())
     }
 
     /// Refuses callers whose token is for other things.
     pub(crate) fn must(&self, scope: TokenScope) -> Result<(), Problem> {
-        if self.token.scopes.contains(&scope) {
+        if self
+            .token()
+            .is_none_or(|token| token.scopes.contains(&scope))
+        {
             return Ok(());
         }
         let name = scope.name();

@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::builds::Builds;
 use crate::caller::{Caller, refused};
 use crate::dispatch::Dispatch;
+use crate::foreign;
 use crate::lock::lock;
 use crate::operations::images::Proofs;
 use crate::operations::objects::Uploads;
@@ -104,11 +105,24 @@ impl Gateway {
         let hash = token::hash(text).ok_or_else(unknown)?;
         let found = self.store().token_of_hash(&hash).await?;
         let now = Timestamp::now();
-        let caller = Caller::of(found.ok_or_else(unknown)?, now)?;
-        if self.is_to_note(caller.token().id, now) {
-            self.store().note_token_use(caller.token().id, now).await?;
+        let token = found.ok_or_else(unknown)?;
+        let id = token.id;
+        let caller = Caller::of(token, now)?;
+        if self.is_to_note(id, now) {
+            self.store().note_token_use(id, now).await?;
         }
         Ok(caller)
+    }
+
+    /// Whoever runs this gateway, in the workspace of this name.
+    pub(crate) async fn operator(&self, workspace: &str) -> Result<Caller, Problem> {
+        let all = self.store().workspaces().await?;
+        let own = all.into_iter().find(|own| own.name.as_str() == workspace);
+        let unknown = || {
+            let name = foreign::shown(workspace);
+            Problem::not_found(format!("there is no workspace {name:?}"))
+        };
+        Ok(Caller::operator(own.ok_or_else(unknown)?.id))
     }
 
     pub(crate) fn dispatch(&self) -> &Dispatch {

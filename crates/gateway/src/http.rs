@@ -17,7 +17,7 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
@@ -33,6 +33,8 @@ use crate::problem::{Kind, Problem};
 
 /// Largest body of a request that has no limit of its own: a secret of the largest size, escaped.
 const BODY_LIMIT_BYTES: usize = 2 << 20;
+/// Names the workspace of a request over the operators' socket, where no token does.
+const WORKSPACE: HeaderName = HeaderName::from_static("holdfast-workspace");
 /// How long the stores may take to say that they are there.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -48,6 +50,10 @@ const READY_TIMEOUT: Duration = Duration::from_secs(5);
     security(("token" = []))
 )]
 struct Document;
+
+/// Marks a request that came by the socket that only operators can open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OperatorsSocket;
 
 struct Bearer;
 
@@ -130,9 +136,18 @@ impl FromRequestParts<Gateway> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
-        let header = parts.headers.get(AUTHORIZATION);
-        let text = header.and_then(|value| value.to_str().ok());
-        let token = text.and_then(bearer);
+        let text = |name: &HeaderName| {
+            parts
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        if parts.extensions.get::<OperatorsSocket>().is_some() {
+            let workspace =
+                text(&WORKSPACE).ok_or_else(|| Problem::invalid("no workspace is named"))?;
+            return gateway.operator(workspace).await;
+        }
+        let token = text(&AUTHORIZATION).and_then(bearer);
         let token = token.ok_or_else(|| refused("request shows no token"))?;
         gateway.caller(token).await
     }

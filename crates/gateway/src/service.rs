@@ -1,26 +1,32 @@
-//! The listening socket: connections in, each with its limits, and an end in order.
+//! The listening sockets: connections in, each with its limits, and an end in order.
 //!
-//! One port speaks HTTP/1 and HTTP/2, and has both faces. What a connection may cost before it has
-//! said anything is bounded here; what a request may cost, where it is read.
+//! One port speaks HTTP/1 and HTTP/2, and has both faces. Beside it there may be a Unix socket for
+//! whoever runs the gateway: it has the HTTP face, and asks for no token of those whom the kernel
+//! says to be root or who we are. What a connection may cost before it has said anything is bounded
+//! here; what a request may cost, where it is read.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::middleware;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::beta9;
 use crate::gateway::Gateway;
-use crate::http;
+use crate::http::{self, OperatorsSocket};
 
 /// Connections at once: a descriptor each, of the 1024 that a process has where nobody gave more.
 const CONNECTIONS_LIMIT: usize = 768;
@@ -49,6 +55,8 @@ pub enum ServeError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error("cannot listen on {path:?}")]
+    OperatorsSocket { path: PathBuf, source: io::Error },
 }
 
 /// A gateway that listens and does not answer yet.
@@ -56,6 +64,7 @@ pub enum ServeError {
 pub struct BoundService {
     listener: TcpListener,
     address: SocketAddr,
+    operators: Option<UnixListener>,
     gateway: Gateway,
 }
 
@@ -67,8 +76,21 @@ impl BoundService {
         Ok(Self {
             listener,
             address,
+            operators: None,
             gateway,
         })
+    }
+
+    /// Takes requests of whoever runs the gateway, too. What is left of an earlier socket goes: the
+    /// caller knows that nobody listens there.
+    pub fn with_operators_socket(mut self, path: &Path) -> Result<Self, ServeError> {
+        let bound = bind_for_operators(path);
+        let failed = |source| ServeError::OperatorsSocket {
+            path: path.to_owned(),
+            source,
+        };
+        self.operators = Some(bound.map_err(failed)?);
+        Ok(self)
     }
 
     /// Where it listens, with the port that was found where none was asked for.
@@ -78,26 +100,27 @@ impl BoundService {
 
     /// Answers until it is told to end, and then what it has begun.
     pub async fn run(self, shutdown: CancellationToken) {
-        let router = faces(self.gateway);
+        let faces = faces(self.gateway.clone());
+        let operators_face = http::router(self.gateway).layer(Extension(OperatorsSocket));
         let connections = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
         let graceful = GracefulShutdown::new();
         loop {
-            let accepting = accept(&self.listener, &connections);
+            let accepting = accept(&self.listener, self.operators.as_ref(), &connections);
             let (stream, permit) = tokio::select! {
                 accepted = accepting => accepted,
                 () = shutdown.cancelled() => break,
             };
-            let connection = Connection {
-                stream,
-                router: router.clone(),
-                watcher: graceful.watcher(),
-            };
+            let watcher = graceful.watcher();
+            let (faces, operators_face) = (faces.clone(), operators_face.clone());
             tokio::spawn(async move {
-                connection.serve().await;
+                match stream {
+                    Stream::Tcp(stream) => serve_caller(stream, faces, watcher).await,
+                    Stream::Unix(stream) => serve_operator(stream, operators_face, watcher).await,
+                }
                 drop(permit);
             });
         }
-        drop(self.listener);
+        drop((self.listener, self.operators));
         if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown())
             .await
             .is_err()
@@ -113,16 +136,40 @@ fn faces(gateway: Gateway) -> Router {
     http::router(gateway).layer(middleware::from_fn_with_state(beta9, beta9::take))
 }
 
+fn bind_for_operators(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
 /// The next connection, as soon as there is a place for it.
 async fn accept(
     listener: &TcpListener,
+    operators: Option<&UnixListener>,
     connections: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
+) -> (Stream, OwnedSemaphorePermit) {
     let permit = Arc::clone(connections).acquire_owned().await;
     let permit = permit.expect("the semaphore is never closed");
+    let operator = async || match operators {
+        Some(operators) => operators.accept().await,
+        None => std::future::pending().await,
+    };
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted.map(|(stream, _)| Stream::Tcp(stream)),
+            accepted = operator() => accepted.map(|(stream, _)| Stream::Unix(stream)),
+        };
+        match accepted {
+            Ok(stream) => return (stream, permit),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be taken");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -131,27 +178,36 @@ async fn accept(
     }
 }
 
-struct Connection {
-    stream: TcpStream,
-    router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
+async fn serve_caller(stream: TcpStream, router: Router, watcher: Watcher) {
+    // Answers are small and waited for.
+    let _ = stream.set_nodelay(true);
+    // Which protocol it is shows in the first bytes, for which nothing else would not wait.
+    let first = tokio::time::timeout(HEADER_TIMEOUT, stream.readable()).await;
+    if matches!(first, Ok(Ok(()))) {
+        serve(stream, router, watcher).await;
+    }
 }
 
-impl Connection {
-    async fn serve(self) {
-        // Answers are small and waited for.
-        let _ = self.stream.set_nodelay(true);
-        // Which protocol it is shows in the first bytes, for which nothing else would not wait.
-        let first = tokio::time::timeout(HEADER_TIMEOUT, self.stream.readable()).await;
-        if !matches!(first, Ok(Ok(()))) {
-            return;
-        }
-        let builder = connection_builder();
-        let service = TowerToHyperService::new(self.router);
-        let serving = builder.serve_connection_with_upgrades(TokioIo::new(self.stream), service);
-        if let Err(error) = self.watcher.watch(serving.into_owned()).await {
-            tracing::debug!(error, "a connection ended");
-        }
+async fn serve_operator(stream: UnixStream, router: Router, watcher: Watcher) {
+    let peer = stream.peer_cred();
+    let is_operator = peer.is_ok_and(|peer| {
+        let own = rustix::process::geteuid();
+        [0, own.as_raw()].contains(&peer.uid())
+    });
+    if is_operator {
+        serve(stream, router, watcher).await;
+    }
+}
+
+async fn serve<S>(stream: S, router: Router, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let builder = connection_builder();
+    let service = TowerToHyperService::new(router);
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(serving.into_owned()).await {
+        tracing::debug!(error, "a connection ended");
     }
 }
 

@@ -33,8 +33,8 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "reqwest",
-        crates: &["dial", "registry-sim"],
-        why: "one way out",
+        crates: &["dial", "holdfast-cli", "registry-sim"],
+        why: "one way out to registries; a command asks its gateway, which is none",
     },
     Home {
         dependency: "hyper",

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::args::ServeArgs;
+use crate::client::SOCKET_FILE;
 use crate::failure::{Failure, Kind, Result};
 
 /// Where the first token goes where nobody looks on.
@@ -49,6 +50,9 @@ pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
         Failure::of(Kind::Machine, &error).hint("is another one running? --listen names a port")
     })?;
     let _only = only_one(app)?;
+    // Only now is what is left of a socket nobody's.
+    let service = service.with_operators_socket(&app.settings.data_dir.join(SOCKET_FILE));
+    let service = service.map_err(|error| Failure::of(Kind::Machine, &error))?;
     let token_file = first_token(app, &gateway, opened.workspace).await?;
     let listening = Listening {
         gateway: format!("http://{}", service.address()),

@@ -231,6 +231,12 @@ impl Follower {
         None
     }
 
+    /// What has come by now, and nothing when there is no more of it.
+    pub(crate) fn next_by_now(&mut self) -> Option<TaskEvent> {
+        let is_open = !self.is_over;
+        is_open.then(|| self.look()).flatten()
+    }
+
     /// The end, when it has come.
     pub(crate) async fn end(&mut self) -> (Task, Arc<TaskEnd>) {
         loop {

@@ -29,6 +29,7 @@ pub(super) struct NewStub {
     code: Option<String>,
     /// `module:function`
     handler: String,
+    /// Kept for each container; of what nobody else uses it gets up to 1000, or this if it is more
     #[serde(default = "default_cpu")]
     #[schema(default = default_cpu)]
     cpu_millicores: u32,

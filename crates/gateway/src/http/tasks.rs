@@ -113,6 +113,14 @@ pub(super) struct Resume {
     /// Bytes of output that were seen already
     #[serde(default)]
     offset: u64,
+    /// Until the end of the task; without, until all is told that has come by now
+    #[serde(default = "yes")]
+    #[param(default = true)]
+    follow: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -223,7 +231,10 @@ pub(super) async fn events(
     Params(resume): Params<Resume>,
 ) -> Answer<Response> {
     let follower = gateway.follow(&caller, id, resume.offset).await?;
-    Ok(events::answer(events_of(follower)))
+    if resume.follow {
+        return Ok(events::answer(events_of(follower)));
+    }
+    Ok(events::answer(events_by_now(follower)))
 }
 
 /// Ask for the end of a task
@@ -294,6 +305,11 @@ fn events_of(follower: Follower) -> impl Stream<Item = Result<Event, Infallible>
         let event = follower.next().await?;
         Some((Ok(event_of(event)), follower))
     })
+}
+
+fn events_by_now(mut follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
+    let events = std::iter::from_fn(move || follower.next_by_now());
+    futures::stream::iter(events.map(|event| Ok(event_of(event))))
 }
 
 fn event_of(event: TaskEvent) -> Event {

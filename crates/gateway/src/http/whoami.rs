@@ -15,7 +15,8 @@ use crate::gateway::Gateway;
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Whoami {
     workspace: ShownWorkspace,
-    token: ShownToken,
+    /// None over the socket of whoever runs the gateway
+    token: Option<ShownToken>,
     /// Of the gateway
     version: &'static str,
 }
@@ -39,7 +40,7 @@ pub(super) async fn whoami(State(gateway): State<Gateway>, caller: Caller) -> An
             id: workspace.id.to_string(),
             name: workspace.name.to_string(),
         },
-        token: caller.token().clone().into(),
+        token: caller.token().cloned().map(ShownToken::from),
         version: env!("CARGO_PKG_VERSION"),
     }))
 }

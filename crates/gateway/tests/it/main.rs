@@ -9,6 +9,7 @@ mod indexer;
 mod objects;
 mod open_images;
 mod openapi;
+mod operators;
 mod probe;
 mod secrets;
 mod stubs;

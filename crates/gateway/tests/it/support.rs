@@ -1,7 +1,7 @@
 //! A gateway in a temporary directory that listens, and a client of it.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broker::{Broker, BrokerPaths};
@@ -21,6 +21,8 @@ use vault::{RootKey, VaultPlace};
 
 use crate::indexer;
 use crate::probe::FakeProbe;
+
+const OPERATORS_SOCKET: &str = "serve.sock";
 
 pub(crate) struct Stage {
     pub(crate) directory: TempDir,
@@ -66,6 +68,8 @@ impl Stage {
         });
         let address = "127.0.0.1:0".parse().unwrap();
         let service = BoundService::bind(gateway.clone(), address).await.unwrap();
+        let socket = directory.path().join(OPERATORS_SOCKET);
+        let service = service.with_operators_socket(&socket).unwrap();
         let (address, shutdown) = (service.address(), CancellationToken::new());
         let running = tokio::spawn(service.run(shutdown.clone()));
         Self {
@@ -78,6 +82,10 @@ impl Stage {
             running,
             client: Client::new(),
         }
+    }
+
+    pub(crate) fn operators_socket(&self) -> PathBuf {
+        self.directory.path().join(OPERATORS_SOCKET)
     }
 
     /// The workspace of this name.

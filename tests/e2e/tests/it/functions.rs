@@ -7,9 +7,10 @@ use e2e::Home;
 use e2e::home::finish;
 use e2e::{Finished, home};
 use registry_sim::debian::DebianRegistry;
+use serde_json::Value;
 
 use crate::serving::Serving;
-use crate::support::{PASSWORD, USER, files_below};
+use crate::support::{PASSWORD, USER, files_below, until};
 
 const SECRET: &str = "canary-1d9f3c0a7be24b6f";
 
@@ -27,7 +28,7 @@ impl Stage {
         let registry = DebianRegistry::htpasswd(USER, PASSWORD);
         let image = format!("{}/acme/python:v1", registry.host());
         push(&image);
-        let home = Home::new();
+        let home = Home::new().with_own_program();
         let serving = Serving::start(&home);
         let token = serving.first_token();
         Self {
@@ -41,21 +42,30 @@ impl Stage {
 
     /// Host and port of the gateway.
     pub(crate) fn address(&self) -> (&str, &str) {
-        let gateway = self.serving().gateway();
-        let address = gateway.strip_prefix("http://").expect("http");
-        address.rsplit_once(':').expect("a port")
+        self.serving().address().rsplit_once(':').expect("a port")
     }
 
-    fn serving(&self) -> &Serving {
+    pub(crate) fn serving(&self) -> &Serving {
         self.serving.as_ref().expect("it serves")
     }
 
     /// What `app.py` says to these words, with this password for the registry.
     fn python_with(&self, password: &str, words: &[&str]) -> Finished {
+        let mut command = self.program("app.py");
+        command
+            .args(words)
+            .env("PASSWORD", password)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        finish(command.spawn().expect("python starts"), "")
+    }
+
+    /// One of the test programs, with our package and all that it has to know.
+    pub(crate) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(python("sdk"));
         command
-            .arg(programs().join("app.py"))
-            .args(words)
+            .arg(programs().join(name))
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.home.path())
@@ -65,21 +75,20 @@ impl Stage {
             .env("HOLDFAST_TOKEN", &self.token)
             .env("IMAGE", &self.image)
             .env("USERNAME", USER)
-            .env("PASSWORD", password)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        finish(command.spawn().expect("python starts"), "")
+            .env("PASSWORD", PASSWORD);
+        command
     }
 
     fn python(&self, words: &[&str]) -> Finished {
         self.python_with(PASSWORD, words)
     }
 
-    /// Ends the gateway and starts another one on the same data.
-    fn serve_again(&mut self, end: impl FnOnce(Serving)) {
-        end(self.serving.take().expect("it serves"));
-        self.serving = Some(Serving::start(&self.home));
+    /// Ends the gateway and starts another one on the same data and port.
+    pub(crate) fn serve_again(&mut self, end: impl FnOnce(Serving)) {
+        let serving = self.serving.take().expect("it serves");
+        let address = serving.address().to_owned();
+        end(serving);
+        self.serving = Some(Serving::start_at(&self.home, &address));
     }
 
     pub(crate) fn end(mut self) {
@@ -131,8 +140,9 @@ fn push(image: &str) {
     assert!(status.success(), "the image cannot be pushed");
 }
 
-/// No mount and no container's directory.
+/// No process, no mount and no container's directory.
 fn assert_nothing_is_left(home: &Home) {
+    until("no process", || home.processes().is_empty());
     let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
     let path = home.path().to_str().expect("UTF-8");
     assert!(!mounts.contains(path), "{mounts}");
@@ -284,9 +294,55 @@ fn a_gateway_that_is_killed_loses_nothing_that_it_accepted() {
 }
 
 #[test]
+fn whoever_runs_the_gateway_sees_and_ends_calls() {
+    let stage = Stage::new();
+    stage.python(&["greet", "world"]).ok();
+    let holdfast = |words: &[&str]| stage.home.run(words).ok();
+    let listed = holdfast(&["tasks", "list", "--json"]).json();
+    let id = listed[0]["id"].as_str().expect("an id");
+    assert_eq!(listed[0]["end"]["outcome"], "returned", "{listed}");
+    let shown = holdfast(&["tasks", "list"]).stdout;
+    assert!(shown.contains("app:greet"), "{shown}");
+    for words in [&["logs", id][..], &["logs", "-f", id]] {
+        assert_eq!(holdfast(words).stdout, "greeting world\n");
+    }
+    let id = stage.python(&["submit", "600"]).ok().stdout;
+    let id = id.trim();
+    let follower = stage.home.spawn(&["logs", "-f", id]);
+    until("it runs", || holdfast(&["logs", id]).stdout == "waiting\n");
+    let cancelled = holdfast(&["tasks", "cancel", id, "--json"]).json();
+    assert_eq!(cancelled[0]["end"]["outcome"], "cancelled", "{cancelled}");
+    let followed = finish(follower, "").ok();
+    assert_eq!(followed.stdout, "waiting\n");
+    assert!(followed.stderr.contains("cancelled"), "{}", followed.stderr);
+    let containers = holdfast(&["containers", "list", "--json"]).json();
+    for container in containers.as_array().expect("a list") {
+        let id = container["id"].as_str().expect("an id");
+        holdfast(&["containers", "stop", id]);
+    }
+    until("no container", || {
+        holdfast(&["containers", "list", "--json"]).json() == Value::Array(Vec::new())
+    });
+    let home = &stage.home;
+    let words = ["--workspace", "other", "tasks", "list"];
+    home.run(&words).fails(5, "no workspace");
+    let elsewhere = ["tasks", "show", id, "--gateway", stage.serving().gateway()];
+    home.run(&elsewhere).fails(3, "HOLDFAST_TOKEN");
+    stage.end();
+}
+
+#[test]
+fn without_a_gateway_the_error_says_so() {
+    let home = Home::new();
+    for words in [&["tasks", "list"][..], &["containers", "list"]] {
+        home.run(words).fails(6, "no gateway serves");
+    }
+}
+
+#[test]
 fn a_container_reaches_no_machine_and_no_gateway() {
     let stage = Stage::new();
-    let gateway = stage.serving().gateway().trim_start_matches("http://");
+    let gateway = stage.serving().address();
     let port = gateway.rsplit(':').next().expect("a port");
     let words = [
         "reaches",

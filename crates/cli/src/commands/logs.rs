@@ -1,0 +1,114 @@
+//! `holdfast logs [-f] TASK`: what a call prints, as it printed it.
+//!
+//! A stream that breaks is taken up at the byte where it broke, for as long as a gateway may take
+//! to be started again. Output is the function's own and goes out as it is, like that of `run`.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use ids::TaskId;
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::args::LogsArgs;
+use crate::client::GatewayClient;
+use crate::failure::{Failure, Kind, Result};
+
+/// How long a gateway that was there may be away.
+const AWAY_LIMIT: Duration = Duration::from_mins(1);
+const PAUSE: Duration = Duration::from_millis(500);
+
+#[derive(Deserialize)]
+struct Printed {
+    stream: String,
+    text: String,
+    /// After the text.
+    offset: u64,
+}
+
+#[derive(Deserialize)]
+struct End {
+    outcome: String,
+}
+
+/// One call, and how much of it was shown.
+struct Reader {
+    client: GatewayClient,
+    task: TaskId,
+    is_followed: bool,
+    offset: u64,
+}
+
+pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Result<()> {
+    let mut reader = Reader {
+        client: GatewayClient::new(app, &args.gateway)?,
+        task: args.task,
+        is_followed: args.follow,
+        offset: 0,
+    };
+    let mut heard_at = None;
+    loop {
+        let from = reader.offset;
+        match reader.read().await {
+            Ok(Some(outcome)) => {
+                app.output.note(&format!("the call has ended: {outcome}"));
+                return Ok(());
+            }
+            Ok(None) if !args.follow => return Ok(()),
+            Ok(None) => heard_at = Some(Instant::now()),
+            Err(failure) if failure.kind != Kind::Unreachable || !args.follow => {
+                return Err(failure);
+            }
+            Err(failure) => {
+                if reader.offset > from {
+                    heard_at = Some(Instant::now());
+                }
+                // One that was never there is not waited for.
+                let is_waited_for = heard_at.is_some_and(|at| at.elapsed() < AWAY_LIMIT);
+                if !is_waited_for {
+                    return Err(failure);
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+impl Reader {
+    /// Shows what comes until the stream ends; the outcome, where the call has ended.
+    async fn read(&mut self) -> Result<Option<String>> {
+        let path = format!(
+            "/v1/tasks/{}/events?offset={}&follow={}",
+            self.task, self.offset, self.is_followed
+        );
+        let mut events = self.client.events(&path).await?;
+        while let Some(event) = events.next().await {
+            let event = event?;
+            let data = event.data.unwrap_or_default();
+            match event.event.as_deref() {
+                Some("output") => self.show(&read(&data)?)?,
+                Some("end") => return Ok(Some(read::<End>(&data)?.outcome)),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn show(&mut self, printed: &Printed) -> Result<()> {
+        let shown = if printed.stream == "stderr" {
+            std::io::stderr().write_all(printed.text.as_bytes())
+        } else {
+            let mut stdout = std::io::stdout().lock();
+            let written = stdout.write_all(printed.text.as_bytes());
+            written.and_then(|()| stdout.flush())
+        };
+        self.offset = printed.offset;
+        shown.map_err(|error| Failure::new(Kind::Machine, format!("cannot write: {error}")))
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T> {
+    let malformed = |error: serde_json::Error| Failure::of(Kind::Unreachable, &error);
+    serde_json::from_str(data).map_err(malformed)
+}
