@@ -14,6 +14,7 @@ mod lab;
 mod leftovers;
 mod process;
 mod python;
+mod serving;
 mod setup;
 mod tidy;
 mod tree;
