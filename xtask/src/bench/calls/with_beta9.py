@@ -1,0 +1,15 @@
+"""The same function, called by the beta9 client as it comes from PyPI."""
+
+import os
+
+import turns
+from beta9 import Image, function
+
+
+@function(image=Image(base_image=os.environ.get("IMAGE", "")))
+def nothing(_number=None):
+    return None
+
+
+if __name__ == "__main__":
+    turns.take({"call": turns.one_by_one(nothing.remote)})
