@@ -1,4 +1,10 @@
 //! A call that does nothing, of a function that is warm, one after the other from one program.
+//!
+//! The disk is compared with as well: ours waits for it, since a call that was accepted is kept.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -7,6 +13,7 @@ use super::peers::{Celery, Ray};
 use super::program::Program;
 use crate::bench::lab::Lab;
 use crate::bench::report::{Row, Samples, Target};
+use crate::bench::timed;
 
 /// Starts what is to be started, and has every cache be as it stays.
 const WARM_UP_CALLS: usize = 200;
@@ -14,6 +21,9 @@ const WARM_UP_CALLS: usize = 200;
 const READY_CALLS: usize = 20;
 /// Calls of a turn: three of them are beyond the 99th percentile.
 const CALLS: usize = 300;
+
+/// What a small commit writes: a few pages of a log.
+const COMMIT_BYTES: usize = 16 << 10;
 
 /// How long a call takes for most, and for nearly all.
 #[derive(Default)]
@@ -25,10 +35,13 @@ struct Taken {
 impl Taken {
     fn turn(&mut self, program: &mut Program, kind: &str) -> Result<()> {
         program.make(kind, READY_CALLS)?;
-        let turn = Samples::of(program.make(kind, CALLS)?);
+        self.push(&Samples::of(program.make(kind, CALLS)?));
+        Ok(())
+    }
+
+    fn push(&mut self, turn: &Samples) {
         self.p50_ms.push(turn.percentile(50));
         self.p99_ms.push(turn.percentile(99));
-        Ok(())
     }
 }
 
@@ -39,6 +52,7 @@ struct Measured {
     task: Taken,
     actor: Taken,
     celery: Taken,
+    disk: Taken,
 }
 
 pub(super) fn rows(lab: &Lab) -> Result<Vec<Row>> {
@@ -57,10 +71,22 @@ pub(super) fn rows(lab: &Lab) -> Result<Vec<Row>> {
         measured.beta9.turn(&mut beta9, "call")?;
         measured.actor.turn(&mut ray.program, "method")?;
         measured.celery.turn(&mut celery.program, "call")?;
+        measured.disk.push(&commits(&lab.folder("commits"))?);
     }
     drop((sdk, beta9));
     gateway.stop()?;
     Ok(compare(&measured))
+}
+
+/// Milliseconds that the disk with our state takes for what a commit asks of it at least.
+fn commits(path: &Path) -> Result<Samples> {
+    let file = File::create(path)?;
+    let mut turn = Samples::default();
+    for at in 0..CALLS as u64 {
+        file.write_all_at(&[1; COMMIT_BYTES], at * COMMIT_BYTES as u64)?;
+        turn.push(timed(|| Ok(file.sync_data()?))?.1 * 1000.0);
+    }
+    Ok(turn)
 }
 
 fn compare(measured: &Measured) -> Vec<Row> {
@@ -68,6 +94,7 @@ fn compare(measured: &Measured) -> Vec<Row> {
         ("Ray task", &measured.task, Target::AtMost(1.0)),
         ("Ray actor method", &measured.actor, Target::None),
         ("Celery, Redis", &measured.celery, Target::None),
+        ("the disk's fdatasync", &measured.disk, Target::None),
     ];
     let faces = [
         ("our package", &measured.sdk),
