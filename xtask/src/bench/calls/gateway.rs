@@ -33,6 +33,8 @@ pub(super) struct Gateway {
 impl Gateway {
     pub(super) fn start(lab: &Lab) -> Result<Self> {
         python::install()?;
+        // A gateway tells where its token is when it makes one, at its first start.
+        lab.ours.forget()?;
         let image = lab.registry.push(&lab.demo, &lab.login)?;
         lab.ours.login(&lab.registry.address(), &lab.login)?;
         let programs = lab.folder("calls");
