@@ -6,7 +6,8 @@ import turns
 from beta9 import Image, function
 
 
-@function(image=Image(base_image=os.environ.get("IMAGE", "")))
+# A core, as our own package asks for.
+@function(image=Image(base_image=os.environ.get("IMAGE", "")), cpu=1)
 def nothing(_number=None):
     return None
 

@@ -6,7 +6,8 @@ import turns
 from holdfast import Image, function
 
 
-@function(image=Image(os.environ.get("IMAGE", "")), keep_warm=600, max_containers=2)
+# A core for each container, and two at most: as much as the peers have.
+@function(image=Image(os.environ.get("IMAGE", "")), cpu=1, keep_warm=600, max_containers=2)
 def nothing(_number=None):
     return None
 
