@@ -3,7 +3,9 @@
 //! Invariants: contenders take turns, so that a noisy minute hits all of them; medians with their
 //! range are shown; a missed target is printed and is not an error, since a benchmark is no test.
 
+mod calls;
 mod image;
+mod lab;
 mod link;
 mod ours;
 mod peer;
@@ -15,6 +17,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use self::lab::Lab;
+use self::report::Row;
 use crate::arguments::Arguments;
 use crate::setup;
 
@@ -39,18 +43,40 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     };
     let name = arguments
         .next_word()
-        .context("which bench? there is: image")?;
+        .context("which bench? there are: image, calls")?;
     arguments.finish()?;
-    setup::require_root()?;
-    let rows = match name.as_str() {
-        "image" => image::run(options)?,
-        other => bail!("no bench named {other}; there is: image"),
+    let parts = match name.as_str() {
+        "image" => image::PARTS,
+        "calls" => calls::PARTS,
+        other => bail!("no bench named {other}; there are: image, calls"),
     };
+    setup::require_root()?;
+    let rows = measure(parts, options)?;
     report::print(&rows);
     if let Some(path) = json {
         report::write_json(&path, &name, &rows)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A part of a bench by the name that `--only` takes.
+type Part = (&'static str, fn(&Lab) -> Result<Vec<Row>>);
+
+fn measure(parts: &[Part], mut options: Options) -> Result<Vec<Row>> {
+    let only = options.only.take();
+    let is_chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    let chosen: Vec<&Part> = parts.iter().filter(|(name, _)| is_chosen(name)).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
+        bail!("no such part; there are: {}", names.join(", "));
+    }
+    let lab = Lab::new(options)?;
+    let mut rows = Vec::new();
+    for (name, part) in chosen {
+        println!("measuring {name} ({} runs each)", lab.runs);
+        rows.extend(part(&lab)?);
+    }
+    Ok(rows)
 }
 
 /// What `work` gives and how many seconds it took.

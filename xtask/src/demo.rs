@@ -17,7 +17,6 @@ use crate::arguments::Arguments;
 use crate::lab::{self, Login, Registry, Scratch};
 use crate::{process, setup, tree};
 
-use self::functions::Serving;
 use self::holdfast::{Holdfast, Timing};
 
 /// What the demo runs: an interpreter and a library, nothing of the handler.
@@ -137,11 +136,11 @@ impl Demo {
 
     fn function(&self) -> Result<()> {
         say("Functions: a gateway on this machine, and a program that calls it.");
-        let serving = Serving::start(&self.holdfast)?;
+        let serving = functions::serve(&self.holdfast)?;
         say("The first call checks the credential, builds the image and starts a container.");
         let login = self.passwords.last().expect("there is a password");
         for call in ["first", "second"] {
-            let answer = serving.run_program(&self.holdfast, &self.name, login)?;
+            let answer = functions::run_program(&serving, &self.holdfast, &self.name, login)?;
             if !answer.status.success() || !answer.output.ends_with("Hello!\n") {
                 bail!("the {call} call printed {:?}", answer.output);
             }

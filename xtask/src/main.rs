@@ -14,6 +14,7 @@ mod lab;
 mod leftovers;
 mod process;
 mod python;
+mod serving;
 mod setup;
 mod tidy;
 mod tree;
@@ -39,6 +40,7 @@ Tasks:
   bench NAME [--json FILE] [--runs N] [--only PART] [--binary FILE]
                                   measure side by side; NAME is image
                                   (parts: index, start, reads, cold)
+                                  or calls (parts: warm, throughput, cold)
   exact [--stacks N] [--seed N]   compare random images with tar, overlay and containerd
   fuzz [TARGET…] [--minutes N] [--jobs N]
                                   look for inputs that break a reader, N minutes for each target

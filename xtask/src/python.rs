@@ -1,5 +1,5 @@
-//! Python environments of the tests, the demo and the benches: our own package's dependencies, and
-//! the `beta9` client as it comes from `PyPI`, newest and oldest that we hold to.
+//! Python environments of the tests, the demo and the benches: our own package's dependencies, the
+//! `beta9` client as it comes from `PyPI`, newest and oldest that we hold to, and peers of benches.
 //!
 //! Each is made once below `target/python` and named after what is in it, so that other versions
 //! are another environment. Needs `python3-venv` and `PyPI`.
@@ -11,12 +11,19 @@ use anyhow::{Context, Result};
 
 use crate::{process, tree};
 
-/// What is installed by name; dependencies of these are what pip finds for them.
-const ENVIRONMENTS: &[(&str, &[&str])] = &[
+/// A name and what is installed; dependencies of that are what pip finds for it.
+type Environment = (&'static str, &'static [&'static str]);
+
+/// What `setup` makes.
+const ENVIRONMENTS: &[Environment] = &[
     ("sdk", &["cloudpickle==3.1.3", "httpx2==2.16.2"]),
     ("beta9-0.1.291", &["beta9==0.1.291"]),
     ("beta9-0.1.245", &["beta9==0.1.245"]),
 ];
+
+/// Peers, large ones: made by the bench that asks for them and by nothing else.
+pub(crate) const RAY: Environment = ("ray-2.60.0", &["ray==2.60.0"]);
+pub(crate) const CELERY: Environment = ("celery-5.7.0", &["celery[redis]==5.7.0", "redis==8.1.0"]);
 
 /// Written when all is installed: what was killed before is made again.
 const COMPLETE: &str = "complete";
@@ -31,13 +38,16 @@ pub(crate) fn missing() -> Vec<&'static str> {
 
 /// Makes what is missing.
 pub(crate) fn install() -> Result<()> {
-    for (name, packages) in ENVIRONMENTS {
-        if !folder(name).join(COMPLETE).exists() {
-            println!("setup: installing {} from PyPI", packages.join(" "));
-            make(name, packages).with_context(|| format!("cannot make {name}"))?;
-        }
+    ENVIRONMENTS.iter().copied().try_for_each(need)
+}
+
+/// Makes an environment unless it is there.
+pub(crate) fn need((name, packages): Environment) -> Result<()> {
+    if folder(name).join(COMPLETE).exists() {
+        return Ok(());
     }
-    Ok(())
+    println!("setup: installing {} from PyPI", packages.join(" "));
+    make(name, packages).with_context(|| format!("cannot make {name}"))
 }
 
 /// The interpreter of an environment.

@@ -4,7 +4,7 @@
 //! Invariants: quick and silent when everything is there (one `dpkg-query`); no daemon of an
 //! installed package is started, and a `policy-rc.d` that was there before is put back. It
 //! deliberately installs nothing outside Debian's packages and `target/`, and never edits
-//! configuration.
+//! configuration. What one bench alone needs is installed by [`need`] when that bench runs.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +15,10 @@ use crate::arguments::Arguments;
 use crate::{process, python};
 
 /// Debian packages, with what would not work without each.
-const PACKAGES: &[(&str, &str)] = &[
+type Packages = &'static [(&'static str, &'static str)];
+
+/// What `setup` installs.
+const PACKAGES: Packages = &[
     ("gcc", "the C parts of SQLite, zstd, BLAKE3 and AWS-LC"),
     ("g++", "libFuzzer, which is C++, for `cargo xtask fuzz`"),
     ("libc6-dev", "C headers for the same"),
@@ -50,7 +53,7 @@ const POLICY_TEXT: &str = "#!/bin/sh\n# Written by `cargo xtask setup` of Holdfa
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let check_only = arguments.flag("--check");
     arguments.finish()?;
-    let packages = missing_packages()?;
+    let packages = missing_of(PACKAGES)?;
     let components = missing_components();
     let environments = python::missing();
     if packages.is_empty() && components.is_empty() && environments.is_empty() {
@@ -66,7 +69,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     install_components(&components)?;
-    install_packages(&packages)?;
+    install(PACKAGES)?;
     python::install()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -83,32 +86,45 @@ fn report(packages: &[&str], components: &[&str], environments: &[&str]) {
     }
 }
 
-fn missing_packages() -> Result<Vec<&'static str>> {
+/// Installs, of packages that `setup` leaves out, those that are missing.
+pub(crate) fn need(packages: Packages) -> Result<()> {
+    for (name, purpose) in packages {
+        if missing_of(packages)?.contains(name) {
+            println!("missing package {name}: {purpose}");
+        }
+    }
+    install(packages)
+}
+
+fn missing_of(packages: Packages) -> Result<Vec<&'static str>> {
     let mut query = process::command("dpkg-query", &["-W", "-f", "${Package} ${Status}\\n"]);
-    query.args(PACKAGES.iter().map(|(name, _)| name));
+    query.args(names(packages));
     // It exits with 1 when it does not know one of the names, and still prints the others.
     let output = process::output(&mut query).with_context(|| {
         format!(
             "this is not a Debian system; install these by hand: {}",
-            names().join(" ")
+            names(packages).join(" ")
         )
     })?;
-    Ok(missing_from(&String::from_utf8_lossy(&output.stdout)))
+    Ok(missing_from(
+        packages,
+        &String::from_utf8_lossy(&output.stdout),
+    ))
 }
 
-fn missing_from(listing: &str) -> Vec<&'static str> {
+fn missing_from(packages: Packages, listing: &str) -> Vec<&'static str> {
     let installed: Vec<&str> = listing
         .lines()
         .filter_map(|line| line.strip_suffix(" install ok installed"))
         .collect();
-    names()
+    names(packages)
         .into_iter()
         .filter(|name| !installed.contains(name))
         .collect()
 }
 
-fn names() -> Vec<&'static str> {
-    PACKAGES.iter().map(|(name, _)| *name).collect()
+fn names(packages: Packages) -> Vec<&'static str> {
+    packages.iter().map(|(name, _)| *name).collect()
 }
 
 fn missing_components() -> Vec<&'static str> {
@@ -131,19 +147,21 @@ fn install_components(components: &[&str]) -> Result<()> {
         .context("cannot add toolchain components; without rustup, install them with the toolchain")
 }
 
-fn install_packages(packages: &[&str]) -> Result<()> {
-    if packages.is_empty() {
+fn install(packages: Packages) -> Result<()> {
+    let missing = missing_of(packages)?;
+    if missing.is_empty() {
         return Ok(());
     }
-    require_debian_12(&std::fs::read_to_string("/etc/os-release").unwrap_or_default())?;
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    require_debian_12(&release, &missing)?;
     require_root()?;
     let _policy = NoDaemons::begin(Path::new(POLICY), Path::new(POLICY_SAVED))?;
     apt_get(&["update", "-q"])
         .context("no package lists: is the network up, and are Debian's sources configured?")?;
     let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
-    install.extend(packages);
+    install.extend(&missing);
     apt_get(&install)?;
-    let left = missing_packages()?;
+    let left = missing_of(packages)?;
     if !left.is_empty() {
         bail!(
             "apt-get succeeded but these are still missing: {}",
@@ -152,7 +170,7 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     }
     println!(
         "setup: installed {}; no daemon was started",
-        packages.join(" ")
+        missing.join(" ")
     );
     Ok(())
 }
@@ -163,7 +181,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     process::run(&mut command)
 }
 
-fn require_debian_12(os_release: &str) -> Result<()> {
+fn require_debian_12(os_release: &str, missing: &[&str]) -> Result<()> {
     let field = |name: &str| {
         os_release
             .lines()
@@ -173,7 +191,7 @@ fn require_debian_12(os_release: &str) -> Result<()> {
     };
     let (id, version) = (field("ID"), field("VERSION_ID"));
     if id != "debian" || version != "12" {
-        let list = names().join(" ");
+        let list = missing.join(" ");
         bail!("setup knows Debian 12, this is {id} {version}; install these by hand: {list}");
     }
     Ok(())
@@ -239,30 +257,30 @@ fn write_executable(path: &Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{NoDaemons, POLICY_TEXT, missing_from, names, require_debian_12};
+    use super::{NoDaemons, PACKAGES, POLICY_TEXT, missing_from, names, require_debian_12};
 
     #[test]
     fn a_removed_package_is_missing() {
-        let listing: String = names()
+        let listing: String = names(PACKAGES)
             .iter()
             .map(|name| match *name {
                 "runc" => "runc deinstall ok config-files\n".to_owned(),
                 other => format!("{other} install ok installed\n"),
             })
             .collect();
-        assert_eq!(missing_from(&listing), ["runc"]);
-        assert_eq!(missing_from("").len(), names().len());
+        assert_eq!(missing_from(PACKAGES, &listing), ["runc"]);
+        assert_eq!(missing_from(PACKAGES, "").len(), PACKAGES.len());
     }
 
     #[test]
     fn only_debian_12_is_known() {
-        assert!(require_debian_12("ID=debian\nVERSION_ID=\"12\"\n").is_ok());
+        assert!(require_debian_12("ID=debian\nVERSION_ID=\"12\"\n", &[]).is_ok());
         for other in [
             "ID=debian\nVERSION_ID=\"13\"\n",
             "ID=fedora\nVERSION_ID=41\n",
             "",
         ] {
-            let text = require_debian_12(other).unwrap_err().to_string();
+            let text = require_debian_12(other, &["gcc"]).unwrap_err().to_string();
             assert!(text.contains("install these by hand: gcc"), "{text}");
         }
     }

@@ -63,6 +63,12 @@ impl Samples {
             .unwrap_or(f64::NAN)
     }
 
+    /// The one below which so many of a hundred are.
+    pub(crate) fn percentile(&self, percent: usize) -> f64 {
+        let at = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
+        self.0.get(at).copied().unwrap_or(f64::NAN)
+    }
+
     fn show(&self) -> String {
         let bounds = (self.0.first(), self.0.last());
         let (Some(least), Some(most)) = bounds else {
@@ -185,6 +191,16 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Row, Samples, Target};
+
+    #[test]
+    fn a_percentile_is_one_of_the_samples() {
+        let shown = |samples: &Samples, percent| super::number(samples.percentile(percent));
+        let samples = Samples::of((1..=300_u16).map(f64::from));
+        assert_eq!(shown(&samples, 50), "150");
+        assert_eq!(shown(&samples, 99), "297");
+        assert_eq!(shown(&Samples::of([7.0]), 99), "7.00");
+        assert!(Samples::of([]).percentile(99).is_nan());
+    }
 
     #[test]
     fn a_row_is_judged_by_its_medians() {
