@@ -1,7 +1,7 @@
 //! Functions, called from Python through a gateway, in a private image.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use e2e::Home;
 use e2e::home::finish;
@@ -51,6 +51,10 @@ impl Stage {
 
     /// What `app.py` says to these words, with this password for the registry.
     fn python_with(&self, password: &str, words: &[&str]) -> Finished {
+        finish(self.start_python(password, words), "")
+    }
+
+    fn start_python(&self, password: &str, words: &[&str]) -> Child {
         let mut command = self.program("app.py");
         command
             .args(words)
@@ -58,7 +62,7 @@ impl Stage {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        finish(command.spawn().expect("python starts"), "")
+        command.spawn().expect("python starts")
     }
 
     /// One of the test programs, with our package and all that it has to know.
@@ -269,6 +273,39 @@ fn a_new_password_needs_no_rebuild() {
     stage.end();
 }
 
+/// A call that runs when the password changes reads what it has not read before, once there is a
+/// credential that the registry takes.
+#[test]
+fn a_running_call_reads_on_with_a_new_password() {
+    let mut stage = Stage::new();
+    let holdfast = |words: &[&str]| stage.home.run(words).ok();
+    stage.python(&["cold"]).ok();
+    until("no container", || {
+        holdfast(&["containers", "list", "--json"]).json() == Value::Array(Vec::new())
+    });
+    holdfast(&["cache", "prune", "--all"]);
+    let reading = stage.start_python(PASSWORD, &["reads_later", "10"]);
+    until("it runs", || {
+        let listed = holdfast(&["tasks", "list", "--state", "running", "--json"]).json();
+        listed[0].is_object()
+    });
+    stage.registry.set_password("a new password");
+    let cached = || holdfast(&["cache", "du", "--json"]).json()["bytes"].as_u64();
+    let before = cached().expect("a number");
+    let listed = holdfast(&["credentials", "list", "--json"]).json();
+    let scope = listed[0]["scope"].as_str().expect("a scope");
+    let words = ["credentials", "rotate", scope, "--password-stdin"];
+    stage.home.run_with_input(&words, "a new password").ok();
+    let read = finish(reading, "").ok().stdout;
+    let bytes = read.strip_prefix("waiting\n").expect("it waited").trim();
+    assert!(bytes.parse::<u64>().expect("a number") > 1 << 20, "{bytes}");
+    assert!(
+        cached() > Some(before + (1 << 20)),
+        "it read from the registry"
+    );
+    stage.end();
+}
+
 #[test]
 fn a_gateway_that_is_killed_loses_nothing_that_it_accepted() {
     let mut stage = Stage::new();
@@ -353,6 +390,17 @@ fn a_container_reaches_no_machine_and_no_gateway() {
     ];
     let reached = stage.python(&words).ok();
     assert_eq!(reached.stdout.trim(), "[]");
+    stage.end();
+}
+
+#[test]
+fn a_container_finds_nothing_of_a_neighbour() {
+    let stage = Stage::new();
+    let found = stage.python(&["neighbours"]).ok().stdout;
+    let (by_itself, by_another) = found.trim().split_once(' ').expect("two");
+    // Two sockets and three files, which the hunt does find.
+    assert!(by_itself.parse::<u32>().expect("a number") >= 5, "{found}");
+    assert_eq!(by_another, "[]");
     stage.end();
 }
 

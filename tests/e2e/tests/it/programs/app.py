@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 from holdfast import HoldfastError, Image, function
 
@@ -65,6 +66,61 @@ def waits(seconds):
     return "waited"
 
 
+@function(image=image)
+def reads_later(seconds):
+    print("waiting", flush=True)
+    time.sleep(seconds)
+    files = (path for path in Path("/usr/lib").rglob("*") if path.is_file())
+    return sum(len(path.read_bytes()) for path in files)
+
+
+kept = []
+
+
+@function(image=image, keep_warm=60)
+def is_a_neighbour(port, marker):
+    """Leaves all that another container could find: sockets that listen, files, its argument."""
+    for family, address in ((socket.AF_INET, ("", port)), (socket.AF_UNIX, f"\0{port}")):
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.bind(address)
+        listening.listen()
+        kept.append(listening)
+    for folder in ("/tmp", "/dev/shm", "/var/tmp"):
+        Path(folder, f"{port}").write_text(marker)
+    kept.append(marker)
+    addresses = {found[4][0] for found in socket.getaddrinfo(socket.gethostname(), None)}
+    return sorted(addresses), hunt(port, addresses, marker)
+
+
+@function(image=image)
+def hunts(port, addresses, marker_reversed):
+    return hunt(port, addresses, marker_reversed[::-1])
+
+
+def hunt(port, addresses, marker):
+    found = []
+    targets = [(socket.AF_INET, (address, port)) for address in (*addresses, "127.0.0.1")]
+    for family, address in (*targets, (socket.AF_UNIX, f"\0{port}")):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as hunting:
+                hunting.settimeout(2)
+                hunting.connect(address)
+                found.append(address)
+        except OSError:
+            pass
+    folders = ("/tmp", "/dev/shm", "/var/tmp", "/run", "/holdfast")
+    files = [path for folder in folders for path in Path(folder).rglob("*")]
+    files += [Path(process, name) for process in Path("/proc").glob("[0-9]*")
+              for name in ("cmdline", "environ")]
+    for path in files:
+        try:
+            if path.name == str(port) or marker.encode() in path.read_bytes():
+                found.append(str(path))
+        except OSError:
+            pass
+    return found
+
+
 @function(image=image, secrets=["API_KEY"])
 def shows_secret():
     return os.environ["API_KEY"][::-1]
@@ -113,6 +169,12 @@ def main():
         ends()
     elif what == "map":
         print(sum(double.map(range(100))))
+    elif what == "neighbours":
+        marker = os.urandom(16).hex()
+        addresses, own = is_a_neighbour.remote(7007, marker)
+        print(len(own), hunts.remote(7007, addresses, marker[::-1]))
+    elif what == "reads_later":
+        print(reads_later.remote(float(arguments[0])))
     elif what == "submit":
         print(waits.submit(float(arguments[0])).id)
     elif what == "reaches":
