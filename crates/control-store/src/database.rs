@@ -12,6 +12,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -23,8 +25,8 @@ use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
 
 use crate::error::{Doing, StoreError};
 
-use self::group::Group;
 pub(crate) use self::group::{Changing, Durability};
+use self::group::{Group, Writer};
 
 /// How long a writer waits for the writer of another process. Transactions here take
 /// milliseconds; longer means that the machine is in trouble, and saying so is better.
@@ -58,13 +60,23 @@ impl Database {
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
         let _opening = take_opening_lock(path).await?;
         private_file(path).map_err(|source| io_error(path, source))?;
+        let is_new = Arc::new(AtomicBool::new(true));
+        let made = Arc::clone(&is_new);
         let writer = pool(1)
+            .after_connect(move |_, _| {
+                made.store(true, Ordering::Relaxed);
+                Box::pin(async { Ok(()) })
+            })
             .connect_with(writer_options(path))
             .await
             .doing("opening it")?;
         migrate(&writer).await?;
         let reader = pool(READER_LIMIT).connect_lazy_with(options(path).read_only(true));
-        let group = Group::new(writer.clone());
+        let group = Group::new(Writer {
+            pool: writer.clone(),
+            is_new,
+            set: None,
+        });
         Ok(Self {
             writer,
             reader,
@@ -169,6 +181,8 @@ fn pool(limit: u32) -> SqlitePoolOptions {
         .acquire_timeout(BUSY_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
+        // A file does not hang up; asking whether it has is a turn of the connection's thread.
+        .test_before_acquire(false)
 }
 
 async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {

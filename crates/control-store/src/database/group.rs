@@ -6,9 +6,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection, Sqlite, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::StoreError;
@@ -38,8 +40,8 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Writes through this pool until it is dropped.
-    pub(crate) fn new(writer: SqlitePool) -> Self {
+    /// Writes through this until it is dropped.
+    pub(crate) fn new(writer: Writer) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_LENGTH);
         tokio::spawn(write(writer, waiting));
         Self { queue }
@@ -69,6 +71,35 @@ impl Group {
             .await
             .map_err(|_| StoreError::Closed)?;
         answer.await.map_err(closed)?
+    }
+}
+
+/// The pool of the one connection that writes, and what that syncs.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) pool: SqlitePool,
+    /// Set when the connection is a new one, which has the pool's own setting.
+    pub(crate) is_new: Arc<AtomicBool>,
+    /// What the connection was told last.
+    pub(crate) set: Option<Durability>,
+}
+
+impl Writer {
+    /// The connection, which syncs as asked from now on.
+    async fn acquire(&mut self, asked: Durability) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        if self.is_new.swap(false, Ordering::Relaxed) {
+            self.set = None;
+        }
+        if self.set != Some(asked) {
+            let pragma = match asked {
+                Durability::Disk => "PRAGMA synchronous = FULL",
+                Durability::Process => "PRAGMA synchronous = NORMAL",
+            };
+            sqlx::query(pragma).execute(&mut *connection).await?;
+            self.set = Some(asked);
+        }
+        Ok(connection)
     }
 }
 
@@ -130,7 +161,7 @@ where
     }
 }
 
-async fn write(writer: SqlitePool, mut waiting: mpsc::Receiver<Box<dyn Queued>>) {
+async fn write(mut writer: Writer, mut waiting: mpsc::Receiver<Box<dyn Queued>>) {
     while let Some(first) = waiting.recv().await {
         let mut changes = vec![first];
         while changes.len() < CHANGES_AT_ONCE
@@ -138,7 +169,9 @@ async fn write(writer: SqlitePool, mut waiting: mpsc::Receiver<Box<dyn Queued>>)
         {
             changes.push(next);
         }
-        let committed = transaction(&writer, &mut changes).await.map_err(Arc::new);
+        let committed = transaction(&mut writer, &mut changes)
+            .await
+            .map_err(Arc::new);
         for change in changes {
             change.answer(&committed);
         }
@@ -146,17 +179,11 @@ async fn write(writer: SqlitePool, mut waiting: mpsc::Receiver<Box<dyn Queued>>)
 }
 
 async fn transaction(
-    writer: &SqlitePool,
+    writer: &mut Writer,
     changes: &mut [Box<dyn Queued>],
 ) -> Result<(), sqlx::Error> {
-    let mut connection = writer.acquire().await?;
-    let durability = changes.iter().map(|change| change.durability()).max();
-    // Said each time: a connection that broke was replaced by one with the pool's own setting.
-    let pragma = match durability {
-        Some(Durability::Disk) => "PRAGMA synchronous = FULL",
-        _ => "PRAGMA synchronous = NORMAL",
-    };
-    sqlx::query(pragma).execute(&mut *connection).await?;
+    let asked = changes.iter().map(|change| change.durability()).max();
+    let mut connection = writer.acquire(asked.unwrap_or(Durability::Disk)).await?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     if let [only] = changes {
         let stays = only.make(&mut transaction).await;
