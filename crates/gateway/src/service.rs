@@ -114,7 +114,7 @@ fn faces(gateway: Gateway) -> Router {
 }
 
 /// The next connection, as soon as there is a place for it.
-async fn accept(
+pub(crate) async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
 ) -> (TcpStream, OwnedSemaphorePermit) {

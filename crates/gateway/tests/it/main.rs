@@ -10,6 +10,7 @@ mod objects;
 mod open_images;
 mod openapi;
 mod probe;
+mod remote_workers;
 mod secrets;
 mod stubs;
 mod support;
