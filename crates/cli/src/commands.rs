@@ -15,9 +15,10 @@ pub(crate) mod serve;
 pub(crate) mod tokens;
 pub(crate) mod vault;
 pub(crate) mod worker;
+pub(crate) mod workers;
 
 use crate::app::App;
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, WorkerCommand};
 use crate::failure::Result;
 
 /// Runs the command and gives the exit code of a success, which only `run` chooses.
@@ -37,7 +38,10 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Reference(args) => reference::reference(&args.image, app.output),
         Command::Ps => ps::ps(&app),
         Command::Stop(args) => ps::stop(&app, &args).await,
-        Command::Serve(args) => serve::serve(&app, &args).await,
+        Command::Serve(args) => serve::serve(&app, &args.into()).await,
+        Command::Gateway(args) => serve::serve(&app, &args.into()).await,
+        Command::Worker(WorkerCommand::Run(args)) => worker::run(&app, args).await,
+        Command::Worker(command) => workers::workers(&app, command).await,
         Command::Tokens(command) => tokens::tokens(&app, command).await,
         Command::Doctor => doctor::doctor(&app.settings, app.output),
         Command::Vault(command) => vault::vault(&app, command).await,

@@ -24,11 +24,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Self {
+        Self::with(Serving::start)
+    }
+
+    pub(crate) fn with(serve: impl FnOnce(&Home) -> Serving) -> Self {
         let registry = DebianRegistry::htpasswd(USER, PASSWORD);
         let image = format!("{}/acme/python:v1", registry.host());
         push(&image);
         let home = Home::new();
-        let serving = Serving::start(&home);
+        let serving = serve(&home);
         let token = serving.first_token();
         Self {
             home,
@@ -46,7 +50,7 @@ impl Stage {
         address.rsplit_once(':').expect("a port")
     }
 
-    fn serving(&self) -> &Serving {
+    pub(crate) fn serving(&self) -> &Serving {
         self.serving.as_ref().expect("it serves")
     }
 
@@ -72,7 +76,7 @@ impl Stage {
         finish(command.spawn().expect("python starts"), "")
     }
 
-    fn python(&self, words: &[&str]) -> Finished {
+    pub(crate) fn python(&self, words: &[&str]) -> Finished {
         self.python_with(PASSWORD, words)
     }
 
@@ -132,14 +136,14 @@ fn push(image: &str) {
 }
 
 /// No mount and no container's directory.
-fn assert_nothing_is_left(home: &Home) {
+pub(crate) fn assert_nothing_is_left(home: &Home) {
     let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
     let path = home.path().to_str().expect("UTF-8");
     assert!(!mounts.contains(path), "{mounts}");
     assert_eq!(container_directories(home), Vec::<PathBuf>::new());
 }
 
-fn container_directories(home: &Home) -> Vec<PathBuf> {
+pub(crate) fn container_directories(home: &Home) -> Vec<PathBuf> {
     let containers = home.run_dir().join("worker/containers");
     let entries = std::fs::read_dir(containers)
         .into_iter()
@@ -151,7 +155,7 @@ fn container_directories(home: &Home) -> Vec<PathBuf> {
 
 /// What is on the disk beside the container's own tree: databases, caches, and what the runtime is
 /// told.
-fn files_of(home: &Home) -> Vec<PathBuf> {
+pub(crate) fn files_of(home: &Home) -> Vec<PathBuf> {
     let mut files = files_below(&home.data_dir());
     files.extend(files_below(&home.run_dir().join("worker/files")));
     for directory in container_directories(home) {

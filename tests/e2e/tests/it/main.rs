@@ -18,3 +18,4 @@ mod run;
 mod serve;
 mod serving;
 mod support;
+mod workers;

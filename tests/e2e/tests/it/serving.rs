@@ -16,7 +16,16 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(home: &Home) -> Self {
-        let words = ["--json", "serve", "--listen", "127.0.0.1:0"];
+        Self::start_as(home, &["serve"])
+    }
+
+    /// One that workers come to, and that has none of its own.
+    pub(crate) fn start_without_worker(home: &Home) -> Self {
+        Self::start_as(home, &["gateway", "--workers", "127.0.0.1:0"])
+    }
+
+    fn start_as(home: &Home, role: &[&str]) -> Self {
+        let words = [&["--json"], role, &["--listen", "127.0.0.1:0"]].concat();
         let mut child = home
             .command(&words)
             .stdin(Stdio::null())
@@ -63,6 +72,11 @@ impl Serving {
 
     pub(crate) fn gateway(&self) -> &str {
         self.listening["gateway"].as_str().expect("a URL")
+    }
+
+    /// Where workers come to.
+    pub(crate) fn workers(&self) -> &str {
+        self.listening["workers"].as_str().expect("an address")
     }
 
     /// Ends it as a machine that fails does.
