@@ -11,6 +11,8 @@ const REDACTED: &[&str] = &[
     "holdfast.worker.v1.Exception",
     "holdfast.worker.v1.Ended",
     "holdfast.worker.v1.CodePiece",
+    "holdfast.worker.v1.IndexPiece",
+    "holdfast.worker.v1.JoinQuestion",
     "holdfast.worker.v1.RegistryAuth",
     "holdfast.worker.v1.Basic",
 ];

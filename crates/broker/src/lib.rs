@@ -25,6 +25,7 @@ mod login;
 mod named_secret;
 mod rotate;
 mod rung;
+mod worker_events;
 
 pub use binding::BindingError;
 pub use broker::{Broker, BrokerPaths};
@@ -35,6 +36,7 @@ pub use lease::{CredentialChoice, Lease};
 pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
 pub use named_secret::NamedSecret;
 pub use rung::Rung;
+pub use worker_events::WorkerEvent;
 
 pub use control_store::{ControlStore, GrantOutcome, GrantProof, RegistrySettings};
 pub use vault::{SecretState, VersionRow};

@@ -147,7 +147,7 @@ impl App {
     }
 
     /// Private to its owner: the databases are sealed, indexes and cached spans are not.
-    fn make_data_dir(&self) -> Result<()> {
+    pub(crate) fn make_data_dir(&self) -> Result<()> {
         let path = &self.settings.data_dir;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|error| {

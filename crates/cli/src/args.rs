@@ -5,9 +5,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ids::{ContainerId, TaskId, TokenId};
+use jiff::SignedDuration;
 
 use crate::failure::EXIT_CODES;
 
@@ -77,8 +79,13 @@ pub(crate) enum Command {
     Ps,
     /// Stop running containers
     Stop(StopArgs),
-    /// Serve programs that call this installation
+    /// Serve programs that call this installation, and run their functions on this machine
     Serve(ServeArgs),
+    /// Serve programs that call this installation, and leave their functions to other machines
+    Gateway(GatewayArgs),
+    /// Run functions for a gateway, and keep the workers of one: token, run, list, drain, remove
+    #[command(subcommand)]
+    Worker(WorkerCommand),
     /// Keep the API tokens of a workspace: create, list, enable, disable, rm
     #[command(subcommand)]
     Tokens(TokensCommand),
@@ -116,12 +123,18 @@ pub(crate) enum Command {
     },
 }
 
-/// Without limits the worker takes what the machine has.
 #[derive(Debug, Args)]
 pub(crate) struct WorkerServerArgs {
     /// What the control plane calls it
     #[arg(long)]
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) limits: WorkerLimits,
+}
+
+/// Without limits the worker takes what the machine has.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerLimits {
     /// Thousandths of a core that its containers may have together
     #[arg(long)]
     pub(crate) cpu_millicores: Option<u32>,
@@ -346,12 +359,95 @@ pub(crate) enum SecretCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    /// Address and port to listen on for workers on other machines too, who prove by their keys
+    /// who they are
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) workers: Option<SocketAddr>,
+}
+
+/// Where programs come to.
+#[derive(Debug, Args)]
+pub(crate) struct ListenArgs {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7230")]
     pub(crate) listen: SocketAddr,
     /// Listen beyond this machine although tokens and secrets then cross the network in the clear
     #[arg(long)]
     pub(crate) allow_unencrypted: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GatewayArgs {
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    /// Address and port to listen on for workers, who prove by their keys who they are
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) workers: SocketAddr,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// Make a token by which one worker may join this gateway, once
+    Token {
+        /// How long it counts, such as 30m or 2h
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_life)]
+        life: Duration,
+        /// Write it to a new file that only its owner reads, instead of showing it
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Run functions on this machine for a gateway, until interrupted
+    Run(WorkerRunArgs),
+    /// List the workers that have joined this gateway
+    List,
+    /// Give a worker no new containers; those that it has go on
+    Drain {
+        /// Name or id of the worker
+        worker: String,
+        /// Give it containers again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Remove a worker: it is cut off within seconds, and must join again
+    Remove {
+        /// Name or id of the worker
+        worker: String,
+    },
+}
+
+/// The first time it joins, by a token from `holdfast worker token`, which is read from standard
+/// input. Afterwards it is known by its key.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerRunArgs {
+    /// Where the gateway listens for workers
+    #[arg(value_name = "HOST:PORT", value_parser = parse_host_and_port)]
+    pub(crate) gateway: String,
+    /// Read the token from this file instead; once the worker has joined it counts no more
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// What the worker is called when it joins [default: the name of this host]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) limits: WorkerLimits,
+}
+
+fn parse_life(text: &str) -> Result<Duration, String> {
+    let life: SignedDuration = text.parse().map_err(|_| "such as 30m or 2h".to_owned())?;
+    Duration::try_from(life).map_err(|_| "a time to come".to_owned())
+}
+
+fn parse_host_and_port(text: &str) -> Result<String, String> {
+    let is_usable = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if is_usable {
+        Ok(text.to_owned())
+    } else {
+        Err("a host and a port, such as gateway.example:7231".to_owned())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -510,6 +606,29 @@ mod tests {
             panic!("run expected")
         };
         assert_eq!(run.command, ["ls", "-l"]);
+    }
+
+    #[test]
+    fn times_and_gateways_are_read_or_refused() {
+        for (text, seconds) in [("1h", 3600), ("30m", 1800), ("90s", 90)] {
+            assert_eq!(parse_life(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in ["", "1", "-1h", "soon"] {
+            assert!(parse_life(text).is_err(), "{text}");
+        }
+        for text in ["gateway.example:7231", "10.0.0.1:1", "[::1]:7231"] {
+            assert!(parse_host_and_port(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "gateway",
+            ":7231",
+            "gateway:",
+            "gateway:0",
+            "gateway:70000",
+        ] {
+            assert!(parse_host_and_port(text).is_err(), "{text}");
+        }
     }
 
     #[test]

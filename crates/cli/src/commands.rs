@@ -18,9 +18,10 @@ pub(crate) mod tasks;
 pub(crate) mod tokens;
 pub(crate) mod vault;
 pub(crate) mod worker;
+pub(crate) mod workers;
 
 use crate::app::App;
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, WorkerCommand};
 use crate::failure::Result;
 
 /// Runs the command and gives the exit code of a success, which only `run` chooses.
@@ -40,7 +41,10 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Reference(args) => reference::reference(&args.image, app.output),
         Command::Ps => ps::ps(&app),
         Command::Stop(args) => ps::stop(&app, &args).await,
-        Command::Serve(args) => serve::serve(&app, &args).await,
+        Command::Serve(args) => serve::serve(&app, &args.into()).await,
+        Command::Gateway(args) => serve::serve(&app, &args.into()).await,
+        Command::Worker(WorkerCommand::Run(args)) => worker::run(&app, args).await,
+        Command::Worker(command) => workers::workers(&app, command).await,
         Command::Tokens(command) => tokens::tokens(&app, command).await,
         Command::Tasks(command) => tasks::tasks(&app, command).await,
         Command::Logs(args) => logs::logs(&app, &args).await,

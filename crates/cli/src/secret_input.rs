@@ -3,7 +3,9 @@
 //! Never an argument. A trailing newline is what `echo` and editors add and is dropped; other
 //! white space belongs to the secret.
 
+use std::fs::File;
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 
 use credential::SecretString;
 use zeroize::Zeroizing;
@@ -28,6 +30,19 @@ pub(crate) fn from_stdin(what: &str) -> Result<SecretString> {
         .take(SECRET_MAX_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::new(Kind::Machine, format!("standard input: {error}")))?;
+    from_bytes(what, &bytes)
+}
+
+/// Reads a whole file as one secret.
+pub(crate) fn from_file(what: &str, path: &Path) -> Result<SecretString> {
+    let failed = |error: std::io::Error| {
+        let message = format!("{what}: {}: {error}", path.display());
+        Failure::new(Kind::Machine, message)
+    };
+    let mut bytes = Zeroizing::new(Vec::new());
+    let file = File::open(path).map_err(failed)?;
+    let mut bounded = file.take(SECRET_MAX_BYTES + 1);
+    bounded.read_to_end(&mut bytes).map_err(failed)?;
     from_bytes(what, &bytes)
 }
 

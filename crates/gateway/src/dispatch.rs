@@ -12,15 +12,18 @@
 //! store, by which a restart knows what was begun. Secrets and leases are made at hand-off and kept
 //! nowhere.
 
+mod allowance;
 mod claims;
 mod container;
 mod hand_off;
+mod join;
 mod life;
 mod output;
 mod placement;
 mod pool;
 mod probe;
 mod recover;
+mod remote;
 mod service;
 mod start;
 mod task;
@@ -30,19 +33,21 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ids::{ContainerId, StubId, TaskId, WorkerId};
-use worker_protocol::Delivery;
+use ids::{ContainerId, StubId, TaskId};
+use worker_protocol::{Delivery, Hello};
 
 pub(crate) use claims::Claim;
 pub(crate) use container::SecretVersions;
 pub(crate) use life::Life;
 pub(crate) use output::Stream;
 pub(crate) use pool::Pool;
+pub use remote::BoundWorkers;
 pub(crate) use task::{Failure, Follower, LiveTask, TaskEvent};
 
+use allowance::Allowance;
 use claims::Claims;
 use container::{Container, Gone};
-use worker::{WorkerLink, Workers};
+use worker::{Newcomer, ToWorkerSender, WorkerLink, Workers};
 
 use crate::lock::lock;
 
@@ -60,6 +65,8 @@ pub(crate) struct Dispatch {
     tasks: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
     ended: Mutex<EndedTasks>,
+    /// Of joins that are refused, whoever asks.
+    refused_joins: Mutex<Allowance>,
 }
 
 /// Tasks that ended and have output, the first first, and what is kept of them all.
@@ -135,6 +142,7 @@ impl Dispatch {
     }
 
     fn add(&self, container: &Arc<Container>) {
+        container.link.gets(&container.delivery);
         lock(&self.containers).insert(container.id, Arc::clone(container));
     }
 
@@ -142,11 +150,20 @@ impl Dispatch {
         lock(&self.containers).remove(&id);
     }
 
-    /// The container that a worker was given by this delivery.
-    fn delivered(&self, worker: WorkerId, delivery: &Delivery) -> Option<Arc<Container>> {
+    /// A worker is there. One that is attached already has come back, over another connection.
+    fn attach(&self, who: Newcomer, hello: &Hello, sender: ToWorkerSender) -> Arc<WorkerLink> {
+        let (link, earlier) = self.workers.attach(who, hello, sender);
+        if let Some(earlier) = earlier {
+            self.lost(&earlier);
+        }
+        link
+    }
+
+    /// The container that was given over this link by this delivery.
+    fn delivered(&self, link: &WorkerLink, delivery: &Delivery) -> Option<Arc<Container>> {
         let id = delivery.container.parse().ok()?;
         let container = self.container(id)?;
-        let is_own = container.link.id == worker && container.delivery == *delivery;
+        let is_own = container.link.is(link) && container.delivery == *delivery;
         is_own.then_some(container)
     }
 
@@ -155,7 +172,7 @@ impl Dispatch {
         self.workers.detach(link);
         let containers: Vec<_> = lock(&self.containers).values().cloned().collect();
         for container in containers {
-            if container.link.id == link.id {
+            if container.link.is(link) {
                 container.has_ended(Gone::worker_lost());
             }
         }

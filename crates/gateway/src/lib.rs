@@ -29,6 +29,7 @@ mod token;
 mod variables;
 
 pub use caller::Caller;
+pub use dispatch::BoundWorkers;
 pub use foreign::size;
 pub use gateway::{Gateway, Parts};
 pub use http::openapi_document;

@@ -6,3 +6,4 @@ pub(crate) mod secrets;
 pub(crate) mod stubs;
 pub(crate) mod tasks;
 pub(crate) mod tokens;
+pub(crate) mod workers;

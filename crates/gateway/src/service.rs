@@ -6,6 +6,7 @@
 //! here; what a request may cost, where it is read.
 
 use std::fs::Permissions;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -62,21 +63,20 @@ pub enum ServeError {
 /// A gateway that listens and does not answer yet.
 #[derive(Debug)]
 pub struct BoundService {
-    listener: TcpListener,
+    sockets: Sockets,
     address: SocketAddr,
-    operators: Option<UnixListener>,
     gateway: Gateway,
 }
 
 impl BoundService {
     pub async fn bind(gateway: Gateway, address: SocketAddr) -> Result<Self, ServeError> {
         let failed = |source| ServeError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let port = TcpListener::bind(address).await.map_err(failed)?;
+        let address = port.local_addr().map_err(failed)?;
+        let operators = None;
         Ok(Self {
-            listener,
+            sockets: Sockets { port, operators },
             address,
-            operators: None,
             gateway,
         })
     }
@@ -89,7 +89,7 @@ impl BoundService {
             path: path.to_owned(),
             source,
         };
-        self.operators = Some(bound.map_err(failed)?);
+        self.sockets.operators = Some(bound.map_err(failed)?);
         Ok(self)
     }
 
@@ -105,9 +105,8 @@ impl BoundService {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
         let graceful = GracefulShutdown::new();
         loop {
-            let accepting = accept(&self.listener, self.operators.as_ref(), &connections);
             let (stream, permit) = tokio::select! {
-                accepted = accepting => accepted,
+                accepted = accept(&self.sockets, &connections) => accepted,
                 () = shutdown.cancelled() => break,
             };
             let watcher = graceful.watcher();
@@ -120,12 +119,56 @@ impl BoundService {
                 drop(permit);
             });
         }
-        drop((self.listener, self.operators));
+        drop(self.sockets);
         if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown())
             .await
             .is_err()
         {
             tracing::warn!("requests that take too long were given up");
+        }
+    }
+}
+
+/// What connections come from.
+pub(crate) trait Listens: Sync {
+    type Stream;
+
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listens for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// The port, and the socket for operators where there is one.
+#[derive(Debug)]
+struct Sockets {
+    port: TcpListener,
+    operators: Option<UnixListener>,
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listens for Sockets {
+    type Stream = Stream;
+
+    async fn next(&self) -> io::Result<Stream> {
+        let operator = async {
+            match &self.operators {
+                Some(operators) => operators.accept().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            stream = self.port.next() => stream.map(Stream::Tcp),
+            accepted = operator => accepted.map(|(stream, _)| Stream::Unix(stream)),
         }
     }
 }
@@ -146,29 +189,15 @@ fn bind_for_operators(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 /// The next connection, as soon as there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    operators: Option<&UnixListener>,
+pub(crate) async fn accept<L: Listens>(
+    listener: &L,
     connections: &Arc<Semaphore>,
-) -> (Stream, OwnedSemaphorePermit) {
+) -> (L::Stream, OwnedSemaphorePermit) {
     let permit = Arc::clone(connections).acquire_owned().await;
     let permit = permit.expect("the semaphore is never closed");
-    let operator = async || match operators {
-        Some(operators) => operators.accept().await,
-        None => std::future::pending().await,
-    };
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted.map(|(stream, _)| Stream::Tcp(stream)),
-            accepted = operator() => accepted.map(|(stream, _)| Stream::Unix(stream)),
-        };
-        match accepted {
+        match listener.next().await {
             Ok(stream) => return (stream, permit),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be taken");

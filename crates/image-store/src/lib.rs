@@ -120,6 +120,19 @@ impl ImageStore {
         }
     }
 
+    /// The file of an index, if there is one.
+    pub fn open_index(&self, key: IndexKey<'_>) -> Result<Option<File>, StoreError> {
+        if self.index(key)?.is_none() {
+            return Ok(None);
+        }
+        let path = self.index_path(key)?;
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(io_error(&path, error)),
+        }
+    }
+
     /// Takes an index away that turned out to be damaged.
     pub fn remove_index(&self, key: IndexKey<'_>) -> Result<(), StoreError> {
         let path = self.index_path(key)?;

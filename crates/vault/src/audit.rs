@@ -1,4 +1,4 @@
-//! The audit log: who sealed, opened, was denied, rotated, removed, leased.
+//! The audit log: who sealed, opened, was denied, rotated, removed, leased, joined.
 //!
 //! ```text
 //!  row 1            row 2            row 3          head, in the vault's own row
@@ -56,6 +56,10 @@ pub enum AuditAction {
     LeaseEnd,
     Backup,
     Restore,
+    /// A machine was let in, to be given what containers read with.
+    Join,
+    /// A machine was taken off.
+    Leave,
 }
 
 impl AuditAction {
@@ -73,6 +77,8 @@ impl AuditAction {
             Self::LeaseEnd => "lease-end",
             Self::Backup => "backup",
             Self::Restore => "restore",
+            Self::Join => "join",
+            Self::Leave => "leave",
         }
     }
 }
@@ -127,6 +133,12 @@ impl Entry {
     pub(crate) fn of(mut self, workspace: WorkspaceId, name: &str) -> Self {
         self.workspace = Some(workspace);
         self.subject = bounded(name);
+        self
+    }
+
+    /// About what is no secret of a workspace.
+    pub(crate) fn about(mut self, subject: &str) -> Self {
+        self.subject = bounded(subject);
         self
     }
 

@@ -56,5 +56,5 @@ pub use root_key::RootKey;
 pub use rotation::RootRotation;
 pub use secrets::{NewSecret, OpenedSecret, Put, SealedVersion};
 pub use state::{CheckedState, SecretState, VersionState};
-pub use vault::{Vault, VaultPlace};
+pub use vault::{Noted, Vault, VaultPlace};
 pub use verify::{AuditReport, Finding};

@@ -30,6 +30,13 @@ pub struct VaultPlace {
     pub root_key: RootKey,
 }
 
+/// What a row of the audit log is about that is no secret.
+#[derive(Debug, Clone, Copy)]
+pub struct Noted<'a> {
+    pub subject: &'a str,
+    pub detail: &'a str,
+}
+
 /// Sealed secrets, the leases on them and their audit log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Vault {
@@ -90,6 +97,19 @@ impl Vault {
         Ok(Self {
             inner: Arc::new(vault),
         })
+    }
+
+    /// Notes what was done about no secret of its own, such as that a machine was let in or denied.
+    /// The row is on disk when this returns.
+    pub async fn note(
+        &self,
+        action: AuditAction,
+        actor: &str,
+        about: Noted<'_>,
+    ) -> Result<(), VaultError> {
+        let mut entry = Entry::new(action, actor).detail(about.detail);
+        entry = entry.about(about.subject);
+        self.inner.record(entry).await
     }
 
     /// Closes the files. What is dropped without this is closed by the system, and its log is

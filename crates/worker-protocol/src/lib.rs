@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   worker                                   control plane
+//!     Join   ── a token, once ───────────────▶   unless it is the control plane's own child
 //!     Attach ── hello ───────────────────────▶
 //!            ◀── start ───────────────────────   a container: image, limits, setup
 //!            ── taken, ready ────────────────▶
 //!     Auth   ── what do I read with? ────────▶   asked of the lease, never of a secret
 //!     Code   ── the archive ─────────────────▶
+//!     Index  ── how to read a layer ─────────▶   where it is not on the worker's disk
 //!            ◀── call ────────────────────────   an attempt and its nonce
 //!            ── output, result ──────────────▶
 //!            ◀── stop ────────────────────────
@@ -29,7 +31,14 @@ pub const VERSION: u32 = 1;
 /// The longest message: a call's payload of 32 MiB, and room for all beside it.
 pub const MAX_MESSAGE_BYTES: usize = 33 << 20;
 
-/// The longest piece of output or of code in one message, so that others get their turn.
+/// The longest message of a machine that is no worker yet: a token and a name.
+pub const MAX_JOIN_BYTES: usize = 4 << 10;
+
+/// The longest name of a worker: that of a host.
+pub const MAX_NAME_BYTES: usize = 253;
+
+/// The longest piece of output, of code or of an index in one message, so that others get their
+/// turn.
 pub const MAX_PIECE_BYTES: usize = 64 << 10;
 
 /// The longest payload of a call, and of its result.

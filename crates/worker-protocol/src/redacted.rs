@@ -28,6 +28,8 @@ show! {
     Exception: ;
     Ended: delivery cause exit_code;
     CodePiece: ;
+    IndexPiece: ;
+    JoinQuestion: name;
     RegistryAuth: serial not_after_ms;
     Basic: ;
 }
@@ -75,7 +77,11 @@ mod tests {
                 answer: Some(message::auth_answer::Answer::Auth(auth)),
             }
         });
-        let messages: [&dyn Debug; 5] = [&start, &call, &result, &auths[0], &auths[1]];
+        let join = message::JoinQuestion {
+            token: SECRET.to_owned(),
+            ..Default::default()
+        };
+        let messages: [&dyn Debug; 6] = [&start, &call, &result, &auths[0], &auths[1], &join];
         for message in messages {
             let printed = format!("{message:?}");
             assert!(!printed.contains(SECRET) && printed.len() > 10, "{printed}");

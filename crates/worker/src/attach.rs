@@ -1,31 +1,38 @@
 //! The worker's side of its one connection: gRPC as a client over a stream that is given.
 //!
 //! Nothing is dialled, and nothing is dialled again: when the stream breaks, so does everything
-//! that was asked over it.
+//! that was asked over it. One that has died without a word is found out by asking.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::Stream;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::{Status, Streaming};
+use worker_protocol::join_service_client::JoinServiceClient;
 use worker_protocol::worker_service_client::WorkerServiceClient;
 use worker_protocol::{
-    AuthAnswer, AuthQuestion, CodePiece, CodeQuestion, Delivery, FromWorker, MAX_MESSAGE_BYTES,
-    ToWorker,
+    AuthAnswer, AuthQuestion, CodePiece, CodeQuestion, Delivery, FromWorker, IndexPiece,
+    IndexQuestion, JoinAnswer, JoinQuestion, MAX_JOIN_BYTES, MAX_MESSAGE_BYTES, ToWorker,
 };
 
 /// What may be under way to us in one stream. The protocol's own 64 KiB make 1 MB/s of a round
 /// trip of 64 ms.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// How often a silent connection is asked whether it lives, and for how long: the other end may
+/// have lost its power.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Requests have to name a host, and there is only one at the other end.
 const ORIGIN: &str = "http://control-plane";
@@ -44,20 +51,11 @@ impl ControlPlane {
     where
         Channel: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (requests, connection) = Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .handshake(TokioIo::new(channel))
-            .await?;
-        let driver = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection to the control plane ended");
-            }
-        });
-        let client = WorkerServiceClient::with_origin(Requests(requests), Uri::from_static(ORIGIN))
+        let (requests, driver) = open(channel).await?;
+        let client = WorkerServiceClient::with_origin(requests, Uri::from_static(ORIGIN))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Ok((Self { client }, AbortOnDropHandle::new(driver)))
+        Ok((Self { client }, driver))
     }
 
     pub(crate) async fn attach(
@@ -76,6 +74,53 @@ impl ControlPlane {
         let pieces = self.client.clone().code(CodeQuestion { delivery }).await?;
         Ok(pieces.into_inner())
     }
+
+    /// Of a layer of the delivery's image.
+    pub(crate) async fn index(
+        &self,
+        delivery: Delivery,
+        digest: String,
+    ) -> Result<Streaming<IndexPiece>, Status> {
+        let delivery = Some(delivery);
+        let question = IndexQuestion { delivery, digest };
+        let pieces = self.client.clone().index(question).await?;
+        Ok(pieces.into_inner())
+    }
+}
+
+/// Asks over a stream of its own to become a worker.
+pub(crate) async fn ask_to_join<Channel>(
+    channel: Channel,
+    question: JoinQuestion,
+) -> Result<Result<JoinAnswer, Status>, hyper::Error>
+where
+    Channel: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (requests, _driver) = open(channel).await?;
+    let mut client = JoinServiceClient::with_origin(requests, Uri::from_static(ORIGIN))
+        .max_decoding_message_size(MAX_JOIN_BYTES)
+        .max_encoding_message_size(MAX_JOIN_BYTES);
+    Ok(client.join(question).await.map(tonic::Response::into_inner))
+}
+
+async fn open<Channel>(channel: Channel) -> Result<(Requests, AbortOnDropHandle<()>), hyper::Error>
+where
+    Channel: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (requests, connection) = Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .handshake(TokioIo::new(channel))
+        .await?;
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "the connection to the control plane ended");
+        }
+    });
+    Ok((Requests(requests), AbortOnDropHandle::new(driver)))
 }
 
 /// The connection as what a gRPC client sends its requests to.

@@ -23,6 +23,7 @@ use self::end::End;
 use crate::attach::ControlPlane;
 use crate::auth::LeaseAuth;
 use crate::files::{CodeError, CodeFile, Files};
+use crate::indexes::{self, FetchError};
 use crate::launching::{Machine, Order};
 use crate::plan::Plan;
 use crate::uplink::Uplink;
@@ -73,6 +74,14 @@ async fn live(plan: Arc<Plan>, node: Node, lines: &mut Lines) -> End {
         Ok(Err(error)) => return End::new(Cause::Machine, format!("its code: {error}")),
         Err(end) => return end,
     };
+    let completing = complete(&plan, &node, &waterfall, lines.uplink.delivery());
+    match unless_ended(completing, &mut lines.inbox, deadline).await {
+        Ok(Ok(())) => {}
+        Ok(Err((layer, error))) => {
+            return End::new(Cause::Index, format!("the index of {layer}: {error}"));
+        }
+        Err(end) => return end,
+    }
     let auth = Arc::new(LeaseAuth {
         control_plane: node.control_plane,
         delivery: lines.uplink.delivery(),
@@ -115,6 +124,20 @@ async fn fetch(
     let mut pieces = node.control_plane.code(delivery).await?;
     let code = node.files.keep_code(&mut pieces, size_bytes).await?;
     Ok(Some(code))
+}
+
+/// Has the indexes of the image on this machine.
+async fn complete(
+    plan: &Plan,
+    node: &Node,
+    waterfall: &Waterfall,
+    delivery: message::Delivery,
+) -> Result<(), (String, FetchError)> {
+    let Some(store) = node.machine.index_store() else {
+        return Ok(());
+    };
+    let completing = indexes::complete(store, &plan.image, &node.control_plane, &delivery);
+    waterfall.measure("indexes", completing).await
 }
 
 /// Works before there is anything that could be called.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use credential::auth::AuthSource;
+use image_store::ImageStore;
 use launch::{MountLog, Outputs, Waterfall};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -56,5 +57,8 @@ pub(crate) struct Places {
 
 /// What starts programs.
 pub(crate) trait Machine: fmt::Debug + Send + Sync + 'static {
+    /// Where the indexes of images must be before a launch; nothing where no image is mounted.
+    fn index_store(&self) -> Option<&ImageStore>;
+
     fn launch(&self, order: Order) -> io::Result<Launched>;
 }

@@ -23,7 +23,7 @@ use container::{
 };
 use ids::ContainerId;
 use image_mount::{LayerRef, MountError, MountRequest};
-use image_store::{IndexKey, StoreError};
+use image_store::{ImageStore, IndexKey, StoreError};
 use jiff::Timestamp;
 use launch::{
     About, LaunchError, LaunchRequest, MountLog, NoticeKind, Observer, Outcome, Outputs, Signals,
@@ -77,6 +77,10 @@ impl ThisMachine {
 }
 
 impl Machine for ThisMachine {
+    fn index_store(&self) -> Option<&ImageStore> {
+        Some(&self.config.image_store)
+    }
+
     fn launch(&self, order: Order) -> io::Result<Launched> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -338,7 +342,6 @@ fn in_one_line(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use image_fs::{CacheLimits, SpanCache};
-    use image_store::ImageStore;
 
     use super::*;
     use crate::config::Capacity;

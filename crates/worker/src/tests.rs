@@ -4,6 +4,7 @@
 mod calls;
 mod control_plane;
 mod hostile;
+mod indexes;
 mod lives;
 mod machines;
 pub(crate) mod starts;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use worker_protocol::from_worker::Message as Up;
 use worker_protocol::to_worker::Message as Down;
 use worker_protocol::{Delivery, Hello, Start, Stop, Taken, ToWorker, VERSION};
@@ -45,6 +45,9 @@ pub enum WorkerError {
     Connect(#[source] hyper::Error),
     #[error("the control plane does not take this worker: {}", shown(.0))]
     Refused(Status),
+    /// Whatever it was before: to come again is of no use.
+    #[error("{}", .0.message().escape_debug())]
+    NotKnown(Status),
     #[error("the control plane does not answer")]
     Silent,
     #[error("the connection to the control plane broke: {}", shown(.0))]
@@ -59,7 +62,7 @@ impl From<NotRead> for WorkerError {
     }
 }
 
-fn shown(status: &Status) -> String {
+pub(crate) fn shown(status: &Status) -> String {
     format!("{} {}", status.code(), status.message().escape_debug())
 }
 
@@ -82,6 +85,13 @@ where
     };
     let machine = Arc::new(ThisMachine::new(config, files.runner()));
     attend(identity, machine, files, channel, shutdown).await
+}
+
+fn refused(status: Status) -> WorkerError {
+    match status.code() {
+        Code::Unauthenticated => WorkerError::NotKnown(status),
+        _ => WorkerError::Refused(status),
+    }
 }
 
 /// Who a worker is to the control plane.
@@ -122,7 +132,7 @@ where
         attached = attaching => attached.map_err(|_| WorkerError::Silent)?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let mut commands = attached.map_err(WorkerError::Refused)?;
+    let mut commands = attached.map_err(refused)?;
     let mut worker = Worker {
         node: Node {
             machine,

@@ -43,8 +43,13 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "rustls",
-        crates: &["dial", "holdfast-cli", "registry-sim"],
-        why: "one TLS profile",
+        crates: &["dial", "peer-identity", "holdfast-cli", "registry-sim"],
+        why: "two TLS profiles: towards strangers, and between machines of ours",
+    },
+    Home {
+        dependency: "tokio-rustls",
+        crates: &["peer-identity", "registry-sim"],
+        why: "two TLS profiles: towards strangers, and between machines of ours",
     },
     Home {
         dependency: "libz-rs-sys",

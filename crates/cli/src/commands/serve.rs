@@ -1,54 +1,91 @@
-//! `holdfast serve`: this installation, for programs that call it, and the worker of this machine.
+//! `holdfast serve`: this installation, for programs that call it, and the worker of this machine;
+//! `holdfast gateway`: the same without that worker.
 //!
-//! Listens on this machine unless a flag names the risk. The first start makes a token, which a
-//! terminal is shown and otherwise a file of the owner's alone holds.
+//! Listens for programs on this machine unless a flag names the risk; for workers anywhere, since
+//! they speak mutual TLS. The first start makes a token, which a terminal is shown and otherwise a
+//! file of the owner's alone holds.
 
 mod embedded;
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use container::Signals;
 use control_store::TokenScope;
 use credential::{ExposeSecret, SecretString};
-use gateway::{BoundService, Gateway, TokenRequest};
+use gateway::{BoundService, BoundWorkers, Gateway, TokenRequest};
 use ids::WorkspaceId;
+use peer_identity::KeyPair;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::args::ServeArgs;
+use crate::args::{GatewayArgs, ListenArgs, ServeArgs};
 use crate::client::SOCKET_FILE;
 use crate::failure::{Failure, Kind, Result};
 
 /// Where the first token goes where nobody looks on.
 const FIRST_TOKEN_FILE: &str = "first-token";
 const LOCK_FILE: &str = "serve.lock";
+/// Who this gateway is to its workers.
+const KEY_FILE: &str = "gateway.key";
 const FIRST_TOKEN_NAME: &str = "first";
+
+/// What is served, and where.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    listen: ListenArgs,
+    workers: Option<SocketAddr>,
+    has_own_worker: bool,
+}
+
+impl From<ServeArgs> for Serving {
+    fn from(args: ServeArgs) -> Self {
+        Self {
+            listen: args.listen,
+            workers: args.workers,
+            has_own_worker: true,
+        }
+    }
+}
+
+impl From<GatewayArgs> for Serving {
+    fn from(args: GatewayArgs) -> Self {
+        Self {
+            listen: args.listen,
+            workers: Some(args.workers),
+            has_own_worker: false,
+        }
+    }
+}
 
 /// What a script waits for.
 #[derive(Debug, Serialize)]
 struct Listening {
     gateway: String,
+    /// Where workers on other machines come to.
+    workers: Option<SocketAddr>,
     workspace: String,
     /// Where the first token is, if one was made and nobody was shown it.
     token_file: Option<PathBuf>,
 }
 
-pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
-    check_address(args)?;
+pub(crate) async fn serve(app: &App, serving: &Serving) -> Result<()> {
+    check_address(&serving.listen)?;
     let mut signals = Signals::listen()
         .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
     let opened = app.open().await?;
     let gateway = app.gateway(&opened)?;
-    let service = BoundService::bind(gateway.clone(), args.listen).await;
+    let service = BoundService::bind(gateway.clone(), serving.listen.listen).await;
     let service = service.map_err(|error| {
         Failure::of(Kind::Machine, &error).hint("is another one running? --listen names a port")
     })?;
+    let workers = bind_workers(app, &gateway, serving).await?;
     let _only = only_one(app)?;
     // Only now is what is left of a socket nobody's.
     let service = service.with_operators_socket(&app.settings.data_dir.join(SOCKET_FILE));
@@ -56,11 +93,15 @@ pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
     let token_file = first_token(app, &gateway, opened.workspace).await?;
     let listening = Listening {
         gateway: format!("http://{}", service.address()),
+        workers: workers.as_ref().map(BoundWorkers::address),
         workspace: app.settings.workspace.to_string(),
         token_file,
     };
     app.output.show(&listening, |listening| {
         let mut text = format!("listening on {}", listening.gateway);
+        if let Some(workers) = listening.workers {
+            text.push_str(&format!("\nworkers come to {workers}"));
+        }
         if let Some(file) = &listening.token_file {
             text.push_str(&format!("\nthe first token is in {}", file.display()));
         }
@@ -71,11 +112,21 @@ pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
     // Calls that are being answered may need the worker until they are.
     let worker_shutdown = CancellationToken::new();
     let running = async {
-        let serving = async {
+        let answering = async {
             service.run(shutdown.clone()).await;
             worker_shutdown.cancel();
         };
-        tokio::join!(serving, embedded::keep(app, &gateway, &worker_shutdown));
+        let own_worker = async {
+            if serving.has_own_worker {
+                embedded::keep(app, &gateway, &worker_shutdown).await;
+            }
+        };
+        let other_workers = async {
+            if let Some(workers) = workers {
+                workers.run(worker_shutdown.clone()).await;
+            }
+        };
+        tokio::join!(answering, own_worker, other_workers);
     };
     let ending = async {
         signals.asked_to_end().await;
@@ -89,6 +140,28 @@ pub(crate) async fn serve(app: &App, args: &ServeArgs) -> Result<()> {
         () = ending => {}
     }
     Ok(())
+}
+
+async fn bind_workers(
+    app: &App,
+    gateway: &Gateway,
+    serving: &Serving,
+) -> Result<Option<BoundWorkers>> {
+    let Some(address) = serving.workers else {
+        return Ok(None);
+    };
+    let bound = BoundWorkers::bind(gateway.clone(), address, &gateway_key(app)?).await;
+    let bound = bound.map_err(|error| {
+        Failure::of(Kind::Machine, &error).hint("is another one running? --workers names a port")
+    })?;
+    Ok(Some(bound))
+}
+
+/// Who this gateway is to its workers, made when it is first wanted.
+pub(crate) fn gateway_key(app: &App) -> Result<KeyPair> {
+    app.make_data_dir()?;
+    let path = app.settings.data_dir.join(KEY_FILE);
+    KeyPair::open_or_make(&path).map_err(|error| Failure::of(Kind::Machine, &error))
 }
 
 /// Held by the gateway of a data directory: a second one would take what the first has under way
@@ -113,7 +186,7 @@ fn only_one(app: &App) -> Result<File> {
 }
 
 /// Tokens and secrets cross this socket.
-fn check_address(args: &ServeArgs) -> Result<()> {
+fn check_address(args: &ListenArgs) -> Result<()> {
     if args.listen.ip().is_loopback() || args.allow_unencrypted {
         return Ok(());
     }
@@ -148,13 +221,19 @@ async fn first_token(
     Ok(Some(path))
 }
 
-fn write_token(path: &PathBuf, token: &SecretString) -> std::io::Result<()> {
+/// Has it in a file that only its owner reads, in place of any that is there.
+fn write_token(path: &Path, token: &SecretString) -> std::io::Result<()> {
     // What is there may have another mode.
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
         return Err(error);
     }
+    write_new_token(path, token)
+}
+
+/// Has it in a new file that only its owner reads.
+pub(crate) fn write_new_token(path: &Path, token: &SecretString) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options
         .write(true)
@@ -175,7 +254,7 @@ mod tests {
     fn other_machines_are_let_in_by_name_only() {
         let check = |listen: &str, allow_unencrypted| {
             let listen: SocketAddr = listen.parse().unwrap();
-            check_address(&ServeArgs {
+            check_address(&ListenArgs {
                 listen,
                 allow_unencrypted,
             })

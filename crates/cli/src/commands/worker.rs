@@ -1,5 +1,8 @@
-//! The hidden `holdfast worker-server`: runs containers for the control plane at the other end of
-//! an inherited socket, until that closes.
+//! The worker: `holdfast worker run` for a gateway on another machine, and the hidden
+//! `holdfast worker-server` for the control plane at the other end of an inherited socket, until
+//! that closes.
+
+mod remote;
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,15 +16,17 @@ use tokio_util::sync::CancellationToken;
 use worker::{Capacity, Ids, WorkerConfig};
 
 use crate::app::{App, own_program};
-use crate::args::WorkerServerArgs;
+use crate::args::{WorkerLimits, WorkerServerArgs};
 use crate::failure::{Failure, Kind, Result};
 use crate::settings::Userns;
+
+pub(crate) use remote::run;
 
 pub(crate) async fn serve(app: &App, args: WorkerServerArgs) -> Result<()> {
     let machine = |error: io::Error| Failure::of(Kind::Machine, &error);
     let mut signals = Signals::listen().map_err(machine)?;
     let socket = inherited_socket().map_err(machine)?;
-    let config = config(app, args)?;
+    let config = config(app, args.name, &args.limits)?;
     let shutdown = CancellationToken::new();
     let running = worker::run(config, socket, shutdown.clone());
     let asked = async {
@@ -36,7 +41,7 @@ pub(crate) async fn serve(app: &App, args: WorkerServerArgs) -> Result<()> {
     ended.map_err(|error| Failure::of(Kind::Machine, &error))
 }
 
-fn config(app: &App, args: WorkerServerArgs) -> Result<WorkerConfig> {
+fn config(app: &App, name: String, limits: &WorkerLimits) -> Result<WorkerConfig> {
     let settings = &app.settings;
     let ids = match settings.userns {
         Userns::Host => Ids::Machine,
@@ -47,10 +52,10 @@ fn config(app: &App, args: WorkerServerArgs) -> Result<WorkerConfig> {
     };
     let whole = whole_machine();
     Ok(WorkerConfig {
-        name: args.name,
+        name,
         capacity: Capacity {
-            cpu_millicores: args.cpu_millicores.unwrap_or(whole.cpu_millicores),
-            memory_bytes: args.memory_bytes.unwrap_or(whole.memory_bytes),
+            cpu_millicores: limits.cpu_millicores.unwrap_or(whole.cpu_millicores),
+            memory_bytes: limits.memory_bytes.unwrap_or(whole.memory_bytes),
         },
         program: own_program()?,
         // Apart from those of `run`, each of which has an owner that can be told to stop it.

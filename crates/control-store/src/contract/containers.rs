@@ -109,6 +109,14 @@ pub(super) async fn a_token_lets_one_worker_join(store: &dyn ControlStore) {
     let again = store.join_worker(&token, &second).await.unwrap();
     assert_eq!(again, Joined::TokenRefused, "it was used");
 
+    let (known, unknown) = (worker("node-1", 9), [3; 32]);
+    let refused = store.join_worker(&unknown, &known).await.unwrap();
+    assert_eq!(
+        refused,
+        Joined::TokenRefused,
+        "without a token no name is told"
+    );
+
     store.add_join_token(&token, in_seconds(60)).await.unwrap();
     for taken in [worker("node-1", 9), worker("node-9", 1)] {
         let refused = store.join_worker(&token, &taken).await.unwrap();

@@ -98,19 +98,18 @@ impl SqliteStore {
         let (now, new) = (now_ms(), worker.clone());
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
+                // First of all: who has no token learns of no name.
+                if !is_good(connection, &token, now).await? {
+                    return Ok(Joined::TokenRefused);
+                }
                 if is_taken(connection, &new).await? {
                     return Ok(Joined::NameTaken);
                 }
-                let used =
-                    sqlx::query("DELETE FROM join_token WHERE hash = ?1 AND expires_at > ?2")
-                        .bind(&token[..])
-                        .bind(now)
-                        .execute(&mut *connection)
-                        .await
-                        .doing("taking a join token")?;
-                if used.rows_affected() == 0 {
-                    return Ok(Joined::TokenRefused);
-                }
+                sqlx::query("DELETE FROM join_token WHERE hash = ?1")
+                    .bind(&token[..])
+                    .execute(&mut *connection)
+                    .await
+                    .doing("taking a join token")?;
                 insert(connection, &new, now).await?;
                 Ok(Joined::Worker(Worker {
                     id: new.id,
@@ -211,6 +210,21 @@ impl SqliteStore {
         });
         change.await
     }
+}
+
+async fn is_good(
+    connection: &mut SqliteConnection,
+    token: &TokenHash,
+    now: i64,
+) -> Result<bool, StoreError> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM join_token WHERE hash = ?1 AND expires_at > ?2)",
+    )
+    .bind(&token[..])
+    .bind(now)
+    .fetch_one(connection)
+    .await
+    .doing("looking for a join token")
 }
 
 async fn is_taken(connection: &mut SqliteConnection, new: &NewWorker) -> Result<bool, StoreError> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use bytes::Bytes;
 use credential::auth::AuthSource;
 use ids::ContainerId;
+use reference::Digest;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use worker_protocol::ended::Cause;
@@ -43,6 +44,10 @@ pub(super) enum Event {
 pub(super) struct Reading {
     pub(super) registry: reference::Registry,
     pub(super) repository: String,
+    /// Where the indexes of its layers are kept under.
+    pub(super) origin: String,
+    /// The layers of its image, whose indexes it may have.
+    pub(super) layers: Vec<Digest>,
     pub(super) auth: Arc<dyn AuthSource>,
 }
 

@@ -108,6 +108,13 @@ pub(super) fn reading(opened: &OpenImage) -> Reading {
     Reading {
         registry: opened.reference.registry().clone(),
         repository: opened.reference.repository().to_owned(),
+        origin: opened.lease.origin(),
+        layers: opened
+            .image
+            .layers
+            .iter()
+            .map(|layer| layer.digest.clone())
+            .collect(),
         auth: Arc::clone(&opened.lease) as _,
     }
 }

@@ -311,7 +311,7 @@ impl Drop for Place {
 mod tests {
     use control_store::{Definition, TaskOutcome};
     use credential::auth::Anonymous;
-    use ids::{StubId, WorkspaceId};
+    use ids::{StubId, WorkerId, WorkspaceId};
     use jiff::Timestamp;
     use reference::{Digest, Registry};
     use tokio::sync::mpsc;
@@ -319,7 +319,7 @@ mod tests {
 
     use super::super::container::{Given, Gone, NewContainer, Reading};
     use super::super::task::end_without_result;
-    use super::super::worker::Workers;
+    use super::super::worker::{Newcomer, ToWorkerSender, WorkerLink, Workers};
     use super::*;
 
     fn pool(concurrency: u32, max_containers: u32) -> Arc<Pool> {
@@ -353,6 +353,8 @@ mod tests {
         let reading = Reading {
             registry: Registry::parse("registry.example").unwrap(),
             repository: "a".to_owned(),
+            origin: "registry.example/a".to_owned(),
+            layers: Vec::new(),
             auth: Arc::new(Anonymous),
         };
         let given = Given {
@@ -363,10 +365,21 @@ mod tests {
         let (container, _events) = Container::new(NewContainer {
             id: ContainerId::new(),
             number: 1,
-            link: Workers::default().attach(&Hello::default(), sender),
+            link: link(sender),
             given,
         });
         container
+    }
+
+    fn link(sender: ToWorkerSender) -> Arc<WorkerLink> {
+        let child = Newcomer {
+            id: WorkerId::new(),
+            is_joined: false,
+            is_draining: false,
+        };
+        Workers::default()
+            .attach(child, &Hello::default(), sender)
+            .0
     }
 
     fn admit(pool: &Arc<Pool>) -> Admission {

@@ -97,7 +97,7 @@ fn no_worker() -> Problem {
         Kind::Unavailable,
         "no worker has room to look into the image",
     )
-    .hint("`holdfast serve` runs one, unless it is told not to")
+    .hint("`holdfast serve` runs one; others come with `holdfast worker run`")
 }
 
 fn refused(gone: &Gone) -> Problem {

@@ -1,21 +1,28 @@
 //! The control plane's side of the worker protocol, one for each connection.
 //!
 //! What a worker says counts for the containers that were placed on it, by the number of their
-//! delivery, and it is answered about no others.
+//! delivery, and it is answered about no others: whoever speaks of others has it in the audit log.
+//! Who a worker is says its connection, never what it sends.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::Router;
+use broker::WorkerEvent;
 use bytes::Bytes;
 use credential::ExposeSecret;
 use credential::auth::{AuthError, AuthRequest, AuthScheme, RegistryAuth, Rejection};
-use futures::{Stream, StreamExt};
-use hyper_util::rt::TokioIo;
+use futures::{Stream, StreamExt, TryStreamExt};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use ids::WorkerId;
+use image_store::IndexKey;
 use jiff::Timestamp;
+use peer_identity::Fingerprint;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +30,13 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use worker_protocol::worker_service_server::{WorkerService, WorkerServiceServer};
 use worker_protocol::{
     AuthAnswer, AuthQuestion, Basic, CodePiece, CodeQuestion, Delivery, Denial, FromWorker, Hello,
-    ToWorker, auth_answer, denial, from_worker, registry_auth,
+    IndexPiece, IndexQuestion, ToWorker, auth_answer, denial, from_worker, registry_auth,
 };
 
-use super::container::{Container, Event};
-use super::worker::{QUEUE_LENGTH, WorkerLink};
+use super::allowance::with_unwritten;
+use super::container::{Container, Event, Reading};
+use super::worker::{Newcomer, QUEUE_LENGTH, WorkerLink};
+use crate::foreign;
 use crate::gateway::Gateway;
 use crate::service::connection_builder;
 
@@ -35,30 +44,73 @@ use crate::service::connection_builder;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a worker that is told to end may take to clear its containers away.
 const CLEAR_AWAY: Duration = Duration::from_secs(30);
+/// For the last word to a worker that is cut off.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Where the service is served.
+const PATH: &str = "/holdfast.worker.v1.WorkerService/{*method}";
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+/// Who is at the other end of a connection, as the connection itself shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Peer {
+    /// A process that this one has started.
+    Child,
+    /// Whoever holds this key.
+    Key(Fingerprint),
+}
+
 /// One connection of a worker.
 #[derive(Debug, Clone)]
-struct Connection {
+pub(super) struct Connection {
     gateway: Gateway,
+    peer: Peer,
     link: Arc<OnceLock<Arc<WorkerLink>>>,
+    /// Cancelled when there is a link.
+    is_attached: CancellationToken,
     /// Ends the stream, by which the worker knows that it is to end what it runs.
     shutdown: CancellationToken,
 }
 
 impl Gateway {
-    /// Serves one worker over a connection that is its own, until it hangs up. On shutdown it is
-    /// told to, and has a while to clear away.
+    /// Serves the worker that this process has started, over a connection that nobody else has,
+    /// until it hangs up. On shutdown it is told to, and has a while to clear away.
     pub async fn serve_worker<S>(&self, stream: S, shutdown: CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = WorkerServiceServer::new(Connection::new(self.clone(), shutdown.clone()))
+        let connection = Connection::new(self.clone(), Peer::Child, shutdown);
+        let router = connection.router();
+        connection
+            .serve(stream, router, &connection_builder())
+            .await;
+    }
+}
+
+impl Connection {
+    pub(super) fn new(gateway: Gateway, peer: Peer, shutdown: CancellationToken) -> Self {
+        Self {
+            gateway,
+            peer,
+            link: Arc::default(),
+            is_attached: CancellationToken::new(),
+            shutdown,
+        }
+    }
+
+    pub(super) fn router(&self) -> Router {
+        let service = WorkerServiceServer::new(self.clone())
             .max_decoding_message_size(worker_protocol::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(worker_protocol::MAX_MESSAGE_BYTES);
-        let builder = connection_builder();
-        let service = TowerToHyperService::new(service);
+        Router::new().route_service(PATH, service)
+    }
+
+    /// Answers until the other end hangs up, or is cut off.
+    pub(super) async fn serve<S>(self, stream: S, router: Router, builder: &Builder<TokioExecutor>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = TowerToHyperService::new(router);
         let serving = builder.serve_connection(TokioIo::new(stream), service);
         tokio::select! {
             ended = serving => {
@@ -66,33 +118,100 @@ impl Gateway {
                     tracing::debug!(error, "the connection of a worker ended");
                 }
             }
-            () = async {
-                shutdown.cancelled().await;
-                tokio::time::sleep(CLEAR_AWAY).await;
-            } => {}
+            () = self.until_cleared_away() => {}
+            () = self.until_cut_off() => {}
         }
     }
-}
 
-impl Connection {
-    fn new(gateway: Gateway, shutdown: CancellationToken) -> Self {
-        Self {
-            gateway,
-            link: Arc::default(),
-            shutdown,
+    pub(super) async fn until_attached(&self) {
+        self.is_attached.cancelled().await;
+    }
+
+    async fn until_cleared_away(&self) {
+        self.shutdown.cancelled().await;
+        tokio::time::sleep(CLEAR_AWAY).await;
+    }
+
+    /// Until the link is no longer one, and the worker could hear why.
+    async fn until_cut_off(&self) {
+        self.until_attached().await;
+        if let Some(link) = self.link.get() {
+            link.gone.cancelled().await;
         }
+        tokio::time::sleep(FAREWELL).await;
+    }
+
+    fn link(&self) -> Result<&Arc<WorkerLink>, Status> {
+        let link = self.link.get().filter(|link| !link.gone.is_cancelled());
+        link.ok_or_else(|| Status::failed_precondition("not attached"))
     }
 
     /// The container of this worker that a message is about, by its last delivery.
-    fn container(&self, delivery: Option<&Delivery>) -> Result<Arc<Container>, Status> {
-        let link = self
-            .link
-            .get()
-            .ok_or_else(|| Status::failed_precondition("not attached"))?;
+    async fn container(
+        &self,
+        delivery: Option<&Delivery>,
+        question: &str,
+    ) -> Result<Arc<Container>, Status> {
+        let link = self.link()?;
         let delivery = delivery.ok_or_else(|| Status::invalid_argument("no delivery"))?;
-        let found = self.gateway.dispatch().delivered(link.id, delivery);
-        found.ok_or_else(|| Status::not_found("no such container on this worker"))
+        if let Some(container) = self.gateway.dispatch().delivered(link, delivery) {
+            return Ok(container);
+        }
+        let message = "no such container on this worker";
+        // One that it had may have ended while it spoke.
+        if !link.has_had(delivery) {
+            self.deny(link, delivery, question, message).await;
+        }
+        Err(Status::not_found(message))
     }
+
+    /// Has it in the audit log before the worker is answered.
+    async fn deny(&self, link: &WorkerLink, delivery: &Delivery, question: &str, reason: &str) {
+        tracing::warn!(worker = %link.id, ?delivery, question, reason, "a worker is denied");
+        let workers = &self.gateway.dispatch().workers;
+        let Some(unwritten) = workers.count_denial(link.id, Instant::now()) else {
+            return;
+        };
+        let container = foreign::shown(&delivery.container);
+        let question = format!("{question} of {container}, delivery {}", delivery.number);
+        let event = WorkerEvent::Denied {
+            worker: link.id,
+            question: &question,
+            reason: &with_unwritten(reason, unwritten),
+        };
+        if let Err(error) = self.gateway.broker().note_worker_event(event).await {
+            tracing::error!(%error, "a denial could not be written into the audit log");
+        }
+    }
+
+    /// Who is attached over this connection.
+    async fn newcomer(&self) -> Result<Newcomer, Status> {
+        let Peer::Key(key) = self.peer else {
+            return Ok(Newcomer {
+                id: WorkerId::new(),
+                is_joined: false,
+                is_draining: false,
+            });
+        };
+        let found = self.gateway.store().worker_of_key(key.bytes()).await;
+        let found = found.map_err(|error| unavailable(&error))?;
+        let worker = found.ok_or_else(not_known)?;
+        Ok(Newcomer {
+            id: worker.id,
+            is_joined: true,
+            is_draining: worker.is_draining,
+        })
+    }
+}
+
+/// What whoever holds a key is told that is no worker's, or no longer.
+pub(super) fn not_known() -> Status {
+    Status::unauthenticated("this machine is no worker here: it joins with a token")
+}
+
+pub(super) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Status {
+    tracing::error!(error, "a worker cannot be answered");
+    Status::unavailable("the gateway cannot answer now")
 }
 
 #[async_trait]
@@ -106,13 +225,19 @@ impl WorkerService for Connection {
         let mut messages = request.into_inner();
         let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(&mut messages)).await;
         let hello = hello.map_err(|_| Status::deadline_exceeded("no hello came"))??;
+        if self.link.get().is_some() {
+            return Err(attached_before());
+        }
+        let newcomer = self.newcomer().await?;
         let (sender, mut receiver) = mpsc::channel(QUEUE_LENGTH);
-        let link = self.gateway.dispatch().workers.attach(&hello, sender);
+        let link = self.gateway.dispatch().attach(newcomer, &hello, sender);
         if self.link.set(Arc::clone(&link)).is_err() {
-            self.gateway.dispatch().workers.detach(&link);
-            return Err(Status::already_exists(
-                "this connection has attached before",
-            ));
+            self.gateway.dispatch().lost(&link);
+            return Err(attached_before());
+        }
+        self.is_attached.cancel();
+        if newcomer.is_joined {
+            self.gateway.note_seen(&link).await;
         }
         tracing::info!(worker = %link.id, name = ?hello.name, "a worker is attached");
         tokio::spawn(self.clone().listen(Arc::clone(&link), messages));
@@ -123,14 +248,13 @@ impl WorkerService for Connection {
 
     async fn auth(&self, request: Request<AuthQuestion>) -> Result<Response<AuthAnswer>, Status> {
         let question = request.into_inner();
-        let container = self.container(question.delivery.as_ref())?;
+        let container = self.container(question.delivery.as_ref(), "auth").await?;
         let reading = &container.given.reading;
         let is_own = question.registry == reading.registry.as_str()
             && question.repository == reading.repository;
         if !is_own {
-            return Err(Status::permission_denied(
-                "the container reads another origin",
-            ));
+            let reason = "the container reads another origin";
+            return Err(self.forbid(&container, "auth", reason).await);
         }
         let request = AuthRequest {
             registry: &reading.registry,
@@ -152,15 +276,61 @@ impl WorkerService for Connection {
         &self,
         request: Request<CodeQuestion>,
     ) -> Result<Response<Self::CodeStream>, Status> {
-        let container = self.container(request.get_ref().delivery.as_ref())?;
+        let delivery = request.get_ref().delivery.as_ref();
+        let container = self.container(delivery, "code").await?;
         let code = container.given.code.as_ref();
         let code = code.ok_or_else(|| Status::not_found("the container's image has the code"))?;
         let code = code.try_clone().map_err(|_| unreadable())?;
-        Ok(Response::new(Box::pin(pieces(code))))
+        let pieces = pieces(code).map_ok(|data| CodePiece { data });
+        Ok(Response::new(Box::pin(pieces)))
+    }
+
+    type IndexStream = Answers<IndexPiece>;
+
+    async fn index(
+        &self,
+        request: Request<IndexQuestion>,
+    ) -> Result<Response<Self::IndexStream>, Status> {
+        let question = request.into_inner();
+        let container = self.container(question.delivery.as_ref(), "index").await?;
+        let reading = &container.given.reading;
+        let mut layers = reading.layers.iter();
+        if !layers.any(|layer| layer.to_string() == question.digest) {
+            let reason = "the container's image has no such layer";
+            return Err(self.forbid(&container, "index", reason).await);
+        }
+        let index = self.open_index(reading, question.digest).await?;
+        let pieces = pieces(index).map_ok(|data| IndexPiece { data });
+        Ok(Response::new(Box::pin(pieces)))
     }
 }
 
+fn attached_before() -> Status {
+    Status::already_exists("this connection has attached before")
+}
+
 impl Connection {
+    /// Refuses what is asked of a container that is the worker's own.
+    async fn forbid(&self, container: &Container, question: &str, reason: &str) -> Status {
+        let (link, delivery) = (&container.link, &container.delivery);
+        self.deny(link, delivery, question, reason).await;
+        Status::permission_denied(reason)
+    }
+
+    async fn open_index(&self, reading: &Reading, layer: String) -> Result<File, Status> {
+        let (store, origin) = (
+            self.gateway.indexing().store.clone(),
+            reading.origin.clone(),
+        );
+        let opening = tokio::task::spawn_blocking(move || {
+            let (origin, layer) = (origin.as_str(), layer.as_str());
+            store.open_index(IndexKey { origin, layer })
+        });
+        let opened = opening.await.map_err(|_| unreadable())?;
+        let index = opened.map_err(|error| unavailable(&error))?;
+        index.ok_or_else(|| Status::not_found("there is no index of the layer"))
+    }
+
     /// Until the worker is no longer to be told anything, by which it knows that it is to end.
     async fn until_the_end(self, link: Arc<WorkerLink>) {
         tokio::select! {
@@ -175,13 +345,13 @@ impl Connection {
             let Some(message) = message.message else {
                 break;
             };
-            self.hear(message);
+            self.hear(message).await;
         }
         tracing::info!(worker = %link.id, "a worker is gone");
         self.gateway.dispatch().lost(&link);
     }
 
-    fn hear(&self, message: from_worker::Message) {
+    async fn hear(&self, message: from_worker::Message) {
         let delivery = match &message {
             from_worker::Message::Hello(_) => None,
             from_worker::Message::Taken(taken) => taken.delivery.as_ref(),
@@ -190,7 +360,7 @@ impl Connection {
             from_worker::Message::Output(output) => output.delivery.as_ref(),
             from_worker::Message::Result(result) => result.delivery.as_ref(),
         };
-        let Ok(container) = self.container(delivery) else {
+        let Ok(container) = self.container(delivery, "news").await else {
             tracing::debug!(?delivery, "a worker speaks of what it has not got");
             return;
         };
@@ -272,7 +442,7 @@ fn wire_denial(error: &AuthError) -> Denial {
 }
 
 /// The file from its beginning, wherever others read it.
-fn pieces(file: File) -> impl Stream<Item = Result<CodePiece, Status>> + Send {
+fn pieces(file: File) -> impl Stream<Item = Result<Bytes, Status>> + Send {
     futures::stream::unfold(Some((file, 0)), async |state| {
         let (file, offset) = state?;
         let reading = tokio::task::spawn_blocking(move || piece(file, offset)).await;
@@ -280,7 +450,7 @@ fn pieces(file: File) -> impl Stream<Item = Result<CodePiece, Status>> + Send {
             Ok(Ok((_, data))) if data.is_empty() => None,
             Ok(Ok((file, data))) => {
                 let next = offset + data.len() as u64;
-                Some((Ok(CodePiece { data }), Some((file, next))))
+                Some((Ok(data), Some((file, next))))
             }
             _ => Some((Err(unreadable()), None)),
         }
@@ -295,5 +465,5 @@ fn piece(file: File, offset: u64) -> std::io::Result<(File, Bytes)> {
 }
 
 fn unreadable() -> Status {
-    Status::internal("the code cannot be read")
+    Status::internal("the file cannot be read")
 }

@@ -1,15 +1,19 @@
 //! The workers that are attached now, and what is reserved of each.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
+use control_store::{Capacity, Worker};
 use ids::WorkerId;
 use reference::Digest;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use worker_protocol::{Hello, ToWorker, to_worker};
+use worker_protocol::{Delivery, Hello, ToWorker, to_worker};
 
+use super::allowance::Allowance;
 use super::placement::{self, Candidate, Needs};
 use crate::lock::lock;
 
@@ -17,6 +21,9 @@ use crate::lock::lock;
 pub(super) const QUEUE_LENGTH: usize = 256;
 /// Images that a worker is known to have run. More make the choice of a worker no better.
 const IMAGES_LIMIT: usize = 4096;
+/// Deliveries that a worker is known to have had: it may still speak of a container that has just
+/// ended, and has no reason to speak of one that ended so many before.
+const HAD_LIMIT: usize = 1024;
 
 /// What a worker is sent through.
 pub(super) type ToWorkerSender = mpsc::Sender<Result<ToWorker, Status>>;
@@ -25,14 +32,27 @@ pub(super) type ToWorkerSender = mpsc::Sender<Result<ToWorker, Status>>;
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     links: Mutex<Vec<Arc<WorkerLink>>>,
+    /// Of each worker, however often it comes back.
+    denials: Mutex<HashMap<WorkerId, Allowance>>,
     /// A worker came, or something of one became free.
     changed: Notify,
+}
+
+/// Who is about to be attached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Newcomer {
+    pub(super) id: WorkerId,
+    /// It has a record, and is attached for as long as it has one.
+    pub(super) is_joined: bool,
+    pub(super) is_draining: bool,
 }
 
 /// One attached worker.
 #[derive(Debug)]
 pub(crate) struct WorkerLink {
     pub(super) id: WorkerId,
+    is_joined: bool,
+    is_draining: AtomicBool,
     total: Needs,
     sender: ToWorkerSender,
     books: Mutex<Books>,
@@ -44,6 +64,8 @@ pub(crate) struct WorkerLink {
 struct Books {
     used: Needs,
     images: HashSet<Digest>,
+    /// The first the first.
+    had: VecDeque<Delivery>,
 }
 
 /// The worker is no longer attached.
@@ -63,9 +85,17 @@ pub(super) struct Reservation {
 }
 
 impl Workers {
-    pub(super) fn attach(&self, hello: &Hello, sender: ToWorkerSender) -> Arc<WorkerLink> {
+    /// Answers the new link, and the one that it takes the place of.
+    pub(super) fn attach(
+        &self,
+        who: Newcomer,
+        hello: &Hello,
+        sender: ToWorkerSender,
+    ) -> (Arc<WorkerLink>, Option<Arc<WorkerLink>>) {
         let link = Arc::new(WorkerLink {
-            id: WorkerId::new(),
+            id: who.id,
+            is_joined: who.is_joined,
+            is_draining: AtomicBool::new(who.is_draining),
             total: Needs {
                 cpu_millicores: hello.cpu_millicores,
                 memory_bytes: hello.memory_bytes,
@@ -74,14 +104,51 @@ impl Workers {
             books: Mutex::default(),
             gone: CancellationToken::new(),
         });
-        self.links().push(Arc::clone(&link));
+        let earlier = {
+            let mut links = self.links();
+            let known = links.iter().position(|other| other.id == who.id);
+            let earlier = known.map(|at| links.swap_remove(at));
+            links.push(Arc::clone(&link));
+            earlier
+        };
         self.changed.notify_waiters();
-        link
+        (link, earlier)
     }
 
     pub(super) fn detach(&self, link: &WorkerLink) {
-        self.links().retain(|other| other.id != link.id);
+        self.links().retain(|other| !other.is(link));
         link.gone.cancel();
+        if !link.is_joined {
+            // The next one of its kind has another id.
+            lock(&self.denials).remove(&link.id);
+        }
+    }
+
+    /// Whether a denial of this worker is to be written, and how many were not before it.
+    pub(super) fn count_denial(&self, worker: WorkerId, now: Instant) -> Option<u64> {
+        lock(&self.denials).entry(worker).or_default().take(now)
+    }
+
+    /// Those that have a record.
+    pub(super) fn joined(&self) -> Vec<Arc<WorkerLink>> {
+        let links = self.links();
+        let joined = links.iter().filter(|link| link.is_joined);
+        joined.cloned().collect()
+    }
+
+    /// Goes by what the records say now; answers those that have none any more.
+    pub(super) fn review(&self, records: &[Worker]) -> Vec<Arc<WorkerLink>> {
+        let mut removed = Vec::new();
+        for link in self.joined() {
+            if let Some(record) = records.iter().find(|record| record.id == link.id) {
+                link.drain(record.is_draining);
+            } else {
+                lock(&self.denials).remove(&link.id);
+                removed.push(link);
+            }
+        }
+        self.changed.notify_waiters();
+        removed
     }
 
     /// A part of the best worker, as soon as one has room.
@@ -126,6 +193,35 @@ impl Workers {
 }
 
 impl WorkerLink {
+    /// Whether it is this one: a worker that came back has another.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+
+    pub(super) fn capacity(&self) -> Capacity {
+        Capacity {
+            cpu_millicores: self.total.cpu_millicores,
+            memory_bytes: self.total.memory_bytes,
+        }
+    }
+
+    fn drain(&self, is_draining: bool) {
+        self.is_draining.store(is_draining, Ordering::Relaxed);
+    }
+
+    /// Notes that the worker is given a container, before it is.
+    pub(super) fn gets(&self, delivery: &Delivery) {
+        let mut books = self.books();
+        if books.had.len() >= HAD_LIMIT {
+            books.had.pop_front();
+        }
+        books.had.push_back(delivery.clone());
+    }
+
+    pub(super) fn has_had(&self, delivery: &Delivery) -> bool {
+        self.books().had.contains(delivery)
+    }
+
     /// Sends a message, as soon as the worker takes it.
     pub(super) async fn send(&self, message: to_worker::Message) -> Result<(), WorkerGone> {
         let message = ToWorker {
@@ -143,7 +239,7 @@ impl WorkerLink {
             total: self.total,
             used: books.used,
             has_image: books.images.contains(image),
-            is_draining: false,
+            is_draining: self.is_draining.load(Ordering::Relaxed),
         }
     }
 
@@ -190,7 +286,82 @@ mod tests {
             ..Hello::default()
         };
         let (sender, _) = mpsc::channel(1);
-        workers.attach(&hello, sender)
+        workers.attach(child(), &hello, sender).0
+    }
+
+    fn child() -> Newcomer {
+        Newcomer {
+            id: WorkerId::new(),
+            is_joined: false,
+            is_draining: false,
+        }
+    }
+
+    fn record(id: WorkerId, is_draining: bool) -> Worker {
+        Worker {
+            id,
+            name: "node-1".to_owned(),
+            key: [1; 32],
+            cpu_millicores: 1000,
+            memory_bytes: 1000,
+            is_draining,
+            joined_at: jiff::Timestamp::UNIX_EPOCH,
+            seen_at: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_goes_by_its_record() {
+        let workers = Arc::new(Workers::default());
+        let image = Digest::sha256([1; 32]);
+        let own = attach(&workers);
+        workers.detach(&own);
+        let (hello, joined) = (
+            Hello {
+                cpu_millicores: 1000,
+                memory_bytes: 1000,
+                ..Hello::default()
+            },
+            Newcomer {
+                is_joined: true,
+                ..child()
+            },
+        );
+        let attach = || workers.attach(joined, &hello, mpsc::channel(1).0);
+        let (first, none) = attach();
+        assert!(none.is_none());
+        let (link, earlier) = attach();
+        assert!(earlier.is_some_and(|earlier| earlier.is(&first)));
+        workers.detach(&first);
+        assert!(!link.gone.is_cancelled(), "the later link is another one");
+
+        assert!(workers.review(&[record(link.id, true)]).is_empty());
+        assert_eq!(
+            workers.take(NEEDS, &image).unwrap().map(|link| link.id),
+            None
+        );
+        assert!(workers.review(&[record(link.id, false)]).is_empty());
+        let taken = workers.take(NEEDS, &image).unwrap();
+        assert!(taken.is_some_and(|taken| taken.is(&link)));
+        let removed = workers.review(&[record(WorkerId::new(), false)]);
+        assert!(removed.len() == 1 && removed[0].is(&link));
+        assert!(super::Workers::default().review(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_a_worker_had_is_remembered_for_a_while() {
+        let link = attach(&Workers::default());
+        let delivery = |number| Delivery {
+            container: "ctr".to_owned(),
+            number,
+        };
+        link.gets(&delivery(0));
+        assert!(link.has_had(&delivery(0)) && !link.has_had(&delivery(1)));
+        for number in 1..=HAD_LIMIT {
+            link.gets(&delivery(u32::try_from(number).unwrap()));
+        }
+        assert!(!link.has_had(&delivery(0)) && link.has_had(&delivery(1)));
+        assert_eq!(link.books().had.len(), HAD_LIMIT);
     }
 
     #[tokio::test]

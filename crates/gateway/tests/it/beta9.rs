@@ -11,4 +11,4 @@ mod stubs;
 mod tasks;
 mod tokens;
 
-pub(crate) use client::transport;
+pub(crate) use calls::{Returning, Scene};

@@ -11,6 +11,7 @@ mod open_images;
 mod openapi;
 mod operators;
 mod probe;
+mod remote_workers;
 mod secrets;
 mod stubs;
 mod support;

@@ -8,23 +8,32 @@
 //! ```
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use beta9_protocol::MAX_MESSAGE_BYTES;
 use bytes::Bytes;
 use futures::stream;
-use tokio::net::TcpListener;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::client::GrpcService;
 use worker_protocol::call_result::Outcome;
 use worker_protocol::ended::Cause;
+use worker_protocol::join_service_client::JoinServiceClient;
 use worker_protocol::worker_service_client::WorkerServiceClient;
 use worker_protocol::{
     Call, CallResult, Delivery, Ended, Exception, FromWorker, Hello, Output, Ready, Start, Taken,
     ToWorker, from_worker, output, to_worker,
 };
 
-use crate::beta9::transport;
 use crate::support::Stage;
 
 pub(crate) const TRACEBACK: &str =
@@ -32,9 +41,53 @@ pub(crate) const TRACEBACK: &str =
 
 /// What is said to the gateway, waiting its turn.
 const QUEUE_LENGTH: usize = 64;
+const PIPE_BYTES: usize = 1 << 20;
+/// Requests have to name a host.
+const ORIGIN: &str = "http://gateway";
 
 pub(crate) struct FakeWorker {
     state: Arc<State>,
+    /// For questions of its own, over the same connection.
+    pub(crate) client: WorkerServiceClient<Requests>,
+}
+
+/// One connection, as what a client sends its requests to.
+#[derive(Clone)]
+pub(crate) struct Requests(SendRequest<Body>);
+
+impl Requests {
+    pub(crate) async fn over<S>(stream: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let builder = Builder::new(TokioExecutor::new());
+        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self(requests)
+    }
+
+    pub(crate) fn worker(self) -> WorkerServiceClient<Self> {
+        WorkerServiceClient::with_origin(self, ORIGIN.parse().unwrap())
+            .max_encoding_message_size(worker_protocol::MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn joining(self) -> JoinServiceClient<Self> {
+        JoinServiceClient::with_origin(self, ORIGIN.parse().unwrap())
+    }
+}
+
+impl GrpcService<Body> for Requests {
+    type ResponseBody = Incoming;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
 }
 
 struct State {
@@ -43,23 +96,32 @@ struct State {
     /// How many calls were made, and how many of them cancelled.
     calls: watch::Sender<usize>,
     cancelled: watch::Sender<usize>,
+    /// What it was told to start.
+    starts: watch::Sender<Vec<Start>>,
+    is_cut_off: watch::Sender<bool>,
 }
 
 impl FakeWorker {
     pub(crate) async fn attach(stage: &Stage) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let (gateway, shutdown) = (stage.gateway.clone(), stage.shutdown.clone());
-        tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            gateway.serve_worker(stream, shutdown).await;
-        });
+        tokio::spawn(async move { gateway.serve_worker(theirs, shutdown).await });
+        Self::over(ours).await.unwrap()
+    }
+
+    /// Attaches over a connection that is there.
+    pub(crate) async fn over<S>(stream: S) -> Result<Self, Status>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (up, waiting) = mpsc::channel(QUEUE_LENGTH);
         let state = Arc::new(State {
             up,
             may_go_on: watch::Sender::new(false),
             calls: watch::Sender::new(0),
             cancelled: watch::Sender::new(0),
+            starts: watch::Sender::new(Vec::new()),
+            is_cut_off: watch::Sender::new(false),
         });
         let hello = from_worker::Message::Hello(Hello {
             version: worker_protocol::VERSION,
@@ -72,17 +134,34 @@ impl FakeWorker {
             let message = waiting.recv().await?;
             Some((message, waiting))
         });
-        let client = WorkerServiceClient::with_origin(transport(), origin.parse().unwrap());
-        let mut client = client.max_encoding_message_size(worker_protocol::MAX_MESSAGE_BYTES);
-        let mut told = client.attach(messages).await.unwrap().into_inner();
+        let mut client = Requests::over(stream).await.worker();
+        let mut told = client.attach(messages).await?.into_inner();
         let listening = Arc::clone(&state);
         tokio::spawn(async move {
             let mut containers = Containers::default();
             while let Ok(Some(message)) = told.message().await {
                 containers.obey(&listening, message).await;
             }
+            listening.is_cut_off.send_replace(true);
         });
-        Self { state }
+        Ok(Self { state, client })
+    }
+
+    /// The first container that it was told to start.
+    pub(crate) async fn started(&self) -> Start {
+        let mut starts = self.state.starts.subscribe();
+        let starts = starts.wait_for(|starts| !starts.is_empty()).await.unwrap();
+        starts[0].clone()
+    }
+
+    pub(crate) fn starts(&self) -> usize {
+        self.state.starts.borrow().len()
+    }
+
+    /// Waits until the gateway has nothing more to say to it.
+    pub(crate) async fn cut_off(&self) {
+        let mut is_cut_off = self.state.is_cut_off.subscribe();
+        is_cut_off.wait_for(|is| *is).await.unwrap();
     }
 
     /// Lets go on what waits.
@@ -131,6 +210,9 @@ impl Containers {
     }
 
     async fn start(&mut self, state: &State, start: Start) {
+        state
+            .starts
+            .send_modify(|starts| starts.push(start.clone()));
         let delivery = start.delivery.unwrap();
         self.deliveries
             .insert(delivery.container.clone(), delivery.clone());

@@ -5,6 +5,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use worker_protocol::to_worker::Message as Down;
 use worker_protocol::worker_service_server::{WorkerService, WorkerServiceServer};
 use worker_protocol::{
     AuthAnswer, AuthQuestion, Call, CallResult, CodePiece, CodeQuestion, Ended, Format, FromWorker,
-    MAX_MESSAGE_BYTES, Output, Ready, Start, ToWorker,
+    IndexPiece, IndexQuestion, MAX_MESSAGE_BYTES, Output, Ready, Start, ToWorker,
 };
 
 use super::starts::CONTAINER;
@@ -50,6 +51,8 @@ struct Service {
     commands: Mutex<Option<mpsc::Receiver<ToWorker>>>,
     code: Bytes,
     auth: AuthAnswer,
+    index: Option<Bytes>,
+    index_questions: Arc<AtomicUsize>,
     questions: mpsc::UnboundedSender<AuthQuestion>,
 }
 
@@ -57,6 +60,7 @@ struct Service {
 impl WorkerService for Service {
     type AttachStream = Answers<ToWorker>;
     type CodeStream = Answers<CodePiece>;
+    type IndexStream = Answers<IndexPiece>;
 
     async fn attach(
         &self,
@@ -83,6 +87,17 @@ impl WorkerService for Service {
         let pieces = pieces.into_iter().map(|data| Ok(CodePiece { data }));
         Ok(Response::new(Box::pin(futures::stream::iter(pieces))))
     }
+
+    async fn index(
+        &self,
+        _: Request<IndexQuestion>,
+    ) -> Result<Response<Self::IndexStream>, Status> {
+        self.index_questions.fetch_add(1, Ordering::Relaxed);
+        let index = self.index.as_ref().ok_or_else(|| Status::not_found("no"))?;
+        let pieces: Vec<_> = index.chunks(100).map(Bytes::copy_from_slice).collect();
+        let pieces = pieces.into_iter().map(|data| Ok(IndexPiece { data }));
+        Ok(Response::new(Box::pin(futures::stream::iter(pieces))))
+    }
 }
 
 /// What a test's control plane answers when it is asked.
@@ -90,6 +105,9 @@ impl WorkerService for Service {
 pub(crate) struct Stock {
     pub(crate) code: Bytes,
     pub(crate) auth: AuthAnswer,
+    pub(crate) index: Option<Bytes>,
+    /// How often one was asked for.
+    pub(crate) index_questions: Arc<AtomicUsize>,
 }
 
 /// A worker and its control plane.
@@ -119,6 +137,8 @@ impl Plane {
             commands: Mutex::new(Some(commands_out)),
             code: stock.code,
             auth: stock.auth,
+            index: stock.index,
+            index_questions: stock.index_questions,
             questions: questions_in,
         };
         let files = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ use std::process::Stdio;
 
 use command_fds::{CommandFdExt, FdMapping};
 use credential::auth::{AuthError, AuthRequest, RegistryAuth};
+use image_store::ImageStore;
 use launch::{MountLog, Outputs};
 use reference::Registry;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -95,6 +96,10 @@ impl Processes {
 }
 
 impl Machine for Processes {
+    fn index_store(&self) -> Option<&ImageStore> {
+        None
+    }
+
     fn launch(&self, order: Order) -> io::Result<Launched> {
         let (ends, complete) = ends()?;
         let places = Places {
@@ -149,6 +154,7 @@ async fn run(mut child: Child, kill: CancellationToken) -> LaunchEnd {
 #[derive(Debug)]
 pub(super) struct Played {
     programs: mpsc::UnboundedSender<Program>,
+    store: Option<ImageStore>,
 }
 
 /// A program that the test plays. Dropping it is its end, with 0.
@@ -168,11 +174,23 @@ pub(super) struct Program {
 impl Played {
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Program>) {
         let (programs, played) = mpsc::unbounded_channel();
-        (Self { programs }, played)
+        let store = None;
+        (Self { programs, store }, played)
+    }
+
+    /// One that mounts images, and has indexes here.
+    pub(super) fn with_store(store: ImageStore) -> (Self, mpsc::UnboundedReceiver<Program>) {
+        let (mut machine, played) = Self::new();
+        machine.store = Some(store);
+        (machine, played)
     }
 }
 
 impl Machine for Played {
+    fn index_store(&self) -> Option<&ImageStore> {
+        self.store.as_ref()
+    }
+
     fn launch(&self, order: Order) -> io::Result<Launched> {
         let (ends, complete) = ends()?;
         let (end, ended) = oneshot::channel();

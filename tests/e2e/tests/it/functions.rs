@@ -25,11 +25,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Self {
+        Self::with(Serving::start)
+    }
+
+    pub(crate) fn with(serve: impl FnOnce(&Home) -> Serving) -> Self {
         let registry = DebianRegistry::htpasswd(USER, PASSWORD);
         let image = format!("{}/acme/python:v1", registry.host());
         push(&image);
         let home = Home::new().with_own_program();
-        let serving = Serving::start(&home);
+        let serving = serve(&home);
         let token = serving.first_token();
         Self {
             home,
@@ -83,7 +87,7 @@ impl Stage {
         command
     }
 
-    fn python(&self, words: &[&str]) -> Finished {
+    pub(crate) fn python(&self, words: &[&str]) -> Finished {
         self.python_with(PASSWORD, words)
     }
 
@@ -145,7 +149,7 @@ fn push(image: &str) {
 }
 
 /// No process, no mount and no container's directory.
-fn assert_nothing_is_left(home: &Home) {
+pub(crate) fn assert_nothing_is_left(home: &Home) {
     until("no process", || home.processes().is_empty());
     let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
     let path = home.path().to_str().expect("UTF-8");
@@ -153,7 +157,7 @@ fn assert_nothing_is_left(home: &Home) {
     assert_eq!(container_directories(home), Vec::<PathBuf>::new());
 }
 
-fn container_directories(home: &Home) -> Vec<PathBuf> {
+pub(crate) fn container_directories(home: &Home) -> Vec<PathBuf> {
     let containers = home.run_dir().join("worker/containers");
     let entries = std::fs::read_dir(containers)
         .into_iter()
@@ -165,7 +169,7 @@ fn container_directories(home: &Home) -> Vec<PathBuf> {
 
 /// What is on the disk beside the container's own tree: databases, caches, and what the runtime is
 /// told.
-fn files_of(home: &Home) -> Vec<PathBuf> {
+pub(crate) fn files_of(home: &Home) -> Vec<PathBuf> {
     let mut files = files_below(&home.data_dir());
     files.extend(files_below(&home.run_dir().join("worker/files")));
     for directory in container_directories(home) {

@@ -19,3 +19,4 @@ mod run;
 mod serve;
 mod serving;
 mod support;
+mod workers;

@@ -20,7 +20,23 @@ impl Serving {
     }
 
     pub(crate) fn start_at(home: &Home, address: &str) -> Self {
-        let words = ["--json", "serve", "--listen", address];
+        Self::start_as(home, &["serve", "--listen", address])
+    }
+
+    /// One that workers come to, and that has none of its own.
+    pub(crate) fn start_without_worker(home: &Home) -> Self {
+        let words = [
+            "gateway",
+            "--workers",
+            "127.0.0.1:0",
+            "--listen",
+            "127.0.0.1:0",
+        ];
+        Self::start_as(home, &words)
+    }
+
+    fn start_as(home: &Home, words: &[&str]) -> Self {
+        let words = [&["--json"], words].concat();
         let mut child = home
             .command(&words)
             .stdin(Stdio::null())
@@ -71,6 +87,11 @@ impl Serving {
     /// Host and port.
     pub(crate) fn address(&self) -> &str {
         self.gateway().strip_prefix("http://").expect("http")
+    }
+
+    /// Where workers come to.
+    pub(crate) fn workers(&self) -> &str {
+        self.listening["workers"].as_str().expect("an address")
     }
 
     /// Ends it as a machine that fails does.

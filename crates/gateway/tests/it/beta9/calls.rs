@@ -41,8 +41,14 @@ pub(crate) type Replies = Streaming<FunctionInvokeResponse>;
 impl Scene {
     /// A function that is not tried again.
     pub(crate) async fn new() -> Self {
-        let (stage, sim) = (Stage::new().await, registry(Login::Nobody).await);
+        let stage = Stage::new().await;
         let worker = FakeWorker::attach(&stage).await;
+        Self::on(stage, worker).await
+    }
+
+    /// The same with this worker.
+    pub(crate) async fn on(stage: Stage, worker: FakeWorker) -> Self {
+        let sim = registry(Login::Nobody).await;
         let caller = stage.caller("team", &TokenScope::ALL).await;
         let beta9 = Beta9::of(&stage, &caller);
         let plain = GetOrCreateStubRequest {

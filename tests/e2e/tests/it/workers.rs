@@ -1,0 +1,70 @@
+//! Functions on a worker of another machine, which here is another data directory.
+
+use std::io::Write;
+use std::process::Child;
+
+use e2e::Home;
+use e2e::home::finish;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::functions::{Stage, assert_nothing_is_left, container_directories, files_of};
+use crate::serving::Serving;
+use crate::support::PASSWORD;
+
+fn run_worker(home: &Home, gateway: &str) -> Child {
+    home.spawn(&["worker", "run", gateway, "--name", "node-1"])
+}
+
+fn join(home: &Home, gateway: &str, token: &str) -> Child {
+    let mut child = run_worker(home, gateway);
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all(token.as_bytes()).expect("it reads");
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("it runs");
+}
+
+#[test]
+fn a_function_runs_on_a_worker_of_another_machine() {
+    let stage = Stage::with(Serving::start_without_worker);
+    let node = Home::new().with_own_program();
+    let gateway = stage.serving().workers().to_owned();
+    let made = stage.home.run(&["worker", "token", "--json"]).ok().json();
+    let token = made["token"].as_str().expect("a token").to_owned();
+    let mut worker = join(&node, &gateway, &token);
+    let first = stage.python(&["greet", "world"]).ok();
+    assert_eq!(first.stdout, "greeting world\nHello, world!\n");
+    assert_eq!(container_directories(&node).len(), 1, "it runs there");
+    assert_eq!(container_directories(&stage.home).len(), 0);
+
+    signal(&worker, Signal::KILL);
+    worker.wait().expect("it ends");
+    // The token has been used, and none is asked for.
+    let worker = run_worker(&node, &gateway);
+    let again = stage.python(&["greet", "again"]).ok();
+    assert!(
+        again.stdout.ends_with("Hello, again!\n"),
+        "{}",
+        again.stdout
+    );
+
+    assert!(!node.root_key().exists(), "a worker has no root key");
+    for path in files_of(&node) {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        for secret in [PASSWORD, &token] {
+            let mut places = bytes.windows(secret.len());
+            let is_there = places.any(|at| at == secret.as_bytes());
+            assert!(!is_there, "a secret is in {}", path.display());
+        }
+    }
+    let listed = stage.home.run(&["worker", "list", "--json"]).ok().json();
+    assert_eq!(listed[0]["name"], "node-1", "{listed}");
+    stage.home.run(&["worker", "remove", "node-1"]).ok();
+    finish(worker, "").fails(4, "joins with a token");
+    assert_nothing_is_left(&node);
+    let thief = Home::new();
+    finish(run_worker(&thief, &gateway), &token).fails(4, "was used before");
+    stage.end();
+}
