@@ -4,15 +4,21 @@
 //! Answers are bounded before they are read; what a gateway refuses is the failure that the same
 //! would be here.
 
+use std::error::Error;
+use std::future::ready;
 use std::io;
+use std::iter::successors;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use credential::{ExposeSecret, SecretString};
 use futures::{Stream, StreamExt, TryStreamExt};
 use gateway::{Kind as ProblemKind, Problem};
 use ids::WorkspaceName;
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -65,10 +71,16 @@ struct RefusalText {
 impl GatewayClient {
     pub(crate) fn new(app: &App, named: &GatewayArg) -> Result<Self> {
         let http = Client::builder()
+            // A gateway leads nowhere else.
+            .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE_TIMEOUT);
         let (http, base, asking) = if let Some(url) = &named.gateway {
-            (http, parse_url(url)?, Asking::Holder(own_token()?))
+            let base = parse_url(url)?;
+            let is_clear = base.scheme() == "http";
+            // What is not encrypted stays on this machine.
+            let http = if is_clear { http.no_proxy() } else { http };
+            (http, base, Asking::Holder(own_token()?))
         } else {
             let asking = Asking::Operator {
                 workspace: app.settings.workspace.clone(),
@@ -77,7 +89,7 @@ impl GatewayClient {
             let socket = app.settings.data_dir.join(SOCKET_FILE);
             // Nobody is looked up: connections go to the socket whatever the name.
             let base = Url::parse("http://operator").expect("a URL");
-            (http.unix_socket(socket), base, asking)
+            (http.no_proxy().unix_socket(socket), base, asking)
         };
         let http = http.build();
         Ok(Self {
@@ -102,8 +114,17 @@ impl GatewayClient {
     ) -> Result<impl Stream<Item = Result<Sse>> + Unpin + use<>> {
         let request = self.request(Method::GET, path);
         let response = self.send(request).await?;
+        let unread = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&unread);
         let bytes = response.bytes_stream().map_err(io::Error::other);
+        let bytes = bytes.and_then(move |piece| {
+            let unread_bytes = counted.fetch_add(piece.len(), Ordering::Relaxed) + piece.len();
+            let is_event = unread_bytes <= ANSWER_LIMIT_BYTES;
+            let too_long = || io::Error::other("it sends an event without an end");
+            ready(is_event.then_some(piece).ok_or_else(too_long))
+        });
         let events = SseByteStream::new(bytes.boxed());
+        let events = events.inspect_ok(move |_| unread.store(0, Ordering::Relaxed));
         Ok(events.map_err(|error| Failure::of(Kind::Unreachable, &error)))
     }
 
@@ -152,6 +173,10 @@ impl GatewayClient {
 
     fn silent(&self, error: &reqwest::Error) -> Failure {
         match &self.asking {
+            Asking::Operator { data_dir, .. } if is_forbidden(error) => {
+                let message = format!("only root and who serves {} may", data_dir.display());
+                Failure::new(Kind::Machine, message).hint("run it as root")
+            }
             Asking::Operator { data_dir, .. } if error.is_connect() => {
                 let message = format!("no gateway serves {}", data_dir.display());
                 Failure::new(Kind::Unreachable, message)
@@ -174,6 +199,14 @@ impl From<RefusalText> for Failure {
         }
         .into()
     }
+}
+
+fn is_forbidden(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = successors(Some(error), |error| (*error).source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    })
 }
 
 fn not_a_gateway() -> Failure {

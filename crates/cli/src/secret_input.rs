@@ -22,7 +22,7 @@ pub(crate) fn from_stdin(what: &str) -> Result<SecretString> {
         return Err(Failure::invalid(format!(
             "{what} is read from standard input, not a terminal"
         ))
-        .hint("pipe it in: printf %s \"$PASSWORD\" | holdfast …"));
+        .hint("pipe it in, or send the file that holds it: holdfast … < FILE"));
     }
     let mut bytes = Zeroizing::new(Vec::new());
     stdin

@@ -73,6 +73,13 @@ enum Process {
     Ready(Connection),
 }
 
+/// What came of a question.
+enum Asked {
+    Answered(Reply),
+    /// The process was gone before it answered.
+    Ended(VaultError),
+}
+
 /// What is asked, and the lock that the keeper shares until it has answered: should this process be
 /// killed meanwhile, nobody else changes the files while the keeper still does.
 struct Question<'a> {
@@ -108,12 +115,14 @@ impl Keeper {
     /// Asks, and gives a failure that the keeper reports as the error that it is.
     async fn ask(&self, question: Question<'_>) -> Result<Reply, VaultError> {
         let mut process = self.process.lock().await;
-        match self.ask_once(&mut process, &question).await {
+        match self.ask_once(&mut process, &question).await? {
+            Asked::Answered(reply) => Ok(reply),
             // What changes files is not done twice without a look at what the first time did.
-            Err(VaultError::KeeperLost { .. }) if question.lock.is_none() => {
-                self.ask_once(&mut process, &question).await
-            }
-            answer => answer,
+            Asked::Ended(error) if question.lock.is_some() => Err(error),
+            Asked::Ended(_) => match self.ask_once(&mut process, &question).await? {
+                Asked::Answered(reply) => Ok(reply),
+                Asked::Ended(error) => Err(error),
+            },
         }
     }
 
@@ -121,7 +130,7 @@ impl Keeper {
         &self,
         process: &mut Process,
         question: &Question<'_>,
-    ) -> Result<Reply, VaultError> {
+    ) -> Result<Asked, VaultError> {
         // Taken out until it has answered: whoever is dropped while it waits, or finds it dead,
         // leaves nothing that the next question could mistake for its own.
         let mut connection = match mem::take(process) {
@@ -132,13 +141,16 @@ impl Keeper {
         let asked = tokio::time::timeout(ANSWER_TIMEOUT, connection.ask(question)).await;
         let reply = match asked {
             Ok(Ok(reply)) => reply,
+            Ok(Err(error @ WireError::Io(_))) => {
+                return Ok(Asked::Ended(connection.lost(error).await));
+            }
             Ok(Err(error)) => return Err(connection.lost(error).await),
             Err(_elapsed) => return Err(lost("does not answer")),
         };
         *process = Process::Ready(connection);
         match reply {
             Reply::Failed(failure) => Err(failure.into()),
-            reply => Ok(reply),
+            reply => Ok(Asked::Answered(reply)),
         }
     }
 

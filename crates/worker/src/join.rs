@@ -30,6 +30,9 @@ pub enum JoinError {
     /// Asking again the same way is of no use.
     #[error("the gateway does not let this machine join: {}", .0.message().escape_debug())]
     Refused(Status),
+    /// The token is as good as before.
+    #[error("the gateway takes no worker of this name: {}", .0.message().escape_debug())]
+    Name(Status),
     #[error("the gateway cannot let this machine join now: {}", shown(.0))]
     Failed(Status),
     #[error("cannot speak to the gateway")]
@@ -58,9 +61,8 @@ where
 
 fn join_error(status: Status) -> JoinError {
     match status.code() {
-        Code::PermissionDenied | Code::AlreadyExists | Code::InvalidArgument => {
-            JoinError::Refused(status)
-        }
+        Code::PermissionDenied => JoinError::Refused(status),
+        Code::AlreadyExists | Code::InvalidArgument => JoinError::Name(status),
         _ => JoinError::Failed(status),
     }
 }

@@ -89,7 +89,10 @@ pub(crate) async fn serve(app: &App, serving: &Serving) -> Result<()> {
     let _only = only_one(app)?;
     // Only now is what is left of a socket nobody's.
     let service = service.with_operators_socket(&app.settings.data_dir.join(SOCKET_FILE));
-    let service = service.map_err(|error| Failure::of(Kind::Machine, &error))?;
+    let service = service.map_err(|error| {
+        let hint = "the path of a socket has at most 107 bytes: --data-dir names a shorter place";
+        Failure::of(Kind::Machine, &error).hint(hint)
+    })?;
     let token_file = first_token(app, &gateway, opened.workspace).await?;
     let listening = Listening {
         gateway: format!("http://{}", service.address()),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::args::{GatewayArg, TasksCommand};
 use crate::client::GatewayClient;
-use crate::failure::Result;
+use crate::failure::{Result, printable};
 use crate::output::table;
 
 /// How long `cancel` waits for what it asked for: as long as a call has to end, and some more.
@@ -135,7 +135,7 @@ impl Task {
         ];
         let mut text = String::new();
         for (name, value) in rows {
-            text.push_str(&format!("{name:10} {value}\n"));
+            text.push_str(&format!("{name:10} {}\n", printable(&value)));
         }
         if let Some(reason) = self.end.as_ref().and_then(|end| end.failure.as_ref()) {
             text.push_str(&reason.text());
@@ -156,6 +156,6 @@ impl Reason {
 
 /// Foreign lines, each made safe to show.
 fn lines(text: &str) -> String {
-    let lines = text.lines().map(crate::failure::printable);
+    let lines = text.lines().map(printable);
     lines.collect::<Vec<_>>().join("\n")
 }

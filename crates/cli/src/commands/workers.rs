@@ -58,7 +58,8 @@ async fn token(app: &App, life: Duration, file: Option<PathBuf>) -> Result<()> {
         expires_at: show_time(Timestamp::now() + life),
         gateway_key: key.fingerprint().to_string(),
     };
-    let remark = "it lets one machine in, once: `holdfast worker run HOST:PORT` reads it";
+    let remark = "it lets one machine in, once: `holdfast worker run HOST:PORT --token-file FILE` \
+                  reads it there";
     app.output.note(remark);
     app.output
         .show(&made, |made| match (&made.token, &made.token_file) {

@@ -96,6 +96,8 @@ impl Writer {
                 Durability::Disk => "PRAGMA synchronous = FULL",
                 Durability::Process => "PRAGMA synchronous = NORMAL",
             };
+            // Not known until it has worked.
+            self.set = None;
             sqlx::query(pragma).execute(&mut *connection).await?;
             self.set = Some(asked);
         }

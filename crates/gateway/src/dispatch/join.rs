@@ -53,8 +53,11 @@ impl JoinService for Joining {
         if self.has_asked.swap(true, Ordering::Relaxed) {
             return Err(Status::resource_exhausted("a connection asks once"));
         }
-        let worker = self.let_join(request.into_inner()).await?;
-        let worker = worker.to_string();
+        // Goes on when the machine hangs up: what becomes of it is written down all the same.
+        let (joining, question) = (self.clone(), request.into_inner());
+        let joining = tokio::spawn(async move { joining.let_join(question).await });
+        let joined = joining.await.map_err(|error| unavailable(&error))?;
+        let worker = joined?.to_string();
         Ok(Response::new(JoinAnswer { worker }))
     }
 }
@@ -114,11 +117,11 @@ impl Joining {
 
     async fn refuse(&self, status: Status) -> Status {
         let (key, reason) = (self.key.to_string(), status.message());
-        tracing::warn!(key, reason, "a machine may not join");
         let counted = lock(&self.gateway.dispatch().refused_joins).take(Instant::now());
         let Some(unwritten) = counted else {
             return status;
         };
+        tracing::warn!(key, reason, "a machine may not join");
         let event = WorkerEvent::JoinRefused {
             key: &key,
             reason: &with_unwritten(reason, unwritten),

@@ -209,7 +209,9 @@ impl Gateway {
     /// Cuts off those that were removed, and gives no more to those that drain.
     async fn review_workers(&self) {
         let workers = &self.dispatch().workers;
-        if workers.joined().is_empty() {
+        // Taken first: who joins while the records are read is not missed in them.
+        let links = workers.joined();
+        if links.is_empty() {
             return;
         }
         let records = match self.store().workers().await {
@@ -219,7 +221,7 @@ impl Gateway {
                 return;
             }
         };
-        for link in workers.review(&records) {
+        for link in workers.review(links, &records) {
             tracing::warn!(worker = %link.id, "a worker was removed");
             self.dispatch().lost(&link);
         }

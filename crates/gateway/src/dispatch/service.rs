@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,10 @@ const CLEAR_AWAY: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Where the service is served.
 const PATH: &str = "/holdfast.worker.v1.WorkerService/{*method}";
+/// The one method whose messages are long: they carry results and output.
+const ATTACH: &str = "/holdfast.worker.v1.WorkerService/Attach";
+/// Longest question: names, a digest, and what a registry said.
+const QUESTION_LIMIT_BYTES: usize = 64 << 10;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -66,6 +71,8 @@ pub(super) struct Connection {
     gateway: Gateway,
     peer: Peer,
     link: Arc<OnceLock<Arc<WorkerLink>>>,
+    /// Said once: a second stream is refused before anything of it is read.
+    wants_to_attach: Arc<AtomicBool>,
     /// Cancelled when there is a link.
     is_attached: CancellationToken,
     /// Ends the stream, by which the worker knows that it is to end what it runs.
@@ -93,16 +100,21 @@ impl Connection {
             gateway,
             peer,
             link: Arc::default(),
+            wants_to_attach: Arc::default(),
             is_attached: CancellationToken::new(),
             shutdown,
         }
     }
 
     pub(super) fn router(&self) -> Router {
-        let service = WorkerServiceServer::new(self.clone())
-            .max_decoding_message_size(worker_protocol::MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(worker_protocol::MAX_MESSAGE_BYTES);
-        Router::new().route_service(PATH, service)
+        let taking = |limit_bytes| {
+            WorkerServiceServer::new(self.clone())
+                .max_decoding_message_size(limit_bytes)
+                .max_encoding_message_size(worker_protocol::MAX_MESSAGE_BYTES)
+        };
+        Router::new()
+            .route_service(ATTACH, taking(worker_protocol::MAX_MESSAGE_BYTES))
+            .route_service(PATH, taking(QUESTION_LIMIT_BYTES))
     }
 
     /// Answers until the other end hangs up, or is cut off.
@@ -165,21 +177,26 @@ impl Connection {
         Err(Status::not_found(message))
     }
 
-    /// Has it in the audit log before the worker is answered.
+    /// Has it in the audit log before the worker is answered, also when it hangs up meanwhile.
     async fn deny(&self, link: &WorkerLink, delivery: &Delivery, question: &str, reason: &str) {
-        tracing::warn!(worker = %link.id, ?delivery, question, reason, "a worker is denied");
         let workers = &self.gateway.dispatch().workers;
         let Some(unwritten) = workers.count_denial(link.id, Instant::now()) else {
             return;
         };
         let container = foreign::shown(&delivery.container);
         let question = format!("{question} of {container}, delivery {}", delivery.number);
-        let event = WorkerEvent::Denied {
-            worker: link.id,
-            question: &question,
-            reason: &with_unwritten(reason, unwritten),
-        };
-        if let Err(error) = self.gateway.broker().note_worker_event(event).await {
+        let reason = with_unwritten(reason, unwritten);
+        let (gateway, worker) = (self.gateway.clone(), link.id);
+        let writing = tokio::spawn(async move {
+            tracing::warn!(%worker, question, reason, "a worker is denied");
+            let event = WorkerEvent::Denied {
+                worker,
+                question: &question,
+                reason: &reason,
+            };
+            gateway.broker().note_worker_event(event).await
+        });
+        if let Ok(Err(error)) = writing.await {
             tracing::error!(%error, "a denial could not be written into the audit log");
         }
     }
@@ -222,12 +239,12 @@ impl WorkerService for Connection {
         &self,
         request: Request<Streaming<FromWorker>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        if self.wants_to_attach.swap(true, Ordering::Relaxed) {
+            return Err(attached_before());
+        }
         let mut messages = request.into_inner();
         let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(&mut messages)).await;
         let hello = hello.map_err(|_| Status::deadline_exceeded("no hello came"))??;
-        if self.link.get().is_some() {
-            return Err(attached_before());
-        }
         let newcomer = self.newcomer().await?;
         let (sender, mut receiver) = mpsc::channel(QUEUE_LENGTH);
         let link = self.gateway.dispatch().attach(newcomer, &hello, sender);
@@ -236,11 +253,12 @@ impl WorkerService for Connection {
             return Err(attached_before());
         }
         self.is_attached.cancel();
+        // From here on somebody sees it go, whatever becomes of this request.
+        tokio::spawn(self.clone().listen(Arc::clone(&link), messages));
+        tracing::info!(worker = %link.id, name = ?hello.name, "a worker is attached");
         if newcomer.is_joined {
             self.gateway.note_seen(&link).await;
         }
-        tracing::info!(worker = %link.id, name = ?hello.name, "a worker is attached");
-        tokio::spawn(self.clone().listen(Arc::clone(&link), messages));
         let answers = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
         let answers = answers.take_until(self.clone().until_the_end(Arc::clone(&link)));
         Ok(Response::new(Box::pin(answers)))

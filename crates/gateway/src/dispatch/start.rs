@@ -343,12 +343,7 @@ impl StartFailure {
             GoneCause::Said(Cause::Exited) => gone.exit_code == KILLED,
             GoneCause::Said(cause) => matches!(
                 cause,
-                Cause::Unknown
-                    | Cause::Stopped
-                    | Cause::StartTimeout
-                    | Cause::Mount
-                    | Cause::Machine
-                    | Cause::Index
+                Cause::Unknown | Cause::Stopped | Cause::Mount | Cause::Machine | Cause::Index
             ),
         };
         Self {

@@ -137,9 +137,13 @@ impl Workers {
     }
 
     /// Goes by what the records say now; answers those that have none any more.
-    pub(super) fn review(&self, records: &[Worker]) -> Vec<Arc<WorkerLink>> {
+    pub(super) fn review(
+        &self,
+        links: Vec<Arc<WorkerLink>>,
+        records: &[Worker],
+    ) -> Vec<Arc<WorkerLink>> {
         let mut removed = Vec::new();
-        for link in self.joined() {
+        for link in links {
             if let Some(record) = records.iter().find(|record| record.id == link.id) {
                 link.drain(record.is_draining);
             } else {
@@ -335,17 +339,25 @@ mod tests {
         workers.detach(&first);
         assert!(!link.gone.is_cancelled(), "the later link is another one");
 
-        assert!(workers.review(&[record(link.id, true)]).is_empty());
+        assert!(
+            workers
+                .review(workers.joined(), &[record(link.id, true)])
+                .is_empty()
+        );
         assert_eq!(
             workers.take(NEEDS, &image).unwrap().map(|link| link.id),
             None
         );
-        assert!(workers.review(&[record(link.id, false)]).is_empty());
+        assert!(
+            workers
+                .review(workers.joined(), &[record(link.id, false)])
+                .is_empty()
+        );
         let taken = workers.take(NEEDS, &image).unwrap();
         assert!(taken.is_some_and(|taken| taken.is(&link)));
-        let removed = workers.review(&[record(WorkerId::new(), false)]);
+        let removed = workers.review(workers.joined(), &[record(WorkerId::new(), false)]);
         assert!(removed.len() == 1 && removed[0].is(&link));
-        assert!(super::Workers::default().review(&[]).is_empty());
+        assert!(super::Workers::default().review(Vec::new(), &[]).is_empty());
     }
 
     #[test]

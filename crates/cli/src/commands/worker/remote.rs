@@ -14,6 +14,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use container::Signals;
@@ -49,6 +50,8 @@ struct Remote {
     pin: Fingerprint,
     pin_file: PathBuf,
     connector: Connector,
+    /// Since this process was started.
+    has_connected: AtomicBool,
     config: WorkerConfig,
 }
 
@@ -73,6 +76,7 @@ pub(crate) async fn run(app: &App, args: WorkerRunArgs) -> Result<()> {
         pin,
         pin_file,
         connector: Connector::new(&key, pin),
+        has_connected: AtomicBool::new(false),
         config,
     };
     let shutdown = CancellationToken::new();
@@ -206,6 +210,11 @@ impl Remote {
                 let hint = "`holdfast worker token` on the gateway's machine makes a new one";
                 Err(Trouble::Lasting(failure.hint(hint)))
             }
+            Err(error @ JoinError::Name(_)) => {
+                let failure = Failure::of(Kind::Invalid, &error);
+                let hint = "--name calls it otherwise; the same token does";
+                Err(Trouble::Lasting(failure.hint(hint)))
+            }
             Err(error) => Err(Trouble::Passing(chain(&error))),
         }
     }
@@ -238,7 +247,14 @@ impl Remote {
         let stream = stream.map_err(|error| Trouble::Passing(error.to_string()))?;
         // What is said is small and waited for.
         let _ = stream.set_nodelay(true);
-        self.connector.connect(stream).await.map_err(|error| match error {
+        let connected = self.connector.connect(stream).await;
+        self.has_connected
+            .fetch_or(connected.is_ok(), Ordering::Relaxed);
+        connected.map_err(|error| match error {
+            // Whom it has found there before, it may find again.
+            error @ HandshakeError::OtherKey if self.has_connected.load(Ordering::Relaxed) => {
+                Trouble::Passing(chain(&error))
+            }
             HandshakeError::OtherKey => {
                 let failure = Failure::of(Kind::Denied, &error);
                 let hint = "is the address right? a gateway that was set up anew is joined anew, \
