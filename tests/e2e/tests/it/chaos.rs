@@ -13,11 +13,14 @@ use serde_json::Value;
 
 use crate::functions::Stage;
 use crate::serving::Serving;
-use crate::support::{Random, has_ended, until};
+use crate::support::{Random, has_ended, until_within};
 
 const CALLS: usize = 500;
 /// Between two kills: from while things still start to when all is calm again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1500);
+/// How long it may take until a call ends, after whatever was killed, on a busy machine: a caller
+/// would wait as long.
+const CALM_WITHIN: Duration = Duration::from_mins(3);
 /// So many of each role must have died, or the calls went too fast for this to be a test.
 const LEAST_KILLS: u32 = 3;
 const RETRIES: u64 = 3;
@@ -111,7 +114,7 @@ fn kill_until_it_ends(
     let length = || stdout.metadata().expect("a file").len();
     while !has_ended(program) {
         let seen = length();
-        until("another call", || {
+        until_within(CALM_WITHIN, "another call", || {
             turn % 2 == 1 || length() > seen || has_ended(program)
         });
         std::thread::sleep(random.moment(LONGEST_PAUSE));
@@ -222,7 +225,7 @@ fn call_and_kill(stage: &mut Stage, random: &mut Random) -> (Said, HashMap<Role,
         .spawn()
         .expect("python starts");
     let read = |path: &Path| std::fs::read_to_string(path).expect("text");
-    until("a first call", || !read(&stdout).is_empty());
+    until_within(CALM_WITHIN, "a first call", || !read(&stdout).is_empty());
     let kills = kill_until_it_ends(stage, random, &mut program, &stdout);
     let status = program.wait().expect("it is ours");
     assert!(status.success(), "{}", read(&stderr));

@@ -185,12 +185,14 @@ pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
 /// Waits for what must come.
 #[track_caller]
 pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + ENDS_WITHIN;
+    until_within(ENDS_WITHIN, what, is_so);
+}
+
+#[track_caller]
+pub(crate) fn until_within(time: Duration, what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + time;
     while !is_so() {
-        assert!(
-            Instant::now() < deadline,
-            "{what}: not within {ENDS_WITHIN:?}"
-        );
+        assert!(Instant::now() < deadline, "{what}: not within {time:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
