@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use credential::{ExposeSecret, SecretString};
 use futures::{Stream, StreamExt, TryStreamExt};
-use gateway::{Kind as ProblemKind, Problem};
+use gateway::{Kind as ProblemKind, Problem, WORKSPACE_HEADER};
 use ids::WorkspaceName;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, Url};
@@ -31,7 +31,6 @@ use crate::failure::{Failure, Kind, Result};
 /// Below the data directory, while it is served.
 pub(crate) const SOCKET_FILE: &str = "serve.sock";
 const TOKEN_VARIABLE: &str = "HOLDFAST_TOKEN";
-const WORKSPACE_HEADER: &str = "holdfast-workspace";
 
 /// A task is shown with its result, which is as long as a gateway lets one be, in base64.
 const ANSWER_LIMIT_BYTES: usize = 64 << 20;

@@ -93,6 +93,11 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     lines.join("\n")
 }
 
+/// What there is, or the sign of tables that there is nothing.
+pub(crate) fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}
+
 /// To the second: what a person compares with a clock.
 pub(crate) fn show_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -113,8 +113,8 @@ pub fn check_limits(limits: &Resources) -> Result<Cgroups, BundleError> {
     let cgroups = Cgroups::detect().map_err(BundleError::Write)?;
     cgroups.check(limits)?;
     let is_nonsense = |cpus: &f64| !cpus.is_finite() || *cpus <= 0.0;
-    let asked = [limits.cpus, limits.reserved_cpus].into_iter().flatten();
-    match asked.into_iter().find(is_nonsense) {
+    let mut asked = [limits.cpus, limits.reserved_cpus].into_iter().flatten();
+    match asked.find(is_nonsense) {
         Some(cpus) => Err(BundleError::Cpus(cpus)),
         None => Ok(cgroups),
     }

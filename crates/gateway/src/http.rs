@@ -33,8 +33,9 @@ use crate::problem::{Kind, Problem};
 
 /// Largest body of a request that has no limit of its own: a secret of the largest size, escaped.
 const BODY_LIMIT_BYTES: usize = 2 << 20;
-/// Names the workspace of a request over the operators' socket, where no token does.
-const WORKSPACE: HeaderName = HeaderName::from_static("holdfast-workspace");
+/// The header of a request over the operators' socket that names the workspace: no token does.
+pub const WORKSPACE_HEADER: &str = "holdfast-workspace";
+const WORKSPACE: HeaderName = HeaderName::from_static(WORKSPACE_HEADER);
 /// How long the stores may take to say that they are there.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -32,7 +32,7 @@ pub use caller::Caller;
 pub use dispatch::BoundWorkers;
 pub use foreign::size;
 pub use gateway::{Gateway, Parts};
-pub use http::openapi_document;
+pub use http::{WORKSPACE_HEADER, openapi_document};
 pub use operations::images::{
     BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven, ImageCredential, OpenImage,
 };

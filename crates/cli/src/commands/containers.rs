@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::args::{ContainersCommand, GatewayArg};
 use crate::client::GatewayClient;
 use crate::failure::Result;
-use crate::output::table;
+use crate::output::{or_dash, table};
 
 /// A container, as the HTTP face shows it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,15 +40,14 @@ async fn list(app: &App, gateway: &GatewayArg) -> Result<()> {
     let Containers { containers } = client.get("/v1/containers").await?;
     let names = function_names(&client).await?;
     app.output.show(&containers, |containers| {
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let cells = containers.iter().map(|container| {
             let name = names.get(&container.stub).unwrap_or(&container.stub);
             vec![
                 container.id.clone(),
                 name.clone(),
                 container.state.clone(),
-                or_dash(&container.worker),
-                or_dash(&container.ready_at),
+                or_dash(container.worker.as_deref()),
+                or_dash(container.ready_at.as_deref()),
             ]
         });
         table(

@@ -12,7 +12,7 @@ use crate::args::CredentialsCommand;
 use crate::commands::login::LoggedIn;
 use crate::commands::reference::parse;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{show_time, table};
+use crate::output::{or_dash, show_time, table};
 use crate::secret_input;
 
 pub(crate) async fn credentials(app: &App, command: CredentialsCommand) -> Result<()> {
@@ -68,7 +68,7 @@ async fn list(app: &App) -> Result<()> {
                 row.version.to_string(),
                 row.state.to_owned(),
                 row.checked_at.clone().unwrap_or_else(|| "never".to_owned()),
-                row.not_after.clone().unwrap_or_else(|| "-".to_owned()),
+                or_dash(row.not_after.as_deref()),
             ]
         });
         table(

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::args::StopArgs;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{show_time, table};
+use crate::output::{or_dash, show_time, table};
 
 /// How often a container's end is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -48,7 +48,7 @@ pub(crate) fn ps(app: &App) -> Result<()> {
         let cells = rows.iter().map(|row| {
             vec![
                 row.id.clone(),
-                row.name.clone().unwrap_or_else(|| "-".to_owned()),
+                or_dash(row.name.as_deref()),
                 row.image.clone(),
                 row.command.join(" "),
                 row.started_at.clone(),

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::args::{GatewayArg, TasksCommand};
 use crate::client::GatewayClient;
 use crate::failure::{Result, printable};
-use crate::output::table;
+use crate::output::{or_dash, table};
 
 /// How long `cancel` waits for what it asked for: as long as a call has to end, and some more.
 const CANCEL_WAIT_MS: u64 = 15_000;
@@ -73,7 +73,7 @@ async fn list(app: &App, gateway: &GatewayArg, state: Option<&str>, limit: u32) 
                 task.stands().to_owned(),
                 task.attempts.to_string(),
                 task.created_at.clone(),
-                task.ended_at.clone().unwrap_or_else(|| "-".to_owned()),
+                or_dash(task.ended_at.as_deref()),
             ]
         });
         let headings = ["TASK", "FUNCTION", "STATE", "ATTEMPTS", "MADE", "ENDED"];
@@ -122,16 +122,15 @@ impl Task {
     }
 
     fn text(&self) -> String {
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let rows = [
             ("task", self.id.clone()),
             ("stub", self.stub.clone()),
             ("state", self.stands().to_owned()),
             ("attempts", self.attempts.to_string()),
-            ("container", or_dash(&self.container)),
+            ("container", or_dash(self.container.as_deref())),
             ("made", self.created_at.clone()),
-            ("started", or_dash(&self.started_at)),
-            ("ended", or_dash(&self.ended_at)),
+            ("started", or_dash(self.started_at.as_deref())),
+            ("ended", or_dash(self.ended_at.as_deref())),
         ];
         let mut text = String::new();
         for (name, value) in rows {
