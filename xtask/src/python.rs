@@ -16,7 +16,7 @@ type Environment = (&'static str, &'static [&'static str]);
 
 /// What `setup` makes.
 const ENVIRONMENTS: &[Environment] = &[
-    ("sdk", &["cloudpickle==3.1.3", "httpx2==2.16.2"]),
+    ("sdk", &["cloudpickle==3.1.3", "httpcore2[asyncio]==2.16.2"]),
     ("beta9-0.1.291", &["beta9==0.1.291"]),
     ("beta9-0.1.245", &["beta9==0.1.245"]),
 ];

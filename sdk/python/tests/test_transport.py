@@ -1,10 +1,11 @@
 """One request, one answer: what is sent with it, what is not done, and how it fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
-import httpx2
+import httpcore2
 
 import holdfast
 from fake_routes import TOKEN
@@ -18,27 +19,109 @@ from support import GatewayCase, TestCase, shown_by
 BODY = b"pass-word-9d1f" * 200_000
 
 
-class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """A body as it comes from a network, which may end with an error."""
+class Network:
+    """What is at the other end of every connection: bytes, and errors where there are to be any."""
 
-    def __init__(self, content: bytes, error: Exception | None = None) -> None:
-        self._content = content
-        self._error = error
+    def __init__(
+        self,
+        answer: bytes = b"",
+        *,
+        connecting: BaseException | None = None,
+        writing: BaseException | None = None,
+        reading: BaseException | None = None,
+    ) -> None:
+        self._answer = answer
+        self._connecting = connecting
+        self._writing = writing
+        self._reading = reading
+        self.sent = b""
+        self.hosts: list[str] = []
 
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._content
-        if self._error is not None:
-            raise self._error
+    def connect(self, host: str) -> None:
+        self.hosts.append(host)
+        if self._connecting is not None:
+            raise self._connecting
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self:
-            yield piece
+    def write(self, piece: bytes) -> None:
+        self.sent += piece
+        if self._writing is not None and b"pass-word" in self.sent:
+            raise self._writing
+
+    def read(self) -> bytes:
+        if self._answer:
+            answer, self._answer = self._answer, b""
+            return answer
+        if self._reading is not None:
+            raise self._reading
+        return b""
 
 
-def answered(status: int, body: bytes, error: Exception | None = None, **headers: str):
-    """What answers every request so."""
+class Connection(httpcore2.NetworkStream):
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._network.read()
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._network.write(buffer)
+
+    def start_tls(self, *_arguments: Any, **_options: Any) -> httpcore2.NetworkStream:
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class AsyncConnection(httpcore2.AsyncNetworkStream):
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._network.read()
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._network.write(buffer)
+
+    async def start_tls(self, *_arguments: Any, **_options: Any) -> httpcore2.AsyncNetworkStream:
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        return None
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Connections(httpcore2.NetworkBackend):
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def connect_tcp(self, host: str, *_rest: Any, **_options: Any) -> httpcore2.NetworkStream:
+        self._network.connect(host)
+        return Connection(self._network)
+
+
+class AsyncConnections(httpcore2.AsyncNetworkBackend):
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    async def connect_tcp(
+        self, host: str, *_rest: Any, **_options: Any
+    ) -> httpcore2.AsyncNetworkStream:
+        self._network.connect(host)
+        return AsyncConnection(self._network)
+
+
+def answer(status: int, body: bytes, **headers: str) -> bytes:
+    """The bytes of an answer whose length is said, unless another one is."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda _request: httpx2.Response(status, headers=named, stream=Body(body, error))
+    named = {"content-length": str(len(body)), **named}
+    head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+    return f"HTTP/1.1 {status} So\r\n{head}\r\n".encode() + body
 
 
 class Both(TestCase):
@@ -46,9 +129,9 @@ class Both(TestCase):
 
     CONFIGURATION = Configuration("https://gateway.example.com/base", Hidden(TOKEN))
 
-    def on_a_thread(self, answer: object, request: Request) -> tuple[Response, bytes]:
+    def on_a_thread(self, network: Network, request: Request) -> tuple[Response, bytes]:
         """What comes of a request, with the bytes of an answer that is open."""
-        transport = HttpTransport(self.CONFIGURATION, httpx2.MockTransport(answer))
+        transport = HttpTransport(self.CONFIGURATION, Connections(network))
         self.addCleanup(transport.close)
         response, stream = transport.send(request)
         pieces = b""
@@ -56,9 +139,9 @@ class Both(TestCase):
             pieces += piece
         return response, pieces
 
-    def on_a_loop(self, answer: object, request: Request) -> tuple[Response, bytes]:
+    def on_a_loop(self, network: Network, request: Request) -> tuple[Response, bytes]:
         async def main() -> tuple[Response, bytes]:
-            transport = AsyncHttpTransport(self.CONFIGURATION, httpx2.MockTransport(answer))
+            transport = AsyncHttpTransport(self.CONFIGURATION, AsyncConnections(network))
             try:
                 response, stream = await transport.send(request)
                 pieces = b""
@@ -70,92 +153,97 @@ class Both(TestCase):
 
         return asyncio.run(main())
 
-    def send(self, answer: object, request: Request) -> list[tuple[Response, bytes]]:
-        return [self.on_a_thread(answer, request), self.on_a_loop(answer, request)]
+    @property
+    def ways(self) -> list[Callable[[Network, Request], tuple[Response, bytes]]]:
+        return [self.on_a_thread, self.on_a_loop]
 
     def test_what_is_sent(self) -> None:
-        seen: list[httpx2.Request] = []
-
-        def answer(request: httpx2.Request) -> httpx2.Response:
-            seen.append(request)
-            return answered(201, b"{}")(request)
-
         request = Request("PUT", "/v1/x", {"a": "1 2"}, Hidden(BODY), "application/octet-stream")
-        for response, _ in self.send(answer, request):
+        for send in self.ways:
+            network = Network(answer(201, b"{}"))
+            response, _ = send(network, request)
             self.assertEqual((response.status, response.body), (201, b"{}"))
-        self.assertEqual([sent.content == BODY for sent in seen], [True, True])
-        for sent in seen:
-            self.assertEqual(str(sent.url), "https://gateway.example.com/base/v1/x?a=1+2")
-            self.assertEqual(sent.headers["authorization"], f"Bearer {TOKEN}")
-            self.assertEqual(sent.headers["content-length"], str(len(BODY)))
-            self.assertEqual(sent.headers["accept-encoding"], "identity")
-            self.assertRegex(sent.headers["user-agent"], "^holdfast-python/")
-            self.assertNotIn("transfer-encoding", sent.headers)
+            head, _, body = network.sent.partition(b"\r\n\r\n")
+            self.assertEqual(body == BODY, True)
+            self.assertEqual(network.hosts, ["gateway.example.com"])
+            first, *lines = head.decode().split("\r\n")
+            self.assertEqual(first, "PUT /base/v1/x?a=1+2 HTTP/1.1")
+            headers = dict(line.lower().split(": ", 1) for line in lines)
+            self.assertEqual(headers["host"], "gateway.example.com")
+            self.assertEqual(headers["authorization"], f"bearer {TOKEN.lower()}")
+            self.assertEqual(headers["content-length"], str(len(BODY)))
+            self.assertEqual(headers["accept-encoding"], "identity")
+            self.assertRegex(headers["user-agent"], "^holdfast-python/")
+            self.assertNotIn("transfer-encoding", headers)
 
     def test_events_are_left_open_and_nothing_else(self) -> None:
         request = Request("GET", "/v1/x", is_stream=True)
         kind = {"content_type": "text/event-stream; charset=utf-8"}
         for status, headers, is_open in ((200, kind, True), (500, kind, False), (200, {}, False)):
-            answer = answered(status, b"data: a\n\n", **headers)
-            for response, pieces in self.send(answer, request):
+            for send in self.ways:
+                network = Network(answer(status, b"data: a\n\n", **headers))
+                response, pieces = send(network, request)
                 self.assertEqual((response.is_open, pieces != b""), (is_open, is_open))
 
     def test_redirects_are_not_followed(self) -> None:
-        def answer(request: httpx2.Request) -> httpx2.Response:
-            self.assertNotEqual(request.url.host, "elsewhere.example.com")
-            return answered(307, b"", location="https://elsewhere.example.com/")(request)
-
-        for response, _ in self.send(answer, Request("GET", "/v1/x")):
+        for send in self.ways:
+            network = Network(answer(307, b"", location="https://elsewhere.example.com/"))
+            response, _ = send(network, Request("GET", "/v1/x"))
             self.assertEqual(response.status, 307)
+            self.assertEqual(network.hosts, ["gateway.example.com"])
 
     def test_failures(self) -> None:
-        for error, connected in (
-            (httpx2.ConnectError("refused"), False),
-            (httpx2.ConnectTimeout(""), False),
-            (httpx2.ReadTimeout(""), True),
-            (httpx2.RemoteProtocolError("odd"), True),
-            (OSError("disk"), True),
+        request = Request("PUT", "/v1/x", body=Hidden(BODY[:14]))
+        for failing, connected in (
+            ({"connecting": httpcore2.ConnectError("refused")}, False),
+            ({"connecting": httpcore2.ConnectTimeout("")}, False),
+            ({"reading": httpcore2.ReadTimeout("")}, True),
+            ({"answer": b"odd\r\n\r\n"}, True),
+            ({}, True),
+            ({"reading": OSError("disk")}, True),
         ):
-
-            def answer(_request: object) -> httpx2.Response:
-                raise error  # noqa: B023
-
-            request = Request("PUT", "/v1/x", body=Hidden(BODY[:14]))
-            for send in (self.on_a_thread, self.on_a_loop):
-                found, shown = shown_by(holdfast.ConnectionFailed, send, answer, request)
+            for send in self.ways:
+                network = Network(**failing)  # type: ignore[arg-type]
+                found, shown = shown_by(holdfast.ConnectionFailed, send, network, request)
                 self.assertEqual(found.connected, connected)
                 self.assertIsNone(found.__context__)
                 self.assertNotIn("pass-word", shown)
                 self.assertNotIn(TOKEN, shown)
 
     def test_interrupts_while_a_body_is_written(self) -> None:
+        request = Request("PUT", "/v1/x", body=Hidden(BODY[:14]))
         for error in (KeyboardInterrupt(), asyncio.CancelledError()):
-
-            def answer(request: httpx2.Request) -> httpx2.Response:
-                content = request.content
-                self.assertIn(b"pass-word", content)
-                raise error  # noqa: B023
-
-            request = Request("PUT", "/v1/x", body=Hidden(BODY[:14]))
-            for send in (self.on_a_thread, self.on_a_loop):
-                _, shown = shown_by(type(error), send, answer, request)
+            for send in self.ways:
+                network = Network(writing=error)
+                _, shown = shown_by(type(error), send, network, request)
+                self.assertIn(b"pass-word", network.sent)
                 self.assertIn("_transport.py", shown)
                 self.assertNotIn("pass-word", shown)
                 self.assertNotIn(TOKEN, shown)
 
     def test_an_answer_that_breaks_off(self) -> None:
         for headers in ({"content_type": "text/event-stream"}, {}):
-            answer = answered(200, b"data: a\n\n", httpx2.ReadError("reset"), **headers)
-            for send in (self.on_a_thread, self.on_a_loop):
+            for send in self.ways:
+                said = answer(200, b"data: a\n\n", content_length="99", **headers)
+                network = Network(said, reading=httpcore2.ReadError("reset"))
                 with self.assertRaisesRegex(holdfast.ConnectionFailed, "broke: reset"):
-                    send(answer, Request("GET", "/v1/x", is_stream=True))
+                    send(network, Request("GET", "/v1/x", is_stream=True))
 
     def test_an_answer_without_an_end(self) -> None:
         with mock.patch.object(_transport, "ANSWER_LIMIT_BYTES", 5):
-            self.send(answered(200, b"12345"), Request("GET", "/v1/x"))
-            for send in (self.on_a_thread, self.on_a_loop):
+            for send in self.ways:
+                send(Network(answer(200, b"12345")), Request("GET", "/v1/x"))
                 with self.assertRaisesRegex(holdfast.UnexpectedAnswer, "longer than 5"):
-                    send(answered(200, b"123456"), Request("GET", "/v1/x"))
+                    send(Network(answer(200, b"123456")), Request("GET", "/v1/x"))
+
+    def test_a_connection_is_kept_when_the_answer_was_read(self) -> None:
+        network = Network(answer(200, b"{}"))
+        transport = HttpTransport(self.CONFIGURATION, Connections(network))
+        self.addCleanup(transport.close)
+        for _ in range(2):
+            network._answer = answer(200, b"{}")
+            transport.send(Request("GET", "/v1/x"))
+        self.assertEqual(network.hosts, ["gateway.example.com"])
 
 
 class Proxies(GatewayCase):
@@ -166,3 +254,33 @@ class Proxies(GatewayCase):
             response, _ = transport.send(Request("GET", "/v1/tasks/none"))
             transport.close()
         self.assertEqual(response.status, 404)
+
+    def test_others_are_asked_through_the_one_that_is_named(self) -> None:
+        for named, asked in (
+            ({"HTTP_PROXY": "http://one.example.com:3128"}, "one.example.com"),
+            ({"http_proxy": "two.example.com:3128"}, "two.example.com"),
+            ({"ALL_PROXY": "http://three.example.com:3128"}, "three.example.com"),
+            ({"HTTPS_PROXY": "http://four.example.com:3128"}, "gateway.example.com"),
+            (
+                {"HTTP_PROXY": "http://five.example.com", "NO_PROXY": "example.com"},
+                "gateway.example.com",
+            ),
+        ):
+            with mock.patch.dict("os.environ", named, clear=True):
+                network = Network(answer(200, b"{}"))
+                configuration = Configuration("http://gateway.example.com:7230", Hidden(TOKEN))
+                transport = HttpTransport(configuration, Connections(network))
+                transport.send(Request("GET", "/v1/x"))
+                transport.close()
+            self.assertEqual(network.hosts, [asked])
+
+    def test_a_proxy_that_asks_who_is_there(self) -> None:
+        proxies = {"HTTP_PROXY": "http://user:pass%20word@proxy.example.com:3128"}
+        with mock.patch.dict("os.environ", proxies, clear=True):
+            network = Network(answer(200, b"{}"))
+            configuration = Configuration("http://gateway.example.com", Hidden(TOKEN))
+            transport = HttpTransport(configuration, Connections(network))
+            transport.send(Request("GET", "/v1/x"))
+            transport.close()
+        self.assertIn(b"Proxy-Authorization: Basic dXNlcjpwYXNzIHdvcmQ=", network.sent)
+        self.assertIn(b"GET http://gateway.example.com/v1/x HTTP/1.1", network.sent)

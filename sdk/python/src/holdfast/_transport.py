@@ -1,4 +1,4 @@
-"""The one module that knows the HTTP library; both are loaded with the first request.
+"""Requests over HTTP, loaded with the first one.
 
 A transport sends one request and gives one answer: whole, or open where events were asked for. It
 follows no redirect, repeats nothing, and raises `ConnectionFailed`, and interrupts, without the
@@ -7,58 +7,53 @@ library's own frames, which hold headers and bodies that no traceback is to show
 
 from __future__ import annotations
 
-import functools
-import platform
-import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
-import httpx2
+import httpcore2
 
 from holdfast._config import Configuration
-from holdfast._exceptions import ConnectionFailed, UnexpectedAnswer
+from holdfast._exceptions import UnexpectedAnswer
 from holdfast._hidden import Hidden
-from holdfast._version import __version__
-from holdfast._wire import (
-    ANSWER_LIMIT_BYTES,
-    CONNECT_TIMEOUT_S,
-    WRITE_TIMEOUT_S,
-    AsyncStream,
-    Request,
-    Response,
-    Stream,
+from holdfast._http import (
+    FAILURES,
+    Gateway,
+    failure_of,
+    is_open,
+    pool_options,
+    request_of,
+    response_of,
 )
+from holdfast._wire import ANSWER_LIMIT_BYTES, AsyncStream, Request, Response, Stream
 
 PIECE_BYTES = 1 << 20
 """Of a body, handed to the socket at a time."""
-
-EVENT_STREAM = "text/event-stream"
-PYTHON = f"{platform.python_implementation()} {platform.python_version()}"
-USER_AGENT = f"holdfast-python/{__version__} ({PYTHON})"
 
 
 class HttpTransport:
     """Over connections that are kept, for any number of threads."""
 
-    def __init__(self, configuration: Configuration, transport: Any = None) -> None:
-        self._configuration = configuration
-        self._client = httpx2.Client(**_client_options(configuration), transport=transport)
+    def __init__(
+        self, configuration: Configuration, network: httpcore2.NetworkBackend | None = None
+    ) -> None:
+        self._gateway = Gateway.of(configuration)
+        options = pool_options(self._gateway)
+        self._pool = httpcore2.ConnectionPool(**options, network_backend=network)
 
     def send(self, request: Request) -> tuple[Response, Stream | None]:
         try:
-            response = self._client.send(
-                _request(self._client, self._configuration, request, _Body(request.body)),
-                stream=True,
+            response = self._pool.handle_request(
+                request_of(self._gateway, request, _Body(request.body))
             )
-            if _is_open(request, response):
-                return _response(response, None), _Stream(self._configuration, response)
+            pieces = response.iter_stream()
+            if is_open(request, response):
+                return response_of(response, None), _Stream(self._gateway, response, pieces)
             try:
-                body = _joined(response.iter_raw())
+                body = _joined(pieces)
             finally:
                 response.close()
-            return _response(response, body), None
-        except (httpx2.TransportError, OSError) as error:
-            failure = _failure(self._configuration, error)
+            return response_of(response, body), None
+        except FAILURES as error:
+            failure = failure_of(self._gateway, error)
         except BaseException as error:
             if isinstance(error, Exception):
                 raise
@@ -68,31 +63,34 @@ class HttpTransport:
         raise failure
 
     def close(self) -> None:
-        self._client.close()
+        self._pool.close()
 
 
 class AsyncHttpTransport:
     """The same on one event loop."""
 
-    def __init__(self, configuration: Configuration, transport: Any = None) -> None:
-        self._configuration = configuration
-        self._client = httpx2.AsyncClient(**_client_options(configuration), transport=transport)
+    def __init__(
+        self, configuration: Configuration, network: httpcore2.AsyncNetworkBackend | None = None
+    ) -> None:
+        self._gateway = Gateway.of(configuration)
+        options = pool_options(self._gateway)
+        self._pool = httpcore2.AsyncConnectionPool(**options, network_backend=network)
 
     async def send(self, request: Request) -> tuple[Response, AsyncStream | None]:
         try:
-            response = await self._client.send(
-                _request(self._client, self._configuration, request, _AsyncBody(request.body)),
-                stream=True,
+            response = await self._pool.handle_async_request(
+                request_of(self._gateway, request, _AsyncBody(request.body))
             )
-            if _is_open(request, response):
-                return _response(response, None), _AsyncStream(self._configuration, response)
+            pieces = response.aiter_stream()
+            if is_open(request, response):
+                return response_of(response, None), _AsyncStream(self._gateway, response, pieces)
             try:
-                pieces = [piece async for piece in _bounded(response.aiter_raw())]
+                body = b"".join([piece async for piece in _bounded(pieces)])
             finally:
                 await response.aclose()
-            return _response(response, b"".join(pieces)), None
-        except (httpx2.TransportError, OSError) as error:
-            failure = _failure(self._configuration, error)
+            return response_of(response, body), None
+        except FAILURES as error:
+            failure = failure_of(self._gateway, error)
         except BaseException as error:
             if isinstance(error, Exception):
                 raise
@@ -100,20 +98,22 @@ class AsyncHttpTransport:
         raise failure
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._pool.aclose()
 
 
 class _Stream:
-    def __init__(self, configuration: Configuration, response: httpx2.Response) -> None:
-        self._configuration = configuration
+    def __init__(
+        self, gateway: Gateway, response: httpcore2.Response, pieces: Iterator[bytes]
+    ) -> None:
+        self._gateway = gateway
         self._response = response
-        self._pieces = response.iter_raw()
+        self._pieces = pieces
 
     def read(self) -> bytes:
         try:
             return next(self._pieces, b"")
-        except (httpx2.TransportError, OSError) as error:
-            failure = _failure(self._configuration, error)
+        except FAILURES as error:
+            failure = failure_of(self._gateway, error)
         raise failure
 
     def close(self) -> None:
@@ -121,18 +121,18 @@ class _Stream:
 
 
 class _AsyncStream:
-    def __init__(self, configuration: Configuration, response: httpx2.Response) -> None:
-        self._configuration = configuration
+    def __init__(
+        self, gateway: Gateway, response: httpcore2.Response, pieces: AsyncIterator[bytes]
+    ) -> None:
+        self._gateway = gateway
         self._response = response
-        self._pieces = response.aiter_raw().__aiter__()
+        self._pieces = pieces
 
     async def read(self) -> bytes:
         try:
-            return await self._pieces.__anext__()
-        except StopAsyncIteration:
-            return b""
-        except (httpx2.TransportError, OSError) as error:
-            failure = _failure(self._configuration, error)
+            return await anext(self._pieces, b"")
+        except FAILURES as error:
+            failure = failure_of(self._gateway, error)
         raise failure
 
     async def close(self) -> None:
@@ -159,58 +159,6 @@ class _AsyncBody:
             yield piece
 
 
-def _client_options(configuration: Configuration) -> dict[str, Any]:
-    return {
-        # What is on this machine is not asked for through a proxy.
-        "trust_env": not configuration.is_loopback,
-        "headers": {"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
-        "verify": _trust(configuration.gateway.startswith("https:")),
-        # How many calls there are at a time is for who calls.
-        "limits": httpx2.Limits(max_connections=None, max_keepalive_connections=20),
-    }
-
-
-@functools.cache
-def _trust(is_needed: bool) -> ssl.SSLContext:
-    """Whom TLS trusts: once for a process, as it takes a while; nobody, where there is no TLS."""
-    return httpx2.create_ssl_context() if is_needed else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _request(
-    client: httpx2.Client | httpx2.AsyncClient,
-    configuration: Configuration,
-    request: Request,
-    body: _Body | _AsyncBody,
-) -> httpx2.Request:
-    headers = {
-        "Authorization": f"Bearer {configuration.token.reveal()}",
-        "Accept": EVENT_STREAM if request.is_stream else "application/json",
-    }
-    if request.body is not None:
-        headers["Content-Type"] = request.content_type
-        headers["Content-Length"] = str(len(request.body.reveal()))
-    return client.build_request(
-        request.method,
-        configuration.gateway + request.path,
-        params=dict(request.query) or None,
-        headers=headers,
-        content=None if request.body is None else body,
-        timeout=httpx2.Timeout(
-            connect=CONNECT_TIMEOUT_S, read=request.timeout_s, write=WRITE_TIMEOUT_S, pool=None
-        ),
-    )
-
-
-def _is_open(request: Request, response: httpx2.Response) -> bool:
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return request.is_stream and response.status_code == 200 and kind == EVENT_STREAM
-
-
-def _response(response: httpx2.Response, body: bytes | None) -> Response:
-    headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
-    return Response(response.status_code, headers, body or b"", is_open=body is None)
-
-
 def _joined(pieces: Iterator[bytes]) -> bytes:
     body = bytearray()
     for piece in pieces:
@@ -230,15 +178,3 @@ async def _bounded(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _check_length(length_bytes: int) -> None:
     if length_bytes > ANSWER_LIMIT_BYTES:
         raise UnexpectedAnswer(f"the gateway's answer is longer than {ANSWER_LIMIT_BYTES} bytes")
-
-
-def _failure(configuration: Configuration, error: Exception) -> ConnectionFailed:
-    """What failed, in one line and without what was sent."""
-    never = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.PoolTimeout)
-    connected = not isinstance(error, never)
-    what = "the connection to" if connected else "no connection to"
-    why = str(error) or type(error).__name__
-    return ConnectionFailed(
-        f"{what} the gateway at {configuration.gateway}{' broke' if connected else ''}: {why}",
-        connected=connected,
-    )
