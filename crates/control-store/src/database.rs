@@ -1,32 +1,37 @@
 //! One SQLite file that several processes open at once.
 //!
-//! Each process has one writer, whose transactions begin as `BEGIN IMMEDIATE` so that they wait
-//! for each other instead of failing half-way, and a few readers. Opening is serialised between
-//! processes by a lock file: the switch to WAL and the migrations must not race. `vault` opens
-//! its own file by the same rules; the two crates are of one layer and share no lower one that
-//! knows SQL, so this much stands in both.
+//! Each process has one connection that writes, whose transactions begin as `BEGIN IMMEDIATE` so
+//! that they wait for those of others instead of failing half-way, and a few that read. Opening is
+//! serialised between processes by a lock file: the switch to WAL and the migrations must not race.
+//! `vault` opens its own file by the same rules; the two crates are of one layer and share no lower
+//! one that knows SQL, so this much stands in both.
 
 mod group;
+mod often;
+mod statements;
+mod writer;
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 
 use crate::error::{Doing, StoreError};
 
+use self::group::Group;
 pub(crate) use self::group::{Changing, Durability};
-use self::group::{Group, Writer};
+pub(crate) use self::often::OftenAsked;
+pub(crate) use self::statements::{Bound, Statements, statements};
+use self::writer::Writer;
 
 /// How long a writer waits for the writer of another process. Transactions here take
 /// milliseconds; longer means that the machine is in trouble, and saying so is better.
@@ -50,8 +55,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 /// The writer and the readers of one file.
 #[derive(Debug)]
 pub(crate) struct Database {
-    writer: SqlitePool,
     reader: SqlitePool,
+    often: OftenAsked,
     group: Group,
 }
 
@@ -60,27 +65,13 @@ impl Database {
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
         let _opening = take_opening_lock(path).await?;
         private_file(path).map_err(|source| io_error(path, source))?;
-        let is_new = Arc::new(AtomicBool::new(true));
-        let made = Arc::clone(&is_new);
-        let writer = pool(1)
-            .after_connect(move |_, _| {
-                made.store(true, Ordering::Relaxed);
-                Box::pin(async { Ok(()) })
-            })
-            .connect_with(writer_options(path))
-            .await
-            .doing("opening it")?;
-        migrate(&writer).await?;
-        let reader = pool(READER_LIMIT).connect_lazy_with(options(path).read_only(true));
-        let group = Group::new(Writer {
-            pool: writer.clone(),
-            is_new,
-            set: None,
-        });
+        let options = writer_options(path);
+        let mut writer = options.connect().await.doing("opening it")?;
+        migrate(&mut writer).await?;
         Ok(Self {
-            writer,
-            reader,
-            group,
+            reader: readers(path),
+            often: OftenAsked::new(reader_options(path)),
+            group: Group::new(Writer::new(options, writer)),
         })
     }
 
@@ -88,12 +79,9 @@ impl Database {
         &self.reader
     }
 
-    /// A transaction that holds the write lock from its first statement.
-    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .doing("waiting to write")
+    /// For what every request asks.
+    pub(crate) fn often(&self) -> &OftenAsked {
+        &self.often
     }
 
     /// A change that shares its transaction with others of the moment.
@@ -109,9 +97,24 @@ impl Database {
         self.group.change(durability, change).await
     }
 
+    /// A change that is nothing but statements, and what rows they answer.
+    pub(crate) async fn run<F>(
+        &self,
+        durability: Durability,
+        statements: Statements,
+        doing: &'static str,
+        bind: F,
+    ) -> Result<Vec<SqliteRow>, StoreError>
+    where
+        F: FnOnce(&'static str) -> Bound + Send + 'static,
+    {
+        self.group.run(durability, statements, doing, bind).await
+    }
+
     pub(crate) async fn close(&self) {
         self.reader.close().await;
-        self.writer.close().await;
+        self.often.close().await;
+        self.group.close().await;
     }
 }
 
@@ -175,17 +178,22 @@ fn writer_options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Normal)
 }
 
-fn pool(limit: u32) -> SqlitePoolOptions {
+fn reader_options(path: &Path) -> SqliteConnectOptions {
+    options(path).read_only(true)
+}
+
+fn readers(path: &Path) -> SqlitePool {
     SqlitePoolOptions::new()
-        .max_connections(limit)
+        .max_connections(READER_LIMIT)
         .acquire_timeout(BUSY_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
         // A file does not hang up; asking whether it has is a turn of the connection's thread.
         .test_before_acquire(false)
+        .connect_lazy_with(reader_options(path))
 }
 
-async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
+async fn migrate(writer: &mut SqliteConnection) -> Result<(), StoreError> {
     let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
         let kind = MigrationType::Simple;
         Migration::new(*version, (*name).into(), kind, sql.into_sql_str(), false)

@@ -36,13 +36,12 @@ use std::time::{Duration, Instant};
 use ids::{ContainerId, StubId, TaskId};
 use worker_protocol::{Delivery, Hello};
 
-pub(crate) use claims::Claim;
 pub(crate) use container::SecretVersions;
 pub(crate) use life::Life;
 pub(crate) use output::Stream;
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Full, Pool};
 pub use remote::BoundWorkers;
-pub(crate) use task::{Failure, Follower, LiveTask, TaskEvent};
+pub(crate) use task::{Acceptance, Failure, Follower, LiveTask, TaskEvent};
 
 use allowance::Allowance;
 use claims::Claims;

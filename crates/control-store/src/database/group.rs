@@ -1,19 +1,19 @@
 //! Changes of many callers in one transaction: a commit that reaches the disk takes as long for
 //! one as for a hundred.
 //!
-//! Each change has a savepoint of its own, so that one that fails costs the others nothing. Nobody
-//! is answered before the commit.
+//! A change among others has a savepoint of its own, so that one that fails costs the others
+//! nothing; one that is alone is a transaction of its own. Nobody is answered before the commit.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::SqlitePool;
-use sqlx::{Connection, Sqlite, SqliteConnection};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::StoreError;
+use super::statements::{Bound, Statements, TAKE_BACK};
+use super::writer::Writer;
+use crate::error::{Doing, StoreError};
 
 /// Changes that share a transaction. More would make the first of them wait for the last, and
 /// readers of the log for all.
@@ -36,12 +36,18 @@ pub(crate) enum Durability {
 /// The way to the transactions that many share.
 #[derive(Debug)]
 pub(crate) struct Group {
-    queue: mpsc::Sender<Box<dyn Queued>>,
+    queue: mpsc::Sender<Message>,
+}
+
+enum Message {
+    Change(Box<dyn Queued>),
+    /// The last one; answered when the connection is closed.
+    Close(oneshot::Sender<()>),
 }
 
 impl Group {
-    /// Writes through this until it is dropped.
-    pub(crate) fn new(writer: Writer) -> Self {
+    /// Writes through this until it is closed or dropped.
+    pub(super) fn new(writer: Writer) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_LENGTH);
         tokio::spawn(write(writer, waiting));
         Self { queue }
@@ -59,71 +65,95 @@ impl Group {
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> Changing<'c, T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let queued = Box::new(Change {
+        let change = Change {
             durability,
-            change: Some(change),
+            make: Some(change),
             result: None,
             reply,
-        });
-        let closed = |_| StoreError::Closed;
-        self.queue
-            .send(queued)
-            .await
-            .map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(closed)?
+        };
+        self.ask(Box::new(change), answer).await
+    }
+
+    /// Makes a change that is nothing but statements, and answers their rows. They are told what
+    /// they are about by `bind`, for the text that they are run as.
+    pub(crate) async fn run<F>(
+        &self,
+        durability: Durability,
+        statements: Statements,
+        doing: &'static str,
+        bind: F,
+    ) -> Result<Vec<SqliteRow>, StoreError>
+    where
+        F: FnOnce(&'static str) -> Bound + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let run = Run {
+            durability,
+            statements,
+            doing,
+            bind: Some(bind),
+            result: None,
+            reply,
+        };
+        self.ask(Box::new(run), answer).await
+    }
+
+    async fn ask<T>(
+        &self,
+        change: Box<dyn Queued>,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let queued = self.queue.send(Message::Change(change)).await;
+        queued.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Closes the connection after what was asked before.
+    pub(super) async fn close(&self) {
+        let (closed, waiting) = oneshot::channel();
+        if self.queue.send(Message::Close(closed)).await.is_ok() {
+            let _ = waiting.await;
+        }
     }
 }
 
-/// The pool of the one connection that writes, and what that syncs.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    pub(crate) pool: SqlitePool,
-    /// Set when the connection is a new one, which has the pool's own setting.
-    pub(crate) is_new: Arc<AtomicBool>,
-    /// What the connection was told last.
-    pub(crate) set: Option<Durability>,
-}
-
-impl Writer {
-    /// The connection, which syncs as asked from now on.
-    async fn acquire(&mut self, asked: Durability) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
-        if self.is_new.swap(false, Ordering::Relaxed) {
-            self.set = None;
-        }
-        if self.set != Some(asked) {
-            let pragma = match asked {
-                Durability::Disk => "PRAGMA synchronous = FULL",
-                Durability::Process => "PRAGMA synchronous = NORMAL",
-            };
-            // Not known until it has worked.
-            self.set = None;
-            sqlx::query(pragma).execute(&mut *connection).await?;
-            self.set = Some(asked);
-        }
-        Ok(connection)
-    }
-}
+/// A change being made. What fails here is the transaction; what a change comes to, it keeps.
+type Making<'c> = Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'c>>;
 
 /// A change that waits, whatever its answer is.
 trait Queued: Send {
     fn durability(&self) -> Durability;
 
-    /// Makes the change; answers whether it is to stay.
-    fn make<'c>(
-        &'c mut self,
-        connection: &'c mut SqliteConnection,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'c>>;
+    /// Makes the change as a transaction, which ends with it.
+    fn alone<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c>;
+
+    /// Makes the change within a transaction, which is left as it was when it fails.
+    fn among<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c>;
 
     fn answer(self: Box<Self>, committed: &Result<(), Arc<sqlx::Error>>);
 }
 
+/// A change by code.
 struct Change<T, F> {
     durability: Durability,
     /// Taken when it is made.
-    change: Option<F>,
+    make: Option<F>,
     result: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Change<T, F>
+where
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> Changing<'c, T>,
+{
+    /// Makes the change; answers whether it is to stay.
+    async fn make(&mut self, connection: &mut SqliteConnection) -> bool {
+        let make = self.make.take().expect("a change is made once");
+        let result = make(connection).await;
+        let stays = result.is_ok();
+        self.result = Some(result);
+        stays
+    }
 }
 
 impl<T, F> Queued for Change<T, F>
@@ -135,48 +165,133 @@ where
         self.durability
     }
 
-    fn make<'c>(
-        &'c mut self,
-        connection: &'c mut SqliteConnection,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'c>> {
+    fn alone<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c> {
         Box::pin(async move {
-            let change = self.change.take().expect("a change is made once");
-            let result = change(connection).await;
-            let stays = result.is_ok();
-            self.result = Some(result);
-            stays
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            if self.make(&mut transaction).await {
+                transaction.commit().await
+            } else {
+                transaction.rollback().await
+            }
+        })
+    }
+
+    fn among<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c> {
+        Box::pin(async move {
+            let mut savepoint = connection.begin().await?;
+            if self.make(&mut savepoint).await {
+                savepoint.commit().await
+            } else {
+                savepoint.rollback().await
+            }
         })
     }
 
     fn answer(self: Box<Self>, committed: &Result<(), Arc<sqlx::Error>>) {
-        let answer = match (committed, self.result) {
-            // What failed for a reason of its own says so, whatever became of the others.
-            (_, Some(Err(error))) => Err(error),
-            (Ok(()), Some(result)) => result,
-            (Err(error), _) => Err(StoreError::Commit {
-                source: Arc::clone(error),
-            }),
-            (Ok(()), None) => unreachable!("a transaction is committed with all changes made"),
-        };
-        // A caller that has gone away is not told.
-        let _ = self.reply.send(answer);
+        answer(self.reply, self.result, committed);
     }
 }
 
-async fn write(mut writer: Writer, mut waiting: mpsc::Receiver<Box<dyn Queued>>) {
-    while let Some(first) = waiting.recv().await {
-        let mut changes = vec![first];
-        while changes.len() < CHANGES_AT_ONCE
-            && let Ok(next) = waiting.try_recv()
-        {
-            changes.push(next);
+/// A change by statements.
+struct Run<F> {
+    durability: Durability,
+    statements: Statements,
+    doing: &'static str,
+    /// Taken when they are run.
+    bind: Option<F>,
+    result: Option<Result<Vec<SqliteRow>, StoreError>>,
+    reply: oneshot::Sender<Result<Vec<SqliteRow>, StoreError>>,
+}
+
+impl<F: FnOnce(&'static str) -> Bound> Run<F> {
+    /// Runs the statements as this text; answers whether all of them worked.
+    async fn run(&mut self, connection: &mut SqliteConnection, text: &'static str) -> bool {
+        let bind = self.bind.take().expect("a change is made once");
+        let rows = bind(text).fetch_all(connection).await.doing(self.doing);
+        let worked = rows.is_ok();
+        self.result = Some(rows);
+        worked
+    }
+}
+
+impl<F: FnOnce(&'static str) -> Bound + Send> Queued for Run<F> {
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    fn alone<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c> {
+        Box::pin(async move {
+            if !self.run(connection, self.statements.alone).await {
+                // Which SQLite has done already where the disk or the log was the reason.
+                let _ = connection.execute("ROLLBACK").await;
+            }
+            Ok(())
+        })
+    }
+
+    fn among<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c> {
+        Box::pin(async move {
+            if !self.run(connection, self.statements.among).await {
+                connection.execute(TAKE_BACK).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: &Result<(), Arc<sqlx::Error>>) {
+        answer(self.reply, self.result, committed);
+    }
+}
+
+fn answer<T>(
+    reply: oneshot::Sender<Result<T, StoreError>>,
+    result: Option<Result<T, StoreError>>,
+    committed: &Result<(), Arc<sqlx::Error>>,
+) {
+    let answer = match (committed, result) {
+        // What failed for a reason of its own says so, whatever became of the others.
+        (_, Some(Err(error))) => Err(error),
+        (Ok(()), Some(result)) => result,
+        (Err(error), _) => Err(StoreError::Commit {
+            source: Arc::clone(error),
+        }),
+        (Ok(()), None) => unreachable!("a transaction is committed with all changes made"),
+    };
+    // A caller that has gone away is not told.
+    let _ = reply.send(answer);
+}
+
+async fn write(mut writer: Writer, mut waiting: mpsc::Receiver<Message>) {
+    let mut closing = None;
+    while closing.is_none()
+        && let Some(first) = waiting.recv().await
+    {
+        let mut changes = Vec::new();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Change(change) => changes.push(change),
+                Message::Close(closed) => closing = Some(closed),
+            }
+            let is_enough = changes.len() >= CHANGES_AT_ONCE || closing.is_some();
+            next = if is_enough {
+                None
+            } else {
+                waiting.try_recv().ok()
+            };
         }
-        let committed = transaction(&mut writer, &mut changes)
-            .await
-            .map_err(Arc::new);
+        let committed = transaction(&mut writer, &mut changes).await;
+        if committed.is_err() {
+            writer.close().await;
+        }
+        let committed = committed.map_err(Arc::new);
         for change in changes {
             change.answer(&committed);
         }
+    }
+    writer.close().await;
+    if let Some(closed) = closing {
+        let _ = closed.send(());
     }
 }
 
@@ -184,24 +299,16 @@ async fn transaction(
     writer: &mut Writer,
     changes: &mut [Box<dyn Queued>],
 ) -> Result<(), sqlx::Error> {
-    let asked = changes.iter().map(|change| change.durability()).max();
-    let mut connection = writer.acquire(asked.unwrap_or(Durability::Disk)).await?;
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let Some(asked) = changes.iter().map(|change| change.durability()).max() else {
+        return Ok(());
+    };
+    let connection = writer.connection(asked).await?;
     if let [only] = changes {
-        let stays = only.make(&mut transaction).await;
-        return if stays {
-            transaction.commit().await
-        } else {
-            transaction.rollback().await
-        };
+        return only.alone(connection).await;
     }
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     for change in changes {
-        let mut savepoint = transaction.begin().await?;
-        if change.make(&mut savepoint).await {
-            savepoint.commit().await?;
-        } else {
-            savepoint.rollback().await?;
-        }
+        change.among(&mut transaction).await?;
     }
     transaction.commit().await
 }

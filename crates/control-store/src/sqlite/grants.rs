@@ -5,7 +5,7 @@ use reference::Digest;
 use sqlx::SqliteConnection;
 
 use super::{damaged, digest, now_ms, parsed, timestamp};
-use crate::database::Database;
+use crate::database::{Database, Durability};
 use crate::error::{Doing, StoreError};
 use crate::images::{Grant, GrantOutcome, GrantProof, NewGrant, ProvenVersion};
 
@@ -14,10 +14,11 @@ pub(super) async fn record(
     workspace: WorkspaceId,
     grant: &NewGrant,
 ) -> Result<GrantOutcome, StoreError> {
-    let mut transaction = database.begin().await?;
-    let outcome = record_within(&mut transaction, workspace, grant).await?;
-    transaction.commit().await.doing("committing a grant")?;
-    Ok(outcome)
+    let grant = grant.clone();
+    let change = database.change(Durability::Process, move |connection| {
+        Box::pin(async move { record_within(connection, workspace, &grant).await })
+    });
+    change.await
 }
 
 /// Compare and set: a later version of the same secret stays. Another secret, or none, replaces
@@ -95,18 +96,17 @@ pub(super) async fn revoke(
     workspace: WorkspaceId,
     secret_id: SecretId,
 ) -> Result<u64, StoreError> {
-    let mut transaction = database.begin().await?;
-    let revoked = sqlx::query("DELETE FROM image_grant WHERE workspace_id = ?1 AND secret_id = ?2")
-        .bind(workspace.to_string())
-        .bind(secret_id.to_string())
-        .execute(&mut *transaction)
-        .await
-        .doing("revoking grants")?;
-    transaction
-        .commit()
-        .await
-        .doing("committing a revocation")?;
-    Ok(revoked.rows_affected())
+    let change = database.change(Durability::Process, move |connection| {
+        Box::pin(async move {
+            sqlx::query("DELETE FROM image_grant WHERE workspace_id = ?1 AND secret_id = ?2")
+                .bind(workspace.to_string())
+                .bind(secret_id.to_string())
+                .execute(connection)
+                .await
+                .doing("revoking grants")
+        })
+    });
+    Ok(change.await?.rows_affected())
 }
 
 fn proof(secret_id: Option<&str>, version: Option<i64>) -> Result<GrantProof, StoreError> {

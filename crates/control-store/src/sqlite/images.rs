@@ -5,7 +5,7 @@ use reference::Digest;
 use sqlx::SqliteConnection;
 
 use super::{SqliteStore, check_length, damaged, digest, grants, layers, now_ms, timestamp};
-use crate::database::Database;
+use crate::database::{Database, Durability};
 use crate::error::{Doing, StoreError};
 use crate::images::{
     Grant, GrantOutcome, Image, ImageAlias, ImageRecords, NewGrant, Publication, Python,
@@ -92,9 +92,20 @@ async fn publish(
     workspace: WorkspaceId,
     publication: &Publication,
 ) -> Result<GrantOutcome, StoreError> {
+    let publication = publication.clone();
+    let change = database.change(Durability::Process, move |connection| {
+        Box::pin(async move { publish_within(connection, workspace, &publication).await })
+    });
+    change.await
+}
+
+async fn publish_within(
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    publication: &Publication,
+) -> Result<GrantOutcome, StoreError> {
     let image = &publication.image;
-    let mut transaction = database.begin().await?;
-    insert(&mut transaction, workspace, image).await?;
+    insert(connection, workspace, image).await?;
     sqlx::query(
         "INSERT INTO image_alias (workspace_id, canonical, manifest_digest, image_id, checked_at)
          VALUES (?1, ?2, ?3, ?4, ?5)
@@ -107,7 +118,7 @@ async fn publish(
     .bind(image.manifest_digest.as_str())
     .bind(image.id.as_str())
     .bind(now_ms())
-    .execute(&mut *transaction)
+    .execute(&mut *connection)
     .await
     .doing("writing an alias")?;
     let grant = NewGrant {
@@ -115,9 +126,7 @@ async fn publish(
         origin: image.origin.clone(),
         proof: publication.proof,
     };
-    let outcome = grants::record_within(&mut transaction, workspace, &grant).await?;
-    transaction.commit().await.doing("committing an image")?;
-    Ok(outcome)
+    grants::record_within(connection, workspace, &grant).await
 }
 
 async fn insert(

@@ -2,10 +2,10 @@
 
 use ids::{ContainerId, StubId, TaskId, WorkspaceId};
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
+use sqlx::{FromRow, Row as _};
 
 use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
-use crate::database::Durability;
+use crate::database::{Bound, Durability, Statements, statements};
 use crate::error::{Doing, StoreError};
 use crate::store::StoreFuture;
 use crate::tasks::{
@@ -50,8 +50,93 @@ macro_rules! select_tasks {
     };
 }
 
-/// What an attempt that runs has left in its task.
-type Running = (Option<String>, Option<i64>);
+/// A new task, unless its stub has one of its key.
+macro_rules! insert_task {
+    () => {
+        "INSERT INTO task (task_id, workspace_id, stub_id, state, format, retries, attempts,
+                           container_id, created_at, available_at, expires_at, started_at,
+                           idempotency_key, python, is_headless, ended_at, outcome)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (stub_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+    };
+}
+
+/// What was recorded before under the key of a new task.
+macro_rules! select_before {
+    () => {
+        select_tasks!("WHERE stub_id = ? AND idempotency_key = ? AND task_id <> ?")
+    };
+}
+
+const ACCEPT: Statements = statements!(
+    insert_task!(),
+    "INSERT INTO task_input (task_id, payload) SELECT task_id, ? FROM task WHERE task_id = ?",
+    select_before!(),
+);
+
+const RECORD: Statements = statements!(
+    insert_task!(),
+    "INSERT INTO task_attempt (task_id, number, container_id, started_at, ended_at, outcome)
+     SELECT task_id, attempts, container_id, started_at, ended_at, outcome
+     FROM task WHERE task_id = ?",
+    "INSERT INTO task_result (task_id, payload, failure)
+     SELECT task_id, ?, ? FROM task WHERE task_id = ?",
+    select_before!(),
+);
+
+/// The attempt that ends, of a task that this condition finds.
+macro_rules! keep_attempt {
+    ($condition:literal) => {
+        concat!(
+            "INSERT INTO task_attempt
+                 (task_id, number, container_id, started_at, ended_at, outcome)
+             SELECT task_id, attempts, container_id, started_at, ?, ?
+             FROM task WHERE state = 'running' AND ",
+            $condition
+        )
+    };
+}
+
+/// The end of a task that this condition finds: an id, and the number of its attempt.
+macro_rules! end {
+    ($condition:literal) => {
+        statements!(
+            keep_attempt!($condition),
+            concat!(
+                "INSERT INTO task_result (task_id, payload, failure)
+                 SELECT task_id, ?, ? FROM task WHERE ",
+                $condition
+            ),
+            concat!(
+                "DELETE FROM task_input
+                 WHERE task_id = (SELECT task_id FROM task WHERE ",
+                $condition,
+                ")"
+            ),
+            concat!(
+                "UPDATE task SET state = 'ended', ended_at = ?, outcome = ? WHERE ",
+                $condition,
+                " RETURNING task_id"
+            ),
+        )
+    };
+}
+
+const END_ATTEMPT: Statements = end!("task_id = ? AND attempts = ? AND state = 'running'");
+const FINISH: Statements =
+    end!("task_id = ? AND attempts = coalesce(?, attempts) AND state <> 'ended'");
+
+const TRY_AGAIN: Statements = statements!(
+    keep_attempt!("task_id = ? AND attempts = ?"),
+    "UPDATE task SET state = 'pending', available_at = ?
+     WHERE task_id = ? AND attempts = ? AND state = 'running' RETURNING task_id",
+);
+
+const BEGIN_ATTEMPT: Statements = statements!(
+    "UPDATE task SET state = 'running', attempts = attempts + 1, container_id = ?, started_at = ?
+     WHERE task_id = ? AND state = 'pending' AND available_at <= ? AND expires_at > ?
+     RETURNING attempts",
+);
 
 impl TaskRecords for SqliteStore {
     fn accept_task(&self, workspace: WorkspaceId, task: NewTask) -> StoreFuture<'_, Accepted> {
@@ -123,24 +208,15 @@ impl SqliteStore {
         new: NewTask,
     ) -> Result<Accepted, StoreError> {
         check_length("input of a task", new.input.len(), PAYLOAD_LIMIT)?;
-        let now = now_ms();
-        let task = accepted(workspace, &new, timestamp(now));
-        let (key, input) = (new.key, new.input);
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                if let Some(before) = insert_new(connection, &task, key).await? {
-                    return Ok(Accepted::Before(before));
-                }
-                sqlx::query("INSERT INTO task_input (task_id, payload) VALUES (?1, ?2)")
-                    .bind(task.id.to_string())
-                    .bind(input)
-                    .execute(connection)
-                    .await
-                    .doing("keeping the input of a task")?;
-                Ok(Accepted::New(task))
-            })
-        });
-        change.await
+        let task = accepted(workspace, &new, timestamp(now_ms()));
+        let (inserted, key) = (task.clone(), new.key);
+        let bind = move |text| {
+            let id = inserted.id.to_string();
+            let bound = bind_task(sqlx::query(text), &inserted, key);
+            let bound = bound.bind(new.input).bind(id);
+            bind_before(bound, &inserted, key)
+        };
+        self.insert(ACCEPT, task, "accepting a task", bind).await
     }
 
     async fn record_call_now(
@@ -150,20 +226,39 @@ impl SqliteStore {
         end: TaskEnd,
     ) -> Result<Accepted, StoreError> {
         check_end(&end)?;
-        let now = now_ms();
-        let task = accepted(workspace, &new, timestamp(now));
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                if let Some(before) = insert_new(connection, &task, new.key).await? {
-                    return Ok(Accepted::Before(before));
-                }
-                let running = (task.container.map(|id| id.to_string()), Some(now));
-                keep_attempt(connection, task.id, 1, running, end.outcome, now).await?;
-                keep_end(connection, task.id, end, now).await?;
-                Ok(Accepted::New(task))
-            })
-        });
-        change.await
+        let now = timestamp(now_ms());
+        let task = Task {
+            state: TaskState::Ended,
+            ended_at: Some(now),
+            outcome: Some(end.outcome),
+            ..accepted(workspace, &new, now)
+        };
+        let (inserted, key) = (task.clone(), new.key);
+        let bind = move |text| {
+            let id = inserted.id.to_string();
+            let bound = bind_task(sqlx::query(text), &inserted, key).bind(id.clone());
+            let bound = bound.bind(end.payload).bind(end.failure).bind(id);
+            bind_before(bound, &inserted, key)
+        };
+        self.insert(RECORD, task, "recording a call", bind).await
+    }
+
+    /// Inserts a task by statements that answer the one that was there before.
+    async fn insert(
+        &self,
+        statements: Statements,
+        task: Task,
+        doing: &'static str,
+        bind: impl FnOnce(&'static str) -> Bound + Send + 'static,
+    ) -> Result<Accepted, StoreError> {
+        let database = &self.database;
+        let rows = database
+            .run(Durability::Disk, statements, doing, bind)
+            .await?;
+        Ok(match rows.first() {
+            Some(row) => Accepted::Before(task_of(&Row::from_row(row).doing(doing)?)?),
+            None => Accepted::New(task),
+        })
     }
 
     async fn of_key_now(
@@ -171,8 +266,14 @@ impl SqliteStore {
         stub: StubId,
         key: IdempotencyKey,
     ) -> Result<Option<Task>, StoreError> {
-        let reader = self.database.reader().acquire().await;
-        of_key(&mut *reader.doing("looking for the same call")?, stub, key).await
+        let row: Option<Row> =
+            sqlx::query_as(select_tasks!("WHERE stub_id = ?1 AND idempotency_key = ?2"))
+                .bind(stub.to_string())
+                .bind(key.to_vec())
+                .fetch_optional(self.database.reader())
+                .await
+                .doing("looking for the same call")?;
+        row.as_ref().map(task_of).transpose()
     }
 
     async fn begin_now(
@@ -180,25 +281,17 @@ impl SqliteStore {
         id: TaskId,
         container: ContainerId,
     ) -> Result<Option<u32>, StoreError> {
-        let now = now_ms();
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                sqlx::query_scalar(
-                    "UPDATE task SET state = 'running', attempts = attempts + 1,
-                                     container_id = ?2, started_at = ?3
-                     WHERE task_id = ?1 AND state = 'pending'
-                       AND available_at <= ?3 AND expires_at > ?3
-                     RETURNING attempts",
-                )
-                .bind(id.to_string())
-                .bind(container.to_string())
-                .bind(now)
-                .fetch_optional(connection)
-                .await
-                .doing("beginning an attempt")
-            })
-        });
-        change.await
+        let (now, doing) = (now_ms(), "beginning an attempt");
+        let bind = move |text| {
+            let bound = sqlx::query(text).bind(container.to_string()).bind(now);
+            bound.bind(id.to_string()).bind(now).bind(now)
+        };
+        let begun = self
+            .database
+            .run(Durability::Disk, BEGIN_ATTEMPT, doing, bind);
+        let rows = begun.await?;
+        let number = rows.first().map(|row| row.try_get(0).doing(doing));
+        number.transpose()
     }
 
     async fn end_attempt_now(
@@ -207,68 +300,50 @@ impl SqliteStore {
         number: u32,
         then: AfterAttempt,
     ) -> Result<bool, StoreError> {
-        if let AfterAttempt::End(end) = &then {
-            check_end(end)?;
-        }
-        let now = now_ms();
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                let running: Option<Running> = sqlx::query_as(
-                    "SELECT container_id, started_at FROM task
-                     WHERE task_id = ?1 AND state = 'running' AND attempts = ?2",
-                )
-                .bind(id.to_string())
-                .bind(number)
-                .fetch_optional(&mut *connection)
-                .await
-                .doing("ending an attempt")?;
-                let Some(running) = running else {
-                    return Ok(false);
+        match then {
+            AfterAttempt::End(end) => self.end_by(END_ATTEMPT, id, Some(number), end).await,
+            AfterAttempt::TryAgain {
+                outcome,
+                available_at,
+            } => {
+                let (now, id) = (now_ms(), id.to_string());
+                let bind = move |text| {
+                    let bound = sqlx::query(text).bind(now).bind(outcome.name());
+                    let bound = bound.bind(id.clone()).bind(number);
+                    let bound = bound.bind(available_at.as_millisecond());
+                    bound.bind(id).bind(number)
                 };
-                match then {
-                    AfterAttempt::End(end) => {
-                        keep_attempt(connection, id, number, running, end.outcome, now).await?;
-                        keep_end(connection, id, end, now).await?;
-                    }
-                    AfterAttempt::TryAgain {
-                        outcome,
-                        available_at,
-                    } => {
-                        keep_attempt(connection, id, number, running, outcome, now).await?;
-                        put_back(connection, id, available_at).await?;
-                    }
-                }
-                Ok(true)
-            })
-        });
-        change.await
+                let doing = "putting a task back";
+                let done = self.database.run(Durability::Disk, TRY_AGAIN, doing, bind);
+                Ok(!done.await?.is_empty())
+            }
+        }
     }
 
     async fn finish_now(&self, id: TaskId, end: TaskEnd) -> Result<bool, StoreError> {
+        self.end_by(FINISH, id, None, end).await
+    }
+
+    async fn end_by(
+        &self,
+        statements: Statements,
+        id: TaskId,
+        number: Option<u32>,
+        end: TaskEnd,
+    ) -> Result<bool, StoreError> {
         check_end(&end)?;
-        let now = now_ms();
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                let open: Option<(String, u32, Option<String>, Option<i64>)> = sqlx::query_as(
-                    "SELECT state, attempts, container_id, started_at FROM task
-                     WHERE task_id = ?1 AND state <> 'ended'",
-                )
-                .bind(id.to_string())
-                .fetch_optional(&mut *connection)
-                .await
-                .doing("finishing a task")?;
-                let Some((state, number, container, started_at)) = open else {
-                    return Ok(false);
-                };
-                if state == "running" {
-                    let running = (container, started_at);
-                    keep_attempt(connection, id, number, running, end.outcome, now).await?;
-                }
-                keep_end(connection, id, end, now).await?;
-                Ok(true)
-            })
-        });
-        change.await
+        let (now, id, outcome) = (now_ms(), id.to_string(), end.outcome.name());
+        let bind = move |text| {
+            let bound = sqlx::query(text).bind(now).bind(outcome);
+            let bound = bound.bind(id.clone()).bind(number);
+            let bound = bound.bind(end.payload).bind(end.failure);
+            let bound = bound.bind(id.clone()).bind(number);
+            let bound = bound.bind(id.clone()).bind(number);
+            bound.bind(now).bind(outcome).bind(id).bind(number)
+        };
+        let doing = "ending a task";
+        let ended = self.database.run(Durability::Disk, statements, doing, bind);
+        Ok(!ended.await?.is_empty())
     }
 
     async fn task_now(
@@ -283,7 +358,7 @@ impl SqliteStore {
                 .fetch_optional(self.database.reader())
                 .await
                 .doing("finding a task")?;
-        row.as_ref().map(task).transpose()
+        row.as_ref().map(task_of).transpose()
     }
 
     async fn tasks_now(
@@ -304,7 +379,7 @@ impl SqliteStore {
         .fetch_all(self.database.reader())
         .await
         .doing("listing tasks")?;
-        rows.iter().map(task).collect()
+        rows.iter().map(task_of).collect()
     }
 
     async fn open_tasks_now(
@@ -320,7 +395,7 @@ impl SqliteStore {
         .fetch_all(self.database.reader())
         .await
         .doing("listing open tasks")?;
-        rows.iter().map(task).collect()
+        rows.iter().map(task_of).collect()
     }
 
     async fn attempts_now(
@@ -425,122 +500,33 @@ fn accepted(workspace: WorkspaceId, new: &NewTask, now: Timestamp) -> Task {
     }
 }
 
-async fn of_key(
-    connection: &mut SqliteConnection,
-    stub: StubId,
-    key: IdempotencyKey,
-) -> Result<Option<Task>, StoreError> {
-    let row: Option<Row> =
-        sqlx::query_as(select_tasks!("WHERE stub_id = ?1 AND idempotency_key = ?2"))
-            .bind(stub.to_string())
-            .bind(key.as_slice())
-            .fetch_optional(connection)
-            .await
-            .doing("looking for the same call")?;
-    row.as_ref().map(task).transpose()
+/// What [`insert_task`] says of a task.
+fn bind_task(query: Bound, task: &Task, key: Option<IdempotencyKey>) -> Bound {
+    let time = |at: Option<Timestamp>| at.map(Timestamp::as_millisecond);
+    query
+        .bind(task.id.to_string())
+        .bind(task.workspace.to_string())
+        .bind(task.stub.to_string())
+        .bind(task.state.name())
+        .bind(format_name(task.format))
+        .bind(task.retries)
+        .bind(task.attempts)
+        .bind(task.container.map(|id| id.to_string()))
+        .bind(task.created_at.as_millisecond())
+        .bind(task.available_at.as_millisecond())
+        .bind(task.expires_at.as_millisecond())
+        .bind(time(task.started_at))
+        .bind(key.map(Vec::from))
+        .bind(task.python.clone())
+        .bind(task.is_headless)
+        .bind(time(task.ended_at))
+        .bind(task.outcome.map(TaskOutcome::name))
 }
 
-/// Writes a task, unless its stub has one of this key; then answers that one.
-async fn insert_new(
-    connection: &mut SqliteConnection,
-    task: &Task,
-    key: Option<IdempotencyKey>,
-) -> Result<Option<Task>, StoreError> {
-    if let Some(key) = key
-        && let Some(before) = of_key(connection, task.stub, key).await?
-    {
-        return Ok(Some(before));
-    }
-    sqlx::query(
-        "INSERT INTO task (task_id, workspace_id, stub_id, state, format, retries, attempts,
-                           container_id, created_at, available_at, expires_at, started_at,
-                           idempotency_key, python, is_headless)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14)",
-    )
-    .bind(task.id.to_string())
-    .bind(task.workspace.to_string())
-    .bind(task.stub.to_string())
-    .bind(task.state.name())
-    .bind(format_name(task.format))
-    .bind(task.retries)
-    .bind(task.attempts)
-    .bind(task.container.map(|id| id.to_string()))
-    .bind(task.created_at.as_millisecond())
-    .bind(task.expires_at.as_millisecond())
-    .bind(task.started_at.map(Timestamp::as_millisecond))
-    .bind(key.as_ref().map(IdempotencyKey::as_slice))
-    .bind(task.python.as_deref())
-    .bind(task.is_headless)
-    .execute(connection)
-    .await
-    .doing("accepting a task")?;
-    Ok(None)
-}
-
-async fn keep_attempt(
-    connection: &mut SqliteConnection,
-    id: TaskId,
-    number: u32,
-    (container, started_at): Running,
-    outcome: TaskOutcome,
-    now: i64,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO task_attempt (task_id, number, container_id, started_at, ended_at, outcome)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )
-    .bind(id.to_string())
-    .bind(number)
-    .bind(container)
-    .bind(started_at)
-    .bind(now)
-    .bind(outcome.name())
-    .execute(connection)
-    .await
-    .doing("keeping an attempt")?;
-    Ok(())
-}
-
-async fn keep_end(
-    connection: &mut SqliteConnection,
-    id: TaskId,
-    end: TaskEnd,
-    now: i64,
-) -> Result<(), StoreError> {
-    sqlx::query("UPDATE task SET state = 'ended', ended_at = ?2, outcome = ?3 WHERE task_id = ?1")
-        .bind(id.to_string())
-        .bind(now)
-        .bind(end.outcome.name())
-        .execute(&mut *connection)
-        .await
-        .doing("ending a task")?;
-    sqlx::query("INSERT INTO task_result (task_id, payload, failure) VALUES (?1, ?2, ?3)")
-        .bind(id.to_string())
-        .bind(end.payload)
-        .bind(end.failure)
-        .execute(&mut *connection)
-        .await
-        .doing("keeping the result of a task")?;
-    sqlx::query("DELETE FROM task_input WHERE task_id = ?1")
-        .bind(id.to_string())
-        .execute(connection)
-        .await
-        .doing("forgetting the input of a task")?;
-    Ok(())
-}
-
-async fn put_back(
-    connection: &mut SqliteConnection,
-    id: TaskId,
-    available_at: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query("UPDATE task SET state = 'pending', available_at = ?2 WHERE task_id = ?1")
-        .bind(id.to_string())
-        .bind(available_at.as_millisecond())
-        .execute(connection)
-        .await
-        .doing("putting a task back")?;
-    Ok(())
+/// What [`select_before`] asks for.
+fn bind_before(query: Bound, task: &Task, key: Option<IdempotencyKey>) -> Bound {
+    let query = query.bind(task.stub.to_string()).bind(key.map(Vec::from));
+    query.bind(task.id.to_string())
 }
 
 fn check_end(end: &TaskEnd) -> Result<(), StoreError> {
@@ -550,7 +536,7 @@ fn check_end(end: &TaskEnd) -> Result<(), StoreError> {
     check_length("failure of a task", failure, FAILURE_LIMIT)
 }
 
-fn task(row: &Row) -> Result<Task, StoreError> {
+fn task_of(row: &Row) -> Result<Task, StoreError> {
     let (id, workspace, stub, state, format, retries, attempts, container, ..) = row;
     let container = container.as_deref().map(|id| parsed("task", id));
     let ended = row.13.as_deref().map(|name| outcome("task", name));

@@ -101,15 +101,18 @@ impl SqliteStore {
     }
 
     async fn token_of_hash_now(&self, hash: &TokenHash) -> Result<Option<ApiToken>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
+        let query = sqlx::query(
             "SELECT token_id, workspace_id, name, scopes, created_at, expires_at, is_enabled,
                     used_at
              FROM api_token WHERE hash = ?1",
-        )
-        .bind(&hash[..])
-        .fetch_optional(self.database.reader())
-        .await
-        .doing("finding a token")?;
+        );
+        let query = query.bind(hash.to_vec());
+        let row: Option<Row> = self
+            .database
+            .often()
+            .row(query)
+            .await
+            .doing("finding a token")?;
         row.map(token).transpose()
     }
 

@@ -3,6 +3,7 @@
 use ids::{WorkspaceId, WorkspaceName};
 
 use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
+use crate::database::Durability;
 use crate::error::{Doing, StoreError};
 use crate::store::StoreFuture;
 use crate::workspaces::{RegistrySettings, Workspace, WorkspaceRecords};
@@ -56,18 +57,24 @@ impl SqliteStore {
         if let Some(workspace) = self.workspace_of(name).await? {
             return Ok(workspace);
         }
-        let mut transaction = self.database.begin().await?;
-        sqlx::query(
-            "INSERT INTO workspace (workspace_id, name, created_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(proposed.to_string())
-        .bind(name.as_str())
-        .bind(now_ms())
-        .execute(&mut *transaction)
-        .await
-        .doing("making a workspace")?;
-        transaction.commit().await.doing("committing a workspace")?;
+        let text = name.to_string();
+        let change = self
+            .database
+            .change(Durability::Process, move |connection| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "INSERT INTO workspace (workspace_id, name, created_at) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO NOTHING",
+                    )
+                    .bind(proposed.to_string())
+                    .bind(text)
+                    .bind(now_ms())
+                    .execute(connection)
+                    .await
+                    .doing("making a workspace")
+                })
+            });
+        change.await?;
         self.workspace_of(name)
             .await?
             .ok_or_else(|| damaged("workspace", format!("{name} shares its id with another")))
@@ -102,23 +109,30 @@ impl SqliteStore {
         check_length("CA bundle", ca, CA_LIMIT)?;
         let service = settings.token_service.as_ref().map_or(0, String::len);
         check_length("token service", service, TOKEN_SERVICE_LIMIT)?;
-        let mut transaction = self.database.begin().await?;
-        sqlx::query(
-            "INSERT INTO registry_settings (workspace_id, scope, plain_http, ca_pem, token_service)
-             VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (workspace_id, scope) DO UPDATE
-             SET plain_http = excluded.plain_http, ca_pem = excluded.ca_pem,
-                 token_service = excluded.token_service",
-        )
-        .bind(workspace.to_string())
-        .bind(scope)
-        .bind(settings.plain_http)
-        .bind(settings.ca_pem.as_deref())
-        .bind(settings.token_service.as_deref())
-        .execute(&mut *transaction)
-        .await
-        .doing("writing settings")?;
-        transaction.commit().await.doing("committing settings")
+        let (scope, settings) = (scope.to_owned(), settings.clone());
+        let change = self
+            .database
+            .change(Durability::Process, move |connection| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "INSERT INTO registry_settings
+                         (workspace_id, scope, plain_http, ca_pem, token_service)
+                     VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (workspace_id, scope) DO UPDATE
+                     SET plain_http = excluded.plain_http, ca_pem = excluded.ca_pem,
+                         token_service = excluded.token_service",
+                    )
+                    .bind(workspace.to_string())
+                    .bind(scope)
+                    .bind(settings.plain_http)
+                    .bind(settings.ca_pem)
+                    .bind(settings.token_service)
+                    .execute(connection)
+                    .await
+                    .doing("writing settings")
+                })
+            });
+        change.await.map(drop)
     }
 
     async fn settings_now(
@@ -150,15 +164,22 @@ impl SqliteStore {
         workspace: WorkspaceId,
         scope: &str,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.database.begin().await?;
-        let removed =
-            sqlx::query("DELETE FROM registry_settings WHERE workspace_id = ?1 AND scope = ?2")
-                .bind(workspace.to_string())
-                .bind(scope)
-                .execute(&mut *transaction)
-                .await
-                .doing("removing settings")?;
-        transaction.commit().await.doing("committing a removal")?;
+        let scope = scope.to_owned();
+        let change = self
+            .database
+            .change(Durability::Process, move |connection| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "DELETE FROM registry_settings WHERE workspace_id = ?1 AND scope = ?2",
+                    )
+                    .bind(workspace.to_string())
+                    .bind(scope)
+                    .execute(connection)
+                    .await
+                    .doing("removing settings")
+                })
+            });
+        let removed = change.await?;
         Ok(removed.rows_affected() > 0)
     }
 }

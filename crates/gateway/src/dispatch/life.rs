@@ -24,7 +24,6 @@ use super::pool::{Admission, Place, Pool};
 use super::start;
 use super::task::{Failure, LiveTask, end_with_failure, end_without_result};
 use crate::gateway::Gateway;
-use crate::problem::{Kind, Problem};
 
 /// How soon a result must come to be recorded together with its call: a few commits' time, for
 /// which a caller does not know yet that the call is accepted.
@@ -103,19 +102,20 @@ impl Life {
         self.gateway.dispatch().let_go(&self.task);
     }
 
-    /// Puts the task on disk; answers whether it is there.
+    /// Puts the task on disk; answers whether it is there, and not the same call's earlier one.
     async fn accept(&self, new: NewTask) -> bool {
         let workspace = self.task.task().workspace;
-        let accepted = self.gateway.store().accept_task(workspace, new).await;
-        let accepted = accepted.map_err(Problem::from);
-        match accepted.and_then(|accepted| is_new(&accepted)) {
-            Ok(()) => self.task.accepted(),
-            Err(problem) => {
-                self.task.refused(problem);
-                return false;
+        match self.gateway.store().accept_task(workspace, new).await {
+            Ok(accepted) => {
+                let is_here = matches!(accepted, Accepted::New(_));
+                self.task.decided(accepted);
+                is_here
+            }
+            Err(error) => {
+                self.task.refused(error.into());
+                false
             }
         }
-        true
     }
 
     /// Makes a call whose caller cannot make it twice, before it is on disk. A result that comes
@@ -351,17 +351,6 @@ async fn end_call(place: &Place, attempt: &str, result: oneshot::Receiver<CallRe
     }
     if tokio::time::timeout(CANCEL_GRACE, result).await.is_err() {
         start::end(&place.container, Duration::ZERO).await;
-    }
-}
-
-/// A key that is claimed is used once; it is on disk only if another gateway has the same file.
-fn is_new(accepted: &Accepted) -> Result<(), Problem> {
-    match accepted {
-        Accepted::New(_) => Ok(()),
-        Accepted::Before(_) => Err(Problem::new(
-            Kind::Conflict,
-            "the same call was made elsewhere at the same moment",
-        )),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use control_store::{Task, TaskEnd, TaskOutcome, TaskState};
+use control_store::{Accepted, Task, TaskEnd, TaskOutcome, TaskState};
 use ids::{ContainerId, TaskId};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -21,19 +21,21 @@ pub(crate) struct LiveTask {
     now: Mutex<Now>,
     /// Counts changes; who follows looks after each.
     changed: watch::Sender<u64>,
-    acceptance: watch::Sender<Acceptance>,
+    /// Nothing, as long as it is not decided: until then nobody is told of the task.
+    acceptance: watch::Sender<Option<Result<Acceptance, Problem>>>,
     /// Somebody wants its end.
     pub(super) cancelling: CancellationToken,
     /// Those who follow it or wait for it.
     followers: AtomicU32,
 }
 
-/// Whether a task is on disk: before, nobody is told that it is there.
+/// What is on disk of a call that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Acceptance {
-    Awaited,
-    Accepted,
-    Refused(Problem),
+pub(crate) enum Acceptance {
+    /// This task.
+    Here,
+    /// The task of the same call, which was made before; this one never will be.
+    Before(Box<Task>),
 }
 
 #[derive(Debug)]
@@ -78,7 +80,7 @@ impl LiveTask {
                 left_at: Instant::now(),
             }),
             changed: watch::Sender::new(0),
-            acceptance: watch::Sender::new(Acceptance::Awaited),
+            acceptance: watch::Sender::new(None),
             cancelling: CancellationToken::new(),
             followers: AtomicU32::new(0),
         })
@@ -93,31 +95,38 @@ impl LiveTask {
     }
 
     pub(crate) fn accepted(&self) {
-        self.acceptance.send_replace(Acceptance::Accepted);
+        self.acceptance.send_replace(Some(Ok(Acceptance::Here)));
     }
 
-    pub(crate) fn refused(&self, problem: Problem) {
-        self.acceptance.send_replace(Acceptance::Refused(problem));
+    /// The store has said what became of it.
+    pub(super) fn decided(&self, accepted: Accepted) {
+        let acceptance = match accepted {
+            Accepted::New(_) => Acceptance::Here,
+            Accepted::Before(task) => Acceptance::Before(Box::new(task)),
+        };
+        self.acceptance.send_replace(Some(Ok(acceptance)));
+    }
+
+    pub(super) fn refused(&self, problem: Problem) {
+        self.acceptance.send_replace(Some(Err(problem)));
     }
 
     pub(super) fn refused_unless_decided(&self, problem: Problem) {
         self.acceptance.send_if_modified(|acceptance| {
-            let is_open = *acceptance == Acceptance::Awaited;
+            let is_open = acceptance.is_none();
             if is_open {
-                *acceptance = Acceptance::Refused(problem);
+                *acceptance = Some(Err(problem));
             }
             is_open
         });
     }
 
-    /// Waits until the task is on disk, or will never be.
-    pub(crate) async fn acceptance(&self) -> Result<(), Problem> {
+    /// Waits until the call is on disk, or never will be.
+    pub(crate) async fn acceptance(&self) -> Result<Acceptance, Problem> {
         let mut acceptance = self.acceptance.subscribe();
-        let decided = acceptance.wait_for(|now| *now != Acceptance::Awaited).await;
-        match &*decided.expect("the task holds the other side") {
-            Acceptance::Refused(problem) => Err(problem.clone()),
-            Acceptance::Accepted | Acceptance::Awaited => Ok(()),
-        }
+        let decided = acceptance.wait_for(Option::is_some).await;
+        let decided = decided.expect("the task holds the other side").clone();
+        decided.expect("it was waited for")
     }
 
     pub(crate) fn task(&self) -> Task {

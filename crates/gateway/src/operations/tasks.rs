@@ -12,7 +12,7 @@ use ids::{ContainerId, StubId, TaskId, WorkspaceId};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::caller::Caller;
-use crate::dispatch::{Claim, Follower, Life, LiveTask, Pool, SecretVersions};
+use crate::dispatch::{Acceptance, Follower, Full, Life, LiveTask, Pool, SecretVersions};
 use crate::gateway::Gateway;
 use crate::problem::{Kind, Problem};
 
@@ -42,13 +42,6 @@ pub(crate) struct NewCall {
     pub(crate) key: Option<IdempotencyKey>,
 }
 
-/// What became of the claim to a key.
-enum Claimed {
-    Ours(Claim),
-    /// The call was made before.
-    Before(Follower),
-}
-
 impl Gateway {
     /// Accepts a call: when this answers, it is on disk and will have one outcome.
     pub(crate) async fn call(
@@ -62,16 +55,18 @@ impl Gateway {
         let workspace = caller.workspace();
         let pool = self.pool(workspace, stub).await?;
         let (task, new) = task_of(&pool.stub, &call);
-        let claim = match call.key.map(|key| self.claim(stub, key, &task)) {
-            Some(claim) => match claim.await? {
-                Claimed::Ours(claim) => Some(claim),
-                Claimed::Before(first) => return Ok(first),
-            },
-            None => None,
+        let claim = call
+            .key
+            .map(|key| self.dispatch().claims.claim((stub, key), &task));
+        let claim = match claim.transpose() {
+            Ok(claim) => claim,
+            Err(first) => return self.accepted(first.follow(0)).await,
         };
         let secrets = self.current_secrets(&pool.stub).await?;
-        let admission = pool.admit(&secrets).map_err(|_| full(&pool.stub))?;
-        let follower = task.follow(0);
+        let admission = match pool.admit(&secrets) {
+            Ok(admission) => admission,
+            Err(Full) => return self.made_before(&pool.stub, call.key).await,
+        };
         let life = Life {
             gateway: self.clone(),
             pool,
@@ -80,28 +75,30 @@ impl Gateway {
             _claim: claim,
         };
         // A task of its own, since whoever calls may hang up at any moment.
+        let follower = task.follow(0);
         tokio::spawn(life.run(admission, new));
-        task.acceptance().await?;
-        Ok(follower)
+        self.accepted(follower).await
     }
 
-    /// The key for a new task, or the task that was made with it.
-    async fn claim(
-        &self,
-        stub: StubId,
-        key: IdempotencyKey,
-        task: &Arc<LiveTask>,
-    ) -> Result<Claimed, Problem> {
-        match self.dispatch().claims.claim((stub, key), task) {
-            Err(first) => {
-                first.acceptance().await?;
-                Ok(Claimed::Before(first.follow(0)))
-            }
-            Ok(claim) => match self.store().task_of_key(stub, key).await? {
-                Some(before) => Ok(Claimed::Before(self.follower(before, 0).await?)),
-                None => Ok(Claimed::Ours(claim)),
-            },
+    /// Waits until the task that is followed is on disk, or an earlier one of the same call.
+    async fn accepted(&self, follower: Follower) -> Result<Follower, Problem> {
+        match follower.task().acceptance().await? {
+            Acceptance::Here => Ok(follower),
+            Acceptance::Before(first) => self.follower(*first, 0).await,
         }
+    }
+
+    /// The call of this key where it was made before, since there is no room for another one.
+    async fn made_before(
+        &self,
+        stub: &Stub,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Follower, Problem> {
+        let Some(key) = key else {
+            return Err(full(stub));
+        };
+        let before = self.store().task_of_key(stub.id, key).await?;
+        self.follower(before.ok_or_else(|| full(stub))?, 0).await
     }
 
     /// Follows a task of the caller's workspace from this offset of its output on.

@@ -4,6 +4,7 @@
 
 mod beta9;
 mod builds;
+mod calls;
 mod connections;
 mod indexer;
 mod objects;

@@ -29,7 +29,7 @@ impl Caller<'_> {
         })
     }
 
-    async fn define(&self, stub: Value) -> Value {
+    pub(crate) async fn define(&self, stub: Value) -> Value {
         let (status, made) = self.ask(Method::POST, "/v1/stubs", Some(stub)).await;
         assert_eq!(status, StatusCode::OK, "{made}");
         made
