@@ -13,9 +13,11 @@
 //! request's error. The API document in `docs/openapi.json` is made of the code and held against
 //! it. Deliberately no policy over credentials (that is `broker`'s) and no SQL.
 
+mod allowance;
 mod beta9;
 mod builds;
 mod caller;
+mod denials;
 mod dispatch;
 mod foreign;
 mod gateway;
@@ -27,6 +29,7 @@ mod python;
 mod service;
 mod token;
 mod variables;
+mod watch;
 
 pub use caller::Caller;
 pub use dispatch::BoundWorkers;

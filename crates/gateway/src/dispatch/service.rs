@@ -34,9 +34,9 @@ use worker_protocol::{
     IndexPiece, IndexQuestion, ToWorker, auth_answer, denial, from_worker, registry_auth,
 };
 
-use super::allowance::with_unwritten;
 use super::container::{Container, Event, Reading};
 use super::worker::{Newcomer, QUEUE_LENGTH, WorkerLink};
+use crate::allowance::with_unwritten;
 use crate::foreign;
 use crate::gateway::Gateway;
 use crate::service::connection_builder;
@@ -212,7 +212,9 @@ impl Connection {
         };
         let found = self.gateway.store().worker_of_key(key.bytes()).await;
         let found = found.map_err(|error| unavailable(&error))?;
-        let worker = found.ok_or_else(not_known)?;
+        let Some(worker) = found else {
+            return Err(self.gateway.refuse_stranger(key).await);
+        };
         Ok(Newcomer {
             id: worker.id,
             is_joined: true,

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use worker_protocol::{Delivery, Hello, ToWorker, to_worker};
 
-use super::allowance::Allowance;
 use super::placement::{self, Candidate, Needs};
+use crate::allowance::Allowance;
 use crate::lock::lock;
 
 /// Messages on their way to one worker; whoever has more waits.

@@ -5,6 +5,7 @@
 mod beta9;
 mod builds;
 mod connections;
+mod denials;
 mod indexer;
 mod objects;
 mod open_images;
