@@ -116,6 +116,7 @@ pub(crate) fn router(gateway: Gateway) -> Router {
     };
     let watching = Watch {
         gateway: gateway.clone(),
+        face: "beta9",
         operation,
     };
     let router = serve! {

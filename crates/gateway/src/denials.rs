@@ -18,6 +18,7 @@ use crate::caller::OPERATOR;
 use crate::foreign;
 use crate::gateway::Gateway;
 use crate::lock::lock;
+use crate::metrics::Refused;
 use crate::problem::Refusal;
 use crate::token;
 use crate::watch::{Operation, Who};
@@ -78,7 +79,9 @@ impl Allowances {
 impl Gateway {
     /// Has a refusal in the audit log before this returns, and also when this is given up.
     pub(crate) async fn deny(&self, denied: Denied) {
+        self.metrics().refused(Refused::Caller(denied.refusal));
         let Some(unwritten) = self.denials().count(denied.who, Instant::now()) else {
+            self.metrics().row_unwritten();
             return;
         };
         let gateway = self.clone();

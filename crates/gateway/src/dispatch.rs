@@ -12,6 +12,7 @@
 //! store, by which a restart knows what was begun. Secrets and leases are made at hand-off and kept
 //! nowhere.
 
+mod census;
 mod claims;
 mod container;
 mod hand_off;
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 use ids::{ContainerId, StubId, TaskId};
 use worker_protocol::{Delivery, Hello};
 
+pub(crate) use census::Census;
 pub(crate) use claims::Claim;
 pub(crate) use container::SecretVersions;
 pub(crate) use life::Life;

@@ -16,6 +16,7 @@ use crate::denials::Denials;
 use crate::dispatch::Dispatch;
 use crate::foreign;
 use crate::lock::lock;
+use crate::metrics::Metrics;
 use crate::operations::images::Proofs;
 use crate::operations::objects::Uploads;
 use crate::problem::Problem;
@@ -53,6 +54,7 @@ struct Inner {
     /// When the use of a token was last noted. No more of them than there are tokens.
     noted: Mutex<HashMap<TokenId, Timestamp>>,
     denials: Denials,
+    metrics: Metrics,
 }
 
 impl Gateway {
@@ -66,6 +68,7 @@ impl Gateway {
                 uploads: Uploads::default(),
                 noted: Mutex::default(),
                 denials: Denials::default(),
+                metrics: Metrics::default(),
             }),
         }
     }
@@ -138,6 +141,10 @@ impl Gateway {
 
     pub(crate) fn denials(&self) -> &Denials {
         &self.inner.denials
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     pub(crate) fn dispatch(&self) -> &Dispatch {

@@ -5,6 +5,7 @@ mod body;
 mod containers;
 mod events;
 mod images;
+mod metrics;
 mod objects;
 mod secrets;
 mod stubs;
@@ -115,6 +116,7 @@ pub fn openapi_document() -> String {
 pub(crate) fn router(gateway: Gateway) -> Router {
     let watching = Watch {
         gateway: gateway.clone(),
+        face: "http",
         operation,
     };
     let (router, document) = described().split_for_parts();
@@ -122,6 +124,7 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         .route("/openapi.json", get(async move || Json(document)))
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::show))
         .fallback(async || Problem::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::invalid("not with this method"))
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))

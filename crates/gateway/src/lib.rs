@@ -23,6 +23,7 @@ mod foreign;
 mod gateway;
 mod http;
 mod lock;
+mod metrics;
 mod operations;
 mod problem;
 mod python;

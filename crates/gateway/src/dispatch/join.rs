@@ -21,6 +21,7 @@ use super::service::{not_known, unavailable};
 use crate::allowance::with_unwritten;
 use crate::gateway::Gateway;
 use crate::lock::lock;
+use crate::metrics::Refused;
 
 /// Where the service is served.
 const PATH: &str = "/holdfast.worker.v1.JoinService/{*method}";
@@ -149,7 +150,11 @@ impl Gateway {
 
     /// What is to be written of a refusal of a machine that is no worker, if anything is.
     fn counted_stranger(&self, reason: &str) -> Option<String> {
+        self.metrics().refused(Refused::Stranger);
         let counted = lock(&self.dispatch().refused_strangers).take(Instant::now());
+        if counted.is_none() {
+            self.metrics().row_unwritten();
+        }
         counted.map(|unwritten| with_unwritten(reason, unwritten))
     }
 

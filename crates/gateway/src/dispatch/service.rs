@@ -39,6 +39,7 @@ use super::worker::{Newcomer, QUEUE_LENGTH, WorkerLink};
 use crate::allowance::with_unwritten;
 use crate::foreign;
 use crate::gateway::Gateway;
+use crate::metrics::Refused;
 use crate::service::connection_builder;
 
 /// How long a connected worker may take to say who it is.
@@ -180,7 +181,10 @@ impl Connection {
     /// Has it in the audit log before the worker is answered, also when it hangs up meanwhile.
     async fn deny(&self, link: &WorkerLink, delivery: &Delivery, question: &str, reason: &str) {
         let workers = &self.gateway.dispatch().workers;
+        let metrics = self.gateway.metrics();
+        metrics.refused(Refused::Worker);
         let Some(unwritten) = workers.count_denial(link.id, Instant::now()) else {
+            metrics.row_unwritten();
             return;
         };
         let container = foreign::shown(&delivery.container);

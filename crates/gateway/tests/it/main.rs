@@ -7,6 +7,7 @@ mod builds;
 mod connections;
 mod denials;
 mod indexer;
+mod metrics;
 mod objects;
 mod open_images;
 mod openapi;
