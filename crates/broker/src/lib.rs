@@ -18,6 +18,7 @@
 mod binding;
 mod broker;
 mod check;
+mod denial;
 mod error;
 mod explain;
 mod lease;
@@ -30,6 +31,7 @@ mod worker_events;
 pub use binding::BindingError;
 pub use broker::{Broker, BrokerPaths};
 pub use check::CheckReport;
+pub use denial::Denial;
 pub use error::BrokerError;
 pub use explain::{Chosen, Explanation, LostScope};
 pub use lease::{CredentialChoice, Lease};

@@ -2,6 +2,7 @@
 //! are read with, and secrets of functions.
 
 use ids::WorkerId;
+use jiff::Timestamp;
 use vault::{AuditAction, Noted};
 
 use crate::broker::Broker;
@@ -13,6 +14,8 @@ const GATEWAY: &str = "gateway";
 /// What a worker, or whoever would be one, did.
 #[derive(Debug, Clone, Copy)]
 pub enum WorkerEvent<'a> {
+    /// Somebody made a token by which one may join, until then.
+    Invited { actor: &'a str, until: Timestamp },
     /// It joined, by a token, with this key.
     Joined {
         worker: WorkerId,
@@ -21,6 +24,8 @@ pub enum WorkerEvent<'a> {
     },
     /// Whoever holds this key may not join.
     JoinRefused { key: &'a str, reason: &'a str },
+    /// Whoever holds this key asked as a worker, and is none.
+    NotKnown { key: &'a str, reason: &'a str },
     /// It spoke of what it was not given.
     Denied {
         worker: WorkerId,
@@ -34,17 +39,26 @@ pub enum WorkerEvent<'a> {
 impl Broker {
     /// Has an event in the audit log before this returns.
     pub async fn note_worker_event(&self, event: WorkerEvent<'_>) -> Result<(), BrokerError> {
-        let vault = self.vault();
         match event {
+            WorkerEvent::Invited { actor, until } => {
+                let detail = format!("until {until}");
+                self.note(AuditAction::Invite, actor, "join token", &detail)
+                    .await
+            }
             WorkerEvent::Joined { worker, name, key } => {
                 let (subject, detail) = (worker.to_string(), format!("{name}, key {key}"));
-                let about = noted(&subject, &detail);
-                vault.note(AuditAction::Join, GATEWAY, about).await?;
+                self.note(AuditAction::Join, GATEWAY, &subject, &detail)
+                    .await
             }
             WorkerEvent::JoinRefused { key, reason } => {
                 let subject = format!("join of key {key}");
-                let about = noted(&subject, reason);
-                vault.note(AuditAction::Deny, GATEWAY, about).await?;
+                self.note(AuditAction::Deny, GATEWAY, &subject, reason)
+                    .await
+            }
+            WorkerEvent::NotKnown { key, reason } => {
+                let subject = format!("attach of key {key}");
+                self.note(AuditAction::Deny, GATEWAY, &subject, reason)
+                    .await
             }
             WorkerEvent::Denied {
                 worker,
@@ -52,19 +66,28 @@ impl Broker {
                 reason,
             } => {
                 let actor = worker.to_string();
-                let about = noted(question, reason);
-                vault.note(AuditAction::Deny, &actor, about).await?;
+                self.note(AuditAction::Deny, &actor, question, reason).await
             }
             WorkerEvent::Removed { worker, actor } => {
                 let subject = worker.to_string();
-                let about = noted(&subject, "worker");
-                vault.note(AuditAction::Leave, actor, about).await?;
+                self.note(AuditAction::Leave, actor, &subject, "worker")
+                    .await
             }
         }
-        Ok(())
     }
-}
 
-fn noted<'a>(subject: &'a str, detail: &'a str) -> Noted<'a> {
-    Noted { subject, detail }
+    async fn note(
+        &self,
+        action: AuditAction,
+        actor: &str,
+        subject: &str,
+        detail: &str,
+    ) -> Result<(), BrokerError> {
+        let about = Noted {
+            workspace: None,
+            subject,
+            detail,
+        };
+        Ok(self.vault().note(action, actor, about).await?)
+    }
 }

@@ -456,7 +456,8 @@ pub(crate) enum TokensCommand {
     Create {
         /// What it is called in lists
         name: String,
-        /// What it is for, of read, call, secrets and tokens [default: all]
+        /// What it is for, of read, call, secrets, tokens and metrics [default: all but metrics,
+        /// which are of all workspaces]
         #[arg(long, value_name = "SCOPE")]
         scope: Vec<String>,
         /// Days until it is over [default: never]

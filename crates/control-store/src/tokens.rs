@@ -24,10 +24,20 @@ pub enum TokenScope {
     Secrets,
     /// To make and revoke tokens.
     Tokens,
+    /// To see how much is done in all workspaces together.
+    Metrics,
 }
 
 impl TokenScope {
-    pub const ALL: [Self; 4] = [Self::Read, Self::Call, Self::Secrets, Self::Tokens];
+    pub const ALL: [Self; 5] = [
+        Self::Read,
+        Self::Call,
+        Self::Secrets,
+        Self::Tokens,
+        Self::Metrics,
+    ];
+    /// Those that are about one workspace, and all that a token is for unless somebody says so.
+    pub const OF_A_WORKSPACE: [Self; 4] = [Self::Read, Self::Call, Self::Secrets, Self::Tokens];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -35,6 +45,7 @@ impl TokenScope {
             Self::Call => "call",
             Self::Secrets => "secrets",
             Self::Tokens => "tokens",
+            Self::Metrics => "metrics",
         }
     }
 }

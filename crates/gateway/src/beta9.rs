@@ -45,6 +45,7 @@ use tonic::codegen::Service;
 use crate::caller::{Caller, refused};
 use crate::gateway::Gateway;
 use crate::problem::Problem;
+use crate::watch::{Operation, Watch, watch};
 
 use self::workspace::Address;
 
@@ -54,6 +55,39 @@ const CONTENT_TYPE_PREFIX: &str = "application/grpc";
 /// How often a stream that has nothing to say shows that it lives: proxies forget one that is
 /// silent for a minute. Clients step over an empty message.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// All methods of the protocol.
+const METHODS: [&str; 29] = [
+    "gateway.GatewayService/Authorize",
+    "gateway.GatewayService/ExportWorkspaceConfig",
+    "gateway.GatewayService/HeadObject",
+    "gateway.GatewayService/PutObjectStream",
+    "gateway.GatewayService/CreateObject",
+    "gateway.GatewayService/CreateObjectDelta",
+    "gateway.GatewayService/GetOrCreateStub",
+    "gateway.GatewayService/StartTask",
+    "gateway.GatewayService/EndTask",
+    "gateway.GatewayService/ListTasks",
+    "gateway.GatewayService/StopTasks",
+    "gateway.GatewayService/ListContainers",
+    "gateway.GatewayService/StopContainer",
+    "gateway.GatewayService/AttachToContainer",
+    "gateway.GatewayService/CheckpointContainer",
+    "gateway.GatewayService/CreateToken",
+    "gateway.GatewayService/ListTokens",
+    "gateway.GatewayService/ToggleToken",
+    "gateway.GatewayService/DeleteToken",
+    "image.ImageService/VerifyImageBuild",
+    "image.ImageService/BuildImage",
+    "function.FunctionService/FunctionInvoke",
+    "function.FunctionService/FunctionSchedule",
+    "secret.SecretService/CreateSecret",
+    "secret.SecretService/UpdateSecret",
+    "secret.SecretService/DeleteSecret",
+    "secret.SecretService/GetSecret",
+    "secret.SecretService/ListSecrets",
+    "volume.VolumeService/GetOrCreateVolume",
+];
 
 /// All services of the protocol.
 #[derive(Debug, Clone)]
@@ -80,6 +114,11 @@ pub(crate) fn router(gateway: Gateway) -> Router {
     let face = Beta9 {
         gateway: gateway.clone(),
     };
+    let watching = Watch {
+        gateway: gateway.clone(),
+        face: "beta9",
+        operation,
+    };
     let router = serve! {
         Router::new(),
         "/gateway.GatewayService/{*method}": GatewayServiceServer(face),
@@ -91,6 +130,14 @@ pub(crate) fn router(gateway: Gateway) -> Router {
     router
         .fallback(async || Status::unimplemented("not served").into_http::<axum::body::Body>())
         .layer(middleware::from_fn_with_state(gateway, admit))
+        .layer(middleware::from_fn_with_state(watching, watch))
+}
+
+/// What a request asks for: one of the methods.
+fn operation(request: &Request) -> Option<Operation> {
+    let method = request.uri().path().strip_prefix('/')?;
+    let known = METHODS.iter().find(|known| **known == method)?;
+    Some(Operation::Borrowed(known))
 }
 
 /// Takes what is gRPC, whatever its path: a client of it understands no other answer.
@@ -135,4 +182,36 @@ where
 {
     let parsed = parse_uuid(text).ok().or_else(|| text.parse().ok());
     parsed.ok_or_else(|| Problem::not_found(missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn each_method_of_the_protocol_has_its_name() {
+        let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("../beta9-protocol/proto");
+        let mut declared = BTreeSet::new();
+        for file in std::fs::read_dir(files).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let word_after = |line: &str, keyword: &str| {
+                let rest = line.trim().strip_prefix(keyword)?.trim_start();
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric())?;
+                Some(rest[..end].to_owned())
+            };
+            let package = text.lines().find_map(|line| word_after(line, "package "));
+            let mut service = String::new();
+            for line in text.lines() {
+                service = word_after(line, "service ").unwrap_or(service);
+                if let Some(method) = word_after(line, "rpc ") {
+                    let package = package.as_deref().unwrap();
+                    declared.insert(format!("{package}.{service}/{method}"));
+                }
+            }
+        }
+        assert_eq!(declared, METHODS.map(str::to_owned).into());
+    }
 }

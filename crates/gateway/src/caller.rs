@@ -4,7 +4,7 @@ use control_store::{ApiToken, TokenScope};
 use ids::WorkspaceId;
 use jiff::Timestamp;
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, Refusal};
 
 /// A caller who was looked up for this request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ enum Who {
 }
 
 /// How operators stand in the audit log.
-const OPERATOR: &str = "operator";
+pub(crate) const OPERATOR: &str = "operator";
 
 impl Caller {
     /// The holder of this token, unless it is switched off or over.
@@ -68,13 +68,16 @@ impl Caller {
         }
         let name = scope.name();
         let problem = Problem::new(Kind::Denied, format!("token has no scope {name:?}"));
-        Err(problem.hint("make one that has: `holdfast tokens create --scope …`"))
+        Err(problem
+            .refuses(Refusal::Scope)
+            .hint("make one that has: `holdfast tokens create --scope …`"))
     }
 }
 
 /// What all whose token does not count are told.
 pub(crate) fn refused(message: &str) -> Problem {
     Problem::new(Kind::Unauthenticated, message)
+        .refuses(Refusal::Token)
         .hint("`holdfast tokens create NAME` makes one; send it as `Authorization: Bearer …`")
 }
 
@@ -113,6 +116,7 @@ mod tests {
             assert!(caller.must(TokenScope::Read).is_ok());
             let denied = caller.must(TokenScope::Secrets).unwrap_err();
             assert_eq!(denied.kind, Kind::Denied);
+            assert_eq!(denied.refusal, Some(Refusal::Scope));
         }
     }
 }

@@ -12,7 +12,7 @@
 //! store, by which a restart knows what was begun. Secrets and leases are made at hand-off and kept
 //! nowhere.
 
-mod allowance;
+mod census;
 mod claims;
 mod container;
 mod hand_off;
@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 use ids::{ContainerId, StubId, TaskId};
 use worker_protocol::{Delivery, Hello};
 
+pub(crate) use census::Census;
 pub(crate) use container::SecretVersions;
 pub(crate) use life::Life;
 pub(crate) use output::Stream;
@@ -43,11 +44,11 @@ pub(crate) use pool::{Full, Pool};
 pub use remote::BoundWorkers;
 pub(crate) use task::{Acceptance, Failure, Follower, LiveTask, TaskEvent};
 
-use allowance::Allowance;
 use claims::Claims;
 use container::{Container, Gone};
 use worker::{Newcomer, ToWorkerSender, WorkerLink, Workers};
 
+use crate::allowance::Allowance;
 use crate::lock::lock;
 
 /// How long the output of a task that has ended is kept for those whose connection broke.
@@ -64,8 +65,8 @@ pub(crate) struct Dispatch {
     tasks: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
     ended: Mutex<EndedTasks>,
-    /// Of joins that are refused, whoever asks.
-    refused_joins: Mutex<Allowance>,
+    /// Of machines that are no workers, whichever they are.
+    refused_strangers: Mutex<Allowance>,
 }
 
 /// Tasks that ended and have output, the first first, and what is kept of them all.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use broker::Broker;
-use control_store::{ControlStore, Workspace};
+use control_store::{ApiToken, ControlStore, Workspace};
 use dial::Dialer;
 use ids::{TokenId, WorkspaceId};
 use image::Indexing;
@@ -12,9 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::builds::Builds;
 use crate::caller::{Caller, refused};
+use crate::denials::Denials;
 use crate::dispatch::Dispatch;
 use crate::foreign;
 use crate::lock::lock;
+use crate::metrics::Metrics;
 use crate::operations::images::Proofs;
 use crate::operations::objects::Uploads;
 use crate::problem::Problem;
@@ -51,6 +53,8 @@ struct Inner {
     uploads: Uploads,
     /// When the use of a token was last noted. No more of them than there are tokens.
     noted: Mutex<HashMap<TokenId, Timestamp>>,
+    denials: Denials,
+    metrics: Metrics,
 }
 
 impl Gateway {
@@ -63,6 +67,8 @@ impl Gateway {
                 proofs: Proofs::default(),
                 uploads: Uploads::default(),
                 noted: Mutex::default(),
+                denials: Denials::default(),
+                metrics: Metrics::default(),
             }),
         }
     }
@@ -101,12 +107,20 @@ impl Gateway {
 
     /// Who shows this token.
     pub async fn caller(&self, text: &str) -> Result<Caller, Problem> {
+        self.holder(self.token(text).await?).await
+    }
+
+    /// The token of this text, whether or not it counts now.
+    pub(crate) async fn token(&self, text: &str) -> Result<ApiToken, Problem> {
         let unknown = || refused("token is not known here");
         let hash = token::hash(text).ok_or_else(unknown)?;
         let found = self.store().token_of_hash(&hash).await?;
-        let now = Timestamp::now();
-        let token = found.ok_or_else(unknown)?;
-        let id = token.id;
+        found.ok_or_else(unknown)
+    }
+
+    /// The holder of a token, if it counts now.
+    pub(crate) async fn holder(&self, token: ApiToken) -> Result<Caller, Problem> {
+        let (id, now) = (token.id, Timestamp::now());
         let caller = Caller::of(token, now)?;
         if self.is_to_note(id, now) {
             self.store().note_token_use(id, now).await?;
@@ -120,9 +134,17 @@ impl Gateway {
         let own = all.into_iter().find(|own| own.name.as_str() == workspace);
         let unknown = || {
             let name = foreign::shown(workspace);
-            Problem::not_found(format!("there is no workspace {name:?}"))
+            Problem::not_own(format!("there is no workspace {name:?}"))
         };
         Ok(Caller::operator(own.ok_or_else(unknown)?.id))
+    }
+
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.inner.denials
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     pub(crate) fn dispatch(&self) -> &Dispatch {

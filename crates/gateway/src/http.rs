@@ -5,6 +5,7 @@ mod body;
 mod containers;
 mod events;
 mod images;
+mod metrics;
 mod objects;
 mod secrets;
 mod stubs;
@@ -14,10 +15,10 @@ mod whoami;
 
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
@@ -30,12 +31,22 @@ use utoipa_axum::routes;
 use crate::caller::{Caller, refused};
 use crate::gateway::Gateway;
 use crate::problem::{Kind, Problem};
+use crate::watch::{Asker, Operation, Watch, Who, watch};
 
 /// Largest body of a request that has no limit of its own: a secret of the largest size, escaped.
 const BODY_LIMIT_BYTES: usize = 2 << 20;
 /// The header of a request over the operators' socket that names the workspace: no token does.
 pub const WORKSPACE_HEADER: &str = "holdfast-workspace";
 const WORKSPACE: HeaderName = HeaderName::from_static(WORKSPACE_HEADER);
+/// The methods that any route knows.
+const METHODS: [Method; 6] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+];
 /// How long the stores may take to say that they are there.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -103,16 +114,30 @@ pub fn openapi_document() -> String {
 }
 
 pub(crate) fn router(gateway: Gateway) -> Router {
+    let watching = Watch {
+        gateway: gateway.clone(),
+        face: "http",
+        operation,
+    };
     let (router, document) = described().split_for_parts();
     router
         .route("/openapi.json", get(async move || Json(document)))
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::show))
         .fallback(async || Problem::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::invalid("not with this method"))
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(middleware::from_fn(never_cached))
+        .layer(middleware::from_fn_with_state(watching, watch))
         .with_state(gateway)
+}
+
+/// What a request asks for: one of the routes, by a method that somebody has heard of.
+fn operation(request: &Request) -> Option<Operation> {
+    let route = request.extensions().get::<MatchedPath>()?;
+    let method = METHODS.iter().find(|method| **method == request.method())?;
+    Some(format!("{method} {}", route.as_str()).into())
 }
 
 /// Ready is who can read its stores.
@@ -124,7 +149,7 @@ async fn ready(State(gateway): State<Gateway>) -> Answer<&'static str> {
 }
 
 /// Answers are of the moment and of one caller.
-async fn never_cached(request: axum::extract::Request, next: Next) -> Response {
+async fn never_cached(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers
@@ -143,14 +168,20 @@ impl FromRequestParts<Gateway> for Caller {
                 .get(name)
                 .and_then(|value| value.to_str().ok())
         };
+        let asker = parts.extensions.get::<Asker>().cloned().unwrap_or_default();
         if parts.extensions.get::<OperatorsSocket>().is_some() {
+            asker.is(Who::Operator(None));
             let workspace =
                 text(&WORKSPACE).ok_or_else(|| Problem::invalid("no workspace is named"))?;
-            return gateway.operator(workspace).await;
+            let caller = gateway.operator(workspace).await?;
+            asker.is(Who::Operator(Some(caller.workspace())));
+            return Ok(caller);
         }
         let token = text(&AUTHORIZATION).and_then(bearer);
         let token = token.ok_or_else(|| refused("request shows no token"))?;
-        gateway.caller(token).await
+        let token = gateway.token(token).await?;
+        asker.is(Who::Token(token.id, token.workspace));
+        gateway.holder(token).await
     }
 }
 

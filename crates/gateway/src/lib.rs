@@ -13,20 +13,24 @@
 //! request's error. The API document in `docs/openapi.json` is made of the code and held against
 //! it. Deliberately no policy over credentials (that is `broker`'s) and no SQL.
 
+mod allowance;
 mod beta9;
 mod builds;
 mod caller;
+mod denials;
 mod dispatch;
 mod foreign;
 mod gateway;
 mod http;
 mod lock;
+mod metrics;
 mod operations;
 mod problem;
 mod python;
 mod service;
 mod token;
 mod variables;
+mod watch;
 
 pub use caller::Caller;
 pub use dispatch::BoundWorkers;

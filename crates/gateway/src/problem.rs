@@ -67,12 +67,25 @@ impl Kind {
     }
 }
 
+/// By what a caller is refused. Problems that are one have a row in the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// No token is shown, or one that does not count.
+    Token,
+    /// The token is for other things.
+    Scope,
+    /// The workspace has nothing of this name, whoever else may have.
+    Name,
+}
+
 /// Why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub kind: Kind,
     pub message: String,
     pub hint: Option<String>,
+    /// There where the caller may not, and not only cannot.
+    pub refusal: Option<Refusal>,
 }
 
 impl Problem {
@@ -81,6 +94,7 @@ impl Problem {
             kind,
             message: message.to_string(),
             hint: None,
+            refusal: None,
         }
     }
 
@@ -90,6 +104,24 @@ impl Problem {
 
     pub fn not_found(message: impl fmt::Display) -> Self {
         Self::new(Kind::NotFound, message)
+    }
+
+    /// The caller's workspace has nothing of an id, a digest or a name.
+    pub(crate) fn not_own(message: impl fmt::Display) -> Self {
+        Self::not_found(message).refuses(Refusal::Name)
+    }
+
+    #[must_use]
+    pub(crate) fn refuses(mut self, refusal: Refusal) -> Self {
+        self.refusal = Some(refusal);
+        self
+    }
+
+    /// The same for whoever asks whether something is there: that it is not refuses nothing.
+    #[must_use]
+    pub(crate) fn into_answer(mut self) -> Self {
+        self.refusal = self.refusal.filter(|refusal| *refusal != Refusal::Name);
+        self
     }
 
     #[must_use]

@@ -14,6 +14,7 @@ use frames::hex;
 use sha2::{Digest, Sha256};
 
 const PREFIX: &str = "hf_";
+const JOIN_PREFIX: &str = "hfj_";
 const RANDOM_BYTES: usize = 32;
 
 /// A new token.
@@ -37,6 +38,29 @@ pub(crate) fn hash_of_made(token: &SecretString) -> TokenHash {
     hash(token.expose_secret()).expect("what was made is a token")
 }
 
+/// The text with the digits of whatever looks like a token or a join token left out: people mix
+/// up arguments, and some texts are kept.
+pub(crate) fn hidden_in(text: &str) -> String {
+    let hidden = hidden_after(PREFIX, text);
+    hidden_after(JOIN_PREFIX, &hidden)
+}
+
+fn hidden_after(prefix: &str, text: &str) -> String {
+    let mut pieces = text.split(prefix);
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        out.push_str(prefix);
+        let rest = piece.trim_start_matches(|digit: char| digit.is_ascii_hexdigit());
+        if piece.len() - rest.len() < RANDOM_BYTES {
+            out.push_str(piece);
+        } else {
+            out.push('…');
+            out.push_str(rest);
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +77,24 @@ mod tests {
         }
         assert_eq!(hash(&format!("{text}0")), None);
         assert_eq!(hash(&format!("{text}\n")), None);
+    }
+
+    #[test]
+    fn tokens_are_hidden_in_texts() {
+        let token = make().unwrap();
+        let text = token.expose_secret();
+        let join = text.replace(PREFIX, JOIN_PREFIX);
+        for (given, expected) in [
+            (format!("no secret {text}"), "no secret hf_…"),
+            (
+                format!("{text}, \"{join}\" or hf_x"),
+                "hf_…, \"hfj_…\" or hf_x",
+            ),
+            (text[..40].to_owned(), "hf_…"),
+            ("hf_0123 chf_rate".to_owned(), "hf_0123 chf_rate"),
+            (String::new(), ""),
+        ] {
+            assert_eq!(hidden_in(&given), expected, "{given}");
+        }
     }
 }

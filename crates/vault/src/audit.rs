@@ -56,6 +56,8 @@ pub enum AuditAction {
     LeaseEnd,
     Backup,
     Restore,
+    /// A token was made by which a machine may come to be let in.
+    Invite,
     /// A machine was let in, to be given what containers read with.
     Join,
     /// A machine was taken off.
@@ -77,6 +79,7 @@ impl AuditAction {
             Self::LeaseEnd => "lease-end",
             Self::Backup => "backup",
             Self::Restore => "restore",
+            Self::Invite => "invite",
             Self::Join => "join",
             Self::Leave => "leave",
         }

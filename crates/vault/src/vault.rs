@@ -33,6 +33,8 @@ pub struct VaultPlace {
 /// What a row of the audit log is about that is no secret.
 #[derive(Debug, Clone, Copy)]
 pub struct Noted<'a> {
+    /// Whose matter it is, where it is one workspace's.
+    pub workspace: Option<WorkspaceId>,
     pub subject: &'a str,
     pub detail: &'a str,
 }
@@ -107,8 +109,11 @@ impl Vault {
         actor: &str,
         about: Noted<'_>,
     ) -> Result<(), VaultError> {
-        let mut entry = Entry::new(action, actor).detail(about.detail);
-        entry = entry.about(about.subject);
+        let entry = Entry::new(action, actor).detail(about.detail);
+        let entry = match about.workspace {
+            Some(workspace) => entry.of(workspace, about.subject),
+            None => entry.about(about.subject),
+        };
         self.inner.record(entry).await
     }
 

@@ -82,6 +82,11 @@ const HOMES: &[Home] = &[
         why: "one API that is described",
     },
     Home {
+        dependency: "prometheus-client",
+        crates: &["gateway"],
+        why: "what is counted is said in one place, and no label is made elsewhere",
+    },
+    Home {
         dependency: "tonic",
         crates: SPEAKS_GRPC,
         why: "gRPC is what protocols and those who serve them speak",

@@ -210,7 +210,7 @@ async fn first_token(
     }
     let request = TokenRequest {
         name: FIRST_TOKEN_NAME.to_owned(),
-        scopes: TokenScope::ALL.to_vec(),
+        scopes: TokenScope::OF_A_WORKSPACE.to_vec(),
         expires_at: None,
     };
     let made = gateway.make_token(workspace, request).await?;

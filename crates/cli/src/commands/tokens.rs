@@ -78,7 +78,7 @@ async fn create(app: &App, name: String, scopes: &[String], days: Option<u16>) -
 
 fn parse_scopes(names: &[String]) -> Result<Vec<TokenScope>> {
     if names.is_empty() {
-        return Ok(TokenScope::ALL.to_vec());
+        return Ok(TokenScope::OF_A_WORKSPACE.to_vec());
     }
     let scopes = names.iter().map(|name| name.parse());
     scopes.collect::<Result<_, _>>().map_err(Failure::invalid)

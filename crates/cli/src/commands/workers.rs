@@ -47,7 +47,9 @@ async fn token(app: &App, life: Duration, file: Option<PathBuf>) -> Result<()> {
     let key = gateway_key(app)?;
     let opened = app.open().await?;
     let gateway = app.gateway(&opened)?;
-    let token = gateway.make_join_token(key.fingerprint(), life).await?;
+    let token = gateway
+        .make_join_token(key.fingerprint(), life, ACTOR)
+        .await?;
     if let Some(path) = &file {
         write(path, &token)?;
     }

@@ -110,7 +110,7 @@ async fn go_on(
         return Ok(follower);
     }
     let message = format!("task {} is none of this function", id.uuid());
-    Err(Problem::not_found(message))
+    Err(Problem::not_own(message))
 }
 
 fn parse_stub(text: &str) -> Result<StubId, Problem> {

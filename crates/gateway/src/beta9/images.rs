@@ -22,6 +22,7 @@ use crate::caller::Caller;
 use crate::gateway::Gateway;
 use crate::operations::images::{BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven};
 use crate::problem::Problem;
+use crate::watch::Told;
 
 /// What the names of Pythons begin with that are to be installed by that program.
 const MICROMAMBA: &str = "micromamba";
@@ -44,15 +45,22 @@ impl ImageService for Beta9 {
         request: Request<BuildImageRequest>,
     ) -> Answer<Self::BuildImageStream> {
         let (caller, request) = called(request)?;
+        let python_version = request.python_version.clone();
+        let begun = begin(&self.gateway, &caller, request).await;
+        let told = begun.as_ref().err().cloned().map(Told);
         let replies = Replies {
-            python_version: request.python_version.clone(),
-            building: Some(begin(&self.gateway, &caller, request).await),
+            python_version,
+            building: Some(begun),
         };
         let replies = stream::unfold(replies, async |mut replies| {
             let reply = replies.next().await?;
             Some((Ok(reply), replies))
         });
-        Ok(Response::new(Box::pin(replies)))
+        let mut response: Response<Self::BuildImageStream> = Response::new(Box::pin(replies));
+        if let Some(told) = told {
+            response.extensions_mut().insert(told);
+        }
+        Ok(response)
     }
 }
 

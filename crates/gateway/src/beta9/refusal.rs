@@ -5,12 +5,14 @@
 //! the title of what they print.
 
 use std::fmt;
+use std::sync::Arc;
 
 use beta9_protocol::{gateway, secret};
 use tonic::{Code, Response, Status};
 
 use super::Answer;
 use crate::problem::{Kind, Problem};
+use crate::watch::Told;
 
 /// Longest text, as it is sent in a header. Clients drop texts of more than 8 KiB.
 const TEXT_LIMIT_BYTES: usize = 6 * 1024;
@@ -55,8 +57,15 @@ refusable! {
 
 /// The answer of a method whose reply has a place for the reason.
 pub(super) fn reply<T: Refusable>(result: Result<T, Problem>) -> Response<T> {
-    let told = |problem| T::refused(text(problem));
-    Response::new(result.unwrap_or_else(told))
+    match result {
+        Ok(reply) => Response::new(reply),
+        Err(problem) => {
+            let told = Told(problem.clone());
+            let mut response = Response::new(T::refused(text(problem)));
+            response.extensions_mut().insert(told);
+            response
+        }
+    }
 }
 
 /// The same, where a client asks again by itself as long as an answer may come in a moment.
@@ -79,15 +88,21 @@ pub(super) fn status(problem: Problem) -> Status {
         Kind::Unauthenticated => Code::Unauthenticated,
         _ => Code::Unknown,
     };
-    Status::new(code, text(problem))
+    with_problem(Status::new(code, text(problem.clone())), problem)
 }
 
 /// What is final or not, as a status, for a client that asks again by itself when it is not.
 pub(super) fn transient(problem: Problem) -> Status {
     match problem.kind {
-        Kind::Unavailable => Status::unavailable(text(problem)),
+        Kind::Unavailable => with_problem(Status::unavailable(text(problem.clone())), problem),
         _ => status(problem),
     }
+}
+
+/// A status that says what it tells to who looks at it here. Clients are not sent that.
+fn with_problem(mut status: Status, problem: Problem) -> Status {
+    status.set_source(Arc::new(problem));
+    status
 }
 
 /// What this gateway does not do.

@@ -57,7 +57,7 @@ async fn code(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Digest, Pr
     let id = parse_id(id, ObjectId::parse_uuid, gone).map_err(|problem| problem.hint(hint))?;
     match gateway.object_of_id(caller, id).await {
         Ok(object) => Ok(object.digest),
-        Err(problem) if problem.kind == Kind::NotFound => Err(Problem::not_found(gone).hint(hint)),
+        Err(problem) if problem.kind == Kind::NotFound => Err(Problem::not_own(gone).hint(hint)),
         Err(problem) => Err(problem),
     }
 }

@@ -104,7 +104,7 @@ pub(super) async fn stop(
         });
     }
     let unknown = unknown.join(", ");
-    Err(Problem::not_found(format!(
+    Err(Problem::not_own(format!(
         "no task {unknown} in this workspace"
     )))
 }

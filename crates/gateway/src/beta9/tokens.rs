@@ -1,6 +1,7 @@
 //! API tokens.
 //!
-//! The client knows two types of them. A `workspace` token is its owner's: it has every scope. A
+//! The client knows two types of them. A `workspace` token is its owner's: it has every scope of a
+//! workspace. A
 //! `workspace_restricted` one is for a program that uses the workspace without administering it:
 //! it builds images, calls functions and sees what there is, but makes no token, writes no secret,
 //! and decides of none what runs with it or where it is sent. Here that is `read` and `call`; a
@@ -96,7 +97,7 @@ pub(super) async fn delete(
 
 fn parse_type(name: &str) -> Result<Vec<TokenScope>, Problem> {
     match name {
-        WORKSPACE => Ok(TokenScope::ALL.to_vec()),
+        WORKSPACE => Ok(TokenScope::OF_A_WORKSPACE.to_vec()),
         RESTRICTED => Ok(RESTRICTED_SCOPES.to_vec()),
         _ => Err(Problem::invalid("no such type of token")
             .hint(format!("there are {WORKSPACE} and {RESTRICTED}"))),
@@ -110,7 +111,7 @@ fn parse_token_id(text: &str) -> Result<TokenId, Problem> {
 
 /// A token without its text. When it was last changed nobody notes.
 fn shown(token: &ApiToken) -> Token {
-    let has_all = TokenScope::ALL
+    let has_all = TokenScope::OF_A_WORKSPACE
         .iter()
         .all(|scope| token.scopes.contains(scope));
     let token_type = if has_all { WORKSPACE } else { RESTRICTED };

@@ -17,10 +17,11 @@ use tonic::{Request, Response, Status, async_trait};
 use worker_protocol::join_service_server::{JoinService, JoinServiceServer};
 use worker_protocol::{JoinAnswer, JoinQuestion, MAX_JOIN_BYTES, MAX_NAME_BYTES};
 
-use super::allowance::with_unwritten;
-use super::service::unavailable;
+use super::service::{not_known, unavailable};
+use crate::allowance::with_unwritten;
 use crate::gateway::Gateway;
 use crate::lock::lock;
+use crate::metrics::Refused;
 
 /// Where the service is served.
 const PATH: &str = "/holdfast.worker.v1.JoinService/{*method}";
@@ -116,20 +117,51 @@ impl Joining {
     }
 
     async fn refuse(&self, status: Status) -> Status {
-        let (key, reason) = (self.key.to_string(), status.message());
-        let counted = lock(&self.gateway.dispatch().refused_joins).take(Instant::now());
-        let Some(unwritten) = counted else {
-            return status;
-        };
-        tracing::warn!(key, reason, "a machine may not join");
-        let event = WorkerEvent::JoinRefused {
-            key: &key,
-            reason: &with_unwritten(reason, unwritten),
-        };
-        if let Err(error) = self.gateway.broker().note_worker_event(event).await {
-            tracing::error!(%error, "a refusal could not be written into the audit log");
+        let (gateway, key) = (&self.gateway, self.key.to_string());
+        if let Some(reason) = gateway.counted_stranger(status.message()) {
+            tracing::warn!(key, reason, "a machine may not join");
+            let (key, reason) = (&key, &reason);
+            let event = WorkerEvent::JoinRefused { key, reason };
+            gateway.note_stranger(event).await;
         }
         status
+    }
+}
+
+impl Gateway {
+    /// What whoever holds this key is told that asks as a worker and is none, or is none any more:
+    /// it has that in the audit log before, also when it hangs up meanwhile.
+    pub(super) async fn refuse_stranger(&self, key: Fingerprint) -> Status {
+        let status = not_known();
+        if let Some(reason) = self.counted_stranger(status.message()) {
+            let (gateway, key) = (self.clone(), key.to_string());
+            let writing = tokio::spawn(async move {
+                tracing::warn!(key, reason, "a machine is no worker");
+                let (key, reason) = (&key, &reason);
+                let event = WorkerEvent::NotKnown { key, reason };
+                gateway.note_stranger(event).await;
+            });
+            if let Err(error) = writing.await {
+                tracing::error!(%error, "a refusal is not in the audit log");
+            }
+        }
+        status
+    }
+
+    /// What is to be written of a refusal of a machine that is no worker, if anything is.
+    fn counted_stranger(&self, reason: &str) -> Option<String> {
+        self.metrics().refused(Refused::Stranger);
+        let counted = lock(&self.dispatch().refused_strangers).take(Instant::now());
+        if counted.is_none() {
+            self.metrics().row_unwritten();
+        }
+        counted.map(|unwritten| with_unwritten(reason, unwritten))
+    }
+
+    async fn note_stranger(&self, event: WorkerEvent<'_>) {
+        if let Err(error) = self.broker().note_worker_event(event).await {
+            tracing::error!(%error, "a refusal could not be written into the audit log");
+        }
     }
 }
 

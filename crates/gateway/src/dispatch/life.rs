@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use control_store::{
@@ -67,6 +67,7 @@ impl Life {
             Admission::Place(place) => {
                 new.container = Some(place.container.id);
                 self.task.attempt_began(FIRST, place.container.id);
+                self.has_waited();
             }
             // Who waits in the line may wait long, and the input is on disk.
             Admission::Ticket(_) => self.input = None,
@@ -108,6 +109,9 @@ impl Life {
         match self.gateway.store().accept_task(workspace, new).await {
             Ok(accepted) => {
                 let is_here = matches!(accepted, Accepted::New(_));
+                if is_here {
+                    self.gateway.metrics().call_accepted();
+                }
                 self.task.decided(accepted);
                 is_here
             }
@@ -138,15 +142,15 @@ impl Life {
             let end = &attempt.end;
             match persist(|| store.record_call(workspace, new.clone(), end.clone())).await {
                 Ok(_) => {
-                    task.accepted();
-                    task.ended(end.clone());
+                    tell_acceptance(&gateway, &task);
+                    tell_end(&gateway, &task, end.clone());
                 }
                 Err(error) => task.refused(error.into()),
             }
             return None;
         }
         match store.accept_task(workspace, new).await {
-            Ok(_) => task.accepted(),
+            Ok(_) => tell_acceptance(&gateway, &task),
             Err(error) => {
                 // Nobody was told of it: its end is nobody's result.
                 task.cancel();
@@ -163,10 +167,18 @@ impl Life {
         }
     }
 
+    /// Notes that the first attempt begins.
+    fn has_waited(&self) {
+        let waited = Timestamp::now().duration_since(self.task.created_at());
+        // Clocks are set back.
+        let waited = Duration::try_from(waited).unwrap_or_default();
+        self.gateway.metrics().call_waited(waited);
+    }
+
     /// Ends the task as an attempt did, or goes on with the next one.
     async fn follow_up(&mut self, attempt: AttemptEnd, number: u32) {
         match self.after(attempt, number).await {
-            Ok(end) => self.task.ended(end),
+            Ok(end) => tell_end(&self.gateway, &self.task, end),
             Err(again) => self.go_on(again).await,
         }
     }
@@ -189,7 +201,7 @@ impl Life {
                 Err(again) => admission = again,
             }
         };
-        self.task.ended(end);
+        tell_end(&self.gateway, &self.task, end);
     }
 
     /// Waits for the call's turn, unless it is cancelled or too late before.
@@ -221,6 +233,9 @@ impl Life {
             let begun = begun.map_err(|_| not_started("the task cannot be read"))?;
             if let Some(number) = begun {
                 self.task.attempt_began(number, id);
+                if number == FIRST {
+                    self.has_waited();
+                }
                 return Ok(number);
             }
             // Its pause is not over, also when the clock was set back.
@@ -232,6 +247,13 @@ impl Life {
     }
 
     async fn attempt(&mut self, place: &Place, number: u32) -> AttemptEnd {
+        let begun = Instant::now();
+        let end = self.make_attempt(place, number).await;
+        self.gateway.metrics().attempt_took(begun.elapsed());
+        end
+    }
+
+    async fn make_attempt(&mut self, place: &Place, number: u32) -> AttemptEnd {
         let attempt = format!("{}/{number}", self.task.id);
         let Some(call) = self.call(&attempt).await else {
             return AttemptEnd {
@@ -342,6 +364,17 @@ impl Life {
         let recorded = persist(|| store.task_end(task.workspace, task.id)).await;
         recorded.ok().flatten().unwrap_or(end)
     }
+}
+
+/// The call is on disk, and its caller may know it.
+fn tell_acceptance(gateway: &Gateway, task: &LiveTask) {
+    gateway.metrics().call_accepted();
+    task.accepted();
+}
+
+fn tell_end(gateway: &Gateway, task: &LiveTask, end: TaskEnd) {
+    gateway.metrics().call_ended(end.outcome);
+    task.ended(end);
 }
 
 /// Ends a call that nobody waits for; with its container, when it does not end by itself.

@@ -21,14 +21,15 @@ pub(super) struct Candidate {
 
 impl Candidate {
     fn has_room(&self, needs: Needs) -> bool {
-        let free_cpu = self
-            .total
-            .cpu_millicores
-            .saturating_sub(self.used.cpu_millicores);
-        free_cpu >= needs.cpu_millicores && self.free_memory() >= needs.memory_bytes
+        self.free_cpu() >= needs.cpu_millicores && self.free_memory() >= needs.memory_bytes
     }
 
-    fn free_memory(&self) -> u64 {
+    pub(super) fn free_cpu(&self) -> u32 {
+        let total = self.total.cpu_millicores;
+        total.saturating_sub(self.used.cpu_millicores)
+    }
+
+    pub(super) fn free_memory(&self) -> u64 {
         self.total
             .memory_bytes
             .saturating_sub(self.used.memory_bytes)

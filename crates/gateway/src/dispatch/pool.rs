@@ -12,6 +12,7 @@ use control_store::{Stub, TaskEnd};
 use ids::ContainerId;
 use tokio::sync::oneshot;
 
+use super::census::Census;
 use super::container::{Container, SecretVersions};
 use crate::lock::lock;
 
@@ -226,6 +227,23 @@ impl Pool {
 
     fn is_idle(&self, open: &Open) -> bool {
         open.free == self.stub.definition.concurrency && !open.is_outdated
+    }
+
+    /// Adds the pool's containers that take calls, or are to.
+    pub(super) fn count(&self, census: &mut Census) {
+        let state = self.state();
+        census.containers_starting += state.starting as usize;
+        for open in state
+            .open
+            .iter()
+            .filter(|open| open.container.takes_calls())
+        {
+            if open.free == self.stub.definition.concurrency {
+                census.containers_idle += 1;
+            } else {
+                census.containers_busy += 1;
+            }
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

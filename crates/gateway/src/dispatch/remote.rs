@@ -22,9 +22,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::join;
-use super::service::{Connection, Peer, not_known};
+use super::service::{Connection, Peer};
 use super::worker::WorkerLink;
 use crate::gateway::Gateway;
 use crate::service::{ServeError, accept, connection_builder};
@@ -139,11 +140,15 @@ impl Gateway {
         };
         let connection = Connection::new(self.clone(), Peer::Key(key), shutdown);
         let joining = join::router(self.clone(), key);
-        let (router, builder) = match known {
-            Some(_) => (connection.router().merge(joining), known_builder()),
-            None => (joining, stranger_builder()),
+        let (router, builder) = if known.is_some() {
+            let router = connection.router().merge(joining);
+            let not_served = async || Status::unimplemented("not served").into_http::<Body>();
+            (router.fallback(not_served), known_builder())
+        } else {
+            let gateway = self.clone();
+            let refuse = async move || gateway.refuse_stranger(key).await.into_http::<Body>();
+            (joining.fallback(refuse), stranger_builder())
         };
-        let router = router.fallback(async || not_known().into_http::<Body>());
         let attached = connection.clone();
         let waiting = async {
             let attaching = tokio::time::timeout(STRANGER_TIMEOUT, attached.until_attached());

@@ -34,11 +34,12 @@ use worker_protocol::{
     IndexPiece, IndexQuestion, ToWorker, auth_answer, denial, from_worker, registry_auth,
 };
 
-use super::allowance::with_unwritten;
 use super::container::{Container, Event, Reading};
 use super::worker::{Newcomer, QUEUE_LENGTH, WorkerLink};
+use crate::allowance::with_unwritten;
 use crate::foreign;
 use crate::gateway::Gateway;
+use crate::metrics::Refused;
 use crate::service::connection_builder;
 
 /// How long a connected worker may take to say who it is.
@@ -180,7 +181,10 @@ impl Connection {
     /// Has it in the audit log before the worker is answered, also when it hangs up meanwhile.
     async fn deny(&self, link: &WorkerLink, delivery: &Delivery, question: &str, reason: &str) {
         let workers = &self.gateway.dispatch().workers;
+        let metrics = self.gateway.metrics();
+        metrics.refused(Refused::Worker);
         let Some(unwritten) = workers.count_denial(link.id, Instant::now()) else {
+            metrics.row_unwritten();
             return;
         };
         let container = foreign::shown(&delivery.container);
@@ -212,7 +216,9 @@ impl Connection {
         };
         let found = self.gateway.store().worker_of_key(key.bytes()).await;
         let found = found.map_err(|error| unavailable(&error))?;
-        let worker = found.ok_or_else(not_known)?;
+        let Some(worker) = found else {
+            return Err(self.gateway.refuse_stranger(key).await);
+        };
         Ok(Newcomer {
             id: worker.id,
             is_joined: true,

@@ -9,7 +9,7 @@
 //! a container in time has it taken away, and the next try is another container.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use broker::Lease;
 use control_store::{Delivery, TaskOutcome};
@@ -27,6 +27,7 @@ use super::pool::{Idle, Pool};
 use super::task::{Failure, cut, end_with_failure};
 use super::worker::{Reservation, TooLarge, WorkerGone, WorkerLink};
 use crate::gateway::Gateway;
+use crate::metrics::StartPhase;
 use crate::problem::{Kind, Problem};
 
 /// How long a worker may take to say that it has a container.
@@ -108,14 +109,20 @@ async fn open(gateway: &Gateway, pool: &Arc<Pool>) -> Result<Opened, Failure> {
 }
 
 async fn open_once(gateway: &Gateway, pool: &Arc<Pool>) -> Result<Opened, StartFailure> {
-    let (stub, store) = (&pool.stub, gateway.store());
+    let (stub, store, metrics) = (&pool.stub, gateway.store(), gateway.metrics());
+    let begun = Instant::now();
     let reservation = reserve(gateway, pool).await?;
+    metrics.start_phase(StartPhase::Room, begun.elapsed());
     let id = ContainerId::new();
     let requested = store.request_container(stub.workspace, id, stub.id).await;
     requested.map_err(Problem::from)?;
     match start(gateway, pool, id, reservation).await {
-        Ok(opened) => Ok(opened),
+        Ok(opened) => {
+            metrics.container_started(begun.elapsed());
+            Ok(opened)
+        }
         Err(failure) => {
+            metrics.container_failed();
             let reason = failure.failure.message.as_str();
             note_end(gateway, id, None, reason).await;
             Err(failure)
@@ -155,11 +162,13 @@ async fn start(
     id: ContainerId,
     reservation: Reservation,
 ) -> Result<Opened, StartFailure> {
+    let (begun, metrics) = (Instant::now(), gateway.metrics());
     let HandOff {
         mut start,
         lease,
         given,
     } = gateway.hand_off(&pool.stub).await?;
+    metrics.start_phase(StartPhase::HandOff, begun.elapsed());
     let link = Arc::clone(&reservation.link);
     let delivery = match place(gateway, id, &link).await {
         Ok(delivery) => delivery,
@@ -182,9 +191,15 @@ async fn start(
         reservation,
     };
     gateway.dispatch().add(&opened.container);
+    let told = Instant::now();
     let begun = begin(gateway, &opened, start, &mut events).await;
     match begun {
         Ok(ready) => {
+            metrics.start_phase(StartPhase::Worker, told.elapsed());
+            for phase in &ready.phases {
+                let took = Duration::from_micros(phase.took_us);
+                metrics.worker_phase(&phase.name, took);
+            }
             tracing::info!(container = %id, phases = ?ready.phases, "a container takes calls");
             Ok(opened)
         }

@@ -203,6 +203,14 @@ impl LiveTask {
         }
     }
 
+    pub(super) fn created_at(&self) -> Timestamp {
+        self.now().task.created_at
+    }
+
+    pub(super) fn state(&self) -> TaskState {
+        self.now().task.state
+    }
+
     /// Whether nobody has followed it for this long, and somebody should.
     pub(super) fn is_abandoned(&self, patience: Duration) -> bool {
         if self.followers.load(Ordering::Relaxed) > 0 {

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use worker_protocol::{Delivery, Hello, ToWorker, to_worker};
 
-use super::allowance::Allowance;
 use super::placement::{self, Candidate, Needs};
+use crate::allowance::Allowance;
 use crate::lock::lock;
 
 /// Messages on their way to one worker; whoever has more waits.
@@ -129,6 +129,12 @@ impl Workers {
         lock(&self.denials).entry(worker).or_default().take(now)
     }
 
+    /// What there is of each.
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        let links = self.links();
+        links.iter().map(|link| link.candidate(None)).collect()
+    }
+
     /// Those that have a record.
     pub(super) fn joined(&self) -> Vec<Arc<WorkerLink>> {
         let links = self.links();
@@ -179,7 +185,10 @@ impl Workers {
 
     fn take(&self, needs: Needs, image: &Digest) -> Result<Option<Arc<WorkerLink>>, TooLarge> {
         let links = self.links();
-        let candidates: Vec<_> = links.iter().map(|link| link.candidate(image)).collect();
+        let candidates: Vec<_> = links
+            .iter()
+            .map(|link| link.candidate(Some(image)))
+            .collect();
         if let Some(at) = placement::choose(&candidates, needs) {
             links[at].take(needs, image);
             return Ok(Some(Arc::clone(&links[at])));
@@ -237,12 +246,12 @@ impl WorkerLink {
         }
     }
 
-    fn candidate(&self, image: &Digest) -> Candidate {
+    fn candidate(&self, image: Option<&Digest>) -> Candidate {
         let books = self.books();
         Candidate {
             total: self.total,
             used: books.used,
-            has_image: books.images.contains(image),
+            has_image: image.is_some_and(|image| books.images.contains(image)),
             is_draining: self.is_draining.load(Ordering::Relaxed),
         }
     }

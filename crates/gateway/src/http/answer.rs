@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::problem::{Kind, Problem};
+use crate::watch::Told;
 
 /// Seconds after which a caller that came too early may ask again.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -41,8 +42,10 @@ impl From<Problem> for Failure {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let kind = self.kind;
+        let told = Told(self.clone());
         let failed = Failed { error: self.into() };
         let mut response = (status(kind), Json(failed)).into_response();
+        response.extensions_mut().insert(told);
         let header = match kind {
             Kind::Unauthenticated => Some((WWW_AUTHENTICATE, "Bearer")),
             Kind::Busy | Kind::Unavailable => Some((RETRY_AFTER, RETRY_AFTER_SECONDS)),

@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::body::Body as RawBody;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, Method};
 use control_store::Object;
 use futures::TryStreamExt;
 use reference::Digest;
@@ -50,10 +50,15 @@ impl From<Object> for ShownObject {
 pub(super) async fn show(
     State(gateway): State<Gateway>,
     caller: Caller,
+    method: Method,
     Id(digest): Id<Digest>,
 ) -> Answer<Json<ShownObject>> {
-    let object = gateway.object(&caller, ObjectNamed::Digest(&digest));
-    Ok(Json(object.await?.into()))
+    let found = gateway.object(&caller, ObjectNamed::Digest(&digest)).await;
+    let object = found.map_err(|problem| match method {
+        Method::HEAD => problem.into_answer(),
+        _ => problem,
+    })?;
+    Ok(Json(object.into()))
 }
 
 /// Upload an object of up to 64 MiB

@@ -23,7 +23,7 @@ use crate::problem::Problem;
 pub(super) struct ShownToken {
     id: String,
     name: String,
-    /// Of `read`, `call`, `secrets` and `tokens`
+    /// Of `read`, `call`, `secrets`, `tokens` and `metrics`
     scopes: Vec<&'static str>,
     created_at: String,
     expires_at: Option<String>,
@@ -56,7 +56,7 @@ pub(super) struct Tokens {
 #[serde(deny_unknown_fields)]
 pub(super) struct NewToken {
     name: String,
-    /// Of `read`, `call`, `secrets` and `tokens`; no more than the caller's own
+    /// Of `read`, `call`, `secrets`, `tokens` and `metrics`; no more than the caller's own
     scopes: Vec<String>,
     /// RFC 3339; without, it has no end
     #[serde(default)]

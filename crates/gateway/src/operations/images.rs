@@ -188,6 +188,6 @@ impl From<&CredentialRow> for ImageCredential {
 }
 
 fn no_image(id: &Digest) -> Problem {
-    Problem::not_found(format!("no image {id} in this workspace"))
+    Problem::not_own(format!("no image {id} in this workspace"))
         .hint("build it: its registry is asked whether this workspace may have it")
 }

@@ -3,6 +3,7 @@
 //! Bytes are a file, and what is known of them a row, which is written after the file. An object
 //! whose file is gone or of another length is not there, so that it is uploaded again.
 
+use std::fmt;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,15 @@ pub enum ObjectNamed<'a> {
     Digest(&'a Digest),
     /// By a name of the client's own, such as a hash over something else.
     Name(&'a str),
+}
+
+impl fmt::Display for ObjectNamed<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest(digest) => digest.fmt(formatter),
+            Self::Name(name) => formatter.write_str(name),
+        }
+    }
 }
 
 /// Uploads that are under way.
@@ -92,7 +102,7 @@ impl Gateway {
     pub async fn object(&self, caller: &Caller, named: ObjectNamed<'_>) -> Result<Object, Problem> {
         caller.must(TokenScope::Call)?;
         let found = self.find_object(caller.workspace(), named).await?;
-        found.ok_or_else(no_object)
+        found.ok_or_else(|| no_object(named))
     }
 
     /// The same, by the id that it was given here.
@@ -103,7 +113,7 @@ impl Gateway {
     ) -> Result<Object, Problem> {
         caller.must(TokenScope::Call)?;
         let found = self.store().object(caller.workspace(), id).await?;
-        self.whole(found)?.ok_or_else(no_object)
+        self.whole(found)?.ok_or_else(|| no_object(id))
     }
 
     /// The bytes of an object of this workspace.
@@ -163,8 +173,8 @@ pub(crate) struct OpenObject {
     pub(crate) size_bytes: u64,
 }
 
-fn no_object() -> Problem {
-    Problem::not_found("no such object in this workspace").hint("upload it first")
+fn no_object(named: impl fmt::Display) -> Problem {
+    Problem::not_own(format!("no object {named} in this workspace")).hint("upload it first")
 }
 
 /// All bytes of an object, written and not yet published.

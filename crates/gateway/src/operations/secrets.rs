@@ -6,7 +6,7 @@ use credential::SecretString;
 
 use crate::caller::Caller;
 use crate::gateway::Gateway;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, Refusal};
 
 impl Gateway {
     pub(crate) async fn secrets(&self, caller: &Caller) -> Result<Vec<NamedSecret>, Problem> {
@@ -54,7 +54,7 @@ impl Gateway {
         caller.must(TokenScope::Secrets)?;
         if !self.has_secret(caller, name).await? {
             let message = format!("no secret {name:?} in this workspace");
-            return Err(Problem::not_found(message).hint("create it first"));
+            return Err(Problem::not_own(message).hint("create it first"));
         }
         self.set_secret(caller, name, value).await
     }
@@ -62,10 +62,15 @@ impl Gateway {
     pub(crate) async fn delete_secret(&self, caller: &Caller, name: &str) -> Result<(), Problem> {
         caller.must(TokenScope::Secrets)?;
         let (workspace, actor) = (caller.workspace(), caller.actor());
-        self.broker()
-            .remove_named_secret(workspace, name, &actor)
-            .await?;
-        Ok(())
+        let removed = self.broker().remove_named_secret(workspace, name, &actor);
+        let Err(error) = removed.await else {
+            return Ok(());
+        };
+        let problem = Problem::from(error);
+        Err(match problem.kind {
+            Kind::NotFound => problem.refuses(Refusal::Name),
+            _ => problem,
+        })
     }
 
     async fn has_secret(&self, caller: &Caller, name: &str) -> Result<bool, Problem> {

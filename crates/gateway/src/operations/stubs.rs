@@ -12,7 +12,7 @@ use reference::Digest;
 use super::objects::ObjectNamed;
 use crate::caller::Caller;
 use crate::gateway::Gateway;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, Refusal};
 use crate::variables;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -103,7 +103,7 @@ impl Gateway {
     pub async fn stub(&self, caller: &Caller, id: StubId) -> Result<ShownStub, Problem> {
         caller.must(TokenScope::Read)?;
         let stub = self.store().stub(caller.workspace(), id).await?;
-        let no_stub = || Problem::not_found(format!("no function {id} in this workspace"));
+        let no_stub = || Problem::not_own(format!("no function {id} in this workspace"));
         self.shown(stub.ok_or_else(no_stub)?).await
     }
 
@@ -165,6 +165,7 @@ impl Gateway {
         let found = self.find_object(workspace, ObjectNamed::Digest(digest));
         let object = found.await?.ok_or_else(|| {
             Problem::invalid(format!("code: no object {digest} in this workspace"))
+                .refuses(Refusal::Name)
                 .hint("upload it first")
         })?;
         Ok(object.id)
@@ -185,7 +186,9 @@ impl Gateway {
         if let Some(missing) = names.iter().find(|name| !is_known(name)) {
             let missing = crate::foreign::shown(missing);
             let problem = Problem::invalid(format!("no secret {missing:?} in this workspace"));
-            return Err(problem.hint("`holdfast secret set NAME` makes one"));
+            return Err(problem
+                .refuses(Refusal::Name)
+                .hint("`holdfast secret set NAME` makes one"));
         }
         Ok(names.into_iter().collect())
     }

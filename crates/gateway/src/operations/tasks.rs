@@ -119,7 +119,7 @@ impl Gateway {
 
     async fn own_task(&self, caller: &Caller, id: TaskId) -> Result<Task, Problem> {
         let found = self.store().task(caller.workspace(), id).await?;
-        found.ok_or_else(|| Problem::not_found(format!("no task {id} in this workspace")))
+        found.ok_or_else(|| Problem::not_own(format!("no task {id} in this workspace")))
     }
 
     pub(crate) async fn tasks(
@@ -161,7 +161,7 @@ impl Gateway {
         caller.must(TokenScope::Call)?;
         let workspace = caller.workspace();
         let found = self.store().container(workspace, id).await?;
-        let unknown = || Problem::not_found(format!("no container {id} in this workspace"));
+        let unknown = || Problem::not_own(format!("no container {id} in this workspace"));
         let record = found.ok_or_else(unknown)?;
         self.dispatch().stop(&record).await;
         let after = self.store().container(workspace, id).await?;
@@ -174,7 +174,7 @@ impl Gateway {
         workspace: WorkspaceId,
         stub: StubId,
     ) -> Result<Arc<Pool>, Problem> {
-        let unknown = || Problem::not_found(format!("no stub {stub} in this workspace"));
+        let unknown = || Problem::not_own(format!("no stub {stub} in this workspace"));
         if let Some(pool) = self.dispatch().known_pool(stub) {
             return if pool.stub.workspace == workspace {
                 Ok(pool)

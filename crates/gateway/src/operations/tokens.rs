@@ -105,6 +105,7 @@ impl Gateway {
     pub async fn delete_token(&self, caller: &Caller, id: TokenId) -> Result<(), Problem> {
         caller.must(TokenScope::Tokens)?;
         if self.store().remove_token(caller.workspace(), id).await? {
+            self.denials().forget(id);
             Ok(())
         } else {
             Err(no_token(id))
@@ -131,5 +132,5 @@ fn check(request: &TokenRequest) -> Result<(), Problem> {
 }
 
 fn no_token(id: TokenId) -> Problem {
-    Problem::not_found(format!("no token {id} in this workspace"))
+    Problem::not_own(format!("no token {id} in this workspace"))
 }

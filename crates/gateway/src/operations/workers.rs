@@ -14,11 +14,13 @@ use crate::problem::Problem;
 const LONGEST_LIFE: Duration = Duration::from_hours(7 * 24);
 
 impl Gateway {
-    /// Makes a token by which one worker may join, once, the gateway that has this key.
+    /// Makes a token by which one worker may join, once, the gateway that has this key. Nobody has
+    /// its text of whose making the audit log does not say.
     pub async fn make_join_token(
         &self,
         gateway: Fingerprint,
         life: Duration,
+        actor: &str,
     ) -> Result<JoinToken, Problem> {
         if life.is_zero() || life > LONGEST_LIFE {
             return Err(Problem::invalid("a join token lives up to a week"));
@@ -27,6 +29,8 @@ impl Gateway {
         let token = JoinToken::make(gateway).map_err(|error| Problem::internal(&error))?;
         let until = Timestamp::now() + life;
         self.store().add_join_token(&token.hash(), until).await?;
+        let event = WorkerEvent::Invited { actor, until };
+        self.broker().note_worker_event(event).await?;
         Ok(token)
     }
 

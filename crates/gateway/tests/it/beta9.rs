@@ -11,4 +11,5 @@ mod stubs;
 mod tasks;
 mod tokens;
 
-pub(crate) use calls::{Returning, Scene};
+pub(crate) use calls::{Returning, Scene, announced, hanging, rest};
+pub(crate) use client::Beta9;

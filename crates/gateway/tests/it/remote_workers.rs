@@ -60,7 +60,7 @@ impl Port {
         let life = Duration::from_mins(1);
         stage
             .gateway
-            .make_join_token(self.gateway, life)
+            .make_join_token(self.gateway, life, "a test")
             .await
             .unwrap()
     }
@@ -137,6 +137,11 @@ async fn a_worker_joins_by_a_token_once_and_runs_calls() {
         id,
         "asked again"
     );
+    let [(actor, subject, detail)] = &audit(&stage, "invite").await[..] else {
+        panic!("one token was made");
+    };
+    assert_eq!((actor.as_str(), subject.as_str()), ("a test", "join token"));
+    assert!(detail.starts_with("until 2"), "{detail}");
     let [(actor, subject, detail)] = &audit(&stage, "join").await[..] else {
         panic!("one join");
     };
@@ -195,6 +200,7 @@ async fn who_is_no_worker_may_ask_to_join_once_and_nothing_else() {
     let question = CodeQuestion { delivery: None };
     let refused = requests.clone().worker().code(question).await;
     assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    check_not_known(&stage, &stranger, 2).await;
     let mut joining = requests.joining();
     let long = JoinQuestion {
         token: "x".repeat(worker_protocol::MAX_JOIN_BYTES),
@@ -214,6 +220,16 @@ async fn who_is_no_worker_may_ask_to_join_once_and_nothing_else() {
     };
     let refused = impostor.connect().await;
     assert!(matches!(refused, Err(HandshakeError::OtherKey)));
+}
+
+/// So many times, and not more, the audit log says that a machine is no worker.
+async fn check_not_known(stage: &Stage, machine: &Machine, count: usize) {
+    let subject = format!("attach of key {}", machine.key.fingerprint());
+    let denied = audit(stage, "deny").await;
+    let own = denied.iter().filter(|row| row.1 == subject);
+    let reason = "this machine is no worker here: it joins with a token";
+    let own = own.inspect(|row| assert_eq!((&*row.0, &*row.2), ("gateway", reason)));
+    assert_eq!(own.count(), count, "{denied:?}");
 }
 
 /// What a worker is answered about this container.
@@ -360,6 +376,7 @@ async fn a_worker_that_is_removed_is_cut_off_and_must_join_again() {
         .err()
         .expect("it is a worker no more");
     assert_eq!(refused.code(), Code::Unauthenticated);
+    check_not_known(&scene.stage, &machine, 1).await;
     let again = gateway.remove_worker(worker, "a test").await;
     assert_eq!(again.unwrap_err().kind, gateway::Kind::NotFound);
     let left = audit(&scene.stage, "leave").await;

@@ -15,7 +15,7 @@ async fn a_token_says_who_asks() {
     assert_eq!(whoami["token"]["name"], "of team");
     assert_eq!(
         whoami["token"]["scopes"],
-        json!(["read", "call", "secrets", "tokens"])
+        json!(["read", "call", "secrets", "tokens", "metrics"])
     );
     let listed = caller.get("/v1/tokens").await;
     assert_eq!(listed["tokens"][0]["id"], whoami["token"]["id"]);

@@ -64,7 +64,7 @@ fn tokens_are_kept_by_whoever_runs_the_installation() {
     home.run(&["tokens", "rm", id]).fails(5, "no token");
     assert_eq!(serving.get("/v1/tokens", token).0, 401);
     home.run(&["tokens", "create", "x", "--scope", "all"])
-        .fails(3, "there are read, call, secrets, tokens");
+        .fails(3, "there are read, call, secrets, tokens, metrics");
     serving.end();
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::CredentialGiven;
 use crate::gateway::Gateway;
-use crate::problem::Problem;
+use crate::problem::{Problem, Refusal};
 
 /// What a build shows the registry.
 #[derive(Debug)]
@@ -103,7 +103,9 @@ impl Gateway {
         opened.map_err(|error| match error.kind() {
             "not_found" => {
                 let message = format!("credential key {key} is empty, and no secret is named so");
-                Problem::invalid(message).hint(format!("`holdfast secret set {key}` makes one"))
+                Problem::invalid(message)
+                    .refuses(Refusal::Name)
+                    .hint(format!("`holdfast secret set {key}` makes one"))
             }
             _ => error.into(),
         })
