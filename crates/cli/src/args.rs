@@ -373,7 +373,14 @@ pub(crate) struct ListenArgs {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7230")]
     pub(crate) listen: SocketAddr,
-    /// Listen beyond this machine although tokens and secrets then cross the network in the clear
+    /// Certificate for callers and what leads to its root (PEM): the port then speaks TLS alone
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM), which only its owner may read
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Listen beyond this machine without TLS, although tokens and secrets then cross the network
+    /// in the clear
     #[arg(long)]
     pub(crate) allow_unencrypted: bool,
 }

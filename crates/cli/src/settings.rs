@@ -46,6 +46,9 @@ pub(crate) struct Settings {
     pub(crate) userns_first_id: u32,
     /// The operator's word on where connections may go, and the proxies of the environment.
     pub(crate) dial: DialPolicy,
+    /// What callers are shown, where no flag names it.
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -58,6 +61,8 @@ struct File {
     cache_limit: Option<String>,
     userns: Option<String>,
     userns_first_id: Option<u32>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     #[serde(default)]
     dial: DialFile,
 }
@@ -119,6 +124,8 @@ impl Settings {
             userns: Userns::parse(file.userns.as_deref().unwrap_or(USERNS))?,
             userns_first_id: file.userns_first_id.unwrap_or(DEFAULT_FIRST_ID),
             dial: dial_policy(&file.dial)?,
+            tls_cert: file.tls_cert,
+            tls_key: file.tls_key,
         };
         settings.check()
     }

@@ -15,5 +15,6 @@ mod remote_workers;
 mod secrets;
 mod stubs;
 mod support;
+mod tls;
 mod tokens;
 mod worker;
