@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use ids::{ContainerId, TaskId, TokenId};
 use jiff::SignedDuration;
 
+use crate::contexts::parse_name;
 use crate::failure::EXIT_CODES;
 
 /// Run functions and commands in private container images, on your own machines.
@@ -97,6 +98,9 @@ pub(crate) enum Command {
     /// Look at the containers of functions: list, stop
     #[command(subcommand)]
     Containers(ContainersCommand),
+    /// Keep the gateways that you call, by name: list, add, use, show, remove
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Say what this machine lacks and how to mend it
     Doctor,
     /// Check, re-key, back up and restore the vault
@@ -491,11 +495,60 @@ pub(crate) enum TokensCommand {
 
 /// Which gateway is asked.
 #[derive(Debug, Args)]
+#[command(
+    next_help_heading = "Gateway, by default the `serve` of the data directory if one \
+                               answers, else the current context"
+)]
 pub(crate) struct GatewayArg {
-    /// URL of a gateway, with a token in the environment as `HOLDFAST_TOKEN` [default: the one that
-    /// serves the data directory]
+    /// URL of a gateway; its token is in `HOLDFAST_TOKEN`, or in a context with the same URL
     #[arg(long, value_name = "URL", env = "HOLDFAST_GATEWAY")]
     pub(crate) gateway: Option<String>,
+    /// Name of a gateway, as `holdfast context list` shows it; `HOLDFAST_CONTEXT` names one too
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Certificate authority of the gateway (PEM), besides those that the machine trusts
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// List the gateways; the current one has a star
+    List,
+    /// Keep a gateway under a name, with a token that is read from standard input
+    Add(ContextAddArgs),
+    /// Ask this gateway where none is named
+    Use {
+        /// Name of the gateway
+        name: String,
+    },
+    /// Show a gateway; its token is not shown
+    Show {
+        /// Name of the gateway [default: the current one]
+        name: Option<String>,
+    },
+    /// Forget a gateway and its token
+    Remove {
+        /// Name of the gateway
+        name: String,
+    },
+}
+
+/// The first one is the current one. A name that is in use is replaced.
+#[derive(Debug, Args)]
+pub(crate) struct ContextAddArgs {
+    /// What it is called here
+    #[arg(value_parser = parse_name)]
+    pub(crate) name: String,
+    /// URL of the gateway
+    #[arg(long, value_name = "URL")]
+    pub(crate) gateway: String,
+    /// Certificate authority of the gateway (PEM), besides those that the machine trusts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Send the token to another machine in the clear, where everyone on the way can read it
+    #[arg(long)]
+    pub(crate) allow_plain_http: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     /// The configuration file that was named.
     pub(crate) config: Option<PathBuf>,
     pub(crate) data_dir: PathBuf,
+    /// Somebody means this one: it was typed, or is in the environment.
+    pub(crate) is_data_dir_named: bool,
     pub(crate) root_key: PathBuf,
     /// Mounts and containers, with what they write while they run.
     pub(crate) run_dir: PathBuf,
@@ -113,6 +115,7 @@ impl Settings {
             config: global.config.clone(),
             run_dir: run_dir.unwrap_or_else(|| data_dir.join(RUN_DIR)),
             data_dir,
+            is_data_dir_named: global.data_dir.is_some(),
             root_key: choose(&global.root_key, file.root_key, ROOT_KEY),
             workspace: global
                 .workspace

@@ -2,8 +2,8 @@
 //! `holdfast gateway`: the same without that worker.
 //!
 //! Listens for programs on this machine, and beyond it in TLS, unless a flag names the risk; for
-//! workers anywhere, since they speak mutual TLS. The first start makes a token, which a terminal is
-//! shown and otherwise a file of the owner's alone holds.
+//! workers anywhere, since they speak mutual TLS. The first start makes a token, which a terminal
+//! is shown and otherwise a file of the owner's alone holds.
 
 mod embedded;
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx2
 
-from holdfast._config import Configuration
-from holdfast._exceptions import ConnectionFailed, UnexpectedAnswer
+from holdfast._config import Configuration, distrusted, trust
+from holdfast._exceptions import ConnectionFailed, HoldfastError, UnexpectedAnswer
 from holdfast._hidden import Hidden
 from holdfast._version import __version__
 from holdfast._wire import (
@@ -164,16 +164,21 @@ def _client_options(configuration: Configuration) -> dict[str, Any]:
         # What is on this machine is not asked for through a proxy.
         "trust_env": not configuration.is_loopback,
         "headers": {"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
-        "verify": _trust(configuration.gateway.startswith("https:")),
+        "verify": _trust(configuration.gateway.startswith("https:"), configuration.ca_file),
         # How many calls there are at a time is for who calls.
         "limits": httpx2.Limits(max_connections=None, max_keepalive_connections=20),
     }
 
 
 @functools.cache
-def _trust(is_needed: bool) -> ssl.SSLContext:
+def _trust(is_needed: bool, ca_file: str | None) -> ssl.SSLContext:
     """Whom TLS trusts: once for a process, as it takes a while; nobody, where there is no TLS."""
-    return httpx2.create_ssl_context() if is_needed else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if not is_needed:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = httpx2.create_ssl_context()
+    if ca_file is not None:
+        trust(context, ca_file)
+    return context
 
 
 def _request(
@@ -232,8 +237,11 @@ def _check_length(length_bytes: int) -> None:
         raise UnexpectedAnswer(f"the gateway's answer is longer than {ANSWER_LIMIT_BYTES} bytes")
 
 
-def _failure(configuration: Configuration, error: Exception) -> ConnectionFailed:
+def _failure(configuration: Configuration, error: Exception) -> HoldfastError:
     """What failed, in one line and without what was sent."""
+    distrust = distrusted(configuration.gateway, error)
+    if distrust is not None:
+        return distrust
     never = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.PoolTimeout)
     connected = not isinstance(error, never)
     what = "the connection to" if connected else "no connection to"
