@@ -495,27 +495,37 @@ pub(crate) enum TokensCommand {
 
 /// Which gateway is asked.
 #[derive(Debug, Args)]
-#[command(
-    next_help_heading = "Gateway, by default the `serve` of the data directory if one \
-                               answers, else the current context"
-)]
 pub(crate) struct GatewayArg {
-    /// URL of a gateway; its token is in `HOLDFAST_TOKEN`, or in a context with the same URL
-    #[arg(long, value_name = "URL", env = "HOLDFAST_GATEWAY")]
+    /// URL of a gateway, whose token is in `HOLDFAST_TOKEN` or a context [default: the one that
+    /// serves the data directory, if it answers, else the current context]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HOLDFAST_GATEWAY",
+        help_heading = GATEWAY_HEADING
+    )]
     pub(crate) gateway: Option<String>,
     /// Name of a gateway, as `holdfast context list` shows it; `HOLDFAST_CONTEXT` names one too
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = GATEWAY_HEADING)]
     pub(crate) context: Option<String>,
     /// Certificate authority of the gateway (PEM), besides those that the machine trusts
-    #[arg(long, value_name = "FILE", env = "HOLDFAST_CA_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HOLDFAST_CA_FILE",
+        help_heading = GATEWAY_HEADING
+    )]
     pub(crate) ca_file: Option<PathBuf>,
 }
+
+const GATEWAY_HEADING: &str = "Which gateway";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextCommand {
     /// List the gateways; the current one has a star
     List,
-    /// Keep a gateway under a name, with a token that is read from standard input
+    /// Keep a gateway under a name, with a token that is read from standard input; the first one is
+    /// the current one, and a name that is in use is replaced
     Add(ContextAddArgs),
     /// Ask this gateway where none is named
     Use {
@@ -534,7 +544,6 @@ pub(crate) enum ContextCommand {
     },
 }
 
-/// The first one is the current one. A name that is in use is replaced.
 #[derive(Debug, Args)]
 pub(crate) struct ContextAddArgs {
     /// What it is called here

@@ -5,6 +5,7 @@
 //! asks for no token of those whom the kernel says to be root or who we are. What a connection may
 //! cost before it has said anything is bounded here; what a request may cost, where it is read.
 
+mod heard;
 mod identity;
 mod tls;
 
@@ -33,6 +34,7 @@ use crate::beta9;
 use crate::gateway::Gateway;
 use crate::http::{self, OperatorsSocket};
 
+use heard::Heard;
 pub use identity::{TlsError, TlsFiles};
 pub use tls::ServerTls;
 
@@ -229,11 +231,6 @@ pub(crate) async fn accept<L: Listens>(
 async fn serve_caller(stream: TcpStream, tls: Option<ServerTls>, router: Router, watcher: Watcher) {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
-    // Which protocol it is shows in the first bytes, for which nothing else would not wait.
-    let first = tokio::time::timeout(HEADER_TIMEOUT, stream.readable()).await;
-    if !matches!(first, Ok(Ok(()))) {
-        return;
-    }
     let Some(tls) = tls else {
         return serve(stream, router, watcher).await;
     };
@@ -259,9 +256,15 @@ where
 {
     let builder = connection_builder();
     let service = TowerToHyperService::new(router);
+    let (stream, hearing) = Heard::new(stream);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(serving.into_owned()).await {
-        tracing::debug!(error, "a connection ended");
+    tokio::select! {
+        ended = watcher.watch(serving.into_owned()) => if let Err(error) = ended {
+            tracing::debug!(error, "a connection ended");
+        },
+        () = hearing.says_too_little(HEADER_TIMEOUT) => {
+            tracing::debug!("a connection did not say in time what it speaks");
+        }
     }
 }
 

@@ -16,12 +16,11 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::HEADER_TIMEOUT;
 use super::identity::{Identity, Standing, TlsError, TlsFiles};
 use crate::lock::lock;
 use crate::problem::chain;
@@ -118,37 +117,36 @@ impl ServerTls {
         }
     }
 
-    /// The stream of a caller who has said something in TLS, and within it.
-    pub(super) async fn accept(&self, mut stream: TcpStream) -> Option<TlsStream<TcpStream>> {
-        if speaks_http(&stream).await {
-            tracing::debug!("a connection without TLS was refused");
-            let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, refuse(&mut stream)).await;
-            return None;
-        }
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await;
-        let mut stream = match handshake {
+    /// The stream within TLS, if a caller comes to speak it in time.
+    pub(super) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.shake_hands(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a handshake failed");
-                return None;
+                None
             }
             Err(_) => {
                 tracing::debug!("a handshake took too long");
-                return None;
+                None
             }
-        };
-        // As without TLS: which protocol it is shows in the first bytes.
-        let first = tokio::time::timeout(HEADER_TIMEOUT, stream.fill_buf()).await;
-        let has_spoken = matches!(first, Ok(Ok(bytes)) if !bytes.is_empty());
-        has_spoken.then_some(stream)
+        }
+    }
+
+    async fn shake_hands(&self, mut stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
+        if speaks_http(&stream).await? {
+            tracing::debug!("a connection without TLS was refused");
+            refuse(&mut stream).await?;
+            return Ok(None);
+        }
+        self.acceptor.accept(stream).await.map(Some)
     }
 }
 
 /// Whether a connection begins as a request in the clear: with a letter, which no handshake does.
-async fn speaks_http(stream: &TcpStream) -> bool {
+async fn speaks_http(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
-    let peeked = stream.peek(&mut first).await;
-    matches!(peeked, Ok(1)) && first[0].is_ascii_uppercase()
+    let length = stream.peek(&mut first).await?;
+    Ok(length == 1 && first[0].is_ascii_uppercase())
 }
 
 /// Says that this is TLS, to who has sent a request in the clear.

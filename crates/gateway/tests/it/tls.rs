@@ -228,12 +228,15 @@ async fn slow_handshakes_hold_nobody_up_and_end() {
         slow.push(stream);
     }
     let mut silent = scene.connect(&BOTH, &["h2"]).await.unwrap();
+    let mut terse = scene.connect(&BOTH, &["h2"]).await.unwrap();
+    terse.write_all(b"PRI * HTTP").await.unwrap();
     scene.is_answered().await;
     for mut stream in slow {
         let _ = within(stream.read_to_end(&mut Vec::new())).await;
     }
-    // Nor is who has shaken hands and says nothing waited for.
+    // Nor is who has shaken hands and says nothing, or too little to be understood, waited for.
     let _ = within(silent.read_to_end(&mut Vec::new())).await;
+    let _ = within(terse.read_to_end(&mut Vec::new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
