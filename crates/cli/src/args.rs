@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use ids::{ContainerId, TaskId, TokenId};
 use jiff::SignedDuration;
 
+use crate::contexts::parse_name;
 use crate::failure::EXIT_CODES;
 
 /// Run functions and commands in private container images, on your own machines.
@@ -97,6 +98,9 @@ pub(crate) enum Command {
     /// Look at the containers of functions: list, stop
     #[command(subcommand)]
     Containers(ContainersCommand),
+    /// Keep the gateways that you call, by name: list, add, use, show, remove
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Say what this machine lacks and how to mend it
     Doctor,
     /// Check, re-key, back up and restore the vault
@@ -373,7 +377,14 @@ pub(crate) struct ListenArgs {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7230")]
     pub(crate) listen: SocketAddr,
-    /// Listen beyond this machine although tokens and secrets then cross the network in the clear
+    /// Certificate for callers and what leads to its root (PEM): the port then speaks TLS alone
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM), which only its owner may read
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Listen beyond this machine without TLS, although tokens and secrets then cross the network
+    /// in the clear
     #[arg(long)]
     pub(crate) allow_unencrypted: bool,
 }
@@ -486,10 +497,68 @@ pub(crate) enum TokensCommand {
 /// Which gateway is asked.
 #[derive(Debug, Args)]
 pub(crate) struct GatewayArg {
-    /// URL of a gateway, with a token in the environment as `HOLDFAST_TOKEN` [default: the one that
-    /// serves the data directory]
-    #[arg(long, value_name = "URL", env = "HOLDFAST_GATEWAY")]
+    /// URL of a gateway, whose token is in `HOLDFAST_TOKEN` or a context [default: the one that
+    /// serves the data directory, if it answers, else the current context]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HOLDFAST_GATEWAY",
+        help_heading = GATEWAY_HEADING
+    )]
     pub(crate) gateway: Option<String>,
+    /// Name of a gateway, as `holdfast context list` shows it; `HOLDFAST_CONTEXT` names one too
+    #[arg(long, value_name = "NAME", help_heading = GATEWAY_HEADING)]
+    pub(crate) context: Option<String>,
+    /// Certificate authority of the gateway (PEM), besides those that the machine trusts
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HOLDFAST_CA_FILE",
+        help_heading = GATEWAY_HEADING
+    )]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+const GATEWAY_HEADING: &str = "Which gateway";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// List the gateways; the current one has a star
+    List,
+    /// Keep a gateway under a name, with a token that is read from standard input; the first one is
+    /// the current one, and a name that is in use is replaced
+    Add(ContextAddArgs),
+    /// Ask this gateway where none is named
+    Use {
+        /// Name of the gateway
+        name: String,
+    },
+    /// Show a gateway; its token is not shown
+    Show {
+        /// Name of the gateway [default: the current one]
+        name: Option<String>,
+    },
+    /// Forget a gateway and its token
+    Remove {
+        /// Name of the gateway
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContextAddArgs {
+    /// What it is called here
+    #[arg(value_parser = parse_name)]
+    pub(crate) name: String,
+    /// URL of the gateway
+    #[arg(long, value_name = "URL")]
+    pub(crate) gateway: String,
+    /// Certificate authority of the gateway (PEM), besides those that the machine trusts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Send the token to another machine in the clear, where everyone on the way can read it
+    #[arg(long)]
+    pub(crate) allow_plain_http: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,15 +1,17 @@
 //! The gateway that a command asks: the one that serves this data directory, over its own socket,
-//! or one that was named, with a token.
+//! or another, with a token. Which it is, `contexts` decides.
 //!
 //! Answers are bounded before they are read; what a gateway refuses is the failure that the same
 //! would be here.
 
 use std::error::Error;
+use std::fs::File;
 use std::future::ready;
 use std::io;
+use std::io::Read;
 use std::iter::successors;
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,18 +21,23 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use gateway::{Kind as ProblemKind, Problem, WORKSPACE_HEADER};
 use ids::WorkspaceName;
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method, RequestBuilder, Response, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, Response};
+use rustls::CertificateError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sse_stream::{Sse, SseByteStream};
 
 use crate::app::App;
 use crate::args::GatewayArg;
-use crate::failure::{Failure, Kind, Result};
+use crate::contexts::{self, Asked, Connection, Contexts, OwnGateway};
+use crate::failure::{Failure, Kind, Result, chain};
+use crate::gateway_url::GatewayUrl;
+use crate::settings::Settings;
 
 /// Below the data directory, while it is served.
 pub(crate) const SOCKET_FILE: &str = "serve.sock";
-const TOKEN_VARIABLE: &str = "HOLDFAST_TOKEN";
+/// A file of authorities: those of a distribution have a quarter of it.
+const AUTHORITIES_LIMIT_BYTES: u64 = 1 << 20;
 
 /// A task is shown with its result, which is as long as a gateway lets one be, in base64.
 const ANSWER_LIMIT_BYTES: usize = 64 << 20;
@@ -40,7 +47,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 
 pub(crate) struct GatewayClient {
     http: Client,
-    base: Url,
+    base: GatewayUrl,
     asking: Asking,
 }
 
@@ -69,27 +76,43 @@ struct RefusalText {
 
 impl GatewayClient {
     pub(crate) fn new(app: &App, named: &GatewayArg) -> Result<Self> {
-        let http = Client::builder()
-            // A gateway leads nowhere else.
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(SILENCE_TIMEOUT);
-        let (http, base, asking) = if let Some(url) = &named.gateway {
-            let base = parse_url(url)?;
-            let is_clear = base.scheme() == "http";
-            // What is not encrypted stays on this machine.
-            let http = if is_clear { http.no_proxy() } else { http };
-            (http, base, Asking::Holder(own_token()?))
-        } else {
-            let asking = Asking::Operator {
-                workspace: app.settings.workspace.clone(),
-                data_dir: app.settings.data_dir.clone(),
-            };
-            let socket = app.settings.data_dir.join(SOCKET_FILE);
-            // Nobody is looked up: connections go to the socket whatever the name.
-            let base = Url::parse("http://operator").expect("a URL");
-            (http.no_proxy().unix_socket(socket), base, asking)
+        let settings = &app.settings;
+        let contexts = || Contexts::read(contexts::path()?);
+        match contexts::choose(named, || own_gateway(settings), contexts)? {
+            Asked::Own => Self::of_operator(settings),
+            Asked::Named(connection) => Self::of_holder(connection),
+        }
+    }
+
+    fn of_operator(settings: &Settings) -> Result<Self> {
+        let socket = settings.data_dir.join(SOCKET_FILE);
+        let asking = Asking::Operator {
+            workspace: settings.workspace.clone(),
+            data_dir: settings.data_dir.clone(),
         };
+        // Nobody is looked up: connections go to the socket whatever the name.
+        let base = GatewayUrl::parse("http://operator")?;
+        Self::build(builder().no_proxy().unix_socket(socket), base, asking)
+    }
+
+    fn of_holder(connection: Connection) -> Result<Self> {
+        let Connection {
+            gateway,
+            token,
+            ca_file,
+        } = connection;
+        let mut http = builder();
+        // What is on this machine, or in the clear, is nothing for a proxy.
+        if gateway.is_clear() || gateway.is_on_this_machine() {
+            http = http.no_proxy();
+        }
+        if let Some(file) = &ca_file {
+            http = http.tls_certs_merge(read_authorities(file)?);
+        }
+        Self::build(http, gateway, Asking::Holder(token))
+    }
+
+    fn build(http: ClientBuilder, base: GatewayUrl, asking: Asking) -> Result<Self> {
         let http = http.build();
         Ok(Self {
             http: http.map_err(|error| Failure::of(Kind::Internal, &error))?,
@@ -134,8 +157,7 @@ impl GatewayClient {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = self.base.join(path).expect("paths are our own");
-        let request = self.http.request(method, url);
+        let request = self.http.request(method, self.base.join(path));
         match &self.asking {
             Asking::Operator { workspace, .. } => {
                 request.header(WORKSPACE_HEADER, workspace.as_str())
@@ -178,12 +200,106 @@ impl GatewayClient {
             }
             Asking::Operator { data_dir, .. } if error.is_connect() => {
                 let message = format!("no gateway serves {}", data_dir.display());
-                Failure::new(Kind::Unreachable, message)
-                    .hint("`holdfast serve` starts one; --gateway names one that is elsewhere")
+                Failure::new(Kind::Unreachable, message).hint(
+                    "`holdfast serve` starts one; --gateway, or `holdfast context add`, names \
+                           one that is elsewhere",
+                )
             }
-            _ => Failure::of(Kind::Unreachable, error),
+            Asking::Operator { .. } => Failure::of(Kind::Unreachable, error),
+            Asking::Holder(_) => match tls_error(error) {
+                Some(refused) => distrusted(&self.base, refused),
+                None => Failure::of(Kind::Unreachable, error),
+            },
         }
     }
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        // A gateway leads nowhere else.
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(SILENCE_TIMEOUT)
+}
+
+/// What the socket of the data directory is good for.
+fn own_gateway(settings: &Settings) -> OwnGateway {
+    if UnixStream::connect(settings.data_dir.join(SOCKET_FILE)).is_ok() {
+        OwnGateway::Answers
+    } else if settings.is_data_dir_named {
+        OwnGateway::IsMeant
+    } else {
+        OwnGateway::DoesNotAnswer
+    }
+}
+
+/// The authorities in a file of PEM.
+pub(crate) fn read_authorities(path: &Path) -> Result<Vec<Certificate>> {
+    let failed = |error: io::Error| {
+        let message = format!("certificate authority {}: {error}", path.display());
+        Failure::new(Kind::Machine, message)
+    };
+    let wrong = |what: &str| {
+        let message = format!("certificate authority {}: {what}", path.display());
+        Failure::invalid(message)
+    };
+    let file = File::open(path).map_err(failed)?;
+    let mut pem = Vec::new();
+    let mut bounded = file.take(AUTHORITIES_LIMIT_BYTES + 1);
+    bounded.read_to_end(&mut pem).map_err(failed)?;
+    if pem.len() as u64 > AUTHORITIES_LIMIT_BYTES {
+        return Err(wrong("longer than any"));
+    }
+    let found = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    // What is in the PEM is looked at when it is put to use.
+    let used = builder().tls_certs_only(found.clone()).build();
+    if found.is_empty() || used.is_err() {
+        return Err(wrong("no certificate in PEM"));
+    }
+    Ok(found)
+}
+
+/// Why a connection is not encrypted.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut causes = successors(Some(error), |error| inner(*error));
+    causes.find_map(|cause| cause.downcast_ref())
+}
+
+/// What is inside an error. An I/O error names as its source what its content has as one.
+fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let content = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    match content {
+        Some(content) => Some(content),
+        None => error.source(),
+    }
+}
+
+fn distrusted(gateway: &GatewayUrl, error: &rustls::Error) -> Failure {
+    let rustls::Error::InvalidCertificate(reason) = error else {
+        let hint = match error {
+            rustls::Error::InvalidMessage(_) => "what answers there may speak no TLS: http://",
+            _ => "another program or a proxy may answer there",
+        };
+        let message = format!("no TLS with {gateway}: {}", chain(error));
+        return Failure::new(Kind::Unreachable, message).hint(hint);
+    };
+    let hint = match reason {
+        CertificateError::UnknownIssuer => {
+            "where its authority is your own, --ca-file names it (PEM), and `holdfast context add \
+             --ca-file` keeps it"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "name the gateway as its certificate does"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "whoever runs the gateway renews it; is the clock of this machine right?"
+        }
+        _ => "whoever runs the gateway can say what it should be",
+    };
+    let message = format!("the certificate of {gateway} is not trusted: {reason}");
+    Failure::new(Kind::Unreachable, message).hint(hint)
 }
 
 impl From<RefusalText> for Failure {
@@ -215,55 +331,9 @@ fn not_a_gateway() -> Failure {
     )
 }
 
-/// A token goes over the network encrypted or not at all.
-fn parse_url(text: &str) -> Result<Url> {
-    let url = Url::parse(text).map_err(|error| Failure::invalid(format!("{text:?}: {error}")))?;
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_here => Ok(url),
-        "http" => Err(
-            Failure::invalid(format!("the token would go to {host} in the clear"))
-                .hint("name the gateway by https://"),
-        ),
-        _ => Err(Failure::invalid(format!(
-            "{text:?} is no http:// or https:// URL"
-        ))),
-    }
-}
-
-fn own_token() -> Result<SecretString> {
-    let token = std::env::var(TOKEN_VARIABLE).map_err(|_| {
-        Failure::invalid(format!("{TOKEN_VARIABLE} holds no token for the gateway"))
-            .hint("`holdfast tokens create NAME`, where the gateway runs, makes one")
-    })?;
-    Ok(token.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_goes_nowhere_in_the_clear() {
-        let table = [
-            ("https://gateway.example", true),
-            ("http://127.0.0.1:7230", true),
-            ("http://localhost:7230", true),
-            ("http://[::1]:7230", true),
-            ("http://gateway.example", false),
-            ("http://10.0.0.1:7230", false),
-            ("http://127.0.0.1.example", false),
-            ("ftp://127.0.0.1", false),
-            ("127.0.0.1:7230", false),
-            ("", false),
-        ];
-        for (url, is_good) in table {
-            assert_eq!(parse_url(url).is_ok(), is_good, "{url}");
-        }
-    }
 
     #[test]
     fn what_a_gateway_refuses_keeps_its_kind() {

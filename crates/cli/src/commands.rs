@@ -3,6 +3,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod containers;
+pub(crate) mod context;
 pub(crate) mod credentials;
 pub(crate) mod doctor;
 pub(crate) mod image;
@@ -49,6 +50,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Tasks(command) => tasks::tasks(&app, command).await,
         Command::Logs(args) => logs::logs(&app, &args).await,
         Command::Containers(command) => containers::containers(&app, command).await,
+        Command::Context(command) => context::context(&app, command),
         Command::Doctor => doctor::doctor(&app.settings, app.output),
         Command::Vault(command) => vault::vault(&app, command).await,
         Command::WorkerServer(args) => worker::serve(&app, args).await,

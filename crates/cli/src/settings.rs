@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     /// The configuration file that was named.
     pub(crate) config: Option<PathBuf>,
     pub(crate) data_dir: PathBuf,
+    /// Somebody means this one: it was typed, or is in the environment.
+    pub(crate) is_data_dir_named: bool,
     pub(crate) root_key: PathBuf,
     /// Mounts and containers, with what they write while they run.
     pub(crate) run_dir: PathBuf,
@@ -46,6 +48,9 @@ pub(crate) struct Settings {
     pub(crate) userns_first_id: u32,
     /// The operator's word on where connections may go, and the proxies of the environment.
     pub(crate) dial: DialPolicy,
+    /// What callers are shown, where no flag names it.
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -58,6 +63,8 @@ struct File {
     cache_limit: Option<String>,
     userns: Option<String>,
     userns_first_id: Option<u32>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     #[serde(default)]
     dial: DialFile,
 }
@@ -108,6 +115,7 @@ impl Settings {
             config: global.config.clone(),
             run_dir: run_dir.unwrap_or_else(|| data_dir.join(RUN_DIR)),
             data_dir,
+            is_data_dir_named: global.data_dir.is_some(),
             root_key: choose(&global.root_key, file.root_key, ROOT_KEY),
             workspace: global
                 .workspace
@@ -119,6 +127,8 @@ impl Settings {
             userns: Userns::parse(file.userns.as_deref().unwrap_or(USERNS))?,
             userns_first_id: file.userns_first_id.unwrap_or(DEFAULT_FIRST_ID),
             dial: dial_policy(&file.dial)?,
+            tls_cert: file.tls_cert,
+            tls_key: file.tls_key,
         };
         settings.check()
     }

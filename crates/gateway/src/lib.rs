@@ -45,4 +45,4 @@ pub use operations::stubs::{ShownStub, StubRequest};
 pub use operations::tokens::{MadeToken, TokenRequest};
 pub use problem::{Kind, Problem};
 pub use python::PythonProbe;
-pub use service::{BoundService, ServeError};
+pub use service::{BoundService, ServeError, ServerTls, TlsError, TlsFiles};

@@ -187,7 +187,7 @@ impl From<BrokerError> for Problem {
 }
 
 /// The error and all that caused it.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -1,9 +1,13 @@
 //! The listening sockets: connections in, each with its limits, and an end in order.
 //!
-//! One port speaks HTTP/1 and HTTP/2, and has both faces. Beside it there may be a Unix socket for
-//! whoever runs the gateway: it has the HTTP face, and asks for no token of those whom the kernel
-//! says to be root or who we are. What a connection may cost before it has said anything is bounded
-//! here; what a request may cost, where it is read.
+//! One port speaks HTTP/1 and HTTP/2, in TLS where there is a certificate, and has both faces.
+//! Beside it there may be a Unix socket for whoever runs the gateway: it has the HTTP face, and
+//! asks for no token of those whom the kernel says to be root or who we are. What a connection may
+//! cost before it has said anything is bounded here; what a request may cost, where it is read.
+
+mod heard;
+mod identity;
+mod tls;
 
 use std::fs::Permissions;
 use std::future::pending;
@@ -24,10 +28,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::beta9;
 use crate::gateway::Gateway;
 use crate::http::{self, OperatorsSocket};
+
+use heard::Heard;
+pub use identity::{TlsError, TlsFiles};
+pub use tls::ServerTls;
 
 /// Connections at once: a descriptor each, of the 1024 that a process has where nobody gave more.
 const CONNECTIONS_LIMIT: usize = 768;
@@ -66,6 +75,7 @@ pub struct BoundService {
     sockets: Sockets,
     address: SocketAddr,
     gateway: Gateway,
+    tls: Option<ServerTls>,
 }
 
 impl BoundService {
@@ -78,7 +88,15 @@ impl BoundService {
             sockets: Sockets { port, operators },
             address,
             gateway,
+            tls: None,
         })
+    }
+
+    /// Speaks TLS on the port, and nothing else. The operators' socket does without: it leaves no
+    /// machine.
+    pub fn with_tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// Takes requests of whoever runs the gateway, too. What is left of an earlier socket goes: the
@@ -104,6 +122,8 @@ impl BoundService {
         let operators_face = http::router(self.gateway).layer(Extension(OperatorsSocket));
         let connections = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
         let graceful = GracefulShutdown::new();
+        let renewing = self.tls.clone().map(ServerTls::keep_renewed);
+        let _renewing = renewing.map(|renewing| AbortOnDropHandle::new(tokio::spawn(renewing)));
         loop {
             let (stream, permit) = tokio::select! {
                 accepted = accept(&self.sockets, &connections) => accepted,
@@ -111,9 +131,10 @@ impl BoundService {
             };
             let watcher = graceful.watcher();
             let (faces, operators_face) = (faces.clone(), operators_face.clone());
+            let tls = self.tls.clone();
             tokio::spawn(async move {
                 match stream {
-                    Stream::Tcp(stream) => serve_caller(stream, faces, watcher).await,
+                    Stream::Tcp(stream) => serve_caller(stream, tls, faces, watcher).await,
                     Stream::Unix(stream) => serve_operator(stream, operators_face, watcher).await,
                 }
                 drop(permit);
@@ -207,12 +228,13 @@ pub(crate) async fn accept<L: Listens>(
     }
 }
 
-async fn serve_caller(stream: TcpStream, router: Router, watcher: Watcher) {
+async fn serve_caller(stream: TcpStream, tls: Option<ServerTls>, router: Router, watcher: Watcher) {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
-    // Which protocol it is shows in the first bytes, for which nothing else would not wait.
-    let first = tokio::time::timeout(HEADER_TIMEOUT, stream.readable()).await;
-    if matches!(first, Ok(Ok(()))) {
+    let Some(tls) = tls else {
+        return serve(stream, router, watcher).await;
+    };
+    if let Some(stream) = tls.accept(stream).await {
         serve(stream, router, watcher).await;
     }
 }
@@ -234,9 +256,15 @@ where
 {
     let builder = connection_builder();
     let service = TowerToHyperService::new(router);
+    let (stream, hearing) = Heard::new(stream);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(serving.into_owned()).await {
-        tracing::debug!(error, "a connection ended");
+    tokio::select! {
+        ended = watcher.watch(serving.into_owned()) => if let Err(error) = ended {
+            tracing::debug!(error, "a connection ended");
+        },
+        () = hearing.says_too_little(HEADER_TIMEOUT) => {
+            tracing::debug!("a connection did not say in time what it speaks");
+        }
     }
 }
 

@@ -20,6 +20,13 @@ pub struct Authority {
     pem: String,
 }
 
+/// A certificate for this machine's loopback names and its key, in PEM.
+#[derive(Debug)]
+pub struct ServerPem {
+    pub certificate: String,
+    pub key: String,
+}
+
 /// A certificate of the authority with its key.
 pub(crate) struct Leaf {
     pub(crate) certificate: rcgen::Certificate,
@@ -68,6 +75,15 @@ impl Authority {
             .signed_by(&key, &self.issuer)
             .expect("a leaf certificate");
         Leaf { certificate, key }
+    }
+
+    /// A new certificate for a server that is no registry, as an operator has it.
+    pub fn server_pem(&self) -> ServerPem {
+        let leaf = self.leaf();
+        ServerPem {
+            certificate: leaf.certificate.pem(),
+            key: leaf.key.serialize_pem(),
+        }
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {

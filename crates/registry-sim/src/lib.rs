@@ -24,7 +24,7 @@ mod storage;
 mod store;
 mod tokens;
 
-pub use authority::Authority;
+pub use authority::{Authority, ServerPem};
 pub use counters::{Counts, HostCounter};
 pub use faults::Faults;
 pub use image::{Blob, Entry, Image, ImageBuilder, Layer};

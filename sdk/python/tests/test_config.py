@@ -1,10 +1,11 @@
 """Which gateway and which token, and when neither is used."""
 
 import os
+import ssl
 from unittest import mock
 
 import holdfast
-from holdfast._config import configuration, gateway_url
+from holdfast._config import configuration, distrusted, gateway_url, trust
 from holdfast._hidden import Hidden
 from holdfast._session import session, use
 from support import TestCase, shown_by
@@ -26,6 +27,10 @@ token = "hf_of-another"
 allow_plain_http = true
 [contexts.bare]
 gateway = "https://gateway.example.com:8443"
+[contexts.own]
+gateway = "https://own.example.com"
+token = "hf_of-another"
+ca_file = "/etc/ssl/own.pem"
 """
 
 
@@ -91,6 +96,41 @@ class Configurations(TestCase):
         found = self.found(HOLDFAST_GATEWAY="http://127.0.0.1:7230")
         self.assertEqual(found, ("http://127.0.0.1:7230", OF_FILE))
 
+    def test_an_authority_is_for_its_own_gateway_only(self) -> None:
+        self.file(FILE)
+        for environment, expected in (
+            ({"HOLDFAST_CONTEXT": "own"}, "/etc/ssl/own.pem"),
+            ({"HOLDFAST_CONTEXT": "own", "HOLDFAST_CA_FILE": "a.pem"}, "a.pem"),
+            ({"HOLDFAST_CONTEXT": "own", "HOLDFAST_CA_FILE": ""}, "/etc/ssl/own.pem"),
+            ({"HOLDFAST_CONTEXT": "own", "HOLDFAST_GATEWAY": "https://b"}, None),
+            ({"HOLDFAST_CONTEXT": "there"}, None),
+        ):
+            with self.subTest(environment):
+                given = {**self.environment, "HOLDFAST_TOKEN": TOKEN, **environment}
+                self.assertEqual(configuration(given).ca_file, expected)
+
+    def test_authorities(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        missing = self.home / "missing.pem"
+        with self.assertRaisesRegex(holdfast.ConfigurationError, "cannot be read"):
+            trust(context, str(missing))
+        for content in ("", "junk", "-----BEGIN CERTIFICATE-----\nAAAA\n"):
+            missing.write_text(content)
+            with self.assertRaisesRegex(holdfast.ConfigurationError, "no certificate authority"):
+                trust(context, str(missing))
+
+    def test_certificates_that_are_not_trusted(self) -> None:
+        self.assertIsNone(distrusted("https://a", OSError("refused")))
+        for code, words in ((18, "HOLDFAST_CA_FILE"), (62, "as its"), (10, "renew")):
+            cause = ssl.SSLCertVerificationError("certificate verify failed")
+            cause.verify_code, cause.verify_message = code, "the reason"
+            try:
+                raise OSError from cause
+            except OSError as error:
+                distrust = distrusted("https://a", error)
+            expected = f"of https://a is not trusted: the reason\nhint: .*{words}"
+            self.assertRegex(str(distrust), expected)
+
     def test_a_file_that_others_can_read_gives_no_token(self) -> None:
         for mode in (0o644, 0o640, 0o602, 0o604):
             self.file(FILE, mode)
@@ -110,6 +150,8 @@ class Configurations(TestCase):
                 "unknown field 'tokens'",
             ),
             ('current = "x"\n[contexts.x]\ngateway = "a"\ntoken = 5', "is no text"),
+            ('current = "x"\n[contexts.x]\ngateway = "a"\nca_file = "b.pem"', "absolute path"),
+            ('current = "x"\n[contexts.x]\ngateway = "a"\nca_file = 5', "absolute path"),
             ("a" * (1 << 20) + "a", "longer than"),
         ):
             with self.subTest(words):

@@ -15,6 +15,9 @@ struct Home {
 /// The two protocols, and the processes at their ends.
 const SPEAKS_GRPC: &[&str] = &["beta9-protocol", "worker-protocol", "gateway", "worker"];
 
+const TLS_PROFILES: &str =
+    "three TLS profiles: towards strangers, between machines of ours, and for callers";
+
 const HOMES: &[Home] = &[
     Home {
         dependency: "fuser",
@@ -43,13 +46,24 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "rustls",
-        crates: &["dial", "peer-identity", "holdfast-cli", "registry-sim"],
-        why: "two TLS profiles: towards strangers, and between machines of ours",
+        crates: &[
+            "dial",
+            "peer-identity",
+            "gateway",
+            "holdfast-cli",
+            "registry-sim",
+        ],
+        why: TLS_PROFILES,
     },
     Home {
         dependency: "tokio-rustls",
-        crates: &["peer-identity", "registry-sim"],
-        why: "two TLS profiles: towards strangers, and between machines of ours",
+        crates: &["peer-identity", "gateway", "registry-sim"],
+        why: TLS_PROFILES,
+    },
+    Home {
+        dependency: "rustls-webpki",
+        crates: &["gateway"],
+        why: "who shows a certificate reads its names",
     },
     Home {
         dependency: "libz-rs-sys",

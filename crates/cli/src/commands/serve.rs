@@ -1,9 +1,9 @@
 //! `holdfast serve`: this installation, for programs that call it, and the worker of this machine;
 //! `holdfast gateway`: the same without that worker.
 //!
-//! Listens for programs on this machine unless a flag names the risk; for workers anywhere, since
-//! they speak mutual TLS. The first start makes a token, which a terminal is shown and otherwise a
-//! file of the owner's alone holds.
+//! Listens for programs on this machine, and beyond it in TLS, unless a flag names the risk; for
+//! workers anywhere, since they speak mutual TLS. The first start makes a token, which a terminal
+//! is shown and otherwise a file of the owner's alone holds.
 
 mod embedded;
 
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use container::Signals;
 use control_store::TokenScope;
 use credential::{ExposeSecret, SecretString};
-use gateway::{BoundService, BoundWorkers, Gateway, TokenRequest};
+use gateway::{BoundService, BoundWorkers, Gateway, ServerTls, TlsError, TlsFiles, TokenRequest};
 use ids::WorkspaceId;
 use peer_identity::KeyPair;
 use rustix::fs::{FlockOperation, flock};
@@ -28,6 +28,7 @@ use crate::app::App;
 use crate::args::{GatewayArgs, ListenArgs, ServeArgs};
 use crate::client::SOCKET_FILE;
 use crate::failure::{Failure, Kind, Result};
+use crate::settings::Settings;
 
 /// Where the first token goes where nobody looks on.
 const FIRST_TOKEN_FILE: &str = "first-token";
@@ -67,7 +68,9 @@ impl From<GatewayArgs> for Serving {
 /// What a script waits for.
 #[derive(Debug, Serialize)]
 struct Listening {
+    /// How programs name it.
     gateway: String,
+    address: SocketAddr,
     /// Where workers on other machines come to.
     workers: Option<SocketAddr>,
     workspace: String,
@@ -75,8 +78,26 @@ struct Listening {
     token_file: Option<PathBuf>,
 }
 
+impl Listening {
+    fn text(&self) -> String {
+        let mut text = format!("listening on {}", self.gateway);
+        let address = self.address.to_string();
+        if !self.gateway.ends_with(&address) {
+            text.push_str(&format!(", at {address}"));
+        }
+        if let Some(workers) = self.workers {
+            text.push_str(&format!("\nworkers come to {workers}"));
+        }
+        if let Some(file) = &self.token_file {
+            text.push_str(&format!("\nthe first token is in {}", file.display()));
+        }
+        text
+    }
+}
+
 pub(crate) async fn serve(app: &App, serving: &Serving) -> Result<()> {
-    check_address(&serving.listen)?;
+    let tls = open_tls(&serving.listen, &app.settings)?;
+    check_address(&serving.listen, tls.as_ref())?;
     let mut signals = Signals::listen()
         .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
     let opened = app.open().await?;
@@ -95,21 +116,17 @@ pub(crate) async fn serve(app: &App, serving: &Serving) -> Result<()> {
     })?;
     let token_file = first_token(app, &gateway, opened.workspace).await?;
     let listening = Listening {
-        gateway: format!("http://{}", service.address()),
+        gateway: url(app, service.address(), tls.as_ref()),
+        address: service.address(),
         workers: workers.as_ref().map(BoundWorkers::address),
         workspace: app.settings.workspace.to_string(),
         token_file,
     };
-    app.output.show(&listening, |listening| {
-        let mut text = format!("listening on {}", listening.gateway);
-        if let Some(workers) = listening.workers {
-            text.push_str(&format!("\nworkers come to {workers}"));
-        }
-        if let Some(file) = &listening.token_file {
-            text.push_str(&format!("\nthe first token is in {}", file.display()));
-        }
-        text
-    })?;
+    let service = match tls {
+        Some(tls) => service.with_tls(tls),
+        None => service,
+    };
+    app.output.show(&listening, Listening::text)?;
     gateway.resume().await?;
     let shutdown = CancellationToken::new();
     // Calls that are being answered may need the worker until they are.
@@ -188,15 +205,56 @@ fn only_one(app: &App) -> Result<File> {
     }
 }
 
+/// What callers are shown, where a certificate was named.
+fn open_tls(args: &ListenArgs, settings: &Settings) -> Result<Option<ServerTls>> {
+    let certificate = args.tls_cert.as_ref().or(settings.tls_cert.as_ref());
+    let key = args.tls_key.as_ref().or(settings.tls_key.as_ref());
+    let files = match (certificate, key) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => TlsFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
+        (Some(_), None) => return Err(half("a certificate is named, and no key")),
+        (None, Some(_)) => return Err(half("a key is named, and no certificate")),
+    };
+    let tls = ServerTls::open(files).map_err(|error| {
+        let kind = match error {
+            TlsError::Io { .. } => Kind::Machine,
+            _ => Kind::Invalid,
+        };
+        Failure::of(kind, &error)
+    })?;
+    Ok(Some(tls))
+}
+
+fn half(message: &str) -> Failure {
+    Failure::invalid(message).hint("--tls-cert and --tls-key go together")
+}
+
 /// Tokens and secrets cross this socket.
-fn check_address(args: &ListenArgs) -> Result<()> {
-    if args.listen.ip().is_loopback() || args.allow_unencrypted {
+fn check_address(args: &ListenArgs, tls: Option<&ServerTls>) -> Result<()> {
+    if args.listen.ip().is_loopback() || tls.is_some() || args.allow_unencrypted {
         return Ok(());
     }
     let message = format!("{} is reached from beyond this machine", args.listen.ip());
-    let hint = "tokens and secrets would cross the network in the clear: put a proxy with TLS \
-                before 127.0.0.1, or say --allow-unencrypted";
+    let hint = "tokens and secrets would cross the network in the clear: name a certificate by \
+                --tls-cert and --tls-key, put a proxy with TLS before 127.0.0.1, or say \
+                --allow-unencrypted";
     Err(Failure::invalid(message).hint(hint))
+}
+
+/// How programs name this gateway: in TLS by a name of the certificate, since clients compare it.
+fn url(app: &App, address: SocketAddr, tls: Option<&ServerTls>) -> String {
+    let Some(tls) = tls else {
+        return format!("http://{address}");
+    };
+    let Some(host) = tls.host(address.ip()) else {
+        app.output
+            .note("the certificate has no name for this address: clients will refuse it");
+        return format!("https://{address}");
+    };
+    format!("https://{host}:{}", address.port())
 }
 
 /// Makes the first token of a workspace that has none; answers the file that it is in.
@@ -249,19 +307,18 @@ pub(crate) fn write_new_token(path: &Path, token: &SecretString) -> std::io::Res
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
 
     #[test]
     fn other_machines_are_let_in_by_name_only() {
         let check = |listen: &str, allow_unencrypted| {
-            let listen: SocketAddr = listen.parse().unwrap();
-            check_address(&ListenArgs {
-                listen,
+            let args = ListenArgs {
+                listen: listen.parse().unwrap(),
+                tls_cert: None,
+                tls_key: None,
                 allow_unencrypted,
-            })
-            .is_ok()
+            };
+            check_address(&args, None).is_ok()
         };
         for local in ["127.0.0.1:0", "127.9.9.9:7230", "[::1]:7230"] {
             assert!(check(local, false), "{local}");

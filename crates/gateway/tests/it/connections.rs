@@ -37,6 +37,22 @@ async fn bytes_that_are_no_request_are_hung_up_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_says_too_little_is_not_waited_for() {
+    let stage = Stage::new().await;
+    let mut streams = Vec::new();
+    for bytes in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", b"GET / HTTP/1.1\r\n"] {
+        let mut stream = TcpStream::connect(stage.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        streams.push(stream);
+    }
+    for mut stream in streams {
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        let _ = ended.expect("the connection ends");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_service_ends_when_it_is_told() {
     let stage = Stage::new().await;
     stage

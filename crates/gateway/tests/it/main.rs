@@ -18,5 +18,6 @@ mod remote_workers;
 mod secrets;
 mod stubs;
 mod support;
+mod tls;
 mod tokens;
 mod worker;

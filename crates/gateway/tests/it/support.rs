@@ -43,6 +43,11 @@ pub(crate) struct Caller<'a> {
 
 impl Stage {
     pub(crate) async fn new() -> Self {
+        Self::with(|service| service).await
+    }
+
+    /// One whose service is changed before it answers.
+    pub(crate) async fn with(change: impl FnOnce(BoundService) -> BoundService) -> Self {
         // The client wants one, although nothing is encrypted. All but the first find it there.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
@@ -69,7 +74,7 @@ impl Stage {
         let address = "127.0.0.1:0".parse().unwrap();
         let service = BoundService::bind(gateway.clone(), address).await.unwrap();
         let socket = directory.path().join(OPERATORS_SOCKET);
-        let service = service.with_operators_socket(&socket).unwrap();
+        let service = change(service.with_operators_socket(&socket).unwrap());
         let (address, shutdown) = (service.address(), CancellationToken::new());
         let running = tokio::spawn(service.run(shutdown.clone()));
         Self {

@@ -5,10 +5,12 @@
         [contexts.laptop]
         gateway = "http://127.0.0.1:7230"   HOLDFAST_GATEWAY wins
         token = "hf_…"                      HOLDFAST_TOKEN wins
+        ca_file = "/etc/ssl/team.pem"       HOLDFAST_CA_FILE wins
         allow_plain_http = false            HOLDFAST_ALLOW_TOKEN_OVER_PLAIN_HTTP=1 wins
 
-A context's token goes to that context's gateway and to no other, whatever the environment names. A
-token does not leave the machine over plain HTTP unless somebody wrote that it may.
+A context's token goes to that context's gateway and to no other, whatever the environment names;
+its authority is trusted there alone, besides those of the machine. A token does not leave the
+machine over plain HTTP unless somebody wrote that it may. `holdfast context` writes the file.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import ssl
 import stat
 import sys
 from collections.abc import Mapping
@@ -36,7 +39,13 @@ DEFAULT_GATEWAY = "http://127.0.0.1:7230"
 TOKEN = re.compile(r"hf_[!-~]{1,1000}")
 FILE_LIMIT_BYTES = 1 << 20
 PLAIN_HTTP_SWITCH = "HOLDFAST_ALLOW_TOKEN_OVER_PLAIN_HTTP"
-CONTEXT_FIELDS = {"gateway", "token", "allow_plain_http"}
+CONTEXT_FIELDS = {"gateway", "token", "ca_file", "allow_plain_http"}
+
+UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
+"""How OpenSSL says that a chain leads to nobody who is trusted."""
+
+OTHER_NAME = {62, 64}
+"""How it says that a certificate is for another host or address."""
 
 ADVICE = (
     "`holdfast serve` prints one when it starts for the first time, and "
@@ -53,6 +62,9 @@ class Configuration:
 
     token: Hidden[str]
 
+    ca_file: str | None = None
+    """The authority that the gateway's certificate is of, besides those of the machine."""
+
     @property
     def is_loopback(self) -> bool:
         return _is_loopback(urlsplit(self.gateway).hostname or "")
@@ -66,6 +78,7 @@ class Context:
     gateway: str | None = None
     token: Hidden[str] | None = None
     allow_plain_http: bool = False
+    ca_file: str | None = None
 
 
 def configuration(
@@ -95,7 +108,8 @@ def configuration(
         or environment.get(PLAIN_HTTP_SWITCH) == "1"
         or (of_context and chosen.allow_plain_http)
     )
-    found = Configuration(url, token)
+    ca_file = environment.get("HOLDFAST_CA_FILE") or (chosen.ca_file if of_context else None)
+    found = Configuration(url, token, ca_file)
     if url.startswith("http:") and not found.is_loopback and not allowed:
         raise ConfigurationError(
             f"{url} is not on this machine, and over plain http everyone on the way reads the token"
@@ -122,6 +136,36 @@ def gateway_url(text: str) -> str:
     default_port = 443 if parts.scheme == "https" else 80
     port_text = "" if port in (None, default_port) else f":{port}"
     return f"{parts.scheme}://{shown}{port_text}{parts.path.rstrip('/')}"
+
+
+def trust(context: ssl.SSLContext, ca_file: str) -> None:
+    """Has a connection trust the authorities of a file, besides those that it trusts already."""
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except ssl.SSLError:
+        raise ConfigurationError(f"{ca_file} holds no certificate authority in PEM") from None
+    except OSError as error:
+        raise ConfigurationError(f"{ca_file} cannot be read: {error.strerror}") from None
+
+
+def distrusted(gateway: str, error: BaseException) -> ConfigurationError | None:
+    """What to do about a gateway whose certificate is not trusted, if that is what is wrong."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return None
+    hint = "whoever runs the gateway can renew it; is the clock of this machine right?"
+    if cause.verify_code in UNKNOWN_AUTHORITY:
+        hint = (
+            "where its authority is your own, name it (PEM) by HOLDFAST_CA_FILE, or by "
+            "`holdfast context add --ca-file`"
+        )
+    elif cause.verify_code in OTHER_NAME:
+        hint = "name the gateway as its certificate does"
+    return ConfigurationError(
+        f"the certificate of {gateway} is not trusted: {cause.verify_message}\nhint: {hint}"
+    )
 
 
 def file_path(environment: Mapping[str, str]) -> Path:
@@ -164,15 +208,18 @@ def _context(path: Path, name: str, value: object, is_private: bool) -> Context:
     allow_plain_http = table.get("allow_plain_http", False)
     if not isinstance(gateway, str) or type(allow_plain_http) is not bool:
         raise ConfigurationError(f"{where} needs a gateway; allow_plain_http is true or false")
+    ca_file = table.get("ca_file")
+    if ca_file is not None and not (isinstance(ca_file, str) and os.path.isabs(ca_file)):
+        raise ConfigurationError(f"{where} has a ca_file that is no absolute path")
     if token.reveal() is None:
-        return Context(name, gateway, None, allow_plain_http)
+        return Context(name, gateway, None, allow_plain_http, ca_file)
     if not is_private:
         raise ConfigurationError(
             f"{path} has a token, and others can read or write it\nhint: chmod 600 {path}"
         )
     if not isinstance(token.reveal(), str):
         raise ConfigurationError(f"{where} has a token that is no text")
-    return Context(name, gateway, token, allow_plain_http)
+    return Context(name, gateway, token, allow_plain_http, ca_file)
 
 
 def _read(path: Path) -> tuple[str | None, bool]:

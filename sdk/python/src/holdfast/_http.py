@@ -17,8 +17,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
 
-from holdfast._config import Configuration
-from holdfast._exceptions import ConnectionFailed
+from holdfast._config import Configuration, distrusted, trust
+from holdfast._exceptions import ConnectionFailed, HoldfastError
 from holdfast._version import __version__
 from holdfast._wire import CONNECT_TIMEOUT_S, WRITE_TIMEOUT_S, Request, Response
 
@@ -72,7 +72,7 @@ class Gateway(NamedTuple):
 
 def pool_options(gateway: Gateway) -> dict[str, Any]:
     return {
-        "ssl_context": _trust(gateway.url.scheme == "https"),
+        "ssl_context": _trust(gateway.url.scheme == "https", gateway.configuration.ca_file),
         # What is on this machine is not asked for through a proxy.
         "proxy": None if gateway.configuration.is_loopback else _proxy(gateway.url),
         "max_connections": None,
@@ -82,11 +82,14 @@ def pool_options(gateway: Gateway) -> dict[str, Any]:
 
 
 @functools.cache
-def _trust(is_needed: bool) -> ssl.SSLContext:
+def _trust(is_needed: bool, ca_file: str | None) -> ssl.SSLContext:
     """Whom TLS trusts: once for a process, as it takes a while; nobody, where there is no TLS."""
-    if is_needed:
-        return httpcore2.default_ssl_context()
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if not is_needed:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = httpcore2.default_ssl_context()
+    if ca_file is not None:
+        trust(context, ca_file)
+    return context
 
 
 def _proxy(url: SplitResult) -> httpcore2.Proxy | None:
@@ -151,8 +154,11 @@ def response_of(response: httpcore2.Response, body: bytes | None) -> Response:
     return Response(response.status, _headers(response), body or b"", is_open=body is None)
 
 
-def failure_of(gateway: Gateway, error: Exception) -> ConnectionFailed:
+def failure_of(gateway: Gateway, error: Exception) -> HoldfastError:
     """What failed, in one line and without what was sent."""
+    distrust = distrusted(gateway.configuration.gateway, error)
+    if distrust is not None:
+        return distrust
     connected = not isinstance(error, NEVER_CONNECTED)
     what = "the connection to" if connected else "no connection to"
     why = str(error) or type(error).__name__

@@ -5,6 +5,7 @@ mod beta9_client;
 mod bounds;
 mod canaries;
 mod chaos;
+mod contexts;
 mod ending;
 mod foreign_text;
 mod functions;

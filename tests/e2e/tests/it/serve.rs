@@ -73,6 +73,18 @@ fn what_cannot_be_served_is_told() {
     let home = Home::new();
     home.run(&["serve", "--listen", "0.0.0.0:0"])
         .fails(3, "--allow-unencrypted");
+    let half = ["serve", "--listen", "127.0.0.1:0", "--tls-cert", "/c.pem"];
+    home.run(&half).fails(3, "go together");
+    let whole = [&half[..], &["--tls-key", "/k.pem"]].concat();
+    home.run(&whole).fails(10, "/c.pem");
+    let config = home.path().join("holdfast.toml");
+    let text = "tls_cert = \"/of-file.pem\"\ntls_key = \"/k.pem\"\n";
+    std::fs::write(&config, text).expect("written");
+    let config = ["--config", config.to_str().expect("UTF-8")];
+    let by_file = [&config[..], &["serve", "--listen", "0.0.0.0:0"]].concat();
+    home.run(&by_file).fails(10, "/of-file.pem");
+    let by_flag = [&config[..], &half].concat();
+    home.run(&by_flag).fails(10, "/c.pem");
     let serving = Serving::start(&home);
     let gateway = serving.listening["gateway"].as_str().unwrap();
     let address = gateway.trim_start_matches("http://");

@@ -1,10 +1,13 @@
 //! A gateway of the real binary.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
 use e2e::Home;
+use registry_sim::Authority;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -33,6 +36,23 @@ impl Serving {
             "127.0.0.1:0",
         ];
         Self::start_as(home, &words)
+    }
+
+    /// One that shows callers a certificate of this authority, which is written to `ca.pem`.
+    pub(crate) fn start_in_tls(home: &Home, authority: &Authority, address: &str) -> Self {
+        let pem = authority.server_pem();
+        let file = |name: &str, text: &str| {
+            let path = home.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+            path.to_str().expect("UTF-8").to_owned()
+        };
+        file("ca.pem", authority.pem());
+        let certificate = file("chain.pem", &pem.certificate);
+        let key = file("key.pem", &pem.key);
+        let words = ["serve", "--listen", address];
+        let tls = ["--tls-cert", &certificate, "--tls-key", &key];
+        Self::start_as(home, &[&words[..], &tls].concat())
     }
 
     fn start_as(home: &Home, words: &[&str]) -> Self {
@@ -86,7 +106,7 @@ impl Serving {
 
     /// Host and port.
     pub(crate) fn address(&self) -> &str {
-        self.gateway().strip_prefix("http://").expect("http")
+        self.listening["address"].as_str().expect("an address")
     }
 
     /// Where workers come to.
