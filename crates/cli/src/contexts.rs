@@ -38,6 +38,7 @@ pub(crate) use choice::{
 const FILE_LIMIT_BYTES: u64 = 1 << 20;
 /// Bits of a mode by which others than the owner reach a file.
 const OTHERS: u32 = 0o077;
+const OTHERS_WRITE: u32 = 0o022;
 const NAME_LIMIT_BYTES: usize = 64;
 const TOKEN_PREFIX: &str = "hf_";
 /// Ours have a tenth of it.
@@ -58,7 +59,6 @@ pub(crate) struct Context {
 }
 
 /// The file, as it was when it was read.
-#[derive(Debug)]
 pub(crate) struct Contexts {
     path: PathBuf,
     document: DocumentMut,
@@ -163,13 +163,15 @@ impl Contexts {
         let table = known.and_then(Item::as_table_like_mut);
         context.write_to(table.expect("it was put there"));
         if !has_current {
-            self.make_current(&context.name);
+            self.make_current(&context.name)?;
         }
         Ok(())
     }
 
-    pub(crate) fn make_current(&mut self, name: &str) {
+    pub(crate) fn make_current(&mut self, name: &str) -> Result<()> {
+        self.check_private()?;
         self.document["current"] = value(name);
+        Ok(())
     }
 
     /// Forgets a context; where it was the current one, there is none.
@@ -235,7 +237,7 @@ impl Contexts {
         })
     }
 
-    /// What others could write is not believed, and what they can read is not used.
+    /// A token that others can read is not used.
     fn check_private(&self) -> Result<()> {
         let mut tables = self.tables().into_iter().flat_map(TableLike::iter);
         let has_token = tables.any(|(_, context)| {
@@ -246,7 +248,7 @@ impl Contexts {
             return Ok(());
         }
         let path = self.path.display();
-        let message = format!("{path} has a token, and others can read or write it");
+        let message = format!("{path} has a token, and others can read it");
         Err(Failure::invalid(message).hint(format!("chmod 600 {path}")))
     }
 
@@ -319,7 +321,8 @@ fn lock(path: &Path) -> Result<File> {
     Ok(opened)
 }
 
-/// A file's text, and whether it is its owner's alone, who is us or root.
+/// A file's text, and whether it is its owner's alone. What others than us and root can write is
+/// not believed.
 fn read(path: &Path) -> Result<Option<(Zeroizing<String>, bool)>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -328,6 +331,11 @@ fn read(path: &Path) -> Result<Option<(Zeroizing<String>, bool)>> {
     // Of the open file, so that it is the one that is read.
     let status = file.metadata().map_err(|error| failed(path, &error))?;
     let is_ours = [0, geteuid().as_raw()].contains(&status.uid());
+    if !is_ours || status.mode() & OTHERS_WRITE != 0 {
+        let path = path.display();
+        let failure = Failure::invalid(format!("{path} can be written by others"));
+        return Err(failure.hint(format!("chmod 600 {path}")));
+    }
     let mut bytes = Zeroizing::new(Vec::new());
     let mut bounded = file.take(FILE_LIMIT_BYTES + 1);
     bounded
@@ -339,7 +347,7 @@ fn read(path: &Path) -> Result<Option<(Zeroizing<String>, bool)>> {
     }
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Failure::invalid(format!("{} is not UTF-8", path.display())))?;
-    let is_private = is_ours && status.mode() & OTHERS == 0;
+    let is_private = status.mode() & OTHERS == 0;
     Ok(Some((Zeroizing::new(text.to_owned()), is_private)))
 }
 

@@ -31,6 +31,11 @@ impl Allowance {
         Some(std::mem::take(&mut self.unwritten))
     }
 
+    /// What was to be written, and stood for so many, is not there.
+    pub(crate) fn not_written(&mut self, refusals: u64) {
+        self.unwritten += refusals;
+    }
+
     /// Whether it is as good as a new one.
     pub(crate) fn is_whole(&mut self, now: Instant) -> bool {
         self.come_back(now);

@@ -3,15 +3,15 @@
 //! A row is there before the caller is told, and is written to its end when the caller hangs up
 //! meanwhile. It says who asked, by the id of their token; what, by the operation's name; and why
 //! not. What else was sent, the token's text above all, is in no row. Of a flood, rows say how many
-//! they stand for: each token has an allowance, and whoever shows none that is known has one
-//! together with all others.
+//! they stand for: each workspace has an allowance, however many tokens it makes, and whoever shows
+//! none that is known has one together with all others.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use broker::Denial;
-use ids::TokenId;
+use ids::WorkspaceId;
 
 use crate::allowance::{Allowance, with_unwritten};
 use crate::caller::OPERATOR;
@@ -36,8 +36,8 @@ pub(crate) struct Denials {
 struct Allowances {
     nobody: Allowance,
     operator: Allowance,
-    /// Of tokens that are known, and were refused something lately.
-    tokens: HashMap<TokenId, Allowance>,
+    /// Of those whose tokens were refused something lately.
+    workspaces: HashMap<WorkspaceId, Allowance>,
 }
 
 /// One refusal of a caller.
@@ -52,27 +52,28 @@ pub(crate) struct Denied {
 impl Denials {
     /// Whether a refusal is to be written, and how many were not before it.
     fn count(&self, who: Who, now: Instant) -> Option<u64> {
-        let mut allowances = lock(&self.allowances);
-        match who {
-            Who::Nobody => allowances.nobody.take(now),
-            Who::Operator(_) => allowances.operator.take(now),
-            Who::Token(token, _) => allowances.of(token, now).take(now),
-        }
+        lock(&self.allowances).of(who, now).take(now)
     }
 
-    /// A token is removed, so that nobody shows it any more.
-    pub(crate) fn forget(&self, token: TokenId) {
-        lock(&self.allowances).tokens.remove(&token);
+    /// A row that stood for so many could not be written: the next one stands for them.
+    fn count_again(&self, who: Who, refusals: u64, now: Instant) {
+        lock(&self.allowances).of(who, now).not_written(refusals);
     }
 }
 
 impl Allowances {
-    fn of(&mut self, token: TokenId, now: Instant) -> &mut Allowance {
-        if !self.tokens.contains_key(&token) {
+    fn of(&mut self, who: Who, now: Instant) -> &mut Allowance {
+        let workspace = match who {
+            Who::Nobody => return &mut self.nobody,
+            Who::Operator(_) => return &mut self.operator,
+            Who::Token(_, workspace) => workspace,
+        };
+        if !self.workspaces.contains_key(&workspace) {
             // Those that are as good as new need no place.
-            self.tokens.retain(|_, allowance| !allowance.is_whole(now));
+            self.workspaces
+                .retain(|_, allowance| !allowance.is_whole(now));
         }
-        self.tokens.entry(token).or_default()
+        self.workspaces.entry(workspace).or_default()
     }
 }
 
@@ -109,6 +110,9 @@ impl Gateway {
         };
         if let Err(error) = self.broker().note_denial(denial).await {
             tracing::error!(%error, "a refusal could not be written into the audit log");
+            let refusals = unwritten + 1;
+            self.denials()
+                .count_again(denied.who, refusals, Instant::now());
         }
     }
 }
@@ -120,7 +124,7 @@ mod tests {
 
     use broker::{Broker, BrokerPaths};
     use dial::{DialPolicy, Dialer};
-    use ids::WorkspaceId;
+    use ids::TokenId;
     use image::Indexing;
     use image_store::ImageStore;
     use vault::{RootKey, VaultPlace};
@@ -132,28 +136,30 @@ mod tests {
     const PATIENCE: Duration = Duration::from_mins(1);
 
     #[test]
-    fn each_token_has_an_allowance_and_all_others_share_one() {
+    fn each_workspace_has_an_allowance_and_all_others_share_one() {
         let (denials, start) = (Denials::default(), Instant::now());
         let flood = |who| while denials.count(who, start).is_some() {};
-        let token = |id| Who::Token(id, WorkspaceId::new());
-        let (first, second) = (TokenId::new(), TokenId::new());
+        // Each time another token.
+        let of = |workspace| Who::Token(TokenId::new(), workspace);
+        let (first, second) = (WorkspaceId::new(), WorkspaceId::new());
         flood(Who::Nobody);
-        flood(token(first));
-        assert_eq!(denials.count(token(second), start), Some(0));
+        flood(of(first));
+        assert_eq!(denials.count(of(first), start), None);
+        assert_eq!(denials.count(of(second), start), Some(0));
         assert_eq!(denials.count(Who::Operator(None), start), Some(0));
-        let known = || lock(&denials.allowances).tokens.len();
+        let known = || lock(&denials.allowances).workspaces.len();
         assert_eq!(known(), 2);
 
         let later = start + Duration::from_hours(1);
-        assert_eq!(denials.count(token(TokenId::new()), later), Some(0));
+        assert_eq!(denials.count(of(WorkspaceId::new()), later), Some(0));
         assert_eq!(
             known(),
             2,
             "the second is as good as new, the first has untold ones"
         );
-        assert_eq!(denials.count(token(first), later), Some(1));
-        denials.forget(first);
-        assert_eq!(known(), 1);
+        assert_eq!(denials.count(of(first), later), Some(2));
+        denials.count_again(of(first), 3, later);
+        assert_eq!(denials.count(of(first), later), Some(3));
     }
 
     /// A gateway that nobody has asked anything.

@@ -5,7 +5,7 @@
 //! asks for no token of those whom the kernel says to be root or who we are. What a connection may
 //! cost before it has said anything is bounded here; what a request may cost, where it is read.
 
-mod heard;
+mod asked;
 mod identity;
 mod tls;
 
@@ -34,13 +34,14 @@ use crate::beta9;
 use crate::gateway::Gateway;
 use crate::http::{self, OperatorsSocket};
 
-use heard::Heard;
+use asked::Asked;
 pub use identity::{TlsError, TlsFiles};
 pub use tls::ServerTls;
 
 /// Connections at once: a descriptor each, of the 1024 that a process has where nobody gave more.
 const CONNECTIONS_LIMIT: usize = 768;
-/// How long a connection may take to say what it wants.
+/// How long a connection may take to say what it wants, and how long its first request may take to
+/// come.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Requests of one connection at once: `map` of the beta9 client opens a stream for each input.
 const STREAMS_LIMIT: u32 = 256;
@@ -255,15 +256,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let builder = connection_builder();
+    let (router, asking) = Asked::new(router);
     let service = TowerToHyperService::new(router);
-    let (stream, hearing) = Heard::new(stream);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::select! {
         ended = watcher.watch(serving.into_owned()) => if let Err(error) = ended {
             tracing::debug!(error, "a connection ended");
         },
-        () = hearing.says_too_little(HEADER_TIMEOUT) => {
-            tracing::debug!("a connection did not say in time what it speaks");
+        () = asking.says_nothing(HEADER_TIMEOUT) => {
+            tracing::debug!("a connection did not ask for anything in time");
         }
     }
 }

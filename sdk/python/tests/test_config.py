@@ -95,6 +95,15 @@ class Configurations(TestCase):
         self.refused(f"no token for {elsewhere}", HOLDFAST_GATEWAY=elsewhere)
         found = self.found(HOLDFAST_GATEWAY="http://127.0.0.1:7230")
         self.assertEqual(found, ("http://127.0.0.1:7230", OF_FILE))
+        # Whoever asks for a context in so many words gets its gateway, with its token.
+        variables = {"HOLDFAST_GATEWAY": elsewhere, "HOLDFAST_TOKEN": TOKEN}
+        given = configuration({**self.environment, **variables}, context="there")
+        self.assertEqual(
+            (given.gateway, given.token.reveal()), self.found(HOLDFAST_CONTEXT="there")
+        )
+        for gateway in ("https://straße.de", "https://a..b", f"https://{'a' * 64}.de"):
+            self.refused("no name of DNS", HOLDFAST_GATEWAY=gateway, HOLDFAST_TOKEN=TOKEN)
+        self.refused("no URL of http", HOLDFAST_GATEWAY="user:hunter2@host", HOLDFAST_TOKEN=TOKEN)
 
     def test_an_authority_is_for_its_own_gateway_only(self) -> None:
         self.file(FILE)
@@ -132,10 +141,13 @@ class Configurations(TestCase):
             self.assertRegex(str(distrust), expected)
 
     def test_a_file_that_others_can_read_gives_no_token(self) -> None:
-        for mode in (0o644, 0o640, 0o602, 0o604):
+        for mode in (0o644, 0o640, 0o604):
             self.file(FILE, mode)
             self.refused("chmod 600")
             self.assertEqual(self.found(HOLDFAST_CONTEXT="bare", HOLDFAST_TOKEN=TOKEN)[1], TOKEN)
+        for mode in (0o620, 0o602, 0o666):
+            self.file(FILE, mode)
+            self.refused("written by others", HOLDFAST_CONTEXT="bare", HOLDFAST_TOKEN=TOKEN)
 
     def test_files_that_are_wrong(self) -> None:
         for content, words in (

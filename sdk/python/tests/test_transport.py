@@ -24,13 +24,12 @@ class Network:
 
     def __init__(
         self,
-        answer: bytes = b"",
-        *,
+        *answers: bytes,
         connecting: BaseException | None = None,
         writing: BaseException | None = None,
         reading: BaseException | None = None,
     ) -> None:
-        self._answer = answer
+        self.answers = list(answers)
         self._connecting = connecting
         self._writing = writing
         self._reading = reading
@@ -48,9 +47,8 @@ class Network:
             raise self._writing
 
     def read(self) -> bytes:
-        if self._answer:
-            answer, self._answer = self._answer, b""
-            return answer
+        if self.answers:
+            return self.answers.pop(0)
         if self._reading is not None:
             raise self._reading
         return b""
@@ -198,12 +196,13 @@ class Both(TestCase):
             ({"connecting": httpcore2.ConnectError("refused")}, False),
             ({"connecting": httpcore2.ConnectTimeout("")}, False),
             ({"reading": httpcore2.ReadTimeout("")}, True),
-            ({"answer": b"odd\r\n\r\n"}, True),
+            ({"answers": [b"odd\r\n\r\n"]}, True),
             ({}, True),
             ({"reading": OSError("disk")}, True),
         ):
             for send in self.ways:
-                network = Network(**failing)  # type: ignore[arg-type]
+                options: dict[str, Any] = dict(failing)
+                network = Network(*options.pop("answers", []), **options)
                 found, shown = shown_by(holdfast.ConnectionFailed, send, network, request)
                 self.assertEqual(found.connected, connected)
                 self.assertIsNone(found.__context__)
@@ -237,11 +236,11 @@ class Both(TestCase):
                     send(Network(answer(200, b"123456")), Request("GET", "/v1/x"))
 
     def test_a_connection_is_kept_when_the_answer_was_read(self) -> None:
-        network = Network(answer(200, b"{}"))
+        network = Network()
         transport = HttpTransport(self.CONFIGURATION, Connections(network))
         self.addCleanup(transport.close)
         for _ in range(2):
-            network._answer = answer(200, b"{}")
+            network.answers.append(answer(200, b"{}"))
             transport.send(Request("GET", "/v1/x"))
         self.assertEqual(network.hosts, ["gateway.example.com"])
 
@@ -255,32 +254,49 @@ class Proxies(GatewayCase):
             transport.close()
         self.assertEqual(response.status, 404)
 
-    def test_others_are_asked_through_the_one_that_is_named(self) -> None:
-        for named, asked in (
-            ({"HTTP_PROXY": "http://one.example.com:3128"}, "one.example.com"),
-            ({"http_proxy": "two.example.com:3128"}, "two.example.com"),
-            ({"ALL_PROXY": "http://three.example.com:3128"}, "three.example.com"),
-            ({"HTTPS_PROXY": "http://four.example.com:3128"}, "gateway.example.com"),
-            (
-                {"HTTP_PROXY": "http://five.example.com", "NO_PROXY": "example.com"},
-                "gateway.example.com",
-            ),
-        ):
-            with mock.patch.dict("os.environ", named, clear=True):
-                network = Network(answer(200, b"{}"))
-                configuration = Configuration("http://gateway.example.com:7230", Hidden(TOKEN))
-                transport = HttpTransport(configuration, Connections(network))
-                transport.send(Request("GET", "/v1/x"))
-                transport.close()
-            self.assertEqual(network.hosts, [asked])
-
-    def test_a_proxy_that_asks_who_is_there(self) -> None:
-        proxies = {"HTTP_PROXY": "http://user:pass%20word@proxy.example.com:3128"}
-        with mock.patch.dict("os.environ", proxies, clear=True):
-            network = Network(answer(200, b"{}"))
-            configuration = Configuration("http://gateway.example.com", Hidden(TOKEN))
+    def hosts_for(self, gateway: str, **environment: str) -> Network:
+        """Asks a gateway; what went over the network, to a proxy that lets everyone through."""
+        with mock.patch.dict("os.environ", environment, clear=True):
+            network = Network(b"HTTP/1.1 200 OK\r\n\r\n", answer(200, b"{}"))
+            configuration = Configuration(gateway, Hidden(TOKEN))
             transport = HttpTransport(configuration, Connections(network))
             transport.send(Request("GET", "/v1/x"))
             transport.close()
-        self.assertIn(b"Proxy-Authorization: Basic dXNlcjpwYXNzIHdvcmQ=", network.sent)
-        self.assertIn(b"GET http://gateway.example.com/v1/x HTTP/1.1", network.sent)
+        return network
+
+    def test_others_are_asked_through_the_one_that_is_named(self) -> None:
+        own = "gateway.example.com"
+        for named, asked in (
+            ({"HTTPS_PROXY": "http://one.example.com:3128"}, "one.example.com"),
+            ({"https_proxy": "two.example.com:3128"}, "two.example.com"),
+            ({"ALL_PROXY": "http://three.example.com:3128"}, "three.example.com"),
+            ({"HTTP_PROXY": "http://four.example.com:3128"}, own),
+            ({"HTTPS_PROXY": "http://five.example.com", "NO_PROXY": "example.com"}, own),
+        ):
+            network = self.hosts_for(f"https://{own}:7230", **named)
+            self.assertEqual(network.hosts, [asked])
+            is_through = network.sent.startswith(b"CONNECT gateway.example.com:7230 ")
+            self.assertEqual(is_through, asked != own)
+        name = "2001:db8::1"
+        proxy = "http://six.example.com"
+        network = self.hosts_for(f"https://[{name}]:7230", HTTPS_PROXY=proxy, NO_PROXY=name)
+        self.assertEqual(network.hosts, [name])
+        self.assertIn(b"Host: [2001:db8::1]:7230", network.sent)
+
+    def test_a_proxy_sees_no_token(self) -> None:
+        proxies = {"HTTP_PROXY": "http://a.example.com", "ALL_PROXY": "http://a.example.com"}
+        network = self.hosts_for("http://gateway.example.com", **proxies)
+        self.assertEqual(network.hosts, ["gateway.example.com"])
+        network = self.hosts_for("https://gateway.example.com", **proxies)
+        self.assertNotIn(TOKEN.encode(), network.sent.partition(b"\r\n\r\n")[0])
+
+    def test_a_proxy_that_asks_who_is_there(self) -> None:
+        proxy = "http://user:pass%20w%C3%B6rd@proxy.example.com:3128"
+        network = self.hosts_for("https://gateway.example.com", HTTPS_PROXY=proxy)
+        self.assertIn(b"Proxy-Authorization: Basic dXNlcjpwYXNzIHfDtnJk\r\n", network.sent)
+        _, _, rest = network.sent.partition(b"\r\n\r\n")
+        self.assertNotIn(b"Proxy-Authorization", rest)
+
+    def test_a_proxy_of_another_kind(self) -> None:
+        with self.assertRaisesRegex(holdfast.ConfigurationError, "none of http"):
+            self.hosts_for("https://gateway.example.com", ALL_PROXY="socks5://u:pw@a.example.com")

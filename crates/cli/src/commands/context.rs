@@ -132,7 +132,7 @@ fn add(app: &App, args: ContextAddArgs) -> Result<()> {
 fn make_current(app: &App, name: &str) -> Result<()> {
     let context = contexts::change(contexts::path()?, |contexts| {
         let context = contexts.context(name)?;
-        contexts.make_current(name);
+        contexts.make_current(name)?;
         Ok(context)
     })?;
     let row = Row::new(&context, Some(name));

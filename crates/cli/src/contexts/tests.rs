@@ -97,13 +97,21 @@ fn contexts_are_what_the_file_says() {
 #[test]
 fn a_file_that_others_can_read_gives_no_token() {
     let place = Place::with(FILE);
-    for mode in [0o644, 0o640, 0o602, 0o604] {
+    for mode in [0o644, 0o640, 0o604] {
         place.mode(mode);
         let contexts = place.read().unwrap();
         refused(contexts.context("here"), "chmod 600");
         contexts.context("plain").unwrap();
         refused(place.add("new", "https://a"), "chmod 600");
+        refused(
+            change(place.path(), |contexts| contexts.make_current("plain")),
+            "chmod 600",
+        );
         assert_eq!(place.text(), FILE);
+    }
+    for mode in [0o620, 0o602, 0o666] {
+        place.mode(mode);
+        refused(place.read(), "written by others");
     }
 }
 
@@ -134,7 +142,9 @@ fn files_that_are_wrong_are_refused_and_not_repeated() {
     }
     let current = Place::with("current = 5").read().unwrap().current();
     refused(current, "no name");
-    std::fs::write(Place::with("").path(), b"\xff").unwrap();
+    let place = Place::with("");
+    std::fs::write(place.path(), b"\xff").unwrap();
+    refused(place.read(), "not UTF-8");
 }
 
 #[test]

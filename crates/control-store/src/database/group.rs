@@ -222,8 +222,9 @@ impl<F: FnOnce(&'static str) -> Bound + Send> Queued for Run<F> {
     fn alone<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c> {
         Box::pin(async move {
             if !self.run(connection, self.statements.alone).await {
-                // Which SQLite has done already where the disk or the log was the reason.
-                let _ = connection.execute("ROLLBACK").await;
+                // An error where SQLite has done it already, as on a full disk: whatever is wrong
+                // with the connection, another one is made.
+                connection.execute("ROLLBACK").await?;
             }
             Ok(())
         })

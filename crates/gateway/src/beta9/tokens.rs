@@ -1,11 +1,10 @@
 //! API tokens.
 //!
 //! The client knows two types of them. A `workspace` token is its owner's: it has every scope of a
-//! workspace. A
-//! `workspace_restricted` one is for a program that uses the workspace without administering it:
-//! it builds images, calls functions and sees what there is, but makes no token, writes no secret,
-//! and decides of none what runs with it or where it is sent. Here that is `read` and `call`; a
-//! token of other scopes is listed as restricted too.
+//! workspace. A `workspace_restricted` one is for a program that uses the workspace without
+//! administering it: it builds images, calls functions and sees what there is, but makes no token,
+//! writes no secret, and decides of none what runs with it or where it is sent. Here that is `read`
+//! and `call`; a token of other scopes is listed as restricted too.
 
 use beta9_protocol::gateway::{
     CreateTokenRequest, CreateTokenResponse, DeleteTokenRequest, DeleteTokenResponse,

@@ -67,13 +67,13 @@ impl Life {
             Admission::Place(place) => {
                 new.container = Some(place.container.id);
                 self.task.attempt_began(FIRST, place.container.id);
-                self.has_waited();
             }
             // Who waits in the line may wait long, and the input is on disk.
             Admission::Ticket(_) => self.input = None,
         }
         match admission {
             Admission::Place(place) if new.key.is_none() => {
+                self.has_waited();
                 let attempt = self.call_at_once(&place, new).await;
                 drop(place);
                 if let Some(attempt) = attempt {
@@ -82,6 +82,7 @@ impl Life {
             }
             Admission::Place(place) => {
                 if self.accept(new).await {
+                    self.has_waited();
                     let attempt = self.attempt(&place, FIRST).await;
                     drop(place);
                     self.follow_up(attempt, FIRST).await;

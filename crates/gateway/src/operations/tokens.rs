@@ -105,7 +105,6 @@ impl Gateway {
     pub async fn delete_token(&self, caller: &Caller, id: TokenId) -> Result<(), Problem> {
         caller.must(TokenScope::Tokens)?;
         if self.store().remove_token(caller.workspace(), id).await? {
-            self.denials().forget(id);
             Ok(())
         } else {
             Err(no_token(id))

@@ -7,11 +7,12 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -167,11 +168,14 @@ fn read(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, TlsError> {
         source,
     };
     // A pipe would make its opener wait.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+    let not_waiting = OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(not_waiting).open(path);
+    let file = file.map_err(failed)?;
+    let status = file.metadata().map_err(failed)?;
+    if !status.is_file() {
         return Err(TlsError::NoFile { path: owned() });
     }
-    let file = File::open(path).map_err(failed)?;
-    let status = file.metadata().map_err(failed)?;
     if readers == Readers::OwnerAlone && status.mode() & OTHERS != 0 {
         return Err(TlsError::Open { path: owned() });
     }

@@ -40,7 +40,14 @@ async fn bytes_that_are_no_request_are_hung_up_on() {
 async fn who_says_too_little_is_not_waited_for() {
     let stage = Stage::new().await;
     let mut streams = Vec::new();
-    for bytes in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", b"GET / HTTP/1.1\r\n"] {
+    let asks_nothing = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for bytes in [
+        &b""[..],
+        b"P",
+        b"PRI * HTTP/2.0\r\n",
+        b"GET / HTTP/1.1\r\n",
+        asks_nothing,
+    ] {
         let mut stream = TcpStream::connect(stage.address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         streams.push(stream);

@@ -36,6 +36,7 @@ else:
     import tomli as tomllib
 
 DEFAULT_GATEWAY = "http://127.0.0.1:7230"
+HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
 TOKEN = re.compile(r"hf_[!-~]{1,1000}")
 FILE_LIMIT_BYTES = 1 << 20
 PLAIN_HTTP_SWITCH = "HOLDFAST_ALLOW_TOKEN_OVER_PLAIN_HTTP"
@@ -92,11 +93,14 @@ def configuration(
     """What holds: arguments, then the environment, then the file, then the default."""
     path = file_path(environment)
     chosen = read_context(path, context or environment.get("HOLDFAST_CONTEXT") or None)
+    # A context that was asked for is asked for with its gateway.
+    variable = None if context else environment.get("HOLDFAST_GATEWAY")
+    url = gateway_url(gateway or variable or chosen.gateway or DEFAULT_GATEWAY)
+    of_context = chosen.gateway is not None and gateway_url(chosen.gateway) == url
+    if token is None and context and of_context:
+        token = chosen.token
     if token is None and environment.get("HOLDFAST_TOKEN"):
         token = Hidden(environment["HOLDFAST_TOKEN"].strip())
-    named = gateway or environment.get("HOLDFAST_GATEWAY") or chosen.gateway or DEFAULT_GATEWAY
-    url = gateway_url(named)
-    of_context = chosen.gateway is not None and gateway_url(chosen.gateway) == url
     if token is None and of_context:
         token = chosen.token
     if token is None:
@@ -129,7 +133,12 @@ def gateway_url(text: str) -> str:
         # The text is not repeated: what is before the `@` may be a password.
         raise ConfigurationError("the gateway's URL has a user in it; give a token instead")
     if parts.scheme not in ("http", "https") or not host or not text.isprintable():
-        raise ConfigurationError(f"the gateway is a URL of http or https, and not {text!r}")
+        raise ConfigurationError("the gateway is no URL of http or https")
+    if ":" not in host and not HOST.fullmatch(host):
+        raise ConfigurationError(
+            f"the gateway's host {host!r} is no name of DNS\nhint: names in other scripts are "
+            "written as DNS has them, beginning with xn--"
+        )
     if parts.query or parts.fragment:
         raise ConfigurationError("the gateway's URL has a query or a fragment")
     shown = f"[{host}]" if ":" in host else host
@@ -215,7 +224,7 @@ def _context(path: Path, name: str, value: object, is_private: bool) -> Context:
         return Context(name, gateway, None, allow_plain_http, ca_file)
     if not is_private:
         raise ConfigurationError(
-            f"{path} has a token, and others can read or write it\nhint: chmod 600 {path}"
+            f"{path} has a token, and others can read it\nhint: chmod 600 {path}"
         )
     if not isinstance(token.reveal(), str):
         raise ConfigurationError(f"{where} has a token that is no text")
@@ -223,7 +232,9 @@ def _context(path: Path, name: str, value: object, is_private: bool) -> Context:
 
 
 def _read(path: Path) -> tuple[str | None, bool]:
-    """A file's text, if there is one, and whether it is its owner's alone, and ours."""
+    """A file's text, if there is one, and whether it is its owner's alone.
+
+    What others than us and root can write is not believed."""
     try:
         with open(path, "rb") as file:
             # Of the open file, so that it is the one that is read.
@@ -241,8 +252,9 @@ def _read(path: Path) -> tuple[str | None, bool]:
         raise ConfigurationError(f"{path} is not UTF-8") from None
     if os.name != "posix":
         return text, True
-    is_ours = status.st_uid in (os.geteuid(), 0)
-    return text, is_ours and not stat.S_IMODE(status.st_mode) & 0o077
+    if status.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(status.st_mode) & 0o022:
+        raise ConfigurationError(f"{path} can be written by others\nhint: chmod 600 {path}")
+    return text, not stat.S_IMODE(status.st_mode) & 0o077
 
 
 def _is_loopback(host: str) -> bool:

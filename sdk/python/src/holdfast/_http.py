@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore2
 
 from holdfast._config import Configuration, distrusted, trust
-from holdfast._exceptions import ConnectionFailed, HoldfastError
+from holdfast._exceptions import ConfigurationError, ConnectionFailed, HoldfastError
 from holdfast._version import __version__
 from holdfast._wire import CONNECT_TIMEOUT_S, WRITE_TIMEOUT_S, Request, Response
 
@@ -61,9 +61,9 @@ class Gateway(NamedTuple):
     @classmethod
     def of(cls, configuration: Configuration) -> Gateway:
         url = urlsplit(configuration.gateway)
-        host = (url.hostname or "").encode("idna")
+        host = (url.hostname or "").encode("ascii")
         headers = [
-            (b"Host", url.netloc.rpartition("@")[2].encode("idna")),
+            (b"Host", url.netloc.encode("ascii")),
             (b"Accept-Encoding", b"identity"),
             (b"User-Agent", USER_AGENT.encode("ascii")),
         ]
@@ -73,8 +73,7 @@ class Gateway(NamedTuple):
 def pool_options(gateway: Gateway) -> dict[str, Any]:
     return {
         "ssl_context": _trust(gateway.url.scheme == "https", gateway.configuration.ca_file),
-        # What is on this machine is not asked for through a proxy.
-        "proxy": None if gateway.configuration.is_loopback else _proxy(gateway.url),
+        "proxy": _proxy(gateway),
         "max_connections": None,
         "max_keepalive_connections": IDLE_CONNECTIONS,
         "keepalive_expiry": IDLE_LIMIT_S,
@@ -92,16 +91,23 @@ def _trust(is_needed: bool, ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-def _proxy(url: SplitResult) -> httpcore2.Proxy | None:
-    """The proxy that the environment names for a host."""
+def _proxy(gateway: Gateway) -> httpcore2.Proxy | None:
+    """The proxy that the environment names for a gateway. What is on this machine is not asked
+    for through one, nor what it would read."""
+    url = gateway.url
+    if gateway.configuration.is_loopback or url.scheme != "https":
+        return None
     named = getproxies()
-    proxy = named.get(url.scheme) or named.get("all")
-    if not proxy or proxy_bypass(url.netloc.rpartition("@")[2]):
+    proxy = named.get("https") or named.get("all")
+    if not proxy or proxy_bypass(url.netloc) or proxy_bypass(url.hostname or ""):
         return None
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        # The rest is not repeated: it may have a password.
+        raise ConfigurationError("the proxy that the environment names is none of http or https")
     auth = None
     if parts.username is not None:
-        auth = (unquote(parts.username), unquote(parts.password or ""))
+        auth = (unquote(parts.username).encode(), unquote(parts.password or "").encode())
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     return httpcore2.Proxy(address, auth=auth)
 

@@ -96,19 +96,17 @@ impl Gateway {
         key: &str,
     ) -> Result<SecretString, Problem> {
         let purpose = "credential of an image";
-        let opened = self
-            .broker()
-            .open_named_secret(workspace, key, purpose)
-            .await;
-        opened.map_err(|error| match error.kind() {
-            "not_found" => {
-                let message = format!("credential key {key} is empty, and no secret is named so");
-                Problem::invalid(message)
-                    .refuses(Refusal::Name)
-                    .hint(format!("`holdfast secret set {key}` makes one"))
-            }
-            _ => error.into(),
-        })
+        // Looked for before, so that it is noted once who asked for what is not there.
+        let known = self.broker().named_secrets(workspace).await?;
+        if !known.iter().any(|secret| secret.name.as_str() == key) {
+            let message = format!("credential key {key} is empty, and no secret is named so");
+            return Err(Problem::invalid(message)
+                .refuses(Refusal::Name)
+                .hint(format!("`holdfast secret set {key}` makes one")));
+        }
+        let broker = self.broker();
+        let opened = broker.open_named_secret(workspace, key, purpose).await;
+        opened.map_err(Problem::from)
     }
 
     /// Has the registry prove a credential and seals it. What it refuses is stored nowhere.
