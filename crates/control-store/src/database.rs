@@ -20,15 +20,14 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 
 use crate::error::{Doing, StoreError};
 
+pub(crate) use self::group::Durability;
 use self::group::Group;
-pub(crate) use self::group::{Changing, Durability};
 pub(crate) use self::often::OftenAsked;
 pub(crate) use self::statements::{Bound, Statements, statements};
 use self::writer::Writer;
@@ -82,33 +81,6 @@ impl Database {
     /// For what every request asks.
     pub(crate) fn often(&self) -> &OftenAsked {
         &self.often
-    }
-
-    /// A change that shares its transaction with others of the moment.
-    pub(crate) async fn change<T, F>(
-        &self,
-        durability: Durability,
-        change: F,
-    ) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Changing<'c, T> + Send + 'static,
-    {
-        self.group.change(durability, change).await
-    }
-
-    /// A change that is nothing but statements, and what rows they answer.
-    pub(crate) async fn run<F>(
-        &self,
-        durability: Durability,
-        statements: Statements,
-        doing: &'static str,
-        bind: F,
-    ) -> Result<Vec<SqliteRow>, StoreError>
-    where
-        F: FnOnce(&'static str) -> Bound + Send + 'static,
-    {
-        self.group.run(durability, statements, doing, bind).await
     }
 
     pub(crate) async fn close(&self) {

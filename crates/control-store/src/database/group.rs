@@ -11,6 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
+use super::Database;
 use super::statements::{Bound, Statements, TAKE_BACK};
 use super::writer::Writer;
 use crate::error::{Doing, StoreError};
@@ -53,6 +54,26 @@ impl Group {
         Self { queue }
     }
 
+    async fn ask<T>(
+        &self,
+        change: Box<dyn Queued>,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let queued = self.queue.send(Message::Change(change)).await;
+        queued.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Closes the connection after what was asked before.
+    pub(super) async fn close(&self) {
+        let (closed, waiting) = oneshot::channel();
+        if self.queue.send(Message::Close(closed)).await.is_ok() {
+            let _ = waiting.await;
+        }
+    }
+}
+
+impl Database {
     /// Makes a change; the answer comes when it is as durable as asked. A caller that goes away
     /// does not undo it.
     pub(crate) async fn change<T, F>(
@@ -71,7 +92,7 @@ impl Group {
             result: None,
             reply,
         };
-        self.ask(Box::new(change), answer).await
+        self.group.ask(Box::new(change), answer).await
     }
 
     /// Makes a change that is nothing but statements, and answers their rows. They are told what
@@ -95,25 +116,7 @@ impl Group {
             result: None,
             reply,
         };
-        self.ask(Box::new(run), answer).await
-    }
-
-    async fn ask<T>(
-        &self,
-        change: Box<dyn Queued>,
-        answer: oneshot::Receiver<Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let queued = self.queue.send(Message::Change(change)).await;
-        queued.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
-    }
-
-    /// Closes the connection after what was asked before.
-    pub(super) async fn close(&self) {
-        let (closed, waiting) = oneshot::channel();
-        if self.queue.send(Message::Close(closed)).await.is_ok() {
-            let _ = waiting.await;
-        }
+        self.group.ask(Box::new(run), answer).await
     }
 }
 

@@ -73,7 +73,6 @@ impl Life {
         }
         match admission {
             Admission::Place(place) if new.key.is_none() => {
-                self.has_waited();
                 let attempt = self.call_at_once(&place, new).await;
                 drop(place);
                 if let Some(attempt) = attempt {
@@ -82,7 +81,6 @@ impl Life {
             }
             Admission::Place(place) => {
                 if self.accept(new).await {
-                    self.has_waited();
                     let attempt = self.attempt(&place, FIRST).await;
                     drop(place);
                     self.follow_up(attempt, FIRST).await;
@@ -234,9 +232,6 @@ impl Life {
             let begun = begun.map_err(|_| not_started("the task cannot be read"))?;
             if let Some(number) = begun {
                 self.task.attempt_began(number, id);
-                if number == FIRST {
-                    self.has_waited();
-                }
                 return Ok(number);
             }
             // Its pause is not over, also when the clock was set back.
@@ -248,6 +243,9 @@ impl Life {
     }
 
     async fn attempt(&mut self, place: &Place, number: u32) -> AttemptEnd {
+        if number == FIRST {
+            self.has_waited();
+        }
         let begun = Instant::now();
         let end = self.make_attempt(place, number).await;
         self.gateway.metrics().attempt_took(begun.elapsed());
