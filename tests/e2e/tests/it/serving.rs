@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
@@ -10,6 +10,18 @@ use e2e::Home;
 use registry_sim::Authority;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+/// A free address to which every client speaks without TLS: beta9 0.1.245 speaks it to all ports
+/// that end in 443.
+fn plain_address() -> String {
+    loop {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = free.local_addr().expect("bound").to_string();
+        if !address.ends_with("443") {
+            return address;
+        }
+    }
+}
 
 /// A gateway that answers, until it is dropped.
 pub(crate) struct Serving {
@@ -19,7 +31,7 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(home: &Home) -> Self {
-        Self::start_at(home, "127.0.0.1:0")
+        Self::start_at(home, &plain_address())
     }
 
     pub(crate) fn start_at(home: &Home, address: &str) -> Self {
