@@ -246,13 +246,15 @@ impl MountProcess {
 
     /// Unmounts and ends the process. Whatever happens, the mount is gone afterwards.
     pub async fn stop(mut self) -> Result<MountStats, MountError> {
-        let stopped = self.conversation.stop(ANSWER_TIMEOUT).await;
-        let result = match stopped {
+        let stopped = match self.conversation.stop(ANSWER_TIMEOUT).await {
             Ok(Reply::Stopped(stats)) => Ok(stats.into()),
+            Err(WireError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Err(self.death().await);
+            }
             Ok(_) | Err(_) => Err(self.server.silent()),
         };
         self.end().await;
-        result
+        stopped
     }
 
     /// Takes the mount off and waits for the process to end.

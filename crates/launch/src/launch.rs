@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use container::{
     ContainerSpec, ExitStatus, IDS_PER_RANGE, IdRange, Network, NetworkMode, NetworkRequest,
-    Outputs, PortMap, Process, Resources, RunDir, Running, Runtime, Signals, Streams, Volume,
-    reap_stale,
+    Outputs, PortMap, Process, Reaped, Resources, RunDir, Running, Runtime, Signals, Streams,
+    Volume, reap_stale,
 };
 use credential::auth::AuthSource;
 use ids::ContainerId;
-use image_mount::{IdShift, MountLog, MountProcess, MountRequest, MountStats};
+use image_mount::{IdShift, MountError, MountLog, MountProcess, MountRequest, MountStats};
 use tokio::sync::mpsc::Receiver;
 
 use crate::about::About;
@@ -78,23 +78,29 @@ pub async fn launch(
 ) -> Result<Outcome, LaunchError> {
     let containers = request.containers_dir.clone();
     // Beside the start, which need not wait for what it may take others' processes to end.
-    let clearing = tokio::task::spawn_blocking(move || clear_stale(&containers));
+    let clearing = tokio::spawn(clear_stale(containers.clone()));
     let dir = make_directory(&request).await?;
     let running = run_in(request, &dir, auth, signals, waterfall, observer);
     let result = Box::pin(running).await;
     let removed = waterfall.measure("clean up", remove(dir)).await;
-    if let Err(error) = clearing.await {
-        tracing::warn!(%error, "clearing away what killed owners left has failed");
-    }
+    let _first_look = clearing.await;
+    // A tool that outlives its killed owner by a moment holds the container until it ends, and may
+    // have done so at the first look.
+    clear_stale(containers).await;
     let outcome = result?;
     removed?;
     Ok(outcome)
 }
 
-fn clear_stale(containers_dir: &Path) {
-    for reaped in reap_stale(containers_dir) {
-        let (id, error) = (reaped.id, reaped.error);
-        tracing::info!(%id, ?error, "cleared away what a killed owner left");
+async fn clear_stale(containers_dir: PathBuf) {
+    let cleared = blocking(move || reap_stale(&containers_dir)).await;
+    match cleared {
+        Ok(all) => {
+            for Reaped { id, error, .. } in all {
+                tracing::info!(%id, ?error, "cleared away what a killed owner left");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "clearing away what killed owners left has failed"),
     }
 }
 
@@ -166,8 +172,30 @@ async fn run_in(
     };
     attendance.drain();
     drop(network);
-    let stats = waterfall.measure("unmount", end(mount)).await;
-    exit.map(|exit| Outcome { exit, stats })
+    let stats = waterfall.measure("unmount", mount.stop()).await;
+    outcome(exit, stats)
+}
+
+/// A command fails in any way when its image goes away under it, and may have ended before it is
+/// known that the mount process has.
+fn outcome(
+    exit: Result<ExitStatus, LaunchError>,
+    stats: Result<MountStats, MountError>,
+) -> Result<Outcome, LaunchError> {
+    let is_symptom = match &exit {
+        Ok(exit) => exit.code != 0,
+        Err(error) => !matches!(
+            error,
+            LaunchError::Mount(_) | LaunchError::Interrupted { .. }
+        ),
+    };
+    match stats {
+        Err(error) if is_symptom => Err(error.into()),
+        stats => Ok(Outcome {
+            exit: exit?,
+            stats: stats.ok(),
+        }),
+    }
 }
 
 /// An interrupted preparation is let end before it is undone, since a mount that comes late would
@@ -184,20 +212,18 @@ async fn ready_unless_interrupted(
         ready = &mut preparing => ready,
         signal = signals.asked_to_end() => {
             if let Ok(ready) = preparing.await {
-                end(ready.mount).await;
+                undo(ready.mount).await;
             }
             Err(LaunchError::Interrupted { signal })
         }
     }
 }
 
-/// Ends the mount; what it has cost is not known of one that does not end in order.
-async fn end(mount: MountProcess) -> Option<MountStats> {
-    let stats = mount.stop().await;
-    if let Err(error) = &stats {
+/// Ends a mount that is not needed.
+async fn undo(mount: MountProcess) {
+    if let Err(error) = mount.stop().await {
         tracing::debug!(%error, "the mount process did not end in order");
     }
-    stats.ok()
 }
 
 /// Mounts the image, makes the network and finds the runtime, all at once. Where one fails, the
@@ -234,7 +260,7 @@ async fn prepare(
             runtime,
         }),
         (Err(error), _) | (_, Err(error)) => {
-            end(mount).await;
+            undo(mount).await;
             Err(error)
         }
     }

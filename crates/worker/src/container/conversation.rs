@@ -466,6 +466,7 @@ impl Conversation<'_> {
 
     fn verdict(mut self, halt: Halt) -> Attended {
         let ended = self.hearing.launch_end.take();
+        let launch = ended.clone();
         let end = match (halt, ended) {
             (Halt::Ended, Some(LaunchEnd::NoProgram(reason))) => {
                 return Attended::NoProgram(reason);
@@ -482,7 +483,9 @@ impl Conversation<'_> {
             },
         };
         Attended::Ended(match self.stage {
-            Stage::Starting => end::explained(end, self.trouble),
+            Stage::Starting => {
+                end::explained(end::without_image(end, launch.as_ref()), self.trouble)
+            }
             Stage::Serving | Stage::Stopping => end,
         })
     }

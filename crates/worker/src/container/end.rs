@@ -98,6 +98,17 @@ impl From<LaunchEnd> for End {
     }
 }
 
+/// The end of a container that has not become ready and whose launch failed of its mount: whatever
+/// its program said or did until that was known came of it.
+pub(crate) fn without_image(end: End, launch: Option<&LaunchEnd>) -> End {
+    match launch {
+        Some(LaunchEnd::Failed(Cause::Mount, reason)) if end.cause != Cause::Stopped => {
+            End::new(Cause::Mount, reason)
+        }
+        _ => end,
+    }
+}
+
 /// The end of a container that has not become ready, with a registry in trouble behind its image:
 /// what its program did, or did not do in time, is only how that showed.
 pub(crate) fn explained(end: End, trouble: Option<Trouble>) -> End {
@@ -160,6 +171,23 @@ mod tests {
         }
         let missing = LaunchEnd::NoProgram("no".to_owned());
         assert_eq!(cause_after(&[Denied], missing), Cause::NoPython);
+    }
+
+    #[test]
+    fn a_lost_mount_explains_whatever_was_said_before() {
+        let lost = LaunchEnd::Failed(Cause::Mount, "it is gone".to_owned());
+        for (said, launch, expected) in [
+            (Cause::SetupFailed, Some(&lost), Cause::Mount),
+            (Cause::Malformed, Some(&lost), Cause::Mount),
+            (Cause::Stopped, Some(&lost), Cause::Stopped),
+            (Cause::SetupFailed, None, Cause::SetupFailed),
+        ] {
+            let end = without_image(End::new(said, "what was said"), launch);
+            assert_eq!(end.cause, expected, "{said:?}");
+        }
+        let missing = LaunchEnd::NoProgram("no".to_owned());
+        let end = without_image(End::new(Cause::SetupFailed, "raised"), Some(&missing));
+        assert_eq!((end.cause, &*end.reason), (Cause::SetupFailed, "raised"));
     }
 
     #[test]
