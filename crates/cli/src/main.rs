@@ -61,7 +61,11 @@ fn run(cli: Cli) -> Result<u8> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::new(Kind::Machine, format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(commands::dispatch(cli));
+    // As a task: what is awaited here itself would run on this thread, and each word between a
+    // gateway and its worker wake it besides those that they come and go by.
+    let command = runtime.spawn(commands::dispatch(cli));
+    let result = runtime.block_on(command);
+    let result = result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     // Blocking work that is still going on (a read of standard input) must not keep us here.
     runtime.shutdown_background();
     result
