@@ -26,7 +26,6 @@ use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 
 use crate::error::{Doing, StoreError};
 
-pub(crate) use self::group::Durability;
 use self::group::Group;
 pub(crate) use self::often::OftenAsked;
 pub(crate) use self::statements::{Bound, Statements, statements};
@@ -70,7 +69,7 @@ impl Database {
         Ok(Self {
             reader: readers(path),
             often: OftenAsked::new(reader_options(path)),
-            group: Group::new(Writer::new(options, writer)),
+            group: Group::new(Writer::new(path, options, writer)),
         })
     }
 
@@ -143,7 +142,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// `NORMAL` loses at most the last transactions when the machine loses power, and never order
-/// among them: what is lost of images is asked of the registry again. Tasks ask for more.
+/// among them. Who must not lose any has the log synced after its commit.
 fn writer_options(path: &Path) -> SqliteConnectOptions {
     options(path)
         .journal_mode(SqliteJournalMode::Wal)

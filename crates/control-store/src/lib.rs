@@ -31,7 +31,7 @@ pub use images::{
 };
 pub use objects::{Object, ObjectRecords};
 pub use sqlite::SqliteStore;
-pub use store::{ControlStore, StoreFuture};
+pub use store::{ControlStore, Durability, StoreFuture};
 pub use stubs::{Definition, Stub, StubRecords};
 pub use tasks::{
     Accepted, AfterAttempt, Attempt, IdempotencyKey, NewTask, PayloadFormat, Task, TaskEnd,

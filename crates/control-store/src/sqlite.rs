@@ -18,7 +18,7 @@ use reference::Digest;
 
 use crate::database::Database;
 use crate::error::StoreError;
-use crate::store::ControlStore;
+use crate::store::{ControlStore, StoreFuture};
 
 /// A control store in an SQLite file that several processes use at once.
 #[derive(Debug)]
@@ -37,7 +37,11 @@ impl SqliteStore {
     }
 }
 
-impl ControlStore for SqliteStore {}
+impl ControlStore for SqliteStore {
+    fn sync(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.database.sync())
+    }
+}
 
 pub(crate) fn check_length(
     what: &'static str,

@@ -17,6 +17,15 @@ use crate::workspaces::WorkspaceRecords;
 /// The answer of a store, to be awaited.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// What must be true when a change is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It survives the end of this process.
+    Process,
+    /// It survives a power cut.
+    Disk,
+}
+
 /// All that one installation remembers. Texts in canonical form are so already: whoever calls has
 /// parsed them.
 pub trait ControlStore:
@@ -32,4 +41,6 @@ pub trait ControlStore:
     + Send
     + Sync
 {
+    /// Has all that was changed survive a power cut.
+    fn sync(&self) -> StoreFuture<'_, ()>;
 }

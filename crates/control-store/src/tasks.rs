@@ -8,12 +8,12 @@
 //!
 //! Attempts are numbered from 1. Every change says what it was based on, and is refused when the
 //! task has moved on: an attempt that comes back late changes nothing, and what has ended never
-//! changes again. What was accepted is on disk when the answer comes.
+//! changes again. What has ended is on disk when the answer comes.
 
 use ids::{ContainerId, StubId, TaskId, WorkspaceId};
 use jiff::Timestamp;
 
-use crate::store::StoreFuture;
+use crate::store::{Durability, StoreFuture};
 
 /// How arguments and results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,9 +196,14 @@ pub struct TaskFilter {
 
 /// Where tasks are kept.
 pub trait TaskRecords {
-    /// Records a task, durably, unless its stub has one of the same key. With a container its first
-    /// attempt has begun.
-    fn accept_task(&self, workspace: WorkspaceId, task: NewTask) -> StoreFuture<'_, Accepted>;
+    /// Records a task, as durably as asked, unless its stub has one of the same key. With a
+    /// container its first attempt has begun.
+    fn accept_task(
+        &self,
+        workspace: WorkspaceId,
+        task: NewTask,
+        durability: Durability,
+    ) -> StoreFuture<'_, Accepted>;
 
     /// Records, durably and at once, a call that was made in its container and has ended, unless
     /// its stub has one of the same key.

@@ -6,7 +6,7 @@ use ids::{ContainerId, StubId, TaskId, WorkspaceId};
 use jiff::{SignedDuration, Timestamp};
 
 use super::functions::stub;
-use crate::store::ControlStore;
+use crate::store::{ControlStore, Durability};
 use crate::tasks::{
     Accepted, AfterAttempt, NewTask, PayloadFormat, Task, TaskEnd, TaskFilter, TaskOutcome,
     TaskState,
@@ -33,7 +33,11 @@ fn task(stub: StubId) -> NewTask {
 
 /// Accepts what was not there.
 async fn accept(store: &dyn ControlStore, workspace: WorkspaceId, new: &NewTask) -> Task {
-    match store.accept_task(workspace, new.clone()).await.unwrap() {
+    match store
+        .accept_task(workspace, new.clone(), Durability::Disk)
+        .await
+        .unwrap()
+    {
         Accepted::New(task) => task,
         Accepted::Before(task) => panic!("{} was there", task.id),
     }
@@ -130,7 +134,10 @@ pub(super) async fn a_call_that_is_sent_again_is_the_same_call(
     let cancelled = end(TaskOutcome::Cancelled);
     assert!(store.finish_task(first.id, cancelled).await.unwrap());
     let ended = store.task(ours, first.id).await.unwrap().unwrap();
-    let again = store.accept_task(ours, keyed(first.stub)).await.unwrap();
+    let again = store
+        .accept_task(ours, keyed(first.stub), Durability::Disk)
+        .await
+        .unwrap();
     assert_eq!(again, Accepted::Before(ended), "also when it has ended");
     assert_eq!(accepted.python.as_deref(), Some("3.11"));
     assert!(accepted.is_headless);
@@ -261,7 +268,7 @@ pub(super) async fn one_that_fails_costs_the_others_nothing(
         let new = task(if is_known { stub } else { StubId::new() });
         let store = Arc::clone(store);
         tokio::spawn(async move {
-            let accepted = store.accept_task(ours, new.clone()).await;
+            let accepted = store.accept_task(ours, new.clone(), Durability::Disk).await;
             assert_eq!(accepted.is_ok(), is_known, "{accepted:?}");
             let found = store.task(ours, new.id).await.unwrap();
             let accepted = accepted.ok().map(|accepted| match accepted {
@@ -347,8 +354,14 @@ pub(super) async fn payloads_are_bounded(store: &dyn ControlStore, ours: Workspa
         input: vec![0; (32 << 20) + 1],
         ..task(stub)
     };
-    store.accept_task(ours, long.clone()).await.unwrap_err();
+    store
+        .accept_task(ours, long.clone(), Durability::Disk)
+        .await
+        .unwrap_err();
     assert_eq!(store.task(ours, long.id).await.unwrap(), None);
     let unknown = task(StubId::new());
-    store.accept_task(ours, unknown).await.unwrap_err();
+    store
+        .accept_task(ours, unknown, Durability::Disk)
+        .await
+        .unwrap_err();
 }

@@ -2,7 +2,8 @@
 //! one as for a hundred.
 //!
 //! A change among others has a savepoint of its own, so that one that fails costs the others
-//! nothing; one that is alone is a transaction of its own. Nobody is answered before the commit.
+//! nothing; one that is alone is a transaction of its own. Nobody is answered before the commit,
+//! nor before the log is synced who asks for that.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::Database;
 use super::statements::{Bound, Statements, TAKE_BACK};
 use super::writer::Writer;
 use crate::error::{Doing, StoreError};
+use crate::store::Durability;
 
 /// Changes that share a transaction. More would make the first of them wait for the last, and
 /// readers of the log for all.
@@ -24,15 +26,6 @@ const QUEUE_LENGTH: usize = 1024;
 
 /// What is being done to the database, within a transaction.
 pub(crate) type Changing<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
-
-/// What must be true when a change is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Durability {
-    /// It survives the end of this process.
-    Process,
-    /// It survives a power cut.
-    Disk,
-}
 
 /// The way to the transactions that many share.
 #[derive(Debug)]
@@ -93,6 +86,12 @@ impl Database {
             reply,
         };
         self.group.ask(Box::new(change), answer).await
+    }
+
+    /// Has all that was changed survive a power cut.
+    pub(crate) async fn sync(&self) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.group.ask(Box::new(Sync { reply }), answer).await
     }
 
     /// Makes a change that is nothing but statements, and answers their rows. They are told what
@@ -247,6 +246,29 @@ impl<F: FnOnce(&'static str) -> Bound + Send> Queued for Run<F> {
     }
 }
 
+/// No change, for who only waits for the disk.
+struct Sync {
+    reply: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl Queued for Sync {
+    fn durability(&self) -> Durability {
+        Durability::Disk
+    }
+
+    fn alone<'c>(&'c mut self, _: &'c mut SqliteConnection) -> Making<'c> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn among<'c>(&'c mut self, _: &'c mut SqliteConnection) -> Making<'c> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn answer(self: Box<Self>, committed: &Result<(), Arc<sqlx::Error>>) {
+        answer(self.reply, Some(Ok(())), committed);
+    }
+}
+
 fn answer<T>(
     reply: oneshot::Sender<Result<T, StoreError>>,
     result: Option<Result<T, StoreError>>,
@@ -288,10 +310,7 @@ async fn write(mut writer: Writer, mut waiting: mpsc::Receiver<Message>) {
         if committed.is_err() {
             writer.close().await;
         }
-        let committed = committed.map_err(Arc::new);
-        for change in changes {
-            change.answer(&committed);
-        }
+        settle(&writer, changes, committed).await;
     }
     writer.close().await;
     if let Some(closed) = closing {
@@ -303,10 +322,10 @@ async fn transaction(
     writer: &mut Writer,
     changes: &mut [Box<dyn Queued>],
 ) -> Result<(), sqlx::Error> {
-    let Some(asked) = changes.iter().map(|change| change.durability()).max() else {
+    if changes.is_empty() {
         return Ok(());
-    };
-    let connection = writer.connection(asked).await?;
+    }
+    let connection = writer.connection().await?;
     if let [only] = changes {
         return only.alone(connection).await;
     }
@@ -315,4 +334,28 @@ async fn transaction(
         change.among(&mut transaction).await?;
     }
     transaction.commit().await
+}
+
+/// Answers each change when it is as durable as asked.
+async fn settle(
+    writer: &Writer,
+    changes: Vec<Box<dyn Queued>>,
+    committed: Result<(), sqlx::Error>,
+) {
+    let tell = |changes: Vec<Box<dyn Queued>>, outcome: Result<(), sqlx::Error>| {
+        let outcome = outcome.map_err(Arc::new);
+        for change in changes {
+            change.answer(&outcome);
+        }
+    };
+    if committed.is_err() {
+        return tell(changes, committed);
+    }
+    let (waiting, ready) = changes
+        .into_iter()
+        .partition(|change| change.durability() == Durability::Disk);
+    tell(ready, Ok(()));
+    if !waiting.is_empty() {
+        tell(waiting, writer.sync().await);
+    }
 }

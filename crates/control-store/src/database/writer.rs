@@ -1,49 +1,53 @@
-//! The one connection that writes.
+//! The one connection that writes, and its log on the disk.
+//!
+//! SQLite would sync its log within a commit; here that is done afterwards, and only for who asks:
+//! a change is there for all others, and survives the end of this process, while the disk works.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
-
-use super::group::Durability;
 
 /// A connection that is opened anew after it has failed.
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
-    /// What the connection was told last.
-    told: Option<Durability>,
+    log: PathBuf,
 }
 
 impl Writer {
-    pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection) -> Self {
+    /// Of the database at this path.
+    pub(super) fn new(
+        path: &Path,
+        options: SqliteConnectOptions,
+        connection: SqliteConnection,
+    ) -> Self {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
         Self {
             options,
             connection: Some(connection),
-            told: None,
+            log: log.into(),
         }
     }
 
-    /// The connection, whose commits are as durable as asked from now on.
-    pub(super) async fn connection(
-        &mut self,
-        asked: Durability,
-    ) -> Result<&mut SqliteConnection, sqlx::Error> {
-        let mut connection = if let Some(connection) = self.connection.take() {
-            connection
-        } else {
-            self.told = None;
-            self.options.connect().await?
+    pub(super) async fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
         };
-        if self.told != Some(asked) {
-            let pragma = match asked {
-                Durability::Disk => "PRAGMA synchronous = FULL",
-                Durability::Process => "PRAGMA synchronous = NORMAL",
-            };
-            // On an error the connection is let go, and with it what it was told.
-            sqlx::query(pragma).execute(&mut connection).await?;
-            self.told = Some(asked);
-        }
         Ok(self.connection.insert(connection))
+    }
+
+    /// Has what was committed survive a power cut.
+    pub(super) async fn sync(&self) -> Result<(), sqlx::Error> {
+        let log = self.log.clone();
+        let synced = tokio::task::spawn_blocking(move || sync(&log)).await;
+        let synced = synced.map_err(io::Error::other).flatten();
+        synced.map_err(sqlx::Error::Io)
     }
 
     /// Lets the connection go, and with it a transaction that it did not end.
@@ -52,5 +56,15 @@ impl Writer {
             // Its thread ends in any case.
             let _ = connection.close().await;
         }
+    }
+}
+
+/// Opened each time, since the last connection that closes removes the log and the next makes
+/// another. What was in one that is gone is in the database, which was synced before.
+fn sync(log: &Path) -> io::Result<()> {
+    match File::open(log) {
+        Ok(log) => log.sync_data(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }

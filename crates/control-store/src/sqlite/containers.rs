@@ -5,8 +5,8 @@ use jiff::Timestamp;
 
 use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
 use crate::containers::{ContainerRecord, ContainerRecords, ContainerState, Delivery};
-use crate::database::Durability;
 use crate::error::{Doing, StoreError};
+use crate::store::Durability;
 use crate::store::StoreFuture;
 
 /// Longest reason: a message and what caused it.

@@ -5,9 +5,10 @@ use reference::Digest;
 use sqlx::SqliteConnection;
 
 use super::{damaged, digest, now_ms, parsed, timestamp};
-use crate::database::{Database, Durability};
+use crate::database::Database;
 use crate::error::{Doing, StoreError};
 use crate::images::{Grant, GrantOutcome, GrantProof, NewGrant, ProvenVersion};
+use crate::store::Durability;
 
 pub(super) async fn record(
     database: &Database,

@@ -5,11 +5,12 @@ use reference::Digest;
 use sqlx::SqliteConnection;
 
 use super::{SqliteStore, check_length, damaged, digest, grants, layers, now_ms, timestamp};
-use crate::database::{Database, Durability};
+use crate::database::Database;
 use crate::error::{Doing, StoreError};
 use crate::images::{
     Grant, GrantOutcome, Image, ImageAlias, ImageRecords, NewGrant, Publication, Python,
 };
+use crate::store::Durability;
 use crate::store::StoreFuture;
 
 /// Longest configuration; `image` reads none that is longer.

@@ -4,9 +4,9 @@ use ids::{ObjectId, WorkspaceId};
 use reference::Digest;
 
 use super::{SqliteStore, check_length, damaged, digest, now_ms, parsed, timestamp};
-use crate::database::Durability;
 use crate::error::{Doing, StoreError};
 use crate::objects::{Object, ObjectRecords};
+use crate::store::Durability;
 use crate::store::StoreFuture;
 
 /// Longest name of an object: a hash in hexadecimal is a fraction of it.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{SqliteStore, check_length, damaged, digest, now_ms, parsed, timestamp};
-use crate::database::Durability;
 use crate::error::{Doing, StoreError};
+use crate::store::Durability;
 use crate::store::StoreFuture;
 use crate::stubs::{Definition, Stub, StubRecords};
 

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use sqlx::{FromRow, Row as _};
 
 use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
-use crate::database::{Bound, Durability, Statements, statements};
+use crate::database::{Bound, Statements, statements};
 use crate::error::{Doing, StoreError};
-use crate::store::StoreFuture;
+use crate::store::{Durability, StoreFuture};
 use crate::tasks::{
     Accepted, AfterAttempt, Attempt, IdempotencyKey, NewTask, PayloadFormat, Task, TaskEnd,
     TaskFilter, TaskOutcome, TaskRecords, TaskState,
@@ -139,8 +139,13 @@ const BEGIN_ATTEMPT: Statements = statements!(
 );
 
 impl TaskRecords for SqliteStore {
-    fn accept_task(&self, workspace: WorkspaceId, task: NewTask) -> StoreFuture<'_, Accepted> {
-        Box::pin(self.accept_now(workspace, task))
+    fn accept_task(
+        &self,
+        workspace: WorkspaceId,
+        task: NewTask,
+        durability: Durability,
+    ) -> StoreFuture<'_, Accepted> {
+        Box::pin(self.accept_now(workspace, task, durability))
     }
 
     fn record_call(
@@ -206,6 +211,7 @@ impl SqliteStore {
         &self,
         workspace: WorkspaceId,
         new: NewTask,
+        durability: Durability,
     ) -> Result<Accepted, StoreError> {
         check_length("input of a task", new.input.len(), PAYLOAD_LIMIT)?;
         let task = accepted(workspace, &new, timestamp(now_ms()));
@@ -216,7 +222,8 @@ impl SqliteStore {
             let bound = bound.bind(new.input).bind(id);
             bind_before(bound, &inserted, key)
         };
-        self.insert(ACCEPT, task, "accepting a task", bind).await
+        let doing = "accepting a task";
+        self.insert(durability, ACCEPT, task, doing, bind).await
     }
 
     async fn record_call_now(
@@ -240,21 +247,22 @@ impl SqliteStore {
             let bound = bound.bind(end.payload).bind(end.failure).bind(id);
             bind_before(bound, &inserted, key)
         };
-        self.insert(RECORD, task, "recording a call", bind).await
+        let doing = "recording a call";
+        self.insert(Durability::Disk, RECORD, task, doing, bind)
+            .await
     }
 
     /// Inserts a task by statements that answer the one that was there before.
     async fn insert(
         &self,
+        durability: Durability,
         statements: Statements,
         task: Task,
         doing: &'static str,
         bind: impl FnOnce(&'static str) -> Bound + Send + 'static,
     ) -> Result<Accepted, StoreError> {
-        let database = &self.database;
-        let rows = database
-            .run(Durability::Disk, statements, doing, bind)
-            .await?;
+        let run = self.database.run(durability, statements, doing, bind);
+        let rows = run.await?;
         Ok(match rows.first() {
             Some(row) => Accepted::Before(task_of(&Row::from_row(row).doing(doing)?)?),
             None => Accepted::New(task),

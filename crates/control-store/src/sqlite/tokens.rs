@@ -4,8 +4,8 @@ use ids::{TokenId, WorkspaceId};
 use jiff::Timestamp;
 
 use super::{SqliteStore, check_length, now_ms, parsed, timestamp};
-use crate::database::Durability;
 use crate::error::{Doing, StoreError};
+use crate::store::Durability;
 use crate::store::StoreFuture;
 use crate::tokens::{ApiToken, NewToken, TokenHash, TokenRecords, TokenScope};
 

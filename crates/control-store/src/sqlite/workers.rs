@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
-use crate::database::Durability;
 use crate::error::{Doing, StoreError};
+use crate::store::Durability;
 use crate::store::StoreFuture;
 use crate::tokens::TokenHash;
 use crate::workers::{Capacity, Joined, KeyFingerprint, NewWorker, Worker, WorkerRecords};

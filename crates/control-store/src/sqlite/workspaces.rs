@@ -3,8 +3,8 @@
 use ids::{WorkspaceId, WorkspaceName};
 
 use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
-use crate::database::Durability;
 use crate::error::{Doing, StoreError};
+use crate::store::Durability;
 use crate::store::StoreFuture;
 use crate::workspaces::{RegistrySettings, Workspace, WorkspaceRecords};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use control_store::{
-    Accepted, AfterAttempt, NewTask, PayloadFormat, StoreError, TaskEnd, TaskOutcome,
+    Accepted, AfterAttempt, Durability, NewTask, PayloadFormat, StoreError, TaskEnd, TaskOutcome,
 };
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
@@ -72,22 +72,16 @@ impl Life {
             Admission::Ticket(_) => self.input = None,
         }
         match admission {
-            Admission::Place(place) if new.key.is_none() => {
+            Admission::Place(place) => {
                 let attempt = self.call_at_once(&place, new).await;
                 drop(place);
                 if let Some(attempt) = attempt {
                     self.follow_up(attempt, FIRST).await;
                 }
             }
-            Admission::Place(place) => {
-                if self.accept(new).await {
-                    let attempt = self.attempt(&place, FIRST).await;
-                    drop(place);
-                    self.follow_up(attempt, FIRST).await;
-                }
-            }
             ticket @ Admission::Ticket(_) => {
-                if self.accept(new).await {
+                if self.write(new, Durability::Disk).await {
+                    self.tell_acceptance();
                     self.go_on(ticket).await;
                 }
             }
@@ -102,17 +96,14 @@ impl Life {
         self.gateway.dispatch().let_go(&self.task);
     }
 
-    /// Puts the task on disk; answers whether it is there, and not the same call's earlier one.
-    async fn accept(&self, new: NewTask) -> bool {
-        let workspace = self.task.task().workspace;
-        match self.gateway.store().accept_task(workspace, new).await {
-            Ok(accepted) => {
-                let is_here = matches!(accepted, Accepted::New(_));
-                if is_here {
-                    self.gateway.metrics().call_accepted();
-                }
-                self.task.decided(accepted);
-                is_here
+    /// Writes the task down; answers whether it is there, and not the same call's earlier one.
+    async fn write(&self, new: NewTask, durability: Durability) -> bool {
+        let (store, workspace) = (self.gateway.store(), self.task.task().workspace);
+        match store.accept_task(workspace, new, durability).await {
+            Ok(Accepted::New(_)) => true,
+            Ok(Accepted::Before(first)) => {
+                self.task.made_before(first);
+                false
             }
             Err(error) => {
                 self.task.refused(error.into());
@@ -121,49 +112,90 @@ impl Life {
         }
     }
 
-    /// Makes a call whose caller cannot make it twice, before it is on disk. A result that comes
-    /// soon is recorded with the call, in one commit where there would be two; otherwise answers
-    /// how the attempt went, with the call on disk.
+    /// Makes a call while it is not on disk. A result that comes soon takes the call there with it;
+    /// otherwise answers how the attempt went, with the call on disk.
     async fn call_at_once(&mut self, place: &Place, new: NewTask) -> Option<AttemptEnd> {
-        let (gateway, task) = (self.gateway.clone(), Arc::clone(&self.task));
-        let (store, workspace) = (gateway.store(), task.task().workspace);
-        let retries = new.retries;
-        let mut attempt = pin!(self.attempt(place, FIRST));
+        // Whoever can make a call twice, by its key, finds it also when this process has ended.
+        let unwritten = if new.key.is_none() {
+            Some(new)
+        } else if self.write(new, Durability::Process).await {
+            None
+        } else {
+            return None;
+        };
+        let input = self.input.take();
+        let mut attempt = pin!(self.attempt(place, FIRST, input));
         let soon = tokio::time::timeout(RECORD_AFTER, &mut attempt).await.ok();
         if let Some(attempt) = &soon
-            && (retries == 0 || !attempt.may_retry)
+            && self.is_last(attempt, FIRST)
         {
-            // What was given is not kept of a call that has ended.
-            let new = NewTask {
-                input: Vec::new(),
-                ..new
-            };
-            let end = &attempt.end;
-            match persist(|| store.record_call(workspace, new.clone(), end.clone())).await {
-                Ok(_) => {
-                    tell_acceptance(&gateway, &task);
-                    tell_end(&gateway, &task, end.clone());
-                }
-                Err(error) => task.refused(error.into()),
+            self.record(unwritten, attempt.end.clone()).await;
+            return None;
+        }
+        let is_written = unwritten.is_none();
+        if let Err(error) = self.put_on_disk(unwritten).await {
+            // Nobody was told of it: its end is nobody's result.
+            self.task.cancel();
+            if soon.is_none() {
+                attempt.await;
+            }
+            self.task.refused(error.into());
+            if is_written {
+                self.finish(cancelled()).await;
             }
             return None;
         }
-        match store.accept_task(workspace, new).await {
-            Ok(_) => tell_acceptance(&gateway, &task),
-            Err(error) => {
-                // Nobody was told of it: its end is nobody's result.
-                task.cancel();
-                if soon.is_none() {
-                    attempt.await;
-                }
-                task.refused(error.into());
-                return None;
+        self.tell_acceptance();
+        Some(match soon {
+            Some(attempt) => attempt,
+            None => attempt.await,
+        })
+    }
+
+    /// Records the end of a call that nobody was told of, and tells both.
+    async fn record(&self, unwritten: Option<NewTask>, end: TaskEnd) {
+        let (store, workspace) = (self.gateway.store(), self.task.task().workspace);
+        let recorded = match unwritten {
+            None => Ok(self.end_attempt(FIRST, end).await),
+            Some(new) => {
+                // What was given is not kept of a call that has ended.
+                let new = NewTask {
+                    input: Vec::new(),
+                    ..new
+                };
+                let record = || store.record_call(workspace, new.clone(), end.clone());
+                persist(record).await.map(|_| end.clone())
+            }
+        };
+        match recorded {
+            Ok(end) => {
+                self.tell_acceptance();
+                self.tell_end(end);
+            }
+            Err(error) => self.task.refused(error.into()),
+        }
+    }
+
+    async fn put_on_disk(&self, unwritten: Option<NewTask>) -> Result<(), StoreError> {
+        let (store, workspace) = (self.gateway.store(), self.task.task().workspace);
+        match unwritten {
+            None => store.sync().await,
+            Some(new) => {
+                let accepted = store.accept_task(workspace, new, Durability::Disk).await;
+                accepted.map(drop)
             }
         }
-        match soon {
-            Some(attempt) => Some(attempt),
-            None => Some(attempt.await),
-        }
+    }
+
+    /// The call is on disk, and its caller may know it.
+    fn tell_acceptance(&self) {
+        self.gateway.metrics().call_accepted();
+        self.task.accepted();
+    }
+
+    fn tell_end(&self, end: TaskEnd) {
+        self.gateway.metrics().call_ended(end.outcome);
+        self.task.ended(end);
     }
 
     /// Notes that the first attempt begins.
@@ -177,7 +209,7 @@ impl Life {
     /// Ends the task as an attempt did, or goes on with the next one.
     async fn follow_up(&mut self, attempt: AttemptEnd, number: u32) {
         match self.after(attempt, number).await {
-            Ok(end) => tell_end(&self.gateway, &self.task, end),
+            Ok(end) => self.tell_end(end),
             Err(again) => self.go_on(again).await,
         }
     }
@@ -193,14 +225,15 @@ impl Life {
                 Ok(begun) => begun,
                 Err(end) => break self.finish(end).await,
             };
-            let attempt = self.attempt(&place, number).await;
+            let input = self.input.take();
+            let attempt = self.attempt(&place, number, input).await;
             drop(place);
             match self.after(attempt, number).await {
                 Ok(end) => break end,
                 Err(again) => admission = again,
             }
         };
-        tell_end(&self.gateway, &self.task, end);
+        self.tell_end(end);
     }
 
     /// Waits for the call's turn, unless it is cancelled or too late before.
@@ -242,19 +275,20 @@ impl Life {
         }
     }
 
-    async fn attempt(&mut self, place: &Place, number: u32) -> AttemptEnd {
+    /// Makes an attempt. `input` is what the caller gave, where it is at hand.
+    async fn attempt(&self, place: &Place, number: u32, input: Option<Bytes>) -> AttemptEnd {
         if number == FIRST {
             self.has_waited();
         }
         let begun = Instant::now();
-        let end = self.make_attempt(place, number).await;
+        let end = self.make_attempt(place, number, input).await;
         self.gateway.metrics().attempt_took(begun.elapsed());
         end
     }
 
-    async fn make_attempt(&mut self, place: &Place, number: u32) -> AttemptEnd {
+    async fn make_attempt(&self, place: &Place, number: u32, input: Option<Bytes>) -> AttemptEnd {
         let attempt = format!("{}/{number}", self.task.id);
-        let Some(call) = self.call(&attempt).await else {
+        let Some(call) = self.call(&attempt, input).await else {
             return AttemptEnd {
                 end: not_started("the call's input is gone"),
                 may_retry: false,
@@ -269,9 +303,9 @@ impl Life {
     }
 
     /// What is told to the container.
-    async fn call(&mut self, attempt: &str) -> Option<Call> {
+    async fn call(&self, attempt: &str, input: Option<Bytes>) -> Option<Call> {
         let (store, task) = (self.gateway.store(), self.task.task());
-        let payload = match self.input.take() {
+        let payload = match input {
             Some(input) => input,
             None => persist(|| store.task_input(task.id)).await.ok()??.into(),
         };
@@ -321,13 +355,10 @@ impl Life {
 
     /// Records how an attempt went: the end of the task, or its next place in the line.
     async fn after(&self, attempt: AttemptEnd, number: u32) -> Result<TaskEnd, Admission> {
-        let (store, id) = (self.gateway.store(), self.task.id);
-        let is_last = number > self.task.task().retries || self.task.cancelling.is_cancelled();
-        if !attempt.may_retry || is_last {
-            let then = AfterAttempt::End(attempt.end.clone());
-            let is_ours = persist(|| store.end_attempt(id, number, then.clone())).await;
-            return Ok(self.as_recorded(attempt.end, is_ours.unwrap_or(true)).await);
+        if self.is_last(&attempt, number) {
+            return Ok(self.end_attempt(number, attempt.end).await);
         }
+        let (store, id) = (self.gateway.store(), self.task.id);
         let available_at = Timestamp::now() + retry_pause(number);
         let then = AfterAttempt::TryAgain {
             outcome: attempt.end.outcome,
@@ -347,6 +378,20 @@ impl Life {
         Err(self.pool.admit_again(secrets.as_ref()))
     }
 
+    /// Whether the task ends with this attempt, of this number.
+    fn is_last(&self, attempt: &AttemptEnd, number: u32) -> bool {
+        let is_out_of_tries = number > self.task.task().retries;
+        !attempt.may_retry || is_out_of_tries || self.task.cancelling.is_cancelled()
+    }
+
+    /// Records the end of the task as that of an attempt.
+    async fn end_attempt(&self, number: u32, end: TaskEnd) -> TaskEnd {
+        let (store, id) = (self.gateway.store(), self.task.id);
+        let then = AfterAttempt::End(end.clone());
+        let is_ours = persist(|| store.end_attempt(id, number, then.clone())).await;
+        self.as_recorded(end, is_ours.unwrap_or(true)).await
+    }
+
     /// Records an end that no attempt had.
     async fn finish(&self, end: TaskEnd) -> TaskEnd {
         let (store, id) = (self.gateway.store(), self.task.id);
@@ -363,17 +408,6 @@ impl Life {
         let recorded = persist(|| store.task_end(task.workspace, task.id)).await;
         recorded.ok().flatten().unwrap_or(end)
     }
-}
-
-/// The call is on disk, and its caller may know it.
-fn tell_acceptance(gateway: &Gateway, task: &LiveTask) {
-    gateway.metrics().call_accepted();
-    task.accepted();
-}
-
-fn tell_end(gateway: &Gateway, task: &LiveTask, end: TaskEnd) {
-    gateway.metrics().call_ended(end.outcome);
-    task.ended(end);
 }
 
 /// Ends a call that nobody waits for; with its container, when it does not end by itself.

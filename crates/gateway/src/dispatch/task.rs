@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use control_store::{Accepted, Task, TaskEnd, TaskOutcome, TaskState};
+use control_store::{Task, TaskEnd, TaskOutcome, TaskState};
 use ids::{ContainerId, TaskId};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -98,12 +98,9 @@ impl LiveTask {
         self.acceptance.send_replace(Some(Ok(Acceptance::Here)));
     }
 
-    /// The store has said what became of it.
-    pub(super) fn decided(&self, accepted: Accepted) {
-        let acceptance = match accepted {
-            Accepted::New(_) => Acceptance::Here,
-            Accepted::Before(task) => Acceptance::Before(Box::new(task)),
-        };
+    /// The same call was made before, as this task.
+    pub(super) fn made_before(&self, first: Task) {
+        let acceptance = Acceptance::Before(Box::new(first));
         self.acceptance.send_replace(Some(Ok(acceptance)));
     }
 

@@ -100,8 +100,12 @@ impl Stage {
     }
 
     pub(crate) fn end(mut self) {
-        self.serving.take().expect("it serves").end();
+        self.end_serving();
         assert_nothing_is_left(&self.home);
+    }
+
+    pub(crate) fn end_serving(&mut self) {
+        self.serving.take().expect("it serves").end();
     }
 }
 

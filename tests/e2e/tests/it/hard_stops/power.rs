@@ -13,6 +13,8 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::scene::Scene;
+use crate::functions::Stage;
+use crate::serving::Serving;
 use crate::support::{PASSWORD, Random};
 
 /// Neither data nor journal is written back by the clock within a test; a rename does not take
@@ -184,5 +186,28 @@ fn what_was_confirmed_survives_a_power_cut() {
     disk = disk.cut_power();
     assert!(!unsynced.exists());
     scene.is_mended("power cuts");
+    drop(disk);
+}
+
+#[test]
+fn calls_whose_end_was_told_survive_a_power_cut() {
+    let mut disk = None;
+    let mut stage = Stage::with(|home| {
+        disk = Some(Disk::make(home));
+        Serving::start(home)
+    });
+    for told in 1..=3 {
+        stage.python(&["greet", "power"]).ok();
+        stage.serve_again(|serving| {
+            serving.kill();
+            disk = disk.take().map(Disk::cut_power);
+        });
+        let (status, answer) = stage.serving().get("/v1/tasks", &stage.token);
+        assert_eq!(status, 200, "{answer}");
+        let tasks = answer["tasks"].as_array().expect("tasks").iter();
+        let outcomes: Vec<_> = tasks.map(|task| &task["end"]["outcome"]).collect();
+        assert_eq!(outcomes, vec!["returned"; told], "{answer}");
+    }
+    stage.end_serving();
     drop(disk);
 }
