@@ -31,9 +31,8 @@ def write(descriptor: int, header: bytes, payload: bytes = b"") -> None:
     if len(header) > HEADER_LIMIT_BYTES or len(payload) > PAYLOAD_LIMIT_BYTES:
         raise ValueError("a frame of %d and %d bytes is too long" % (len(header), len(payload)))
     lengths = _length(len(header)) + _length(len(payload))
-    _write_fully(descriptor, lengths + header)
-    if payload:
-        _write_fully(descriptor, payload)
+    # Together: the worker is woken by each part that comes alone.
+    _write_fully(descriptor, [memoryview(lengths + header), memoryview(payload)])
 
 
 def read(descriptor: int):
@@ -52,11 +51,14 @@ def _length(length_bytes: int) -> bytes:
     return length_bytes.to_bytes(LENGTH_BYTES, "little")
 
 
-def _write_fully(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
+def _write_fully(descriptor: int, parts: list) -> None:
     try:
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        while parts:
+            written_bytes = os.writev(descriptor, parts)
+            while parts and written_bytes >= len(parts[0]):
+                written_bytes -= len(parts.pop(0))
+            if parts:
+                parts[0] = parts[0][written_bytes:]
     except ConnectionError as error:
         raise Closed from error
 

@@ -11,7 +11,7 @@
 //! do not grow and are zeroed, since one carries secrets. Does not know what a header says.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Serialize;
@@ -197,12 +197,13 @@ impl<Socket: AsyncWrite + Unpin> Outbox<Socket> {
             return Ok(());
         };
         let head = first.head.get(self.written_bytes..).unwrap_or_default();
-        let rest = if head.is_empty() {
-            &first.payload[self.written_bytes - first.head.len()..]
-        } else {
-            head
-        };
-        self.written_bytes += self.socket.write(rest).await?;
+        let written_bytes = self.written_bytes.saturating_sub(first.head.len());
+        // Together: the runner is woken by each part that comes alone.
+        let rest = [
+            IoSlice::new(head),
+            IoSlice::new(&first.payload[written_bytes..]),
+        ];
+        self.written_bytes += self.socket.write_vectored(&rest).await?;
         if self.written_bytes == first.head.len() + first.payload.len() {
             self.waiting.pop_front();
             self.written_bytes = 0;
