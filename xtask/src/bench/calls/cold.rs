@@ -1,7 +1,8 @@
 //! The first call of a function whose image is built: with nothing cached, and with all cached.
 //!
 //! No container is there; the gateway and its worker are. A stage ends at a time that the gateway
-//! tells of the task or its container; what a worker does within one is only in the gateway's log.
+//! tells of the task or its container. Of the phases of a start its metrics tell how long each
+//! took; some run side by side.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::gateway::Gateway;
-use super::http::Connection;
+use super::http::{Address, Connection};
 use crate::bench::lab::Lab;
 use crate::bench::peer::Peer;
 use crate::bench::report::{Row, Samples, Target};
@@ -31,11 +32,27 @@ const STAGES: &[&str] = &[
     "until it had ended",
 ];
 
-/// Milliseconds of calls, whole and by stage.
+/// Phases of a start, by the names of `docs/metrics.md`: the first three follow each other, and the
+/// others are within the last of them.
+const PHASES: &[&str] = &[
+    "room",
+    "hand-off",
+    "worker",
+    "indexes",
+    "mount",
+    "network",
+    "container",
+    "code",
+    "python",
+    "load",
+];
+
+/// Milliseconds of calls, whole, by stage, and by phase of their container's start.
 #[derive(Default)]
 struct Measured {
     whole: Samples,
     stages: [Samples; STAGES.len()],
+    phases: [Samples; PHASES.len()],
     peer: Samples,
 }
 
@@ -44,14 +61,15 @@ pub(super) fn rows(lab: &Lab) -> Result<Vec<Row>> {
     // Builds the image and defines the function.
     gateway.sdk()?.make("call", 1)?;
     let function = gateway.function("with_holdfast:nothing")?;
+    let watcher = Gateway::metrics_token(lab)?;
     let peer = Peer::new(&lab.folder("calls-peer"))?;
     let (mut empty, mut warm) = (Measured::default(), Measured::default());
     for _ in 0..lab.runs {
         stop_containers(&gateway)?;
         empty_cache(lab)?;
-        empty.call(&gateway, &function)?;
+        empty.call(&gateway, &watcher, &function)?;
         stop_containers(&gateway)?;
-        warm.call(&gateway, &function)?;
+        warm.call(&gateway, &watcher, &function)?;
         peer.forget()?;
         drop_page_cache()?;
         let pulled = timed(|| pull_and_run(lab, &gateway, &peer))?;
@@ -112,11 +130,16 @@ fn empty_cache(lab: &Lab) -> Result<()> {
 }
 
 impl Measured {
-    fn call(&mut self, gateway: &Gateway, function: &str) -> Result<()> {
+    fn call(&mut self, gateway: &Gateway, watcher: &str, function: &str) -> Result<()> {
         let mut connection = Connection::open(gateway.address()?)?;
         let key = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let before = phases(gateway, watcher)?;
         let (task, seconds) = timed(|| connection.call(function, key.as_nanos()))?;
         self.whole.push(seconds * 1000.0);
+        let after = phases(gateway, watcher)?;
+        for (phase, (before, after)) in self.phases.iter_mut().zip(before.iter().zip(after)) {
+            phase.push((after - before) * 1000.0);
+        }
         let mut containers = containers(&mut connection)?.into_iter();
         let container = containers.find(|container| container["id"] == task["container"]);
         let container = container.context("the container of the call is not there")?;
@@ -146,8 +169,29 @@ impl Measured {
         let whole = row(what.to_owned(), self.whole);
         let stages = STAGES.iter().zip(self.stages);
         let stages = stages.map(|(stage, taken)| row(format!("  {stage}"), taken));
-        std::iter::once(whole).chain(stages).collect()
+        let phases = PHASES.iter().zip(self.phases);
+        let phases = phases.map(|(phase, taken)| row(format!("    phase {phase}"), taken));
+        std::iter::once(whole).chain(stages).chain(phases).collect()
     }
+}
+
+/// Seconds that each phase has taken in all starts until now.
+fn phases(gateway: &Gateway, watcher: &str) -> Result<[f64; PHASES.len()]> {
+    let address = Address {
+        token: watcher,
+        ..gateway.address()?
+    };
+    let text = Connection::open(address)?.text("/metrics")?;
+    let mut taken = [0.0; PHASES.len()];
+    for (taken, phase) in taken.iter_mut().zip(PHASES) {
+        let name =
+            format!("holdfast_container_start_phase_duration_seconds_sum{{phase=\"{phase}\"}} ");
+        // A phase that no start has had is not told.
+        if let Some(value) = text.lines().find_map(|line| line.strip_prefix(&name)) {
+            *taken = value.parse().context("a metric that is no number")?;
+        }
+    }
+    Ok(taken)
 }
 
 fn time(record: &Value, field: &str) -> Result<f64> {

@@ -91,6 +91,14 @@ impl Gateway {
         })
     }
 
+    /// A token of the operators', who see what the gateway measures.
+    pub(super) fn metrics_token(lab: &Lab) -> Result<String> {
+        let words = ["--json", "tokens", "create", "bench", "--scope", "metrics"];
+        let made: serde_json::Value = serde_json::from_str(&lab.ours.output(&words)?)?;
+        let token = made["token"].as_str();
+        Ok(token.context("no token was made")?.to_owned())
+    }
+
     /// The function of a program that has called it.
     pub(super) fn function(&self, handler: &str) -> Result<String> {
         let listed = Connection::open(self.address()?)?.get("/v1/stubs")?;

@@ -45,6 +45,11 @@ impl<'a> Connection<'a> {
         self.ask("GET", path, "")
     }
 
+    /// An answer that is text.
+    pub(super) fn text(&mut self, path: &str) -> Result<String> {
+        Ok(String::from_utf8(self.exchange("GET", path, "")?)?)
+    }
+
     pub(super) fn post(&mut self, path: &str) -> Result<Value> {
         self.ask("POST", path, "")
     }
@@ -65,6 +70,11 @@ impl<'a> Connection<'a> {
     }
 
     fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<Value> {
+        let answer = self.exchange(method, path, body)?;
+        serde_json::from_slice(&answer).context("an answer that is not JSON")
+    }
+
+    fn exchange(&mut self, method: &str, path: &str, body: &str) -> Result<Vec<u8>> {
         let Address { socket, token } = self.address;
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {socket}\r\nAuthorization: Bearer {token}\r\n\
@@ -79,7 +89,7 @@ impl<'a> Connection<'a> {
             let text = String::from_utf8_lossy(&answer);
             bail!("{method} {path} was answered with {}: {text}", head.status);
         }
-        serde_json::from_slice(&answer).context("an answer that is not JSON")
+        Ok(answer)
     }
 
     fn head(&mut self) -> Result<Head> {
