@@ -11,10 +11,11 @@ use credential::auth::{
     AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, RegistryAuth, Rejection,
 };
 use dial::Dialer;
+use jiff::Timestamp;
 use registry_client::Endpoint;
 
 use crate::clock::Clock;
-use crate::flight::{Minted, Slot, Wanted};
+use crate::flight::{Held, Minted, Outcome, Slot, Wanted};
 use crate::login::Login;
 use crate::mint::{Mint, Refused};
 use crate::proof::{self, Proof};
@@ -136,7 +137,9 @@ impl Inner {
         let now = Instant::now();
         logins.retain(|_, login| now.duration_since(login.used()) < IDLE_LIFE);
         if logins.len() >= MAX_LOGINS {
-            logins.clear();
+            // What others are using stays.
+            let longest_unused = logins.values().map(|login| login.used()).min();
+            logins.retain(|_, login| Some(login.used()) != longest_unused);
         }
         let login = Arc::new(Login::new(self.dialer.clone(), endpoint, identity));
         logins.insert(key, Arc::clone(&login));
@@ -177,8 +180,14 @@ impl Source {
 
     async fn current(&self, slot: &Arc<Slot>, repository: &str) -> Result<RegistryAuth, AuthError> {
         let now = self.mint.clock.now();
-        if let Some(held) = slot.held(now) {
-            return Ok(held.auth);
+        match slot.held(now) {
+            Held::Fresh(held) => return Ok(held.auth),
+            Held::Due(held) if self.standing_refusal(slot, now).is_none() => {
+                let clock = Arc::clone(&self.mint.clock);
+                slot.renew(clock, self.minting(repository, None));
+                return Ok(held.auth);
+            }
+            Held::Due(_) | Held::Nothing => {}
         }
         let outcome = self.fly(slot, repository, None).await;
         match (outcome, slot.last()) {
@@ -227,25 +236,35 @@ impl Source {
         repository: &str,
         refused: Option<Refused>,
     ) -> Result<Minted, AuthError> {
-        let now = self.mint.clock.now();
-        if let Some(error) = self.login.refusal(now).or_else(|| slot.refusal(now)) {
+        let clock = Arc::clone(&self.mint.clock);
+        if let Some(error) = self.standing_refusal(slot, clock.now()) {
             return Err(error);
         }
-        let (mint, login) = (Arc::clone(&self.mint), Arc::clone(&self.login));
-        let repository = repository.to_owned();
         let wanted = match &refused {
             None => Wanted::Fresh,
             Some(refused) => Wanted::OtherThan(refused.rejection.serial),
         };
-        slot.join(now, wanted, async move {
-            mint.mint(&login, &repository, refused).await
-        })
-        .await
+        let minting = self.minting(repository, refused);
+        slot.join(clock, wanted, minting).await
+    }
+
+    fn standing_refusal(&self, slot: &Slot, now: Timestamp) -> Option<AuthError> {
+        self.login.refusal(now).or_else(|| slot.refusal(now))
+    }
+
+    fn minting(
+        &self,
+        repository: &str,
+        refused: Option<Refused>,
+    ) -> impl Future<Output = Outcome> + Send + use<> {
+        let (mint, login) = (Arc::clone(&self.mint), Arc::clone(&self.login));
+        let repository = repository.to_owned();
+        async move { mint.mint(&login, &repository, refused).await }
     }
 }
 
 /// Whether this refusal can be helped by minting. One without a challenge may only mean "no".
-fn may_renew(held: &Minted, rejection: &Rejection, now: jiff::Timestamp) -> bool {
+fn may_renew(held: &Minted, rejection: &Rejection, now: Timestamp) -> bool {
     if rejection.status == 401 || !rejection.challenges.is_empty() {
         return true;
     }

@@ -1,7 +1,13 @@
 //! One minting at a time, whose result everybody who asked gets.
 //!
 //! The minting is a task of its own: callers wait for it and may go away, the first of them too,
-//! without taking it down. What it brings is kept here until it nears its end.
+//! without taking it down. What it brings is kept here until it nears its end; from some time
+//! before that it is renewed, while those who ask are given what is held.
+//!
+//! ```text
+//! since                       renew from            reserve      end
+//!   ├── handed out ──────────────┼── and renewed ──────┼─ waited for ┤
+//! ```
 
 use std::fmt;
 use std::future::Future;
@@ -12,9 +18,15 @@ use credential::auth::{AuthError, AuthScheme, RegistryAuth};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-/// A token is renewed this long before its end, or a tenth of its life where that is more: time for
-/// the request that carries it to arrive.
+use crate::clock::Clock;
+
+/// A token is renewed this long before its end, or a tenth of its life where that is more, and up
+/// to half of that earlier: tokens that were minted together are not renewed together.
 const LEAST_MARGIN: Duration = Duration::from_secs(5);
+
+/// What has no longer to live may end before the request that carries it arrives: who asks waits
+/// for its renewal. Of a very short life it is a quarter.
+const RESERVE: Duration = Duration::from_secs(2);
 
 /// How long a refusal stands before the same question is asked again. Accounts get locked by
 /// programs that try a wrong password over and over.
@@ -41,6 +53,8 @@ pub(crate) struct Minted {
     pub(crate) since: Timestamp,
     /// The scope that was asked for, for a token.
     pub(crate) scope: Option<String>,
+    /// How much earlier than it must it is renewed: from 0 up to 1.
+    pub(crate) chance: f64,
 }
 
 pub(crate) type Outcome = Result<Minted, AuthError>;
@@ -75,6 +89,17 @@ pub(crate) enum Wanted {
     OtherThan(u64),
 }
 
+/// What is held for who asks.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// Good for now.
+    Fresh(Minted),
+    /// Good for now, and to be renewed meanwhile.
+    Due(Minted),
+    /// Nothing, or something at its end.
+    Nothing,
+}
+
 enum Boarding {
     Held(Minted),
     Flight(watch::Receiver<Option<Outcome>>),
@@ -90,12 +115,19 @@ impl Wanted {
 }
 
 impl Slot {
-    /// What is held and does not need to be minted now.
-    pub(crate) fn held(&self, now: Timestamp) -> Option<Minted> {
+    pub(crate) fn held(&self, now: Timestamp) -> Held {
         let state = self.lock();
-        let pausing = state.renew_from.is_some_and(|from| now < from);
-        let usable = |held: &&Minted| held.is_fresh(now) || (pausing && held.is_alive(now));
-        state.held.as_ref().filter(usable).cloned()
+        let Some(held) = &state.held else {
+            return Held::Nothing;
+        };
+        let is_pausing = state.renew_from.is_some_and(|from| now < from);
+        if held.is_fresh(now) || (is_pausing && held.is_alive(now)) {
+            return Held::Fresh(held.clone());
+        }
+        if held.has_reserve(now) {
+            return Held::Due(held.clone());
+        }
+        Held::Nothing
     }
 
     /// What is held, however near its end.
@@ -127,14 +159,14 @@ impl Slot {
     /// one that this begins.
     pub(crate) async fn join<F>(
         self: &Arc<Self>,
-        now: Timestamp,
+        clock: Arc<dyn Clock>,
         wanted: Wanted,
         mint: F,
     ) -> Outcome
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let mut flight = match self.board(now, wanted, mint) {
+        let mut flight = match self.board(clock, wanted, mint) {
             Boarding::Held(minted) => return Ok(minted),
             Boarding::Flight(flight) => flight,
         };
@@ -146,10 +178,19 @@ impl Slot {
         }
     }
 
-    fn board<F>(self: &Arc<Self>, now: Timestamp, wanted: Wanted, mint: F) -> Boarding
+    /// Begins a minting for which nobody waits, unless one is under way.
+    pub(crate) fn renew<F>(self: &Arc<Self>, clock: Arc<dyn Clock>, mint: F)
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
+        drop(self.board(clock, Wanted::Fresh, mint));
+    }
+
+    fn board<F>(self: &Arc<Self>, clock: Arc<dyn Clock>, wanted: Wanted, mint: F) -> Boarding
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let now = clock.now();
         let mut state = self.lock();
         if let Some(held) = state
             .held
@@ -171,7 +212,8 @@ impl Slot {
         let slot = Arc::clone(self);
         tokio::spawn(async move {
             let outcome = mint.await;
-            slot.land(now, &outcome);
+            // It may have taken long: what is said of the time to come counts from here.
+            slot.land(clock.now(), &outcome);
             sender.send_replace(Some(outcome));
         });
         Boarding::Flight(receiver)
@@ -188,7 +230,9 @@ impl Slot {
             }
             Err(error) => {
                 state.refusal = Refusal::new(error, now);
-                state.renew_from = now.checked_add(RENEWAL_PAUSE).ok();
+                // A refusal is an answer, which those who ask next are told.
+                let pause = error.is_transient().then_some(RENEWAL_PAUSE);
+                state.renew_from = pause.and_then(|pause| now.checked_add(pause).ok());
             }
         }
     }
@@ -217,9 +261,23 @@ impl Minted {
         if was_set_back(self.since, now) {
             return false;
         }
-        let life = Duration::try_from(end.duration_since(self.since)).unwrap_or_default();
+        let life = self.life(end);
         let margin = (life / 10).max(LEAST_MARGIN).min(life / 2);
+        let margin = margin.mul_f64(1.0 + self.chance / 2.0);
         now.checked_add(margin).is_ok_and(|then| then < end)
+    }
+
+    /// Whether it lives for long enough to be used, though it is to be renewed.
+    fn has_reserve(&self, now: Timestamp) -> bool {
+        let Some(end) = self.renewable_end() else {
+            return true;
+        };
+        let reserve = RESERVE.min(self.life(end) / 4);
+        !was_set_back(self.since, now) && now.checked_add(reserve).is_ok_and(|then| then < end)
+    }
+
+    fn life(&self, end: Timestamp) -> Duration {
+        Duration::try_from(end.duration_since(self.since)).unwrap_or_default()
     }
 
     /// Whether the registry would still take it.

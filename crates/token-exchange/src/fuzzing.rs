@@ -12,7 +12,8 @@ use crate::{realm, reply};
 
 /// Reads a token service's answer: the token and its end.
 pub fn read_reply(body: &[u8], sent: Timestamp) -> Option<(SecretString, Timestamp)> {
-    reply::read(body, sent).map(|token| (token.secret, token.not_after))
+    let answered = None;
+    reply::read(body, reply::Times { sent, answered }).map(|token| (token.secret, token.not_after))
 }
 
 /// Realm and scope of the token service that a 401 with these challenges asks for.

@@ -14,7 +14,7 @@ use crate::demand::Demand;
 use crate::exchange::Identity;
 use crate::flight::{Refusal, Slot};
 
-/// Repositories for which one identity holds tokens; beyond it all are minted anew.
+/// Repositories for which one identity holds tokens; a further one takes the place of another.
 const MAX_SLOTS: usize = 1024;
 
 /// Everything known about one identity at one registry.
@@ -73,7 +73,9 @@ impl Login {
     pub(crate) fn slot(&self, repository: &str) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= MAX_SLOTS && !slots.contains_key(repository) {
-            slots.clear();
+            // Whoever is being answered has its slot; the others' tokens and refusals stay.
+            let other = slots.keys().next().cloned();
+            other.and_then(|other| slots.remove(&other));
         }
         Arc::clone(slots.entry(repository.to_owned()).or_default())
     }

@@ -1,5 +1,6 @@
 //! Minting: from a credential and a demand to something to send.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -149,8 +150,15 @@ impl Mint {
             auth,
             since: self.clock.now(),
             scope,
+            chance: chance(),
         }
     }
+}
+
+/// From 0 up to 1. Nothing secret hangs on it.
+fn chance() -> f64 {
+    let hash = RandomState::new().hash_one(());
+    f64::from((hash >> 32) as u32) / f64::from(u32::MAX)
 }
 
 /// The scope to ask for: the challenge's own words where it was about this repository, since some

@@ -22,8 +22,17 @@ pub(crate) struct Token {
     pub(crate) not_after: Timestamp,
 }
 
-/// Reads a reply to a request that was sent at `sent`; `None` when there is no usable token in it.
-pub(crate) fn read(body: &[u8], sent: Timestamp) -> Option<Token> {
+/// When a reply came about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// By our clock, when its request was sent.
+    pub(crate) sent: Timestamp,
+    /// By the service's clock, when it was answered, where it says so.
+    pub(crate) answered: Option<Timestamp>,
+}
+
+/// Reads a reply; `None` when there is no usable token in it.
+pub(crate) fn read(body: &[u8], times: Times) -> Option<Token> {
     let reply: Value = serde_json::from_slice(body).ok()?;
     let text = |name: &str| reply.get(name)?.as_str().filter(|text| !text.is_empty());
     let token = text("access_token")
@@ -32,7 +41,7 @@ pub(crate) fn read(body: &[u8], sent: Timestamp) -> Option<Token> {
     let issued_at = text("issued_at").and_then(|text| text.parse().ok());
     Some(Token {
         secret: SecretString::from(token.to_owned()),
-        not_after: end(life(reply.get("expires_in")), issued_at, sent),
+        not_after: end(life(reply.get("expires_in")), issued_at, times),
     })
 }
 
@@ -57,14 +66,16 @@ fn life(stated: Option<&Value>) -> Duration {
 }
 
 /// Counted from the sending, so that a slow reply shortens it and a foreign clock does not matter.
-/// `issued_at` counts when it makes the life shorter and leaves some: services hand out tokens from
-/// their own cache. When it leaves none, the clocks differ, and a refusal will tell.
-fn end(life: Duration, issued_at: Option<Timestamp>, sent: Timestamp) -> Timestamp {
-    let after = |from: Timestamp| from.checked_add(life).unwrap_or(Timestamp::MAX);
-    match issued_at.map(after) {
-        Some(stated) if stated > sent => stated.min(after(sent)),
-        _ => after(sent),
-    }
+/// Services hand out tokens from their own cache, and `issued_at` says of what age: by their clock,
+/// if they tell what that shows; else by ours. Where no life would be left, the clocks differ, and
+/// a refusal will tell.
+fn end(life: Duration, issued_at: Option<Timestamp>, times: Times) -> Timestamp {
+    let now = times.answered.unwrap_or(times.sent);
+    let age =
+        issued_at.and_then(|issued_at| Duration::try_from(now.duration_since(issued_at)).ok());
+    let left = age.and_then(|age| life.checked_sub(age));
+    let left = left.filter(|left| !left.is_zero()).unwrap_or(life);
+    times.sent.checked_add(left).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -77,8 +88,15 @@ mod tests {
         "2026-01-01T00:00:00Z".parse().expect("time")
     }
 
+    fn times() -> Times {
+        Times {
+            sent: sent(),
+            answered: None,
+        }
+    }
+
     fn check(body: &str) -> Option<(String, i64)> {
-        let token = read(body.as_bytes(), sent())?;
+        let token = read(body.as_bytes(), times())?;
         let life = token.not_after.duration_since(sent()).as_secs();
         Some((token.secret.expose_secret().to_owned(), life))
     }
@@ -125,16 +143,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_clock_that_goes_wrong_leaves_a_token_its_life() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("time");
+        // What the service's clock shows, and what it says of the token's beginning; the life left.
+        for (answered, issued_at, left) in [
+            ("2026-01-01T00:05:00Z", "2026-01-01T00:05:00Z", 300),
+            ("2025-12-31T23:55:00Z", "2025-12-31T23:55:00Z", 300),
+            ("2025-12-31T23:55:01Z", "2025-12-31T23:55:00Z", 299),
+            ("2026-01-01T00:05:00Z", "2026-01-01T00:03:00Z", 180),
+            ("2026-01-01T00:05:00Z", "2026-01-01T00:06:00Z", 300),
+            ("2026-01-01T00:05:00Z", "2026-01-01T00:00:00Z", 300),
+        ] {
+            let reply = serde_json::json!({
+                "token": "t", "expires_in": 300, "issued_at": issued_at,
+            });
+            let times = Times {
+                sent: sent(),
+                answered: Some(at(answered)),
+            };
+            let token = read(reply.to_string().as_bytes(), times).expect("token");
+            let life = token.not_after.duration_since(sent()).as_secs();
+            assert_eq!(life, left, "{answered} {issued_at}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(body: Vec<u8>) {
-            let _ = read(&body, sent());
+            let _ = read(&body, times());
         }
 
         #[test]
         fn any_life_is_bounded(life: f64) {
             let body = serde_json::json!({ "token": "t", "expires_in": life }).to_string();
-            let token = read(body.as_bytes(), sent()).expect("token");
+            let token = read(body.as_bytes(), times()).expect("token");
             prop_assert!(token.not_after > sent());
         }
     }

@@ -7,14 +7,14 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use credential::auth::AuthError;
 use credential::{Credential, ExposeSecret, SecretString};
-use dial::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use dial::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use dial::{DialError, HttpClient, Method, Request, Response, Url};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::demand::TokenDemand;
 use crate::realm::authority;
-use crate::reply::{self, Token};
+use crate::reply::{self, Times, Token};
 
 /// Longest reply of a token service; a token with many claims is below 32 KiB.
 const MAX_REPLY_BYTES: usize = 128 * 1024;
@@ -68,14 +68,18 @@ pub(crate) async fn ask(
         .send(request)
         .await
         .map_err(|error| from_dial(&error))?;
+    let times = Times {
+        sent: now,
+        answered: answered(&response),
+    };
     if response.status.as_u16() != 200 {
-        return Err(refusal(&response, &service, asker));
+        return Err(refusal(&response, &service, asker, times));
     }
     let body = response
         .read_bounded(MAX_REPLY_BYTES)
         .await
         .map_err(|error| from_dial(&error))?;
-    reply::read(&body, now).ok_or_else(|| AuthError::Unreachable {
+    reply::read(&body, times).ok_or_else(|| AuthError::Unreachable {
         message: format!("token service {service} answered without a usable token"),
     })
 }
@@ -140,7 +144,7 @@ fn basic(username: &str, password: &SecretString) -> Result<HeaderValue, AuthErr
 }
 
 /// What a status of a token service means. The body is not read: it has been seen to hold tokens.
-fn refusal(response: &Response, service: &str, asker: Asker<'_>) -> AuthError {
+fn refusal(response: &Response, service: &str, asker: Asker<'_>, times: Times) -> AuthError {
     let status = response.status.as_u16();
     match (status, asker) {
         (401 | 403, Asker::Anonymous) => AuthError::NoPermission {
@@ -156,7 +160,7 @@ fn refusal(response: &Response, service: &str, asker: Asker<'_>) -> AuthError {
             message: format!("token service {service} redirects; a credential does not follow"),
         },
         (429, _) => AuthError::RateLimited {
-            retry_after: retry_after(response),
+            retry_after: retry_after(response, times),
             message: format!("token service {service} is limiting requests"),
         },
         (408 | 500.., _) => AuthError::Unreachable {
@@ -168,8 +172,16 @@ fn refusal(response: &Response, service: &str, asker: Asker<'_>) -> AuthError {
     }
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
-    registry_client::parse_retry_after(response.header(&RETRY_AFTER)?, Timestamp::now())
+/// A date is one of the service's clock.
+fn retry_after(response: &Response, times: Times) -> Option<Duration> {
+    let now = times.answered.unwrap_or(times.sent);
+    registry_client::parse_retry_after(response.header(&RETRY_AFTER)?, now)
+}
+
+/// What the service's clock shows.
+fn answered(response: &Response) -> Option<Timestamp> {
+    let date = jiff::fmt::rfc2822::parse(response.header(&DATE)?).ok()?;
+    Some(date.timestamp())
 }
 
 /// An error on the way, told as one of auth.
