@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use credential::Credential;
 use credential::auth::{
@@ -62,7 +62,7 @@ struct Inner {
 }
 
 /// What a token may be shared by: the same identity at the same registry, reached the same way.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct LoginKey {
     identity: String,
     token_service: Option<String>,
@@ -82,7 +82,7 @@ impl TokenExchange {
     /// A source of auth for one registry. Sources of one identity share tokens, however often they
     /// are made.
     pub fn source(&self, endpoint: Endpoint, identity: Identity) -> Arc<dyn AuthSource> {
-        let login = self.0.login(endpoint, identity);
+        let login = self.login(endpoint, identity);
         Arc::new(Source {
             login,
             mint: Arc::clone(&self.0.mint),
@@ -103,8 +103,9 @@ impl TokenExchange {
 
     /// Forgets an identity's tokens, such as when its credential is removed.
     pub fn forget(&self, identity_key: &str) {
-        let mut logins = self.0.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        logins.retain(|key, _| key.identity != identity_key);
+        self.0
+            .logins()
+            .retain(|key, _| key.identity != identity_key);
     }
 
     /// Requests sent to token services so far.
@@ -122,28 +123,53 @@ impl fmt::Debug for TokenExchange {
     }
 }
 
-impl Inner {
+impl TokenExchange {
     fn login(&self, endpoint: Endpoint, identity: Identity) -> Arc<Login> {
         let key = LoginKey {
             identity: identity.key.clone(),
             token_service: identity.token_service.clone(),
             endpoint: endpoint.clone(),
         };
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logins = self.0.logins();
         if let Some(login) = logins.get(&key) {
             login.touch();
             return Arc::clone(login);
         }
-        let now = Instant::now();
-        logins.retain(|_, login| now.duration_since(login.used()) < IDLE_LIFE);
         if logins.len() >= MAX_LOGINS {
             // What others are using stays.
             let longest_unused = logins.values().map(|login| login.used()).min();
             logins.retain(|_, login| Some(login.used()) != longest_unused);
         }
-        let login = Arc::new(Login::new(self.dialer.clone(), endpoint, identity));
-        logins.insert(key, Arc::clone(&login));
+        let login = Arc::new(Login::new(self.0.dialer.clone(), endpoint, identity));
+        logins.insert(key.clone(), Arc::clone(&login));
+        tokio::spawn(forget_when_idle(Arc::downgrade(&self.0), key));
         login
+    }
+}
+
+impl Inner {
+    fn logins(&self) -> MutexGuard<'_, HashMap<LoginKey, Arc<Login>>> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Also where nobody asks for anything any more.
+async fn forget_when_idle(inner: Weak<Inner>, key: LoginKey) {
+    let mut look_in = IDLE_LIFE;
+    loop {
+        tokio::time::sleep(look_in).await;
+        let Some(inner) = inner.upgrade() else {
+            return;
+        };
+        let mut logins = inner.logins();
+        let Some(login) = logins.get(&key) else {
+            return;
+        };
+        look_in = IDLE_LIFE.saturating_sub(login.used().elapsed());
+        if look_in.is_zero() {
+            logins.remove(&key);
+            return;
+        }
     }
 }
 
@@ -271,4 +297,37 @@ fn may_renew(held: &Minted, rejection: &Rejection, now: Timestamp) -> bool {
     let minted = matches!(held.auth.scheme, AuthScheme::Bearer(_)) && held.scope.is_some();
     let age = Duration::try_from(now.duration_since(held.since)).unwrap_or_default();
     minted && age >= LEAST_AGE_TO_RENEW
+}
+
+#[cfg(test)]
+mod tests {
+    use dial::DialPolicy;
+    use reference::Registry;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_nobody_uses_is_forgotten_with_its_credential() {
+        let dialer = Dialer::new(DialPolicy::default());
+        let exchange = TokenExchange::new(dialer, Arc::new(SystemClock));
+        let source = |key: &str| {
+            let identity = Identity {
+                key: key.to_owned(),
+                credential: Credential::public(),
+                token_service: None,
+            };
+            let registry = Registry::parse("localhost:5000").unwrap();
+            exchange.source(Endpoint::new(registry), identity)
+        };
+        drop((source("used"), source("idle")));
+        tokio::time::sleep(IDLE_LIFE / 2).await;
+        drop(source("used"));
+        tokio::time::sleep(IDLE_LIFE * 2 / 3).await;
+        let left: Vec<_> = exchange.0.logins().keys().cloned().collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].identity, "used");
+        tokio::time::sleep(IDLE_LIFE).await;
+        assert!(exchange.0.logins().is_empty());
+    }
 }

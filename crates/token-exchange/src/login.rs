@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use credential::auth::{Anonymous, AuthError};
 use dial::{Dialer, HttpClient};
 use jiff::Timestamp;
 use registry_client::{Endpoint, RegistryClient, RetryPolicy};
+use tokio::time::Instant;
 
 use crate::demand::Demand;
 use crate::exchange::Identity;
