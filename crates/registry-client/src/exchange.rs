@@ -5,7 +5,7 @@ use std::sync::Arc;
 use credential::ExposeSecret;
 use credential::auth::{AuthError, AuthScheme, AuthSource, RegistryAuth, Rejection};
 use dial::header::{
-    ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, DATE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use dial::{DialError, HttpClient, Method, Request, Response, Url};
 use jiff::Timestamp;
@@ -403,13 +403,20 @@ pub(crate) fn challenges(response: &Response) -> Vec<String> {
         .collect()
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
+/// How long a reply asks to wait. A date is one of the clock of who sent it.
+pub fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.header(&RETRY_AFTER)?;
-    parse_retry_after(value, Timestamp::now())
+    parse_retry_after(value, date_of(response).unwrap_or_else(Timestamp::now))
+}
+
+/// When a reply was sent, by the clock of who sent it, where it says so.
+pub fn date_of(response: &Response) -> Option<Timestamp> {
+    let date = jiff::fmt::rfc2822::parse(response.header(&DATE)?).ok()?;
+    Some(date.timestamp())
 }
 
 /// Seconds, or a date of HTTP. Bounded, so that a caller may add it to anything.
-pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u32>() {
         return Some(Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER));

@@ -33,7 +33,7 @@ pub use challenge::Challenge;
 pub use client::{Ping, RegistryClient};
 pub use endpoint::Endpoint;
 pub use error::RegistryError;
-pub use exchange::parse_retry_after;
+pub use exchange::{date_of, retry_after};
 pub use manifest::{Descriptor, ManifestHead, PinnedManifest};
 pub use platform::Platform;
 pub use retry::RetryPolicy;

@@ -1,13 +1,11 @@
 //! The request for a token, built and sent.
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use credential::auth::AuthError;
 use credential::{Credential, ExposeSecret, SecretString};
-use dial::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
+use dial::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use dial::{DialError, HttpClient, Method, Request, Response, Url};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -70,10 +68,10 @@ pub(crate) async fn ask(
         .map_err(|error| from_dial(&error))?;
     let times = Times {
         sent: now,
-        answered: answered(&response),
+        answered: registry_client::date_of(&response),
     };
     if response.status.as_u16() != 200 {
-        return Err(refusal(&response, &service, asker, times));
+        return Err(refusal(&response, &service, asker));
     }
     let body = response
         .read_bounded(MAX_REPLY_BYTES)
@@ -144,7 +142,7 @@ fn basic(username: &str, password: &SecretString) -> Result<HeaderValue, AuthErr
 }
 
 /// What a status of a token service means. The body is not read: it has been seen to hold tokens.
-fn refusal(response: &Response, service: &str, asker: Asker<'_>, times: Times) -> AuthError {
+fn refusal(response: &Response, service: &str, asker: Asker<'_>) -> AuthError {
     let status = response.status.as_u16();
     match (status, asker) {
         (401 | 403, Asker::Anonymous) => AuthError::NoPermission {
@@ -160,7 +158,7 @@ fn refusal(response: &Response, service: &str, asker: Asker<'_>, times: Times) -
             message: format!("token service {service} redirects; a credential does not follow"),
         },
         (429, _) => AuthError::RateLimited {
-            retry_after: retry_after(response, times),
+            retry_after: registry_client::retry_after(response),
             message: format!("token service {service} is limiting requests"),
         },
         (408 | 500.., _) => AuthError::Unreachable {
@@ -170,18 +168,6 @@ fn refusal(response: &Response, service: &str, asker: Asker<'_>, times: Times) -
             message: format!("token service {service} does not serve tokens (status {status})"),
         },
     }
-}
-
-/// A date is one of the service's clock.
-fn retry_after(response: &Response, times: Times) -> Option<Duration> {
-    let now = times.answered.unwrap_or(times.sent);
-    registry_client::parse_retry_after(response.header(&RETRY_AFTER)?, now)
-}
-
-/// What the service's clock shows.
-fn answered(response: &Response) -> Option<Timestamp> {
-    let date = jiff::fmt::rfc2822::parse(response.header(&DATE)?).ok()?;
-    Some(date.timestamp())
 }
 
 /// An error on the way, told as one of auth.
