@@ -310,7 +310,7 @@ async fn write(mut writer: Writer, mut waiting: mpsc::Receiver<Message>) {
         if committed.is_err() {
             writer.close().await;
         }
-        settle(&writer, changes, committed).await;
+        settle(&mut writer, changes, committed).await;
     }
     writer.close().await;
     if let Some(closed) = closing {
@@ -338,7 +338,7 @@ async fn transaction(
 
 /// Answers each change when it is as durable as asked.
 async fn settle(
-    writer: &Writer,
+    writer: &mut Writer,
     changes: Vec<Box<dyn Queued>>,
     committed: Result<(), sqlx::Error>,
 ) {
