@@ -39,6 +39,9 @@ class TestCase(unittest.TestCase):
         signal.alarm(DEADLINE_S)
         self.addCleanup(signal.signal, signal.SIGALRM, previous)
         self.addCleanup(signal.alarm, 0)
+        # Whoever runs the tests in the background may have them ignore it.
+        previous_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, previous_interrupt)
 
     def directory(self, **files: str) -> Path:
         """A directory with files; `__` in a name is a slash."""
