@@ -137,6 +137,20 @@ class Regions(TestCase):
             outcome = run(self.run_requested)
             self.assertEqual(outcome, ["cancelled", "the next one runs"])
 
+    def test_a_signal_that_ended_no_wait_comes_again(self) -> None:
+        cancellation.prepare(1)
+        self.addCleanup(signal.signal, cancellation.SIGNAL, signal.SIG_DFL)
+        region = cancellation.MainRegion()
+
+        def function():
+            # As if the first had come just before this waits.
+            region._wanted = True
+            threading.Thread(target=region._insist, daemon=True).start()
+            threading.Event().wait()
+
+        with self.assertRaises(Cancelled):
+            region.run(function)
+
     def run_requested(self) -> list:
         call = Cancellation()
         self.assertTrue(call.begin())

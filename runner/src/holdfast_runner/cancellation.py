@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 
+from holdfast_runner import process
 from holdfast_runner.errors import Cancelled
 
 SIGNAL = signal.SIGRTMAX
@@ -23,6 +24,9 @@ SIGNAL = signal.SIGRTMAX
 
 POLL_S = 0.001
 """How long the end of a region sleeps between looks at an interrupt that is on its way."""
+
+REPEAT_S = 0.05
+"""Between two signals to a call that has not been reached."""
 
 
 def take(slot: list):
@@ -108,6 +112,15 @@ class MainRegion:
     def _interrupt(self) -> None:
         self._wanted = True
         signal.pthread_kill(threading.main_thread().ident, SIGNAL)
+        process.start_thread("interrupt", self._insist)
+
+    def _insist(self) -> None:
+        """Signals again: what comes when the thread is about to wait in C ends no wait."""
+        while True:
+            time.sleep(REPEAT_S)
+            if MainRegion.running is not self:
+                return
+            signal.pthread_kill(threading.main_thread().ident, SIGNAL)
 
     @classmethod
     def on_signal(cls, _number, _frame) -> None:
