@@ -141,7 +141,9 @@ impl Life {
             }
             self.task.refused(error.into());
             if is_written {
-                self.finish(cancelled()).await;
+                // Who asked for it by its id may follow it.
+                let end = self.finish(cancelled()).await;
+                self.task.ended(end);
             }
             return None;
         }
