@@ -1,24 +1,37 @@
 //! Who asks: the workspace and the scopes of a token that is valid now, or who runs the gateway.
 
 use control_store::{ApiToken, TokenScope};
-use ids::WorkspaceId;
+use ids::{TokenId, WorkspaceId};
 use jiff::Timestamp;
 
 use crate::problem::{Kind, Problem, Refusal};
 
 /// A caller who was looked up for this request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(Who);
+pub struct Caller(Right);
 
+/// By what somebody may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Who {
+enum Right {
     Holder(ApiToken),
     /// Who runs the gateway may do everything in each workspace, and does it in one.
     Operator(WorkspaceId),
 }
 
+/// Who asks, as far as is known, whether or not they may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Actor {
+    #[default]
+    Nobody,
+    /// Of a token that is known, also when it does not count.
+    Token(TokenId, WorkspaceId),
+    Operator(Option<WorkspaceId>),
+}
+
 /// How operators stand in the audit log.
-pub(crate) const OPERATOR: &str = "operator";
+const OPERATOR: &str = "operator";
+/// How whoever shows no token stands there.
+const NOBODY: &str = "nobody";
 
 impl Caller {
     /// The holder of this token, unless it is switched off or over.
@@ -29,26 +42,26 @@ impl Caller {
         if token.expires_at.is_some_and(|end| end <= now) {
             return Err(refused("token is over"));
         }
-        Ok(Self(Who::Holder(token)))
+        Ok(Self(Right::Holder(token)))
     }
 
     /// Whoever runs the gateway, by a way that nobody else has.
     pub(crate) fn operator(workspace: WorkspaceId) -> Self {
-        Self(Who::Operator(workspace))
+        Self(Right::Operator(workspace))
     }
 
     pub fn workspace(&self) -> WorkspaceId {
         match &self.0 {
-            Who::Holder(token) => token.workspace,
-            Who::Operator(workspace) => *workspace,
+            Right::Holder(token) => token.workspace,
+            Right::Operator(workspace) => *workspace,
         }
     }
 
     /// What operators need none of.
     pub fn token(&self) -> Option<&ApiToken> {
         match &self.0 {
-            Who::Holder(token) => Some(token),
-            Who::Operator(_) => None,
+            Right::Holder(token) => Some(token),
+            Right::Operator(_) => None,
         }
     }
 
@@ -74,6 +87,25 @@ impl Caller {
     }
 }
 
+impl Actor {
+    /// How they stand in the audit log.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Nobody => NOBODY.to_owned(),
+            Self::Token(token, _) => token.to_string(),
+            Self::Operator(_) => OPERATOR.to_owned(),
+        }
+    }
+
+    pub(crate) fn workspace(self) -> Option<WorkspaceId> {
+        match self {
+            Self::Nobody => None,
+            Self::Token(_, workspace) => Some(workspace),
+            Self::Operator(workspace) => workspace,
+        }
+    }
+}
+
 /// What all whose token does not count are told.
 pub(crate) fn refused(message: &str) -> Problem {
     Problem::new(Kind::Unauthenticated, message)
@@ -83,7 +115,6 @@ pub(crate) fn refused(message: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use ids::TokenId;
     use jiff::SignedDuration;
 
     use super::*;

@@ -48,7 +48,6 @@ use claims::Claims;
 use container::{Container, Gone};
 use worker::{Newcomer, ToWorkerSender, WorkerLink, Workers};
 
-use crate::allowance::Allowance;
 use crate::lock::lock;
 
 /// How long the output of a task that has ended is kept for those whose connection broke.
@@ -65,8 +64,6 @@ pub(crate) struct Dispatch {
     tasks: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
     ended: Mutex<EndedTasks>,
-    /// Of machines that are no workers, whichever they are.
-    refused_strangers: Mutex<Allowance>,
 }
 
 /// Tasks that ended and have output, the first first, and what is kept of them all.

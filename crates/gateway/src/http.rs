@@ -28,10 +28,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::caller::{Caller, refused};
+use crate::caller::{Actor, Caller, refused};
 use crate::gateway::Gateway;
 use crate::problem::{Kind, Problem};
-use crate::watch::{Asker, Operation, Watch, Who, watch};
+use crate::watch::{Asker, Operation, Watch, watch};
 
 /// Largest body of a request that has no limit of its own: a secret of the largest size, escaped.
 const BODY_LIMIT_BYTES: usize = 2 << 20;
@@ -170,17 +170,17 @@ impl FromRequestParts<Gateway> for Caller {
         };
         let asker = parts.extensions.get::<Asker>().cloned().unwrap_or_default();
         if parts.extensions.get::<OperatorsSocket>().is_some() {
-            asker.is(Who::Operator(None));
+            asker.is(Actor::Operator(None));
             let workspace =
                 text(&WORKSPACE).ok_or_else(|| Problem::invalid("no workspace is named"))?;
             let caller = gateway.operator(workspace).await?;
-            asker.is(Who::Operator(Some(caller.workspace())));
+            asker.is(Actor::Operator(Some(caller.workspace())));
             return Ok(caller);
         }
         let token = text(&AUTHORIZATION).and_then(bearer);
         let token = token.ok_or_else(|| refused("request shows no token"))?;
         let token = gateway.token(token).await?;
-        asker.is(Who::Token(token.id, token.workspace));
+        asker.is(Actor::Token(token.id, token.workspace));
         gateway.holder(token).await
     }
 }

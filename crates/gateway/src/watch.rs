@@ -15,9 +15,9 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use ids::{TokenId, WorkspaceId};
 use tonic::Status;
 
+use crate::caller::Actor;
 use crate::denials::Denied;
 use crate::gateway::Gateway;
 use crate::lock::lock;
@@ -45,26 +45,16 @@ pub(crate) struct Watch {
 #[derive(Debug, Clone)]
 pub(crate) struct Told(pub(crate) Problem);
 
-/// Who asks, as far as is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Who {
-    #[default]
-    Nobody,
-    /// Of a token that is known, also when it does not count.
-    Token(TokenId, WorkspaceId),
-    Operator(Option<WorkspaceId>),
-}
-
 /// Is told who asks, as soon as somebody finds out.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Asker(Arc<Mutex<Who>>);
+pub(crate) struct Asker(Arc<Mutex<Actor>>);
 
 impl Asker {
-    pub(crate) fn is(&self, who: Who) {
+    pub(crate) fn is(&self, who: Actor) {
         *lock(&self.0) = who;
     }
 
-    fn who(&self) -> Who {
+    fn who(&self) -> Actor {
         *lock(&self.0)
     }
 }
@@ -90,7 +80,7 @@ pub(crate) async fn watch(
     if let Some(problem) = told
         && let Some(refusal) = problem.refusal
     {
-        let denied = Denied {
+        let denied = Denied::Caller {
             who: asker.who(),
             refusal,
             question: answered.operation,

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use axum::Router;
 use broker::WorkerEvent;
@@ -18,10 +17,8 @@ use worker_protocol::join_service_server::{JoinService, JoinServiceServer};
 use worker_protocol::{JoinAnswer, JoinQuestion, MAX_JOIN_BYTES, MAX_NAME_BYTES};
 
 use super::service::{not_known, unavailable};
-use crate::allowance::with_unwritten;
+use crate::denials::Denied;
 use crate::gateway::Gateway;
-use crate::lock::lock;
-use crate::metrics::Refused;
 
 /// Where the service is served.
 const PATH: &str = "/holdfast.worker.v1.JoinService/{*method}";
@@ -117,13 +114,8 @@ impl Joining {
     }
 
     async fn refuse(&self, status: Status) -> Status {
-        let (gateway, key) = (&self.gateway, self.key.to_string());
-        if let Some(reason) = gateway.counted_stranger(status.message()) {
-            tracing::warn!(key, reason, "a machine may not join");
-            let (key, reason) = (&key, &reason);
-            let event = WorkerEvent::JoinRefused { key, reason };
-            gateway.note_stranger(event).await;
-        }
+        let (key, reason) = (self.key, status.message().to_owned());
+        self.gateway.deny(Denied::Join { key, reason }).await;
         status
     }
 }
@@ -133,35 +125,9 @@ impl Gateway {
     /// it has that in the audit log before, also when it hangs up meanwhile.
     pub(super) async fn refuse_stranger(&self, key: Fingerprint) -> Status {
         let status = not_known();
-        if let Some(reason) = self.counted_stranger(status.message()) {
-            let (gateway, key) = (self.clone(), key.to_string());
-            let writing = tokio::spawn(async move {
-                tracing::warn!(key, reason, "a machine is no worker");
-                let (key, reason) = (&key, &reason);
-                let event = WorkerEvent::NotKnown { key, reason };
-                gateway.note_stranger(event).await;
-            });
-            if let Err(error) = writing.await {
-                tracing::error!(%error, "a refusal is not in the audit log");
-            }
-        }
+        let reason = status.message().to_owned();
+        self.deny(Denied::NotKnown { key, reason }).await;
         status
-    }
-
-    /// What is to be written of a refusal of a machine that is no worker, if anything is.
-    fn counted_stranger(&self, reason: &str) -> Option<String> {
-        self.metrics().refused(Refused::Stranger);
-        let counted = lock(&self.dispatch().refused_strangers).take(Instant::now());
-        if counted.is_none() {
-            self.metrics().row_unwritten();
-        }
-        counted.map(|unwritten| with_unwritten(reason, unwritten))
-    }
-
-    async fn note_stranger(&self, event: WorkerEvent<'_>) {
-        if let Err(error) = self.broker().note_worker_event(event).await {
-            tracing::error!(%error, "a refusal could not be written into the audit log");
-        }
     }
 }
 

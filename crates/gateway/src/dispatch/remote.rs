@@ -229,6 +229,7 @@ impl Gateway {
         for link in workers.review(links, &records) {
             tracing::warn!(worker = %link.id, "a worker was removed");
             self.dispatch().lost(&link);
+            self.denials().forget_worker(link.id);
         }
     }
 }

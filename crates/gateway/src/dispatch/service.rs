@@ -9,10 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
-use broker::WorkerEvent;
 use bytes::Bytes;
 use credential::ExposeSecret;
 use credential::auth::{AuthError, AuthRequest, AuthScheme, RegistryAuth, Rejection};
@@ -36,10 +35,9 @@ use worker_protocol::{
 
 use super::container::{Container, Event, Reading};
 use super::worker::{Newcomer, QUEUE_LENGTH, WorkerLink};
-use crate::allowance::with_unwritten;
+use crate::denials::Denied;
 use crate::foreign;
 use crate::gateway::Gateway;
-use crate::metrics::Refused;
 use crate::service::connection_builder;
 
 /// How long a connected worker may take to say who it is.
@@ -179,30 +177,20 @@ impl Connection {
     }
 
     /// Has it in the audit log before the worker is answered, also when it hangs up meanwhile.
-    async fn deny(&self, link: &WorkerLink, delivery: &Delivery, question: &str, reason: &str) {
-        let workers = &self.gateway.dispatch().workers;
-        let metrics = self.gateway.metrics();
-        metrics.refused(Refused::Worker);
-        let Some(unwritten) = workers.count_denial(link.id, Instant::now()) else {
-            metrics.row_unwritten();
-            return;
-        };
+    async fn deny(
+        &self,
+        link: &WorkerLink,
+        delivery: &Delivery,
+        question: &str,
+        reason: &'static str,
+    ) {
         let container = foreign::shown(&delivery.container);
-        let question = format!("{question} of {container}, delivery {}", delivery.number);
-        let reason = with_unwritten(reason, unwritten);
-        let (gateway, worker) = (self.gateway.clone(), link.id);
-        let writing = tokio::spawn(async move {
-            tracing::warn!(%worker, question, reason, "a worker is denied");
-            let event = WorkerEvent::Denied {
-                worker,
-                question: &question,
-                reason: &reason,
-            };
-            gateway.broker().note_worker_event(event).await
-        });
-        if let Ok(Err(error)) = writing.await {
-            tracing::error!(%error, "a denial could not be written into the audit log");
-        }
+        let denied = Denied::Worker {
+            worker: link.id,
+            question: format!("{question} of {container}, delivery {}", delivery.number),
+            reason,
+        };
+        self.gateway.deny(denied).await;
     }
 
     /// Who is attached over this connection.
@@ -335,7 +323,7 @@ fn attached_before() -> Status {
 
 impl Connection {
     /// Refuses what is asked of a container that is the worker's own.
-    async fn forbid(&self, container: &Container, question: &str, reason: &str) -> Status {
+    async fn forbid(&self, container: &Container, question: &str, reason: &'static str) -> Status {
         let (link, delivery) = (&container.link, &container.delivery);
         self.deny(link, delivery, question, reason).await;
         Status::permission_denied(reason)
@@ -373,6 +361,10 @@ impl Connection {
         }
         tracing::info!(worker = %link.id, "a worker is gone");
         self.gateway.dispatch().lost(&link);
+        if !link.is_joined {
+            // The next one of its kind has another id.
+            self.gateway.denials().forget_worker(link.id);
+        }
     }
 
     async fn hear(&self, message: from_worker::Message) {

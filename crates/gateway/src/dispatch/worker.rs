@@ -1,9 +1,8 @@
 //! The workers that are attached now, and what is reserved of each.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
 
 use control_store::{Capacity, Worker};
 use ids::WorkerId;
@@ -14,7 +13,6 @@ use tonic::Status;
 use worker_protocol::{Delivery, Hello, ToWorker, to_worker};
 
 use super::placement::{self, Candidate, Needs};
-use crate::allowance::Allowance;
 use crate::lock::lock;
 
 /// Messages on their way to one worker; whoever has more waits.
@@ -32,8 +30,6 @@ pub(super) type ToWorkerSender = mpsc::Sender<Result<ToWorker, Status>>;
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     links: Mutex<Vec<Arc<WorkerLink>>>,
-    /// Of each worker, however often it comes back.
-    denials: Mutex<HashMap<WorkerId, Allowance>>,
     /// A worker came, or something of one became free.
     changed: Notify,
 }
@@ -51,7 +47,7 @@ pub(super) struct Newcomer {
 #[derive(Debug)]
 pub(crate) struct WorkerLink {
     pub(super) id: WorkerId,
-    is_joined: bool,
+    pub(super) is_joined: bool,
     is_draining: AtomicBool,
     total: Needs,
     sender: ToWorkerSender,
@@ -118,15 +114,6 @@ impl Workers {
     pub(super) fn detach(&self, link: &WorkerLink) {
         self.links().retain(|other| !other.is(link));
         link.gone.cancel();
-        if !link.is_joined {
-            // The next one of its kind has another id.
-            lock(&self.denials).remove(&link.id);
-        }
-    }
-
-    /// Whether a denial of this worker is to be written, and how many were not before it.
-    pub(super) fn count_denial(&self, worker: WorkerId, now: Instant) -> Option<u64> {
-        lock(&self.denials).entry(worker).or_default().take(now)
     }
 
     /// What there is of each.
@@ -153,7 +140,6 @@ impl Workers {
             if let Some(record) = records.iter().find(|record| record.id == link.id) {
                 link.drain(record.is_draining);
             } else {
-                lock(&self.denials).remove(&link.id);
                 removed.push(link);
             }
         }

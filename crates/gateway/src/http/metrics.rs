@@ -7,10 +7,10 @@ use axum::response::IntoResponse;
 use control_store::TokenScope;
 
 use super::OperatorsSocket;
-use crate::caller::Caller;
+use crate::caller::{Actor, Caller};
 use crate::gateway::Gateway;
 use crate::problem::Problem;
-use crate::watch::{Asker, Who};
+use crate::watch::Asker;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -23,7 +23,7 @@ impl FromRequestParts<Gateway> for Watcher {
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
         if parts.extensions.get::<OperatorsSocket>().is_some() {
             if let Some(asker) = parts.extensions.get::<Asker>() {
-                asker.is(Who::Operator(None));
+                asker.is(Actor::Operator(None));
             }
             return Ok(Self);
         }
