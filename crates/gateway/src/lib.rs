@@ -22,6 +22,7 @@ mod dispatch;
 mod foreign;
 mod gateway;
 mod http;
+mod listening;
 mod lock;
 mod metrics;
 mod operations;
@@ -37,6 +38,7 @@ pub use dispatch::BoundWorkers;
 pub use foreign::size;
 pub use gateway::{Gateway, Parts};
 pub use http::{WORKSPACE_HEADER, openapi_document};
+pub use listening::ServeError;
 pub use operations::images::{
     BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven, ImageCredential, OpenImage,
 };
@@ -45,4 +47,4 @@ pub use operations::stubs::{ShownStub, StubRequest};
 pub use operations::tokens::{MadeToken, TokenRequest};
 pub use problem::{Kind, Problem};
 pub use python::PythonProbe;
-pub use service::{BoundService, ServeError, ServerTls, TlsError, TlsFiles};
+pub use service::{BoundService, ServerTls, TlsError, TlsFiles};

@@ -3,7 +3,8 @@
 //! One port speaks HTTP/1 and HTTP/2, in TLS where there is a certificate, and has both faces.
 //! Beside it there may be a Unix socket for whoever runs the gateway: it has the HTTP face, and
 //! asks for no token of those whom the kernel says to be root or who we are. What a connection may
-//! cost before it has said anything is bounded here; what a request may cost, where it is read.
+//! cost before it has said anything is bounded in `listening`; what a request may cost, where it is
+//! read.
 
 mod asked;
 mod identity;
@@ -14,25 +15,25 @@ use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::middleware;
 use axum::{Extension, Router};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::beta9;
 use crate::gateway::Gateway;
 use crate::http::{self, OperatorsSocket};
+use crate::listening::{HEADER_TIMEOUT, Listens, ServeError, accept, connection_builder};
 
 use asked::Asked;
 pub use identity::{TlsError, TlsFiles};
@@ -40,36 +41,8 @@ pub use tls::ServerTls;
 
 /// Connections at once: a descriptor each, of the 1024 that a process has where nobody gave more.
 const CONNECTIONS_LIMIT: usize = 768;
-/// How long a connection may take to say what it wants, and how long its first request may take to
-/// come.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Requests of one connection at once: `map` of the beta9 client opens a stream for each input.
-const STREAMS_LIMIT: u32 = 256;
-/// How often a silent HTTP/2 connection is asked whether it lives: proxies forget sooner than in a
-/// minute.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// What may be under way to us in one stream. The protocol's own 64 KiB make 1 MB/s of a round
-/// trip of 64 ms.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// How long requests that are being answered may take when the service ends.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause after a connection could not be taken, as when there are no descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Why nothing is served.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    #[error("cannot listen on {address}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
-    #[error("cannot listen on {path:?}")]
-    OperatorsSocket { path: PathBuf, source: io::Error },
-}
-
 /// A gateway that listens and does not answer yet.
 #[derive(Debug)]
 pub struct BoundService {
@@ -151,21 +124,6 @@ impl BoundService {
     }
 }
 
-/// What connections come from.
-pub(crate) trait Listens: Sync {
-    type Stream;
-
-    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
-}
-
-impl Listens for TcpListener {
-    type Stream = TcpStream;
-
-    async fn next(&self) -> io::Result<TcpStream> {
-        self.accept().await.map(|(stream, _)| stream)
-    }
-}
-
 /// The port, and the socket for operators where there is one.
 #[derive(Debug)]
 struct Sockets {
@@ -211,24 +169,6 @@ fn bind_for_operators(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The next connection, as soon as there is a place for it.
-pub(crate) async fn accept<L: Listens>(
-    listener: &L,
-    connections: &Arc<Semaphore>,
-) -> (L::Stream, OwnedSemaphorePermit) {
-    let permit = Arc::clone(connections).acquire_owned().await;
-    let permit = permit.expect("the semaphore is never closed");
-    loop {
-        match listener.next().await {
-            Ok(stream) => return (stream, permit),
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be taken");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
 async fn serve_caller(stream: TcpStream, tls: Option<ServerTls>, router: Router, watcher: Watcher) {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
@@ -267,22 +207,4 @@ where
             tracing::debug!("a connection did not ask for anything in time");
         }
     }
-}
-
-/// What any connection may cost before it has said anything, and how it is kept alive.
-pub(crate) fn connection_builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_LIMIT)
-        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    builder
 }

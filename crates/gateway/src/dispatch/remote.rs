@@ -28,7 +28,7 @@ use super::join;
 use super::service::{Connection, Peer};
 use super::worker::WorkerLink;
 use crate::gateway::Gateway;
-use crate::service::{ServeError, accept, connection_builder};
+use crate::listening::{ServeError, accept, connection_builder};
 
 /// Connections that are not attached, at once: a descriptor and some kilobytes each. A fleet that
 /// comes back after a restart does so within seconds all the same.

@@ -38,7 +38,7 @@ use super::worker::{Newcomer, QUEUE_LENGTH, WorkerLink};
 use crate::denials::Denied;
 use crate::foreign;
 use crate::gateway::Gateway;
-use crate::service::connection_builder;
+use crate::listening::connection_builder;
 
 /// How long a connected worker may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
