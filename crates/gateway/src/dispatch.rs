@@ -12,19 +12,22 @@
 //! store, by which a restart knows what was begun. Secrets and leases are made at hand-off and kept
 //! nowhere.
 
+mod auth;
 mod census;
 mod claims;
+mod connection;
 mod container;
 mod hand_off;
+mod hearing;
 mod join;
 mod life;
 mod output;
+mod pieces;
 mod placement;
 mod pool;
 mod probe;
 mod recover;
 mod remote;
-mod service;
 mod start;
 mod task;
 mod worker;

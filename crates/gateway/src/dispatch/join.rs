@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, async_trait};
 use worker_protocol::join_service_server::{JoinService, JoinServiceServer};
 use worker_protocol::{JoinAnswer, JoinQuestion, MAX_JOIN_BYTES, MAX_NAME_BYTES};
 
-use super::service::{not_known, unavailable};
+use super::connection::unavailable;
 use crate::denials::Denied;
 use crate::gateway::Gateway;
 
@@ -129,6 +129,11 @@ impl Gateway {
         self.deny(Denied::NotKnown { key, reason }).await;
         status
     }
+}
+
+/// What whoever holds a key is told that is no worker's, or no longer.
+fn not_known() -> Status {
+    Status::unauthenticated("this machine is no worker here: it joins with a token")
 }
 
 fn is_name(name: &str) -> bool {

@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::connection::{Connection, Peer};
 use super::join;
-use super::service::{Connection, Peer};
 use super::worker::WorkerLink;
 use crate::gateway::Gateway;
 use crate::listening::{ServeError, accept, connection_builder};

@@ -5,23 +5,18 @@
 //! Who a worker is says its connection, never what it sends.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use bytes::Bytes;
-use credential::ExposeSecret;
-use credential::auth::{AuthError, AuthRequest, AuthScheme, RegistryAuth, Rejection};
 use futures::{Stream, StreamExt, TryStreamExt};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use ids::WorkerId;
 use image_store::IndexKey;
-use jiff::Timestamp;
 use peer_identity::Fingerprint;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -29,19 +24,19 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use worker_protocol::worker_service_server::{WorkerService, WorkerServiceServer};
 use worker_protocol::{
-    AuthAnswer, AuthQuestion, Basic, CodePiece, CodeQuestion, Delivery, Denial, FromWorker, Hello,
-    IndexPiece, IndexQuestion, ToWorker, auth_answer, denial, from_worker, registry_auth,
+    AuthAnswer, AuthQuestion, CodePiece, CodeQuestion, Delivery, FromWorker, IndexPiece,
+    IndexQuestion, ToWorker,
 };
 
-use super::container::{Container, Event, Reading};
+use super::container::{Container, Reading};
+use super::hearing::hello;
+use super::pieces::{pieces, unreadable};
 use super::worker::{Newcomer, QUEUE_LENGTH, WorkerLink};
 use crate::denials::Denied;
 use crate::foreign;
 use crate::gateway::Gateway;
 use crate::listening::connection_builder;
 
-/// How long a connected worker may take to say who it is.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a worker that is told to end may take to clear its containers away.
 const CLEAR_AWAY: Duration = Duration::from_secs(30);
 /// For the last word to a worker that is cut off.
@@ -67,7 +62,7 @@ pub(super) enum Peer {
 /// One connection of a worker.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     peer: Peer,
     link: Arc<OnceLock<Arc<WorkerLink>>>,
     /// Said once: a second stream is refused before anything of it is read.
@@ -158,7 +153,7 @@ impl Connection {
     }
 
     /// The container of this worker that a message is about, by its last delivery.
-    async fn container(
+    pub(super) async fn container(
         &self,
         delivery: Option<&Delivery>,
         question: &str,
@@ -193,6 +188,18 @@ impl Connection {
         self.gateway.deny(denied).await;
     }
 
+    /// Refuses what is asked of a container that is the worker's own.
+    pub(super) async fn forbid(
+        &self,
+        container: &Container,
+        question: &str,
+        reason: &'static str,
+    ) -> Status {
+        let (link, delivery) = (&container.link, &container.delivery);
+        self.deny(link, delivery, question, reason).await;
+        Status::permission_denied(reason)
+    }
+
     /// Who is attached over this connection.
     async fn newcomer(&self) -> Result<Newcomer, Status> {
         let Peer::Key(key) = self.peer else {
@@ -215,11 +222,6 @@ impl Connection {
     }
 }
 
-/// What whoever holds a key is told that is no worker's, or no longer.
-pub(super) fn not_known() -> Status {
-    Status::unauthenticated("this machine is no worker here: it joins with a token")
-}
-
 pub(super) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Status {
     tracing::error!(error, "a worker cannot be answered");
     Status::unavailable("the gateway cannot answer now")
@@ -237,8 +239,7 @@ impl WorkerService for Connection {
             return Err(attached_before());
         }
         let mut messages = request.into_inner();
-        let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(&mut messages)).await;
-        let hello = hello.map_err(|_| Status::deadline_exceeded("no hello came"))??;
+        let hello = hello(&mut messages).await?;
         let newcomer = self.newcomer().await?;
         let (sender, mut receiver) = mpsc::channel(QUEUE_LENGTH);
         let link = self.gateway.dispatch().attach(newcomer, &hello, sender);
@@ -259,27 +260,8 @@ impl WorkerService for Connection {
     }
 
     async fn auth(&self, request: Request<AuthQuestion>) -> Result<Response<AuthAnswer>, Status> {
-        let question = request.into_inner();
-        let container = self.container(question.delivery.as_ref(), "auth").await?;
-        let reading = &container.given.reading;
-        let is_own = question.registry == reading.registry.as_str()
-            && question.repository == reading.repository;
-        if !is_own {
-            let reason = "the container reads another origin";
-            return Err(self.forbid(&container, "auth", reason).await);
-        }
-        let request = AuthRequest {
-            registry: &reading.registry,
-            repository: &reading.repository,
-            rejected: question.rejected.map(rejection),
-        };
-        let answer = match reading.auth.auth(request).await {
-            Ok(auth) => auth_answer::Answer::Auth(wire_auth(auth)),
-            Err(error) => auth_answer::Answer::Denial(wire_denial(&error)),
-        };
-        Ok(Response::new(AuthAnswer {
-            answer: Some(answer),
-        }))
+        let answer = self.answer_auth(request.into_inner()).await?;
+        Ok(Response::new(answer))
     }
 
     type CodeStream = Answers<CodePiece>;
@@ -322,13 +304,6 @@ fn attached_before() -> Status {
 }
 
 impl Connection {
-    /// Refuses what is asked of a container that is the worker's own.
-    async fn forbid(&self, container: &Container, question: &str, reason: &'static str) -> Status {
-        let (link, delivery) = (&container.link, &container.delivery);
-        self.deny(link, delivery, question, reason).await;
-        Status::permission_denied(reason)
-    }
-
     async fn open_index(&self, reading: &Reading, layer: String) -> Result<File, Status> {
         let (store, origin) = (
             self.gateway.indexing().store.clone(),
@@ -350,136 +325,4 @@ impl Connection {
             () = link.gone.cancelled() => {}
         }
     }
-
-    /// Hears the worker until the stream ends, and then counts all on it as lost.
-    async fn listen(self, link: Arc<WorkerLink>, mut messages: Streaming<FromWorker>) {
-        while let Ok(Some(message)) = messages.message().await {
-            let Some(message) = message.message else {
-                break;
-            };
-            self.hear(message).await;
-        }
-        tracing::info!(worker = %link.id, "a worker is gone");
-        self.gateway.dispatch().lost(&link);
-        if !link.is_joined {
-            // The next one of its kind has another id.
-            self.gateway.denials().forget_worker(link.id);
-        }
-    }
-
-    async fn hear(&self, message: from_worker::Message) {
-        let delivery = match &message {
-            from_worker::Message::Hello(_) => None,
-            from_worker::Message::Taken(taken) => taken.delivery.as_ref(),
-            from_worker::Message::Ready(ready) => ready.delivery.as_ref(),
-            from_worker::Message::Ended(ended) => ended.delivery.as_ref(),
-            from_worker::Message::Output(output) => output.delivery.as_ref(),
-            from_worker::Message::Result(result) => result.delivery.as_ref(),
-        };
-        let Ok(container) = self.container(delivery, "news").await else {
-            tracing::debug!(?delivery, "a worker speaks of what it has not got");
-            return;
-        };
-        match message {
-            from_worker::Message::Hello(_) => {}
-            from_worker::Message::Taken(_) => container.begins(Event::Taken),
-            from_worker::Message::Ready(ready) => container.begins(Event::Ready(ready)),
-            from_worker::Message::Ended(ended) => container.has_ended(ended.into()),
-            from_worker::Message::Output(output) => container.printed(&output),
-            from_worker::Message::Result(result) => container.answered(result),
-        }
-    }
-}
-
-async fn hello(messages: &mut Streaming<FromWorker>) -> Result<Hello, Status> {
-    let first = messages.message().await?.and_then(|first| first.message);
-    let Some(from_worker::Message::Hello(hello)) = first else {
-        return Err(Status::failed_precondition("a worker says hello first"));
-    };
-    if hello.version != worker_protocol::VERSION {
-        let message = format!(
-            "the worker speaks version {}, the gateway {}",
-            hello.version,
-            worker_protocol::VERSION
-        );
-        return Err(Status::failed_precondition(message));
-    }
-    Ok(hello)
-}
-
-fn rejection(rejection: worker_protocol::Rejection) -> Rejection {
-    Rejection {
-        serial: rejection.serial,
-        status: u16::try_from(rejection.status).unwrap_or(0),
-        challenges: rejection.challenges,
-        is_hearsay: true,
-    }
-}
-
-fn wire_auth(auth: RegistryAuth) -> worker_protocol::RegistryAuth {
-    let scheme = match auth.scheme {
-        AuthScheme::Anonymous => registry_auth::Scheme::Anonymous(worker_protocol::Anonymous {}),
-        AuthScheme::Basic { username, password } => registry_auth::Scheme::Basic(Basic {
-            username,
-            password: password.expose_secret().to_owned(),
-        }),
-        AuthScheme::Bearer(token) => {
-            registry_auth::Scheme::Bearer(token.expose_secret().to_owned())
-        }
-    };
-    worker_protocol::RegistryAuth {
-        serial: auth.serial,
-        not_after_ms: auth.not_after.map(Timestamp::as_millisecond),
-        scheme: Some(scheme),
-    }
-}
-
-fn wire_denial(error: &AuthError) -> Denial {
-    let (kind, retry_after) = match error {
-        AuthError::BadCredential { .. } => (denial::Kind::BadCredential, None),
-        AuthError::NoPermission { .. } => (denial::Kind::NoPermission, None),
-        AuthError::RateLimited { retry_after, .. } => (denial::Kind::RateLimited, *retry_after),
-        AuthError::Unreachable { .. } => (denial::Kind::Unreachable, None),
-        AuthError::Tls { .. } => (denial::Kind::Tls, None),
-        AuthError::Revoked { .. } => (denial::Kind::Revoked, None),
-        AuthError::Refused { .. } => (denial::Kind::Refused, None),
-        _ => (denial::Kind::Internal, None),
-    };
-    let message = match kind {
-        // It ends up where functions print.
-        denial::Kind::Internal => "the gateway failed".to_owned(),
-        _ => error.to_string(),
-    };
-    Denial {
-        kind: kind.into(),
-        message,
-        retry_after_ms: retry_after.and_then(|time| u64::try_from(time.as_millis()).ok()),
-    }
-}
-
-/// The file from its beginning, wherever others read it.
-fn pieces(file: File) -> impl Stream<Item = Result<Bytes, Status>> + Send {
-    futures::stream::unfold(Some((file, 0)), async |state| {
-        let (file, offset) = state?;
-        let reading = tokio::task::spawn_blocking(move || piece(file, offset)).await;
-        match reading {
-            Ok(Ok((_, data))) if data.is_empty() => None,
-            Ok(Ok((file, data))) => {
-                let next = offset + data.len() as u64;
-                Some((Ok(data), Some((file, next))))
-            }
-            _ => Some((Err(unreadable()), None)),
-        }
-    })
-}
-
-fn piece(file: File, offset: u64) -> std::io::Result<(File, Bytes)> {
-    let mut buffer = vec![0; worker_protocol::MAX_PIECE_BYTES];
-    let length = file.read_at(&mut buffer, offset)?;
-    buffer.truncate(length);
-    Ok((file, buffer.into()))
-}
-
-fn unreadable() -> Status {
-    Status::internal("the file cannot be read")
 }
