@@ -17,7 +17,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a gateway is asked.
 #[derive(Clone, Debug)]
-pub struct Joining {
+pub struct JoinRequest {
     pub token: SecretString,
     pub name: String,
     pub capacity: Capacity,
@@ -43,15 +43,15 @@ pub enum JoinError {
 
 /// Joins over a connection that proves who both ends are; answers the worker's id. A machine that
 /// has joined before is answered the same again, whatever became of the token.
-pub async fn join<Channel>(channel: Channel, joining: Joining) -> Result<String, JoinError>
+pub async fn join<Channel>(channel: Channel, request: JoinRequest) -> Result<String, JoinError>
 where
     Channel: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let question = JoinQuestion {
-        token: joining.token.expose_secret().to_owned(),
-        name: joining.name,
-        cpu_millicores: joining.capacity.cpu_millicores,
-        memory_bytes: joining.capacity.memory_bytes,
+        token: request.token.expose_secret().to_owned(),
+        name: request.name,
+        cpu_millicores: request.capacity.cpu_millicores,
+        memory_bytes: request.capacity.memory_bytes,
     };
     let asking = timeout(JOIN_TIMEOUT, ask_to_join(channel, question)).await;
     let asked = asking.map_err(|_| JoinError::Silent)?;

@@ -34,5 +34,5 @@ mod tests;
 
 pub use config::{Capacity, Ids, WorkerConfig};
 pub use files::FilesError;
-pub use join::{JoinError, Joining, join};
+pub use join::{JoinError, JoinRequest, join};
 pub use worker::{WorkerError, run};

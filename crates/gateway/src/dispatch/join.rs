@@ -27,40 +27,40 @@ const NO_TOKEN: &str = "the token is not known, is over, or was used before";
 
 /// One connection of a machine that wants to join.
 #[derive(Debug, Clone)]
-struct Joining {
+struct Stranger {
     gateway: Gateway,
     key: Fingerprint,
     has_asked: Arc<AtomicBool>,
 }
 
 pub(super) fn router(gateway: Gateway, key: Fingerprint) -> Router {
-    let joining = Joining {
+    let stranger = Stranger {
         gateway,
         key,
         has_asked: Arc::default(),
     };
-    let service = JoinServiceServer::new(joining)
+    let service = JoinServiceServer::new(stranger)
         .max_decoding_message_size(MAX_JOIN_BYTES)
         .max_encoding_message_size(MAX_JOIN_BYTES);
     Router::new().route_service(PATH, service)
 }
 
 #[async_trait]
-impl JoinService for Joining {
+impl JoinService for Stranger {
     async fn join(&self, request: Request<JoinQuestion>) -> Result<Response<JoinAnswer>, Status> {
         if self.has_asked.swap(true, Ordering::Relaxed) {
             return Err(Status::resource_exhausted("a connection asks once"));
         }
         // Goes on when the machine hangs up: what becomes of it is written down all the same.
-        let (joining, question) = (self.clone(), request.into_inner());
-        let joining = tokio::spawn(async move { joining.let_join(question).await });
+        let (stranger, question) = (self.clone(), request.into_inner());
+        let joining = tokio::spawn(async move { stranger.let_join(question).await });
         let joined = joining.await.map_err(|error| unavailable(&error))?;
         let worker = joined?.to_string();
         Ok(Response::new(JoinAnswer { worker }))
     }
 }
 
-impl Joining {
+impl Stranger {
     async fn let_join(&self, question: JoinQuestion) -> Result<WorkerId, Status> {
         let store = self.gateway.store();
         let known = store.worker_of_key(self.key.bytes()).await;

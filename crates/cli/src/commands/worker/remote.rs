@@ -22,7 +22,7 @@ use credential::{ExposeSecret, SecretString};
 use peer_identity::{ConnectedStream, Connector, Fingerprint, HandshakeError, JoinToken, KeyPair};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use worker::{JoinError, Joining, WorkerConfig, WorkerError};
+use worker::{JoinError, JoinRequest, WorkerConfig, WorkerError};
 
 use super::config;
 use crate::app::App;
@@ -198,12 +198,12 @@ impl Remote {
             let message = format!("{}: {error}", self.pin_file.display());
             Trouble::Lasting(Failure::new(Kind::Machine, message))
         })?;
-        let joining = Joining {
+        let request = JoinRequest {
             token: token.clone(),
             name: self.config.name.clone(),
             capacity: self.config.capacity,
         };
-        match worker::join(stream, joining).await {
+        match worker::join(stream, request).await {
             Ok(worker) => Ok(Some(worker)),
             Err(error @ JoinError::Refused(_)) => {
                 let failure = Failure::of(Kind::Denied, &error);
