@@ -12,16 +12,19 @@
 //! store, by which a restart knows what was begun. Secrets and leases are made at hand-off and kept
 //! nowhere.
 
+mod attempt;
 mod auth;
 mod census;
 mod claims;
 mod connection;
 mod container;
+mod failure;
 mod hand_off;
 mod hearing;
 mod join;
 mod life;
 mod output;
+mod persist;
 mod pieces;
 mod placement;
 mod pool;
@@ -41,11 +44,12 @@ use worker_protocol::{Delivery, Hello};
 
 pub(crate) use census::Census;
 pub(crate) use container::SecretVersions;
+pub(crate) use failure::Failure;
 pub(crate) use life::Life;
 pub(crate) use output::Stream;
 pub(crate) use pool::{Full, Pool};
 pub use remote::BoundWorkers;
-pub(crate) use task::{Acceptance, Failure, Follower, LiveTask, TaskEvent};
+pub(crate) use task::{Acceptance, Follower, LiveTask, TaskEvent};
 
 use claims::Claims;
 use container::{Container, Gone};

@@ -17,8 +17,9 @@ use worker_protocol::{
     Call, CallResult, Cancel, Delivery, Ended, Exception, Output, Ready, Stop, to_worker,
 };
 
+use super::failure::cut;
 use super::output::Stream;
-use super::task::{LiveTask, cut};
+use super::task::LiveTask;
 use super::worker::{WorkerGone, WorkerLink};
 use crate::foreign;
 use crate::lock::lock;

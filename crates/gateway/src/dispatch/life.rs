@@ -1,44 +1,35 @@
 //! The life of a task, from its place in the line to its one outcome.
 //!
 //! Whatever happens to workers and containers, this comes to an end, records it once, and says so
-//! after it is on disk. Attempts are numbered and answer with their nonce. Retries are for calls
-//! whose container or worker was lost: what a function raised is its answer.
+//! after it is on disk. Attempts are numbered. Retries are for calls whose container or worker was
+//! lost: what a function raised is its answer.
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use control_store::{
-    Accepted, AfterAttempt, Durability, NewTask, PayloadFormat, StoreError, TaskEnd, TaskOutcome,
-};
+use control_store::{Accepted, AfterAttempt, Durability, NewTask, StoreError, TaskEnd};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::oneshot;
-use worker_protocol::call_result::Outcome;
-use worker_protocol::ended::Cause;
-use worker_protocol::{Call, CallResult, Format};
 
+use super::attempt::AttemptEnd;
 use super::claims::Claim;
-use super::container::{Gone, GoneCause};
+use super::failure::{cancelled, expired, not_started};
+use super::persist::persist;
 use super::pool::{Admission, Place, Pool};
-use super::start;
-use super::task::{Failure, LiveTask, end_with_failure, end_without_result};
+use super::task::LiveTask;
 use crate::gateway::Gateway;
 
 /// How soon a result must come to be recorded together with its call: a few commits' time, for
 /// which a caller does not know yet that the call is accepted.
 const RECORD_AFTER: Duration = Duration::from_millis(5);
-/// How long a call that was cancelled, or took too long, has to end by itself.
-const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// Pause before the second attempt, doubled before each further one.
 const FIRST_RETRY_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(30);
 /// Pause before it is asked again whether an attempt may begin.
 const BEGIN_PAUSE: Duration = Duration::from_millis(50);
-/// Pause before something is recorded again that the store would not take, as on a full disk.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
-const NONCE_BYTES: usize = 16;
-const FIRST: u32 = 1;
+/// The number of the first attempt.
+pub(super) const FIRST: u32 = 1;
 
 /// A task on its way, with what it needs.
 #[derive(Debug)]
@@ -50,13 +41,6 @@ pub(crate) struct Life {
     pub(crate) input: Option<Bytes>,
     /// Keeps the call's key from being used twice while the task is not on disk with its end.
     pub(crate) _claim: Option<Claim>,
-}
-
-/// How an attempt went.
-struct AttemptEnd {
-    end: TaskEnd,
-    /// Another one may go better.
-    may_retry: bool,
 }
 
 impl Life {
@@ -200,14 +184,6 @@ impl Life {
         self.task.ended(end);
     }
 
-    /// Notes that the first attempt begins.
-    fn has_waited(&self) {
-        let waited = Timestamp::now().duration_since(self.task.created_at());
-        // Clocks are set back.
-        let waited = Duration::try_from(waited).unwrap_or_default();
-        self.gateway.metrics().call_waited(waited);
-    }
-
     /// Ends the task as an attempt did, or goes on with the next one.
     async fn follow_up(&mut self, attempt: AttemptEnd, number: u32) {
         match self.after(attempt, number).await {
@@ -277,84 +253,6 @@ impl Life {
         }
     }
 
-    /// Makes an attempt. `input` is what the caller gave, where it is at hand.
-    async fn attempt(&self, place: &Place, number: u32, input: Option<Bytes>) -> AttemptEnd {
-        if number == FIRST {
-            self.has_waited();
-        }
-        let begun = Instant::now();
-        let end = self.make_attempt(place, number, input).await;
-        self.gateway.metrics().attempt_took(begun.elapsed());
-        end
-    }
-
-    async fn make_attempt(&self, place: &Place, number: u32, input: Option<Bytes>) -> AttemptEnd {
-        let attempt = format!("{}/{number}", self.task.id);
-        let Some(call) = self.call(&attempt, input).await else {
-            return AttemptEnd {
-                end: not_started("the call's input is gone"),
-                may_retry: false,
-            };
-        };
-        let Ok(result) = place.container.call(call, Arc::clone(&self.task)).await else {
-            return of_gone(&Gone::worker_lost());
-        };
-        let end = self.result(place, &attempt, result).await;
-        place.container.forget(&attempt);
-        end
-    }
-
-    /// What is told to the container.
-    async fn call(&self, attempt: &str, input: Option<Bytes>) -> Option<Call> {
-        let (store, task) = (self.gateway.store(), self.task.task());
-        let payload = match input {
-            Some(input) => input,
-            None => persist(|| store.task_input(task.id)).await.ok()??.into(),
-        };
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).expect("the system gives random bytes once it has begun to");
-        let format = match task.format {
-            PayloadFormat::Pickle => Format::Pickle,
-            PayloadFormat::Json => Format::Json,
-        };
-        Some(Call {
-            container: task.container?.to_string(),
-            attempt: attempt.to_owned(),
-            nonce: Bytes::copy_from_slice(&nonce),
-            task: task.id.to_string(),
-            format: format.into(),
-            python_version: task.python.unwrap_or_default(),
-            payload,
-        })
-    }
-
-    /// Waits for the result, as long as the call may take.
-    async fn result(
-        &self,
-        place: &Place,
-        attempt: &str,
-        mut result: oneshot::Receiver<CallResult>,
-    ) -> AttemptEnd {
-        let timeout = Duration::from_millis(self.pool.stub.definition.timeout_ms);
-        let (outcome, message) = tokio::select! {
-            answered = &mut result => return match answered {
-                Ok(result) => of_result(result),
-                Err(_) => of_gone(place.container.gone().await),
-            },
-            () = tokio::time::sleep(timeout) => {
-                (TaskOutcome::TimedOut, format!("the call took longer than {timeout:?}"))
-            }
-            () = self.task.cancelling.cancelled() => {
-                (TaskOutcome::Cancelled, "the call was cancelled".to_owned())
-            }
-        };
-        end_call(place, attempt, result).await;
-        AttemptEnd {
-            end: end_without_result(outcome, &message),
-            may_retry: false,
-        }
-    }
-
     /// Records how an attempt went: the end of the task, or its next place in the line.
     async fn after(&self, attempt: AttemptEnd, number: u32) -> Result<TaskEnd, Admission> {
         if self.is_last(&attempt, number) {
@@ -412,71 +310,6 @@ impl Life {
     }
 }
 
-/// Ends a call that nobody waits for; with its container, when it does not end by itself.
-async fn end_call(place: &Place, attempt: &str, result: oneshot::Receiver<CallResult>) {
-    if place.container.cancel(attempt.to_owned()).await.is_err() {
-        return;
-    }
-    if tokio::time::timeout(CANCEL_GRACE, result).await.is_err() {
-        start::end(&place.container, Duration::ZERO).await;
-    }
-}
-
-fn of_result(result: CallResult) -> AttemptEnd {
-    let outcome = match result.outcome() {
-        Outcome::Returned => TaskOutcome::Returned,
-        Outcome::Cancelled => TaskOutcome::Cancelled,
-        Outcome::Raised | Outcome::Unknown => TaskOutcome::Raised,
-    };
-    if result.payload.len() > worker_protocol::MAX_PAYLOAD_BYTES {
-        return AttemptEnd {
-            end: end_without_result(TaskOutcome::Raised, "the result is longer than it may be"),
-            may_retry: false,
-        };
-    }
-    let payload = (!result.payload.is_empty()).then(|| result.payload.to_vec());
-    let failure = result.exception.map(Failure::from);
-    let failure = failure.map(|failure| end_with_failure(outcome, &failure).failure);
-    AttemptEnd {
-        end: TaskEnd {
-            outcome,
-            payload,
-            failure: failure.flatten(),
-        },
-        may_retry: false,
-    }
-}
-
-fn of_gone(gone: &Gone) -> AttemptEnd {
-    let outcome = match gone.cause {
-        GoneCause::WorkerLost => TaskOutcome::Lost,
-        GoneCause::Said(_) => TaskOutcome::Died,
-    };
-    let message = match gone.cause {
-        GoneCause::Said(Cause::Stopped) => "the container was stopped",
-        _ => gone.reason.as_str(),
-    };
-    AttemptEnd {
-        end: end_without_result(outcome, message),
-        may_retry: true,
-    }
-}
-
-pub(super) fn cancelled() -> TaskEnd {
-    end_without_result(TaskOutcome::Cancelled, "the call was cancelled")
-}
-
-pub(super) fn not_started(message: &str) -> TaskEnd {
-    end_without_result(TaskOutcome::NotStarted, message)
-}
-
-fn expired() -> TaskEnd {
-    end_without_result(
-        TaskOutcome::Expired,
-        "no container had a place for the call in time",
-    )
-}
-
 fn retry_pause(number: u32) -> SignedDuration {
     let factor = 1_u32.checked_shl(number - 1).unwrap_or(u32::MAX);
     let pause = FIRST_RETRY_PAUSE
@@ -489,25 +322,6 @@ fn retry_pause(number: u32) -> SignedDuration {
 async fn until(time: Timestamp) {
     let left = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
     tokio::time::sleep(left).await;
-}
-
-/// Asks the store until it answers: what was accepted must come to an end that is recorded, also
-/// when a disk is full for a while. What no time mends is answered at once.
-pub(super) async fn persist<T, F>(mut ask: impl FnMut() -> F) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    loop {
-        let answer = ask().await;
-        if let Err(error) = &answer {
-            tracing::error!(error = error as &dyn std::error::Error, "not recorded");
-            if error.may_pass() {
-                tokio::time::sleep(STORE_PAUSE).await;
-                continue;
-            }
-        }
-        return answer;
-    }
 }
 
 #[cfg(test)]

@@ -336,7 +336,7 @@ mod tests {
     use worker_protocol::Hello;
 
     use super::super::container::{Given, Gone, NewContainer, Reading};
-    use super::super::task::end_without_result;
+    use super::super::failure::end_without_result;
     use super::super::worker::{Newcomer, ToWorkerSender, WorkerLink, Workers};
     use super::*;
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 use control_store::{AfterAttempt, Task, TaskOutcome, TaskState};
 use jiff::{SignedDuration, Timestamp};
 
-use super::life::{Life, not_started, persist};
-use super::task::{LiveTask, end_without_result};
+use super::failure::{end_without_result, not_started};
+use super::life::Life;
+use super::persist::persist;
+use super::task::LiveTask;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 

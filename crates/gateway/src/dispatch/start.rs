@@ -20,11 +20,11 @@ use worker_protocol::ended::Cause;
 use worker_protocol::{Ready, to_worker};
 
 use super::container::{Container, Event, Gone, GoneCause, NewContainer, REASON_LIMIT_BYTES};
+use super::failure::{Failure, cut, end_with_failure};
 use super::hand_off::HandOff;
-use super::life::persist;
+use super::persist::persist;
 use super::placement::Needs;
 use super::pool::{Idle, Pool};
-use super::task::{Failure, cut, end_with_failure};
 use super::worker::{Reservation, TooLarge, WorkerGone, WorkerLink};
 use crate::gateway::Gateway;
 use crate::metrics::StartPhase;
