@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   requested ──place──▶ placed ──acknowledge──▶ starting ──▶ ready ──▶ ended
-//!       ▲                   │                        each may end at any time
-//!       └── not acknowledged in time: delivered again
+//!                           │                        each may end at any time
+//!                           └── not acknowledged in time: ended, and another one is asked for
 //! ```
 //!
 //! Deliveries are numbered. What a worker says of a container names its delivery, and counts only
@@ -61,8 +61,6 @@ pub struct ContainerRecord {
     pub worker: Option<WorkerId>,
     /// How often it was given to a worker.
     pub delivery: u32,
-    /// Until when the worker must have taken it.
-    pub deliver_until: Option<Timestamp>,
     pub requested_at: Timestamp,
     pub ready_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -87,13 +85,11 @@ pub trait ContainerRecords {
         stub: StubId,
     ) -> StoreFuture<'_, ContainerRecord>;
 
-    /// Gives a requested container to a worker, to be taken until then; nothing when it is not
-    /// waiting.
+    /// Gives a requested container to a worker; nothing when it is not waiting.
     fn place_container(
         &self,
         id: ContainerId,
         worker: WorkerId,
-        until: Timestamp,
     ) -> StoreFuture<'_, Option<Delivery>>;
 
     /// The worker has taken it; answers whether it was still to take.
@@ -101,9 +97,6 @@ pub trait ContainerRecords {
 
     /// The container takes calls; answers whether it was starting.
     fn container_is_ready(&self, id: ContainerId, by: Delivery) -> StoreFuture<'_, bool>;
-
-    /// Puts back what was not taken in time; answers what.
-    fn redeliver_containers(&self, now: Timestamp) -> StoreFuture<'_, Vec<ContainerId>>;
 
     /// The container has ended, or never will begin; answers whether it was open. Without a
     /// delivery it is the control plane that says so.

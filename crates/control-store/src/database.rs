@@ -48,6 +48,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     ),
     (3, "builds", include_str!("../migrations/0003_builds.sql")),
     (4, "calls", include_str!("../migrations/0004_calls.sql")),
+    (
+        5,
+        "deliveries",
+        include_str!("../migrations/0005_deliveries.sql"),
+    ),
 ];
 
 /// The writer and the readers of one file.

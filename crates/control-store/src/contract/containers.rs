@@ -18,60 +18,40 @@ pub(super) async fn a_container_belongs_to_one_delivery(
     theirs: WorkspaceId,
 ) {
     let stub = stub(store, ours, "containers").await.id;
-    let (id, until) = (ContainerId::new(), in_seconds(60));
+    let id = ContainerId::new();
     let requested = store.request_container(ours, id, stub).await.unwrap();
     assert_eq!(requested.state, ContainerState::Requested);
     assert_eq!(store.container(ours, id).await.unwrap(), Some(requested));
     assert_eq!(store.container(theirs, id).await.unwrap(), None);
 
     let (one, other) = (WorkerId::new(), WorkerId::new());
-    let first = store
-        .place_container(id, one, until)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!((first.worker, first.number), (one, 1));
-    assert_eq!(store.place_container(id, other, until).await.unwrap(), None);
-    let redelivered = store.redeliver_containers(Timestamp::now()).await;
-    assert_eq!(redelivered.unwrap(), [], "there is time left");
-    let redelivered = store.redeliver_containers(in_seconds(61)).await;
-    assert_eq!(redelivered.unwrap(), [id]);
-    assert!(
-        !store.acknowledge_container(id, first).await.unwrap(),
-        "late"
-    );
-
-    let second = store
-        .place_container(id, other, until)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(second.number, 2);
-    let guessed = Delivery {
-        worker: one,
-        number: 2,
+    let own = store.place_container(id, one).await.unwrap().unwrap();
+    assert_eq!((own.worker, own.number), (one, 1));
+    assert_eq!(store.place_container(id, other).await.unwrap(), None);
+    let anothers = Delivery {
+        worker: other,
+        ..own
     };
-    for wrong in [first, guessed] {
+    let another = Delivery { number: 2, ..own };
+    for wrong in [anothers, another] {
         assert!(!store.acknowledge_container(id, wrong).await.unwrap());
         let ended = store.end_container(id, Some(wrong), "not its own").await;
         assert!(!ended.unwrap(), "{wrong:?}");
     }
-    assert!(!store.container_is_ready(id, second).await.unwrap());
-    assert!(store.acknowledge_container(id, second).await.unwrap());
-    assert!(!store.acknowledge_container(id, second).await.unwrap());
-    let redelivered = store.redeliver_containers(in_seconds(3600)).await;
-    assert_eq!(redelivered.unwrap(), [], "it was taken");
-    assert!(store.container_is_ready(id, second).await.unwrap());
+    assert!(!store.container_is_ready(id, own).await.unwrap());
+    assert!(store.acknowledge_container(id, own).await.unwrap());
+    assert!(!store.acknowledge_container(id, own).await.unwrap());
+    assert!(store.container_is_ready(id, own).await.unwrap());
     let open = store.open_containers().await.unwrap();
     assert_eq!(open.len(), 1);
     assert_eq!(
         (open[0].state, open[0].worker),
-        (ContainerState::Ready, Some(other))
+        (ContainerState::Ready, Some(one))
     );
     assert_eq!(store.containers(ours).await.unwrap(), open);
     assert_eq!(store.containers(theirs).await.unwrap(), []);
 
-    assert!(store.end_container(id, Some(second), "idle").await.unwrap());
+    assert!(store.end_container(id, Some(own), "idle").await.unwrap());
     assert!(!store.end_container(id, None, "again").await.unwrap());
     let ended = store.container(ours, id).await.unwrap().unwrap();
     assert_eq!(ended.reason.as_deref(), Some("idle"));

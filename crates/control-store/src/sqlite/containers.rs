@@ -19,7 +19,6 @@ type Row = (
     String,
     Option<String>,
     u32,
-    Option<i64>,
     i64,
     Option<i64>,
     Option<i64>,
@@ -40,9 +39,8 @@ impl ContainerRecords for SqliteStore {
         &self,
         id: ContainerId,
         worker: WorkerId,
-        until: Timestamp,
     ) -> StoreFuture<'_, Option<Delivery>> {
-        Box::pin(self.place_now(id, worker, until))
+        Box::pin(self.place_now(id, worker))
     }
 
     fn acknowledge_container(&self, id: ContainerId, by: Delivery) -> StoreFuture<'_, bool> {
@@ -51,10 +49,6 @@ impl ContainerRecords for SqliteStore {
 
     fn container_is_ready(&self, id: ContainerId, by: Delivery) -> StoreFuture<'_, bool> {
         Box::pin(self.is_ready_now(id, by))
-    }
-
-    fn redeliver_containers(&self, now: Timestamp) -> StoreFuture<'_, Vec<ContainerId>> {
-        Box::pin(self.redeliver_now(now))
     }
 
     fn end_container<'a>(
@@ -120,7 +114,6 @@ impl SqliteStore {
             state: ContainerState::Requested,
             worker: None,
             delivery: 0,
-            deliver_until: None,
             requested_at: timestamp(now),
             ready_at: None,
             ended_at: None,
@@ -132,18 +125,16 @@ impl SqliteStore {
         &self,
         id: ContainerId,
         worker: WorkerId,
-        until: Timestamp,
     ) -> Result<Option<Delivery>, StoreError> {
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
                 let number: Option<u32> = sqlx::query_scalar(
                     "UPDATE container SET state = 'placed', worker_id = ?2,
-                                          delivery = delivery + 1, deliver_until = ?3
+                                          delivery = delivery + 1
                      WHERE container_id = ?1 AND state = 'requested' RETURNING delivery",
                 )
                 .bind(id.to_string())
                 .bind(worker.to_string())
-                .bind(until.as_millisecond())
                 .fetch_optional(connection)
                 .await
                 .doing("placing a container")?;
@@ -157,7 +148,7 @@ impl SqliteStore {
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
                 let taken = sqlx::query(
-                    "UPDATE container SET state = 'starting', deliver_until = NULL
+                    "UPDATE container SET state = 'starting'
                      WHERE container_id = ?1 AND worker_id = ?2 AND delivery = ?3
                        AND state = 'placed'",
                 )
@@ -197,24 +188,6 @@ impl SqliteStore {
         change.await
     }
 
-    async fn redeliver_now(&self, now: Timestamp) -> Result<Vec<ContainerId>, StoreError> {
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                let ids: Vec<String> = sqlx::query_scalar(
-                    "UPDATE container
-                     SET state = 'requested', worker_id = NULL, deliver_until = NULL
-                     WHERE state = 'placed' AND deliver_until <= ?1 RETURNING container_id",
-                )
-                .bind(now.as_millisecond())
-                .fetch_all(connection)
-                .await
-                .doing("putting containers back")?;
-                ids.iter().map(|id| parsed("container", id)).collect()
-            })
-        });
-        change.await
-    }
-
     async fn end_container_now(
         &self,
         id: ContainerId,
@@ -251,7 +224,7 @@ impl SqliteStore {
     ) -> Result<Option<ContainerRecord>, StoreError> {
         let row: Option<Row> = sqlx::query_as(
             "SELECT container_id, workspace_id, stub_id, state, worker_id, delivery,
-                    deliver_until, requested_at, ready_at, ended_at, reason
+                    requested_at, ready_at, ended_at, reason
              FROM container WHERE workspace_id = ?1 AND container_id = ?2",
         )
         .bind(workspace.to_string())
@@ -268,7 +241,7 @@ impl SqliteStore {
     ) -> Result<Vec<ContainerRecord>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT container_id, workspace_id, stub_id, state, worker_id, delivery,
-                    deliver_until, requested_at, ready_at, ended_at, reason
+                    requested_at, ready_at, ended_at, reason
              FROM container WHERE state <> 'ended' AND (?1 IS NULL OR workspace_id = ?1)
              ORDER BY container_id",
         )
@@ -308,11 +281,10 @@ fn container(row: Row) -> Result<ContainerRecord, StoreError> {
         state: parse_state(state)?,
         worker: worker.transpose()?,
         delivery: *delivery,
-        deliver_until: row.6.map(timestamp),
-        requested_at: timestamp(row.7),
-        ready_at: row.8.map(timestamp),
-        ended_at: row.9.map(timestamp),
-        reason: row.10,
+        requested_at: timestamp(row.6),
+        ready_at: row.7.map(timestamp),
+        ended_at: row.8.map(timestamp),
+        reason: row.9,
     })
 }
 

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use broker::Lease;
 use control_store::{Delivery, TaskOutcome};
 use ids::ContainerId;
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use worker_protocol::ended::Cause;
 use worker_protocol::{Ready, to_worker};
@@ -216,8 +215,7 @@ async fn place(
     id: ContainerId,
     link: &WorkerLink,
 ) -> Result<Delivery, StartFailure> {
-    let until = Timestamp::now() + TAKE_TIMEOUT;
-    let placed = gateway.store().place_container(id, link.id, until).await;
+    let placed = gateway.store().place_container(id, link.id).await;
     let delivery = placed.map_err(Problem::from)?;
     delivery.ok_or_else(|| StartFailure::again("the container was not waiting"))
 }
