@@ -95,8 +95,8 @@ pub trait ContainerRecords {
     /// The worker has taken it; answers whether it was still to take.
     fn acknowledge_container(&self, id: ContainerId, by: Delivery) -> StoreFuture<'_, bool>;
 
-    /// The container takes calls; answers whether it was starting.
-    fn container_is_ready(&self, id: ContainerId, by: Delivery) -> StoreFuture<'_, bool>;
+    /// Notes that the container takes calls; answers whether it was starting.
+    fn note_container_ready(&self, id: ContainerId, by: Delivery) -> StoreFuture<'_, bool>;
 
     /// The container has ended, or never will begin; answers whether it was open. Without a
     /// delivery it is the control plane that says so.

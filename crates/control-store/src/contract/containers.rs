@@ -38,10 +38,10 @@ pub(super) async fn a_container_belongs_to_one_delivery(
         let ended = store.end_container(id, Some(wrong), "not its own").await;
         assert!(!ended.unwrap(), "{wrong:?}");
     }
-    assert!(!store.container_is_ready(id, own).await.unwrap());
+    assert!(!store.note_container_ready(id, own).await.unwrap());
     assert!(store.acknowledge_container(id, own).await.unwrap());
     assert!(!store.acknowledge_container(id, own).await.unwrap());
-    assert!(store.container_is_ready(id, own).await.unwrap());
+    assert!(store.note_container_ready(id, own).await.unwrap());
     let open = store.open_containers().await.unwrap();
     assert_eq!(open.len(), 1);
     assert_eq!(

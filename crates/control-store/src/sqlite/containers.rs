@@ -47,8 +47,8 @@ impl ContainerRecords for SqliteStore {
         Box::pin(self.acknowledge_now(id, by))
     }
 
-    fn container_is_ready(&self, id: ContainerId, by: Delivery) -> StoreFuture<'_, bool> {
-        Box::pin(self.is_ready_now(id, by))
+    fn note_container_ready(&self, id: ContainerId, by: Delivery) -> StoreFuture<'_, bool> {
+        Box::pin(self.note_ready_now(id, by))
     }
 
     fn end_container<'a>(
@@ -164,7 +164,7 @@ impl SqliteStore {
         change.await
     }
 
-    async fn is_ready_now(&self, id: ContainerId, by: Delivery) -> Result<bool, StoreError> {
+    async fn note_ready_now(&self, id: ContainerId, by: Delivery) -> Result<bool, StoreError> {
         let now = now_ms();
         let change = self
             .database

@@ -243,7 +243,7 @@ async fn begin(
     let Event::Ready(ready) = next(container, events, START_TIMEOUT).await? else {
         return Err(StartFailure::again("the worker is out of order"));
     };
-    let noted = store.container_is_ready(container.id, delivery).await;
+    let noted = store.note_container_ready(container.id, delivery).await;
     noted.map_err(Problem::from)?;
     Ok(ready)
 }
