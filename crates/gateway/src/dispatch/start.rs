@@ -243,8 +243,10 @@ async fn begin(
     let Event::Ready(ready) = next(container, events, START_TIMEOUT).await? else {
         return Err(StartFailure::again("the worker is out of order"));
     };
-    let noted = store.note_container_ready(container.id, delivery).await;
-    noted.map_err(Problem::from)?;
+    let is_ours = store.note_container_ready(container.id, delivery).await;
+    if !is_ours.map_err(Problem::from)? {
+        return Err(StartFailure::again("the container has ended meanwhile"));
+    }
     Ok(ready)
 }
 

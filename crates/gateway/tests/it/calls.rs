@@ -1,8 +1,10 @@
 //! Calls over the HTTP face, and those that are sent again.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use control_store::TokenScope;
+use control_store::{ContainerState, TokenScope};
 use futures::future::join_all;
 use registry_sim::{Login, RegistrySim};
 use reqwest::{Method, StatusCode};
@@ -13,6 +15,8 @@ use crate::support::{Caller, Stage};
 use crate::worker::FakeWorker;
 
 const LONGEST_WAIT_MS: u32 = 20_000;
+/// Far more than a commit takes.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A call of what the worker does with these words.
 fn call(words: &str, key: Option<&str>) -> Value {
@@ -119,4 +123,31 @@ async fn a_call_that_was_made_needs_no_room_in_the_line() {
     // What was refused for want of room can be made later, with its key.
     let later = function.start(call("return x", Some(&key(4)))).await;
     assert_eq!(function.end_of(&later).await["outcome"], "returned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_ended_while_it_was_started_takes_no_calls() {
+    let stage = Stage::new().await;
+    let worker = FakeWorker::attach(&stage).await;
+    worker.hold_starts();
+    let function = Function::new(&stage, 1).await;
+    let task = function.start(call("return x", None)).await;
+    let container = worker.started().await.delivery.unwrap().container;
+    let store = stage.broker.store();
+    let taken = async {
+        loop {
+            let open = store.open_containers().await.unwrap();
+            if open[0].state == ContainerState::Starting {
+                break open[0].id;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let taken = tokio::time::timeout(PATIENCE, taken).await.unwrap();
+    assert_eq!(taken.to_string(), container);
+    let ended = store.end_container(taken, None, "somebody took it away");
+    assert!(ended.await.unwrap());
+    worker.go_on();
+    assert_eq!(function.end_of(&task).await["outcome"], "returned");
+    assert_eq!(worker.starts(), 2, "the call is made in another one");
 }

@@ -93,6 +93,8 @@ impl GrpcService<Body> for Requests {
 struct State {
     up: mpsc::Sender<FromWorker>,
     may_go_on: watch::Sender<bool>,
+    /// Whether starts wait with what goes on.
+    holds_starts: watch::Sender<bool>,
     /// How many calls were made, and how many of them cancelled.
     calls: watch::Sender<usize>,
     cancelled: watch::Sender<usize>,
@@ -118,6 +120,7 @@ impl FakeWorker {
         let state = Arc::new(State {
             up,
             may_go_on: watch::Sender::new(false),
+            holds_starts: watch::Sender::new(false),
             calls: watch::Sender::new(0),
             cancelled: watch::Sender::new(0),
             starts: watch::Sender::new(Vec::new()),
@@ -162,6 +165,11 @@ impl FakeWorker {
     pub(crate) async fn cut_off(&self) {
         let mut is_cut_off = self.state.is_cut_off.subscribe();
         is_cut_off.wait_for(|is| *is).await.unwrap();
+    }
+
+    /// Has containers that were taken take no calls until what waits goes on.
+    pub(crate) fn hold_starts(&self) {
+        self.state.holds_starts.send_replace(true);
     }
 
     /// Lets go on what waits.
@@ -220,6 +228,10 @@ impl Containers {
             delivery: Some(delivery.clone()),
         };
         state.say(from_worker::Message::Taken(taken)).await;
+        if *state.holds_starts.borrow() {
+            let mut may_go_on = state.may_go_on.subscribe();
+            may_go_on.wait_for(|may| *may).await.unwrap();
+        }
         let ready = Ready {
             delivery: Some(delivery),
             interpreter: start.interpreters[0].clone(),
