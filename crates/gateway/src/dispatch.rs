@@ -19,6 +19,7 @@ mod claims;
 mod connection;
 mod container;
 mod failure;
+mod functions;
 mod hand_off;
 mod hearing;
 mod join;
@@ -43,16 +44,16 @@ use ids::{ContainerId, StubId, TaskId};
 use worker_protocol::{Delivery, Hello};
 
 pub(crate) use census::Census;
-pub(crate) use container::SecretVersions;
 pub(crate) use failure::Failure;
 pub(crate) use life::Life;
 pub(crate) use output::Stream;
-pub(crate) use pool::{Full, Pool};
+pub(crate) use pool::Full;
 pub use remote::BoundWorkers;
 pub(crate) use task::{Acceptance, Follower, LiveTask, TaskEvent};
 
 use claims::Claims;
 use container::{Container, Gone};
+use pool::Pool;
 use worker::{Newcomer, ToWorkerSender, WorkerLink, Workers};
 
 use crate::lock::lock;

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use control_store::{
-    ContainerRecord, IdempotencyKey, NewTask, PayloadFormat, Stub, Task, TaskFilter, TaskState,
-    TokenScope,
+    IdempotencyKey, NewTask, PayloadFormat, Stub, Task, TaskFilter, TaskState, TokenScope,
 };
-use ids::{ContainerId, StubId, TaskId, WorkspaceId};
+use ids::{StubId, TaskId};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::caller::Caller;
-use crate::dispatch::{Acceptance, Follower, Full, Life, LiveTask, Pool, SecretVersions};
+use crate::dispatch::{Acceptance, Follower, Full, Life, LiveTask};
 use crate::gateway::Gateway;
 use crate::problem::{Kind, Problem};
 
@@ -54,7 +53,7 @@ impl Gateway {
         check(&call)?;
         let workspace = caller.workspace();
         let pool = self.pool(workspace, stub).await?;
-        let (task, new) = task_of(&pool.stub, &call);
+        let (task, new) = call.to_task(&pool.stub);
         let claim = call
             .key
             .map(|key| self.dispatch().claims.claim((stub, key), &task));
@@ -143,65 +142,6 @@ impl Gateway {
         Ok(follower)
     }
 
-    /// The containers of the workspace that have not ended.
-    pub(crate) async fn containers(
-        &self,
-        caller: &Caller,
-    ) -> Result<Vec<ContainerRecord>, Problem> {
-        caller.must(TokenScope::Read)?;
-        Ok(self.store().containers(caller.workspace()).await?)
-    }
-
-    /// Stops a container; its calls have a moment to end.
-    pub(crate) async fn stop_container(
-        &self,
-        caller: &Caller,
-        id: ContainerId,
-    ) -> Result<ContainerRecord, Problem> {
-        caller.must(TokenScope::Call)?;
-        let workspace = caller.workspace();
-        let found = self.store().container(workspace, id).await?;
-        let unknown = || Problem::not_own(format!("no container {id} in this workspace"));
-        let record = found.ok_or_else(unknown)?;
-        self.dispatch().stop(&record).await;
-        let after = self.store().container(workspace, id).await?;
-        after.ok_or_else(unknown)
-    }
-
-    /// The pool of a function of this workspace.
-    pub(crate) async fn pool(
-        &self,
-        workspace: WorkspaceId,
-        stub: StubId,
-    ) -> Result<Arc<Pool>, Problem> {
-        let unknown = || Problem::not_own(format!("no stub {stub} in this workspace"));
-        if let Some(pool) = self.dispatch().known_pool(stub) {
-            return if pool.stub.workspace == workspace {
-                Ok(pool)
-            } else {
-                Err(unknown())
-            };
-        }
-        let found = self.store().stub(workspace, stub).await?;
-        Ok(self.dispatch().pool(found.ok_or_else(unknown)?))
-    }
-
-    /// The versions of a function's secrets that are current.
-    pub(crate) async fn current_secrets(&self, stub: &Stub) -> Result<SecretVersions, Problem> {
-        let names = &stub.definition.secrets;
-        if names.is_empty() {
-            return Ok(SecretVersions::new());
-        }
-        let all = self.broker().named_secrets(stub.workspace).await?;
-        let own = all.into_iter().filter(|secret| {
-            let name = secret.name.as_str();
-            names.iter().any(|wanted| wanted == name)
-        });
-        Ok(own
-            .map(|secret| (secret.name.as_str().to_owned(), secret.version))
-            .collect())
-    }
-
     async fn follower(&self, task: Task, offset: u64) -> Result<Follower, Problem> {
         let (store, id) = (self.store(), task.id);
         for _ in 0..LOOKS {
@@ -217,6 +157,44 @@ impl Gateway {
             tokio::time::sleep(LOOK_PAUSE).await;
         }
         Err(Problem::not_found(format!("task {id} is forgotten")))
+    }
+}
+
+impl NewCall {
+    /// A task that waits, and what is to be recorded of it.
+    fn to_task(&self, stub: &Stub) -> (Arc<LiveTask>, NewTask) {
+        let now = Timestamp::now();
+        let new = NewTask {
+            id: TaskId::new(),
+            stub: stub.id,
+            key: self.key,
+            format: self.format,
+            python: self.python.clone(),
+            input: self.payload.to_vec(),
+            is_headless: self.is_headless,
+            retries: stub.definition.retries,
+            expires_at: now + WAIT_LIMIT,
+            container: None,
+        };
+        let task = Task {
+            id: new.id,
+            workspace: stub.workspace,
+            stub: stub.id,
+            state: TaskState::Pending,
+            format: new.format,
+            python: new.python.clone(),
+            is_headless: new.is_headless,
+            retries: new.retries,
+            attempts: 0,
+            container: None,
+            created_at: now,
+            available_at: now,
+            expires_at: new.expires_at,
+            started_at: None,
+            ended_at: None,
+            outcome: None,
+        };
+        (LiveTask::new(task), new)
     }
 }
 
@@ -243,40 +221,4 @@ fn full(stub: &Stub) -> Problem {
     let limit = stub.definition.max_pending;
     let message = format!("{limit} calls of {} wait already", stub.name);
     Problem::new(Kind::Busy, message).hint("call again later, or define it with a larger limit")
-}
-
-/// A call as a task that waits, and what is to be recorded of it.
-fn task_of(stub: &Stub, call: &NewCall) -> (Arc<LiveTask>, NewTask) {
-    let now = Timestamp::now();
-    let new = NewTask {
-        id: TaskId::new(),
-        stub: stub.id,
-        key: call.key,
-        format: call.format,
-        python: call.python.clone(),
-        input: call.payload.to_vec(),
-        is_headless: call.is_headless,
-        retries: stub.definition.retries,
-        expires_at: now + WAIT_LIMIT,
-        container: None,
-    };
-    let task = Task {
-        id: new.id,
-        workspace: stub.workspace,
-        stub: stub.id,
-        state: TaskState::Pending,
-        format: new.format,
-        python: new.python.clone(),
-        is_headless: new.is_headless,
-        retries: new.retries,
-        attempts: 0,
-        container: None,
-        created_at: now,
-        available_at: now,
-        expires_at: new.expires_at,
-        started_at: None,
-        ended_at: None,
-        outcome: None,
-    };
-    (LiveTask::new(task), new)
 }
