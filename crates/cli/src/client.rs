@@ -5,10 +5,8 @@
 //! would be here.
 
 use std::error::Error;
-use std::fs::File;
 use std::future::ready;
 use std::io;
-use std::io::Read;
 use std::iter::successors;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -29,6 +27,7 @@ use sse_stream::{Sse, SseByteStream};
 
 use crate::app::App;
 use crate::args::GatewayArg;
+use crate::bounded_file;
 use crate::contexts::{self, Asked, Connection, Contexts, OwnGateway};
 use crate::failure::{Failure, Kind, Result, chain};
 use crate::gateway_url::GatewayUrl;
@@ -235,26 +234,16 @@ fn own_gateway(settings: &Settings) -> OwnGateway {
 
 /// The authorities in a file of PEM.
 pub(crate) fn read_authorities(path: &Path) -> Result<Vec<Certificate>> {
-    let failed = |error: io::Error| {
-        let message = format!("certificate authority {}: {error}", path.display());
-        Failure::new(Kind::Machine, message)
-    };
-    let wrong = |what: &str| {
-        let message = format!("certificate authority {}: {what}", path.display());
-        Failure::invalid(message)
-    };
-    let file = File::open(path).map_err(failed)?;
-    let mut pem = Vec::new();
-    let mut bounded = file.take(AUTHORITIES_LIMIT_BYTES + 1);
-    bounded.read_to_end(&mut pem).map_err(failed)?;
-    if pem.len() as u64 > AUTHORITIES_LIMIT_BYTES {
-        return Err(wrong("longer than any"));
-    }
+    let subject = format!("certificate authority {}", path.display());
+    let read = bounded_file::read(path, AUTHORITIES_LIMIT_BYTES);
+    let pem = read.map_err(|error| bounded_file::failure(&subject, &error))?;
     let found = Certificate::from_pem_bundle(&pem).unwrap_or_default();
     // What is in the PEM is looked at when it is put to use.
     let used = builder().tls_certs_only(found.clone()).build();
     if found.is_empty() || used.is_err() {
-        return Err(wrong("no certificate in PEM"));
+        return Err(Failure::invalid(format!(
+            "{subject}: no certificate in PEM"
+        )));
     }
     Ok(found)
 }

@@ -17,7 +17,7 @@
 mod choice;
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,7 @@ use rustix::process::geteuid;
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value, value};
 use zeroize::Zeroizing;
 
+use crate::bounded_file;
 use crate::failure::{Failure, Kind, Result};
 use crate::gateway_url::GatewayUrl;
 
@@ -336,19 +337,10 @@ fn read(path: &Path) -> Result<Option<(Zeroizing<String>, bool)>> {
         let failure = Failure::invalid(format!("{path} can be written by others"));
         return Err(failure.hint(format!("chmod 600 {path}")));
     }
-    let mut bytes = Zeroizing::new(Vec::new());
-    let mut bounded = file.take(FILE_LIMIT_BYTES + 1);
-    bounded
-        .read_to_end(&mut bytes)
-        .map_err(|error| failed(path, &error))?;
-    if bytes.len() as u64 > FILE_LIMIT_BYTES {
-        let message = format!("{} is longer than {FILE_LIMIT_BYTES} bytes", path.display());
-        return Err(Failure::invalid(message));
-    }
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Failure::invalid(format!("{} is not UTF-8", path.display())))?;
+    let read = bounded_file::read_opened(file, FILE_LIMIT_BYTES).and_then(bounded_file::text);
+    let text = read.map_err(|error| failed(path, &error))?;
     let is_private = status.mode() & OTHERS == 0;
-    Ok(Some((Zeroizing::new(text.to_owned()), is_private)))
+    Ok(Some((text, is_private)))
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
@@ -374,7 +366,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Kind::Machine, format!("{}: {error}", path.display()))
+    bounded_file::failure(path.display(), error)
 }
 
 /// A name that needs no quotes anywhere.

@@ -6,6 +6,7 @@
 
 mod app;
 mod args;
+mod bounded_file;
 mod causes;
 mod client;
 mod commands;

@@ -3,14 +3,14 @@
 //! Never an argument. A trailing newline is what `echo` and editors add and is dropped; other
 //! white space belongs to the secret.
 
-use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use credential::SecretString;
 use zeroize::Zeroizing;
 
-use crate::failure::{Failure, Kind, Result};
+use crate::bounded_file::{self, failure};
+use crate::failure::{Failure, Result};
 
 /// A service-account file has about 3 KB; a credential of a mebibyte is a mistake.
 const SECRET_MAX_BYTES: u64 = 1 << 20;
@@ -24,37 +24,21 @@ pub(crate) fn from_stdin(what: &str) -> Result<SecretString> {
         ))
         .hint("pipe it in, or send the file that holds it: holdfast … < FILE"));
     }
-    let mut bytes = Zeroizing::new(Vec::new());
-    stdin
-        .lock()
-        .take(SECRET_MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::new(Kind::Machine, format!("standard input: {error}")))?;
-    from_bytes(what, &bytes)
+    let read = bounded_file::read_opened(stdin.lock(), SECRET_MAX_BYTES);
+    let bytes = read.map_err(|error| failure(format!("{what}: standard input"), &error))?;
+    from_bytes(what, bytes)
 }
 
 /// Reads a whole file as one secret.
 pub(crate) fn from_file(what: &str, path: &Path) -> Result<SecretString> {
-    let failed = |error: std::io::Error| {
-        let message = format!("{what}: {}: {error}", path.display());
-        Failure::new(Kind::Machine, message)
-    };
-    let mut bytes = Zeroizing::new(Vec::new());
-    let file = File::open(path).map_err(failed)?;
-    let mut bounded = file.take(SECRET_MAX_BYTES + 1);
-    bounded.read_to_end(&mut bytes).map_err(failed)?;
-    from_bytes(what, &bytes)
+    let read = bounded_file::read(path, SECRET_MAX_BYTES);
+    let bytes = read.map_err(|error| failure(format!("{what}: {}", path.display()), &error))?;
+    from_bytes(what, bytes)
 }
 
-fn from_bytes(what: &str, bytes: &[u8]) -> Result<SecretString> {
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > SECRET_MAX_BYTES) {
-        return Err(Failure::invalid(format!(
-            "{what} is longer than {SECRET_MAX_BYTES} bytes"
-        )));
-    }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| Failure::invalid(format!("{what} is not UTF-8 text")))?;
-    let text = text.strip_suffix('\n').unwrap_or(text);
+fn from_bytes(what: &str, bytes: Zeroizing<Vec<u8>>) -> Result<SecretString> {
+    let text = bounded_file::text(bytes).map_err(|error| failure(what, &error))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
         return Err(Failure::invalid(format!("{what} is empty")));
@@ -69,6 +53,7 @@ mod tests {
 
     #[test]
     fn one_line_ending_is_dropped_and_nothing_else() {
+        let bytes = |input: &[u8]| Zeroizing::new(input.to_vec());
         for (input, secret) in [
             ("pw", "pw"),
             ("pw\n", "pw"),
@@ -76,11 +61,11 @@ mod tests {
             ("pw\n\n", "pw\n"),
             (" pw ", " pw "),
         ] {
-            let read = from_bytes("password", input.as_bytes()).expect(input);
+            let read = from_bytes("password", bytes(input.as_bytes())).expect(input);
             assert_eq!(read.expose_secret(), secret);
         }
         for input in [&b""[..], b"\n", b"\xff"] {
-            assert!(from_bytes("password", input).is_err());
+            assert!(from_bytes("password", bytes(input)).is_err());
         }
     }
 }

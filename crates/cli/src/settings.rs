@@ -12,6 +12,7 @@ use ids::WorkspaceName;
 use serde::Deserialize;
 
 use crate::args::Global;
+use crate::bounded_file;
 use crate::failure::{Failure, Result};
 
 const CONFIG_FILE: &str = "/etc/holdfast/holdfast.toml";
@@ -164,11 +165,8 @@ fn read_if_there(path: &Path) -> Result<File> {
 
 fn read(path: &Path) -> Result<File> {
     let at = |problem: &dyn Display| Failure::invalid(format!("{}: {problem}", path.display()));
-    let length = std::fs::metadata(path).map_err(|error| at(&error))?.len();
-    if length > CONFIG_MAX_BYTES {
-        return Err(at(&"larger than any configuration"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| at(&error))?;
+    let read = bounded_file::read(path, CONFIG_MAX_BYTES).and_then(bounded_file::text);
+    let text = read.map_err(|error| at(&error))?;
     toml::from_str(&text).map_err(|error| at(&error.message()))
 }
 
@@ -190,10 +188,19 @@ pub(crate) fn parse_size(text: &str) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounded_file::tests::pipe_of;
 
     #[test]
     fn an_unknown_setting_is_refused() {
         assert!(toml::from_str::<File>("data_dir = \"/x\"").is_ok());
         assert!(toml::from_str::<File>("datadir = \"/x\"").is_err());
+    }
+
+    #[test]
+    fn what_shows_no_length_is_bounded_too() {
+        let (_pipe, path) = pipe_of(b'#', CONFIG_MAX_BYTES);
+        assert!(read(&path).is_ok());
+        let (_pipe, path) = pipe_of(b'#', CONFIG_MAX_BYTES + 1);
+        assert!(read(&path).unwrap_err().message.contains("longer than"));
     }
 }

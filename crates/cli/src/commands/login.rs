@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::app::{App, parse_scope};
 use crate::args::LoginArgs;
-use crate::failure::{Failure, Result};
+use crate::bounded_file;
+use crate::failure::Result;
 use crate::output::show_time;
 use crate::secret_input;
 
@@ -122,12 +123,9 @@ fn settings(args: &LoginArgs) -> Result<RegistrySettings> {
 }
 
 fn read_ca(path: &Path) -> Result<Vec<u8>> {
-    let error = |problem: String| Failure::invalid(format!("{}: {problem}", path.display()));
-    let metadata = std::fs::metadata(path).map_err(|source| error(source.to_string()))?;
-    if metadata.len() > CA_MAX_BYTES {
-        return Err(error(format!("larger than {CA_MAX_BYTES} bytes")));
-    }
-    std::fs::read(path).map_err(|source| error(source.to_string()))
+    let read = bounded_file::read(path, CA_MAX_BYTES);
+    let mut pem = read.map_err(|error| bounded_file::failure(path.display(), &error))?;
+    Ok(std::mem::take(&mut pem))
 }
 
 #[derive(Debug, Serialize)]

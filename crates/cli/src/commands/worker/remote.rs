@@ -11,7 +11,7 @@
 //! looked for.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +27,7 @@ use worker::{JoinError, JoinRequest, WorkerConfig, WorkerError};
 use super::config;
 use crate::app::App;
 use crate::args::WorkerRunArgs;
+use crate::bounded_file;
 use crate::failure::{Failure, Kind, Result, chain};
 use crate::secret_input;
 
@@ -121,14 +122,13 @@ fn read_pin(path: &Path) -> Result<Option<Fingerprint>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| failed(&error))?,
     };
-    let mut text = String::new();
-    let mut bounded = file.take(PIN_MAX_BYTES);
-    bounded
-        .read_to_string(&mut text)
-        .map_err(|error| failed(&error))?;
+    let read = bounded_file::read_opened(file, PIN_MAX_BYTES).and_then(bounded_file::text);
+    let no_pin = |error: &dyn std::fmt::Display| {
+        failed(error).hint("remove the file, and join again with a token")
+    };
+    let text = read.map_err(|error| no_pin(&error))?;
     let pin = text.trim_end().parse();
-    pin.map(Some)
-        .map_err(|error| failed(&error).hint("remove the file, and join again with a token"))
+    pin.map(Some).map_err(|error| no_pin(&error))
 }
 
 fn keep_pin(path: &Path, pin: Fingerprint) -> io::Result<()> {
