@@ -9,7 +9,7 @@ use std::future::ready;
 use std::io;
 use std::iter::successors;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use gateway::{Kind as ProblemKind, Problem, WORKSPACE_HEADER};
 use ids::WorkspaceName;
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, Response};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
 use rustls::CertificateError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +27,7 @@ use sse_stream::{Sse, SseByteStream};
 
 use crate::app::App;
 use crate::args::GatewayArg;
-use crate::bounded_file;
+use crate::authority;
 use crate::contexts::{self, Asked, Connection, Contexts, OwnGateway};
 use crate::failure::{Failure, Kind, Result, chain};
 use crate::gateway_url::GatewayUrl;
@@ -35,9 +35,6 @@ use crate::settings::Settings;
 
 /// Below the data directory, while it is served.
 pub(crate) const SOCKET_FILE: &str = "serve.sock";
-/// A file of authorities: those of a distribution have a quarter of it.
-const AUTHORITIES_LIMIT_BYTES: u64 = 1 << 20;
-
 /// A task is shown with its result, which is as long as a gateway lets one be, in base64.
 const ANSWER_LIMIT_BYTES: usize = 64 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,7 +103,7 @@ impl GatewayClient {
             http = http.no_proxy();
         }
         if let Some(file) = &ca_file {
-            http = http.tls_certs_merge(read_authorities(file)?);
+            http = http.tls_certs_merge(authority::read(file)?);
         }
         Self::build(http, gateway, Asking::Holder(token))
     }
@@ -230,22 +227,6 @@ fn own_gateway(settings: &Settings) -> OwnGateway {
     } else {
         OwnGateway::DoesNotAnswer
     }
-}
-
-/// The authorities in a file of PEM.
-pub(crate) fn read_authorities(path: &Path) -> Result<Vec<Certificate>> {
-    let subject = format!("certificate authority {}", path.display());
-    let read = bounded_file::read(path, AUTHORITIES_LIMIT_BYTES);
-    let pem = read.map_err(|error| bounded_file::failure(&subject, &error))?;
-    let found = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-    // What is in the PEM is looked at when it is put to use.
-    let used = builder().tls_certs_only(found.clone()).build();
-    if found.is_empty() || used.is_err() {
-        return Err(Failure::invalid(format!(
-            "{subject}: no certificate in PEM"
-        )));
-    }
-    Ok(found)
 }
 
 /// Why a connection is not encrypted.

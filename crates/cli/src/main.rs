@@ -6,6 +6,7 @@
 
 mod app;
 mod args;
+mod authority;
 mod bounded_file;
 mod causes;
 mod client;

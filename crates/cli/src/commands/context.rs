@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::{ContextAddArgs, ContextCommand};
-use crate::client::read_authorities;
+use crate::authority;
 use crate::contexts::{self, CONTEXT_VARIABLE, Context, Contexts, check_way};
 use crate::failure::{Failure, Kind, Result, printable};
 use crate::gateway_url::GatewayUrl;
@@ -94,7 +94,7 @@ fn add(app: &App, args: ContextAddArgs) -> Result<()> {
         })?;
     }
     let ca_file = args.ca_file.map(|file| {
-        read_authorities(&file)?;
+        authority::read(&file)?;
         let absolute = std::path::absolute(&file);
         let absolute = absolute.map_err(|error| Failure::of(Kind::Machine, &error))?;
         // The file of contexts is text.

@@ -1,7 +1,6 @@
 //! `holdfast login` and `logout`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use broker::{LoginReport, LoginRequest, RegistrySettings};
 use credential::{Credential, RegistryScope, from_token};
@@ -9,13 +8,10 @@ use serde::Serialize;
 
 use crate::app::{App, parse_scope};
 use crate::args::LoginArgs;
-use crate::bounded_file;
+use crate::authority::read_pem;
 use crate::failure::Result;
 use crate::output::show_time;
 use crate::secret_input;
-
-/// A bundle of a company's authorities has a few dozen kilobytes.
-const CA_MAX_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct LoggedIn {
@@ -117,15 +113,9 @@ fn credential(scope: &RegistryScope, args: &LoginArgs) -> Result<Given> {
 fn settings(args: &LoginArgs) -> Result<RegistrySettings> {
     Ok(RegistrySettings {
         plain_http: args.plain_http,
-        ca_pem: args.ca_file.as_deref().map(read_ca).transpose()?,
+        ca_pem: args.ca_file.as_deref().map(read_pem).transpose()?,
         token_service: args.token_service.clone(),
     })
-}
-
-fn read_ca(path: &Path) -> Result<Vec<u8>> {
-    let read = bounded_file::read(path, CA_MAX_BYTES);
-    let mut pem = read.map_err(|error| bounded_file::failure(path.display(), &error))?;
-    Ok(std::mem::take(&mut pem))
 }
 
 #[derive(Debug, Serialize)]
