@@ -7,17 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use credential::Credential;
-use credential::auth::{
-    AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, RegistryAuth, Rejection,
-};
+use credential::auth::{AuthError, AuthFuture, AuthRequest, AuthSource, RegistryAuth, Rejection};
 use dial::Dialer;
 use jiff::Timestamp;
 use registry_client::Endpoint;
 
 use crate::clock::Clock;
-use crate::flight::{Held, Minted, Outcome, Slot, Wanted};
+use crate::flight::{Outcome, Slot, Wanted};
 use crate::login::Login;
-use crate::mint::{Mint, Refused};
+use crate::mint::{Mint, Minted, Refused};
 use crate::proof::{self, Proof};
 
 /// A login that nobody has used for so long is forgotten, and its credential with it.
@@ -25,10 +23,6 @@ const IDLE_LIFE: Duration = Duration::from_mins(10);
 
 /// Logins held at once. A login is small; the bound is against a leak, not against use.
 const MAX_LOGINS: usize = 4096;
-
-/// A refusal without a challenge (ECR's way of saying "expired") renews nothing younger than this:
-/// else each read of a repository that is simply forbidden would mint a token.
-const LEAST_AGE_TO_RENEW: Duration = Duration::from_secs(10);
 
 /// Whose credential it is.
 #[derive(Clone)]
@@ -204,85 +198,51 @@ impl Source {
         }
     }
 
-    async fn current(&self, slot: &Arc<Slot>, repository: &str) -> Result<RegistryAuth, AuthError> {
-        let now = self.mint.clock.now();
-        match slot.held(now) {
-            Held::Fresh(held) => return Ok(held.auth),
-            Held::Due(held) if self.standing_refusal(slot, now).is_none() => {
-                let clock = Arc::clone(&self.mint.clock);
-                slot.renew(clock, self.minting(repository, None));
-                return Ok(held.auth);
-            }
-            Held::Due(_) | Held::Nothing => {}
-        }
-        let outcome = self.fly(slot, repository, None).await;
-        match (outcome, slot.last()) {
-            (Ok(minted), _) => Ok(minted.auth),
-            // Renewal was early: while it fails for the moment, what is held still works.
-            (Err(error), Some(held))
-                if error.is_transient() && held.is_alive(self.mint.clock.now()) =>
-            {
-                tracing::debug!(%error, "renewal failed, the old token is still good");
-                Ok(held.auth)
-            }
-            (Err(error), _) => Err(error),
-        }
+    async fn current(
+        &self,
+        slot: &Arc<Slot<Minted>>,
+        repository: &str,
+    ) -> Result<RegistryAuth, AuthError> {
+        let clock = &self.mint.clock;
+        let refusal = self.login.refusal(clock.now());
+        let minting = self.minting(repository, None);
+        let minted = slot.current(clock, refusal, minting).await?;
+        Ok(minted.auth())
     }
 
     async fn renewed(
         &self,
-        slot: &Arc<Slot>,
+        slot: &Arc<Slot<Minted>>,
         repository: &str,
         rejection: Rejection,
     ) -> Result<RegistryAuth, AuthError> {
-        let now = self.mint.clock.now();
+        let clock = &self.mint.clock;
+        let now = clock.now();
         let previous = slot.last();
         if let Some(held) = &previous {
-            let newer = held.auth.serial != rejection.serial && held.is_alive(now);
+            let newer = held.life.serial != rejection.serial && held.life.is_alive(now);
             if newer || !may_renew(held, &rejection, now) {
-                return Ok(held.auth.clone());
+                return Ok(held.auth());
             }
         }
         slot.drop_refused(rejection.serial);
-        self.fly(
-            slot,
-            repository,
-            Some(Refused {
-                rejection,
-                previous,
-            }),
-        )
-        .await
-        .map(|minted| minted.auth)
-    }
-
-    async fn fly(
-        &self,
-        slot: &Arc<Slot>,
-        repository: &str,
-        refused: Option<Refused>,
-    ) -> Result<Minted, AuthError> {
-        let clock = Arc::clone(&self.mint.clock);
-        if let Some(error) = self.standing_refusal(slot, clock.now()) {
+        if let Some(error) = self.login.refusal(now).or_else(|| slot.refusal(now)) {
             return Err(error);
         }
-        let wanted = match &refused {
-            None => Wanted::Fresh,
-            Some(refused) => Wanted::OtherThan(refused.rejection.serial),
+        let wanted = Wanted::OtherThan(rejection.serial);
+        let refused = Refused {
+            rejection,
+            previous,
         };
-        let minting = self.minting(repository, refused);
-        slot.join(clock, wanted, minting).await
-    }
-
-    fn standing_refusal(&self, slot: &Slot, now: Timestamp) -> Option<AuthError> {
-        self.login.refusal(now).or_else(|| slot.refusal(now))
+        let minting = self.minting(repository, Some(refused));
+        Ok(slot.join(clock, wanted, minting).await?.auth())
     }
 
     fn minting(
         &self,
         repository: &str,
         refused: Option<Refused>,
-    ) -> impl Future<Output = Outcome> + Send + use<> {
+    ) -> impl Future<Output = Outcome<Minted>> + Send + use<> {
         let (mint, login) = (Arc::clone(&self.mint), Arc::clone(&self.login));
         let repository = repository.to_owned();
         async move { mint.mint(&login, &repository, refused).await }
@@ -291,12 +251,8 @@ impl Source {
 
 /// Whether this refusal can be helped by minting. One without a challenge may only mean "no".
 fn may_renew(held: &Minted, rejection: &Rejection, now: Timestamp) -> bool {
-    if rejection.status == 401 || !rejection.challenges.is_empty() {
-        return true;
-    }
-    let minted = matches!(held.auth.scheme, AuthScheme::Bearer(_)) && held.scope.is_some();
-    let age = Duration::try_from(now.duration_since(held.since)).unwrap_or_default();
-    minted && age >= LEAST_AGE_TO_RENEW
+    let is_told = rejection.status == 401 || !rejection.challenges.is_empty();
+    is_told || held.life.may_help(now)
 }
 
 #[cfg(test)]

@@ -3,30 +3,18 @@
 //! The minting is a task of its own: callers wait for it and may go away, the first of them too,
 //! without taking it down. What it brings is kept here until it nears its end; from some time
 //! before that it is renewed, while those who ask are given what is held.
-//!
-//! ```text
-//! since                       renew from            reserve      end
-//!   ├── handed out ──────────────┼── and renewed ──────┼─ waited for ┤
-//! ```
 
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use credential::auth::{AuthError, AuthScheme, RegistryAuth};
+use credential::auth::AuthError;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-
-/// A token is renewed this long before its end, or a tenth of its life where that is more, and up
-/// to half of that earlier: tokens that were minted together are not renewed together.
-const LEAST_MARGIN: Duration = Duration::from_secs(5);
-
-/// What has no longer to live may end before the request that carries it arrives: who asks waits
-/// for its renewal. Of a very short life it is a quarter.
-const RESERVE: Duration = Duration::from_secs(2);
+use crate::life::{Perishable, was_set_back};
 
 /// How long a refusal stands before the same question is asked again. Accounts get locked by
 /// programs that try a wrong password over and over.
@@ -38,39 +26,23 @@ const DEFAULT_RATE_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time for which a "slow down" is obeyed unasked.
 const MAX_RATE_LIMIT: Duration = Duration::from_mins(15);
 
-/// A clock that shows so much less than before was set back: what it said of times to come is then
-/// worth nothing. Less may be two callers who looked at it in another order.
-const SET_BACK: Duration = Duration::from_mins(1);
-
 /// After an early renewal has failed, what is held is used for so long before the next one.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(2);
 
-/// What a minting brings.
-#[derive(Debug, Clone)]
-pub(crate) struct Minted {
-    pub(crate) auth: RegistryAuth,
-    /// When it was minted, to know what part of its life is left.
-    pub(crate) since: Timestamp,
-    /// The scope that was asked for, for a token.
-    pub(crate) scope: Option<String>,
-    /// How much earlier than it must it is renewed: from 0 up to 1.
-    pub(crate) chance: f64,
-}
+pub(crate) type Outcome<T> = Result<T, AuthError>;
 
-pub(crate) type Outcome = Result<Minted, AuthError>;
+/// The place of what is minted for one purpose, and of what is known about minting it.
+pub(crate) struct Slot<T>(Mutex<State<T>>);
 
-/// The place of one (identity, host, repository).
-#[derive(Default)]
-pub(crate) struct Slot(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    held: Option<Minted>,
+struct State<T> {
+    held: Option<T>,
     refusal: Option<Refusal>,
     /// No early renewal before this.
     renew_from: Option<Timestamp>,
-    flight: Option<watch::Receiver<Option<Outcome>>>,
+    flight: Option<Flight<T>>,
 }
+
+type Flight<T> = watch::Receiver<Option<Outcome<T>>>;
 
 /// A refusal and until when it stands.
 #[derive(Clone)]
@@ -90,48 +62,97 @@ pub(crate) enum Wanted {
 }
 
 /// What is held for who asks.
-#[derive(Debug)]
-pub(crate) enum Held {
+enum Held<T> {
     /// Good for now.
-    Fresh(Minted),
+    Fresh(T),
     /// Good for now, and to be renewed meanwhile.
-    Due(Minted),
+    Due(T),
     /// Nothing, or something at its end.
     Nothing,
 }
 
-enum Boarding {
-    Held(Minted),
-    Flight(watch::Receiver<Option<Outcome>>),
+enum Boarding<T> {
+    Held(T),
+    Flight(Flight<T>),
 }
 
 impl Wanted {
-    fn is_met_by(self, held: &Minted, now: Timestamp) -> bool {
+    fn is_met_by(self, held: &impl Perishable, now: Timestamp) -> bool {
+        let life = held.life();
         match self {
-            Self::Fresh => held.is_fresh(now),
-            Self::OtherThan(serial) => held.auth.serial != serial && held.is_alive(now),
+            Self::Fresh => life.is_fresh(now),
+            Self::OtherThan(serial) => life.serial != serial && life.is_alive(now),
         }
     }
 }
 
-impl Slot {
-    pub(crate) fn held(&self, now: Timestamp) -> Held {
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self(Mutex::new(State {
+            held: None,
+            refusal: None,
+            renew_from: None,
+            flight: None,
+        }))
+    }
+}
+
+impl<T: Perishable + Clone + Send + Sync + 'static> Slot<T> {
+    /// What is held, renewed while it is handed out; else the outcome of a minting, unless the
+    /// like was refused a moment ago, here or as the caller knows.
+    pub(crate) async fn current<F>(
+        self: &Arc<Self>,
+        clock: &Arc<dyn Clock>,
+        refusal: Option<AuthError>,
+        mint: F,
+    ) -> Outcome<T>
+    where
+        F: Future<Output = Outcome<T>> + Send + 'static,
+    {
+        let now = clock.now();
+        let refusal = refusal.or_else(|| self.refusal(now));
+        match self.held(now) {
+            Held::Fresh(held) => return Ok(held),
+            Held::Due(held) if refusal.is_none() => {
+                drop(self.board(clock, Wanted::Fresh, mint));
+                return Ok(held);
+            }
+            Held::Due(_) | Held::Nothing => {}
+        }
+        let outcome = match refusal {
+            Some(error) => Err(error),
+            None => self.join(clock, Wanted::Fresh, mint).await,
+        };
+        match (outcome, self.last()) {
+            // Renewal was early: while it fails for the moment, what is held still works.
+            (Err(error), Some(held))
+                if error.is_transient() && held.life().is_alive(clock.now()) =>
+            {
+                tracing::debug!(%error, "renewal failed, the old token is still good");
+                Ok(held)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn held(&self, now: Timestamp) -> Held<T> {
         let state = self.lock();
         let Some(held) = &state.held else {
             return Held::Nothing;
         };
+        let life = held.life();
         let is_pausing = state.renew_from.is_some_and(|from| now < from);
-        if held.is_fresh(now) || (is_pausing && held.is_alive(now)) {
+        if life.is_fresh(now) || (is_pausing && life.is_alive(now)) {
             return Held::Fresh(held.clone());
         }
-        if held.has_reserve(now) {
+        if life.has_reserve(now) {
             return Held::Due(held.clone());
         }
         Held::Nothing
     }
 
     /// What is held, however near its end.
-    pub(crate) fn last(&self) -> Option<Minted> {
+    pub(crate) fn last(&self) -> Option<T> {
         self.lock().held.clone()
     }
 
@@ -149,7 +170,7 @@ impl Slot {
         if state
             .held
             .as_ref()
-            .is_some_and(|held| held.auth.serial == serial)
+            .is_some_and(|held| held.life().serial == serial)
         {
             state.held = None;
         }
@@ -159,12 +180,12 @@ impl Slot {
     /// one that this begins.
     pub(crate) async fn join<F>(
         self: &Arc<Self>,
-        clock: Arc<dyn Clock>,
+        clock: &Arc<dyn Clock>,
         wanted: Wanted,
         mint: F,
-    ) -> Outcome
+    ) -> Outcome<T>
     where
-        F: Future<Output = Outcome> + Send + 'static,
+        F: Future<Output = Outcome<T>> + Send + 'static,
     {
         let mut flight = match self.board(clock, wanted, mint) {
             Boarding::Held(minted) => return Ok(minted),
@@ -178,24 +199,16 @@ impl Slot {
         }
     }
 
-    /// Begins a minting for which nobody waits, unless one is under way.
-    pub(crate) fn renew<F>(self: &Arc<Self>, clock: Arc<dyn Clock>, mint: F)
+    fn board<F>(self: &Arc<Self>, clock: &Arc<dyn Clock>, wanted: Wanted, mint: F) -> Boarding<T>
     where
-        F: Future<Output = Outcome> + Send + 'static,
-    {
-        drop(self.board(clock, Wanted::Fresh, mint));
-    }
-
-    fn board<F>(self: &Arc<Self>, clock: Arc<dyn Clock>, wanted: Wanted, mint: F) -> Boarding
-    where
-        F: Future<Output = Outcome> + Send + 'static,
+        F: Future<Output = Outcome<T>> + Send + 'static,
     {
         let now = clock.now();
         let mut state = self.lock();
         if let Some(held) = state
             .held
             .as_ref()
-            .filter(|held| wanted.is_met_by(held, now))
+            .filter(|held| wanted.is_met_by(*held, now))
         {
             return Boarding::Held(held.clone());
         }
@@ -209,7 +222,7 @@ impl Slot {
         }
         let (sender, receiver) = watch::channel(None);
         state.flight = Some(receiver.clone());
-        let slot = Arc::clone(self);
+        let (slot, clock) = (Arc::clone(self), Arc::clone(clock));
         tokio::spawn(async move {
             let outcome = mint.await;
             // It may have taken long: what is said of the time to come counts from here.
@@ -219,7 +232,7 @@ impl Slot {
         Boarding::Flight(receiver)
     }
 
-    fn land(&self, now: Timestamp, outcome: &Outcome) {
+    fn land(&self, now: Timestamp, outcome: &Outcome<T>) {
         let mut state = self.lock();
         state.flight = None;
         match outcome {
@@ -237,60 +250,14 @@ impl Slot {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Slot {
+impl<T> fmt::Debug for Slot<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Slot")
-    }
-}
-
-fn was_set_back(since: Timestamp, now: Timestamp) -> bool {
-    Duration::try_from(since.duration_since(now)).is_ok_and(|back| back > SET_BACK)
-}
-
-impl Minted {
-    /// Whether it can be handed out without renewing it first.
-    fn is_fresh(&self, now: Timestamp) -> bool {
-        let Some(end) = self.renewable_end() else {
-            return true;
-        };
-        if was_set_back(self.since, now) {
-            return false;
-        }
-        let life = self.life(end);
-        let margin = (life / 10).max(LEAST_MARGIN).min(life / 2);
-        let margin = margin.mul_f64(1.0 + self.chance / 2.0);
-        now.checked_add(margin).is_ok_and(|then| then < end)
-    }
-
-    /// Whether it lives for long enough to be used, though it is to be renewed.
-    fn has_reserve(&self, now: Timestamp) -> bool {
-        let Some(end) = self.renewable_end() else {
-            return true;
-        };
-        let reserve = RESERVE.min(self.life(end) / 4);
-        !was_set_back(self.since, now) && now.checked_add(reserve).is_ok_and(|then| then < end)
-    }
-
-    fn life(&self, end: Timestamp) -> Duration {
-        Duration::try_from(end.duration_since(self.since)).unwrap_or_default()
-    }
-
-    /// Whether the registry would still take it.
-    pub(crate) fn is_alive(&self, now: Timestamp) -> bool {
-        self.auth.not_after.is_none_or(|end| now < end)
-    }
-
-    /// Minting a password anew gives the same password: only tokens of a service are renewed.
-    fn renewable_end(&self) -> Option<Timestamp> {
-        match self.auth.scheme {
-            AuthScheme::Bearer(_) if self.scope.is_some() => self.auth.not_after,
-            _ => None,
-        }
     }
 }
 

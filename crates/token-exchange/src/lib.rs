@@ -6,6 +6,7 @@
 //!      held token still good? ----------------------------------> it
 //!      refused lately? -----------------------------------------> the same refusal, unasked
 //!      somebody minting already? -------------------------------> wait for that
+//!      provider: credential -> pass, who asks
 //!      GET /v2/ -> what it demands -> realm allowed? -> token ---> keep it, hand it out
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! that the user allowed, and nowhere else; bodies of token services are never shown. No storage,
 //! and no credential that was not handed in.
 
+mod asker;
 mod clock;
 mod demand;
 mod exchange;
@@ -23,9 +25,11 @@ mod flight;
 #[doc(hidden)]
 pub mod fuzzing;
 mod key_names;
+mod life;
 mod login;
 mod mint;
 mod proof;
+mod provider;
 mod realm;
 mod reply;
 mod wire;

@@ -10,9 +10,11 @@ use jiff::Timestamp;
 use registry_client::{Endpoint, RegistryClient, RetryPolicy};
 use tokio::time::Instant;
 
+use crate::asker::Asker;
 use crate::demand::Demand;
 use crate::exchange::Identity;
 use crate::flight::{Refusal, Slot};
+use crate::mint::Minted;
 
 /// Repositories for which one identity holds tokens; a further one takes the place of another.
 const MAX_SLOTS: usize = 1024;
@@ -23,7 +25,9 @@ pub(crate) struct Login {
     pub(crate) identity: Identity,
     dialer: Dialer,
     remembered: Mutex<Remembered>,
-    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    /// For every repository the same.
+    pub(crate) asker: Arc<Slot<Asker>>,
+    slots: Mutex<HashMap<String, Arc<Slot<Minted>>>>,
 }
 
 struct Remembered {
@@ -54,6 +58,7 @@ impl Login {
             identity,
             dialer,
             remembered: Mutex::new(remembered),
+            asker: Arc::default(),
             slots: Mutex::default(),
         }
     }
@@ -70,7 +75,7 @@ impl Login {
         })
     }
 
-    pub(crate) fn slot(&self, repository: &str) -> Arc<Slot> {
+    pub(crate) fn slot(&self, repository: &str) -> Arc<Slot<Minted>> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= MAX_SLOTS && !slots.contains_key(repository) {
             // Whoever is being answered has its slot; the others' tokens and refusals stay.

@@ -1,20 +1,21 @@
-//! Minting: from a credential and a demand to something to send.
+//! Minting: from who asks and what is demanded to something to send.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use credential::CredentialKind;
 use credential::auth::{AuthError, AuthScheme, RegistryAuth, Rejection};
 use jiff::Timestamp;
 use registry_client::{Challenge, RegistryError, challenge};
 
+use crate::asker::{Asker, Pass};
 use crate::clock::Clock;
 use crate::demand::{self, Demand, TokenDemand};
-use crate::flight::{Minted, Outcome};
+use crate::flight::{Outcome, Wanted};
+use crate::life::{Life, Perishable};
 use crate::login::{Door, Login};
+use crate::provider;
 use crate::realm;
-use crate::wire::{self, Asker};
+use crate::wire;
 
 /// What all mintings of a process share.
 #[derive(Debug)]
@@ -24,11 +25,43 @@ pub(crate) struct Mint {
     serial: AtomicU64,
 }
 
+/// What a minting brings.
+#[derive(Debug, Clone)]
+pub(crate) struct Minted {
+    pub(crate) scheme: AuthScheme,
+    pub(crate) life: Life,
+    /// The scope that was asked for, for a token.
+    scope: Option<String>,
+    /// Which asker it was minted for.
+    asker: u64,
+}
+
 /// What was sent before and how it was refused.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) rejection: Rejection,
     pub(crate) previous: Option<Minted>,
+}
+
+impl Minted {
+    pub(crate) fn auth(&self) -> RegistryAuth {
+        RegistryAuth {
+            scheme: self.scheme.clone(),
+            not_after: self.life.end,
+            serial: self.life.serial,
+        }
+    }
+
+    /// Whether the asker's own pass is what was sent, and so what was refused.
+    fn is_pass_of(&self, asker: &Asker) -> bool {
+        self.scope.is_none() && self.asker == asker.life.serial
+    }
+}
+
+impl Perishable for Minted {
+    fn life(&self) -> &Life {
+        &self.life
+    }
 }
 
 impl Mint {
@@ -42,11 +75,11 @@ impl Mint {
 
     /// Something to send for this repository; for the registry's door when it is empty.
     pub(crate) async fn mint(
-        &self,
-        login: &Login,
+        self: &Arc<Self>,
+        login: &Arc<Login>,
         repository: &str,
         refused: Option<Refused>,
-    ) -> Outcome {
+    ) -> Outcome<Minted> {
         let outcome = self.try_mint(login, repository, refused).await;
         if let Err(error) = &outcome {
             login.remember_refusal(error, self.clock.now());
@@ -54,12 +87,17 @@ impl Mint {
         outcome
     }
 
-    async fn try_mint(&self, login: &Login, repository: &str, refused: Option<Refused>) -> Outcome {
-        check_kind(login)?;
+    async fn try_mint(
+        self: &Arc<Self>,
+        login: &Arc<Login>,
+        repository: &str,
+        refused: Option<Refused>,
+    ) -> Outcome<Minted> {
         let door = login.door()?;
+        let asker = self.asker(login, refused.as_ref()).await?;
         let Some(refused) = refused else {
             let demand = known_demand(login, &door).await?;
-            return self.satisfy(login, &door, &demand, repository).await;
+            return self.satisfy(login, &door, asker, &demand, repository).await;
         };
         let challenges = challenge::parse(refused.rejection.challenges.iter().map(String::as_str));
         let demand = match demand::read(refused.rejection.status, &challenges) {
@@ -70,95 +108,154 @@ impl Mint {
             }
             None => known_demand(login, &door).await?,
         };
-        check_worth_trying(login, &demand, repository, &refused, &challenges)?;
-        self.satisfy(login, &door, &demand, repository).await
+        check_worth_trying(login, &asker, &demand, repository, &refused, &challenges)?;
+        self.satisfy(login, &door, asker, &demand, repository).await
+    }
+
+    /// Who asks: another than whose pass the registry has just refused, where there may be one.
+    async fn asker(
+        self: &Arc<Self>,
+        login: &Arc<Login>,
+        refused: Option<&Refused>,
+    ) -> Outcome<Asker> {
+        let presenting = self.presenting(login);
+        let asker = login.asker.current(&self.clock, None, presenting).await?;
+        let previous = refused.and_then(|refused| refused.previous.as_ref());
+        let is_refused = previous.is_some_and(|previous| previous.is_pass_of(&asker));
+        if is_refused && asker.life.may_help(self.clock.now()) {
+            return self.other_asker(login, &asker).await;
+        }
+        Ok(asker)
+    }
+
+    /// Who asks, after the pass of this one was refused.
+    async fn other_asker(self: &Arc<Self>, login: &Arc<Login>, refused: &Asker) -> Outcome<Asker> {
+        let serial = refused.life.serial;
+        login.asker.drop_refused(serial);
+        let wanted = Wanted::OtherThan(serial);
+        let presenting = self.presenting(login);
+        login.asker.join(&self.clock, wanted, presenting).await
+    }
+
+    fn presenting(
+        self: &Arc<Self>,
+        login: &Arc<Login>,
+    ) -> impl Future<Output = Outcome<Asker>> + Send + use<> {
+        let (mint, login) = (Arc::clone(self), Arc::clone(login));
+        async move {
+            let presented = provider::of(&login)?.present().await?;
+            let life = mint.life(presented.not_after, presented.is_renewable);
+            let pass = presented.pass;
+            Ok(Asker { pass, life })
+        }
     }
 
     async fn satisfy(
-        &self,
-        login: &Login,
+        self: &Arc<Self>,
+        login: &Arc<Login>,
         door: &Door,
+        asker: Asker,
         demand: &Demand,
         repository: &str,
-    ) -> Outcome {
-        let credential = &login.identity.credential;
-        if let Some(token) = credential.bearer() {
-            let end = credential.not_after();
-            return Ok(self.minted(AuthScheme::Bearer(token.clone()), end, None));
+    ) -> Outcome<Minted> {
+        if let Pass::Bearer(token) = &asker.pass {
+            return Ok(self.passed_on(&asker, AuthScheme::Bearer(token.clone())));
         }
         match demand {
-            Demand::Nothing => Ok(self.minted(AuthScheme::Anonymous, None, None)),
-            Demand::Basic => self.basic(login),
-            Demand::Token(demand) => self.token(login, door, demand, repository).await,
+            Demand::Nothing => Ok(self.passed_on(&asker, AuthScheme::Anonymous)),
+            Demand::Basic => self.basic(login, &asker),
+            Demand::Token(demand) => self.token(login, door, asker, demand, repository).await,
         }
     }
 
-    fn basic(&self, login: &Login) -> Outcome {
-        let credential = &login.identity.credential;
-        match Asker::of(credential) {
-            Some(Asker::Password { username, password }) => {
-                let (username, password) = (username.to_owned(), password.clone());
-                let scheme = AuthScheme::Basic { username, password };
-                Ok(self.minted(scheme, credential.not_after(), None))
+    fn basic(&self, login: &Login, asker: &Asker) -> Outcome<Minted> {
+        let scheme = match &asker.pass {
+            Pass::Password { username, password } => AuthScheme::Basic {
+                username: username.clone(),
+                password: password.clone(),
+            },
+            Pass::IdentityToken(_) => {
+                return Err(AuthError::Refused {
+                    message: format!(
+                        "{} wants a password; an identity token is for token services only",
+                        login.endpoint.registry
+                    ),
+                });
             }
-            Some(Asker::IdentityToken(_)) => Err(AuthError::Refused {
-                message: format!(
-                    "{} wants a password; an identity token is for token services only",
-                    login.endpoint.registry
-                ),
-            }),
-            Some(Asker::Anonymous) | None => Ok(self.minted(AuthScheme::Anonymous, None, None)),
-        }
+            Pass::Bearer(token) => AuthScheme::Bearer(token.clone()),
+            Pass::Nothing => AuthScheme::Anonymous,
+        };
+        Ok(self.passed_on(asker, scheme))
     }
 
     async fn token(
+        self: &Arc<Self>,
+        login: &Arc<Login>,
+        door: &Door,
+        asker: Asker,
+        demand: &TokenDemand,
+        repository: &str,
+    ) -> Outcome<Minted> {
+        let asked = self
+            .ask_for_token(login, door, &asker, demand, repository)
+            .await;
+        match asked {
+            // A cloud may take a pass back before its time.
+            Err(AuthError::BadCredential { .. }) if asker.life.may_help(self.clock.now()) => {
+                let other = self.other_asker(login, &asker).await?;
+                self.ask_for_token(login, door, &other, demand, repository)
+                    .await
+            }
+            asked => asked,
+        }
+    }
+
+    async fn ask_for_token(
         &self,
         login: &Login,
         door: &Door,
+        asker: &Asker,
         demand: &TokenDemand,
         repository: &str,
-    ) -> Outcome {
+    ) -> Outcome<Minted> {
         let scope = wanted_scope(demand, repository);
         let base = door.registry.base_url().await.map_err(from_registry)?;
         let allowed = login.identity.token_service.as_deref();
         let realm = realm::judge(&login.endpoint, &base, &demand.realm, allowed)?;
-        let asker = Asker::of(&login.identity.credential).ok_or_else(|| unsupported(login))?;
-        let now = self.clock.now();
+        let (scope, pass, now) = (scope.as_deref(), &asker.pass, self.clock.now());
         self.token_requests.fetch_add(1, Ordering::Relaxed);
-        let token = wire::ask(&door.http, &realm, demand, scope.as_deref(), asker, now).await?;
-        let scope = Some(scope.unwrap_or_default());
-        Ok(self.minted(
-            AuthScheme::Bearer(token.secret),
-            Some(token.not_after),
-            scope,
-        ))
+        let token = wire::ask(&door.http, &realm, demand, scope, pass, now).await?;
+        Ok(Minted {
+            scheme: AuthScheme::Bearer(token.secret),
+            life: self.life(Some(token.not_after), true),
+            scope: Some(scope.unwrap_or_default().to_owned()),
+            asker: asker.life.serial,
+        })
     }
 
-    fn minted(
-        &self,
-        scheme: AuthScheme,
-        not_after: Option<Timestamp>,
-        scope: Option<String>,
-    ) -> Minted {
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let auth = RegistryAuth {
-            scheme,
-            not_after,
-            serial,
-        };
+    /// The asker's pass itself, or nothing at all where the registry demands nothing.
+    fn passed_on(&self, asker: &Asker, scheme: AuthScheme) -> Minted {
+        let is_sent = !matches!(scheme, AuthScheme::Anonymous);
+        let serial = self.next_serial();
         Minted {
-            auth,
-            since: self.clock.now(),
-            scope,
-            chance: chance(),
+            scheme,
+            life: if is_sent {
+                asker.life.passed_on(serial)
+            } else {
+                Life::new(serial, self.clock.now(), None, false)
+            },
+            scope: None,
+            asker: asker.life.serial,
         }
     }
-}
 
-/// From 0 up to 1. Nothing secret hangs on it.
-fn chance() -> f64 {
-    let hash = RandomState::new().hash_one(());
-    f64::from((hash >> 32) as u32) / f64::from(u32::MAX)
+    fn life(&self, end: Option<Timestamp>, is_renewable: bool) -> Life {
+        Life::new(self.next_serial(), self.clock.now(), end, is_renewable)
+    }
+
+    fn next_serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// The scope to ask for: the challenge's own words where it was about this repository, since some
@@ -223,6 +320,7 @@ pub(crate) async fn ask_door(login: &Login, door: &Door) -> Result<Demand, AuthE
 /// Whether sending something again could help at all.
 fn check_worth_trying(
     login: &Login,
+    asker: &Asker,
     demand: &Demand,
     repository: &str,
     refused: &Refused,
@@ -233,54 +331,32 @@ fn check_worth_trying(
         return Ok(());
     };
     let bad = |message: String| Err(AuthError::BadCredential { message });
-    match (&previous.auth.scheme, demand) {
-        (AuthScheme::Anonymous, Demand::Basic)
-            if login.identity.credential.kind() == CredentialKind::Public =>
-        {
+    let forbidden = || {
+        let message = format!("{registry} does not allow the credential to pull {repository}");
+        Err(AuthError::NoPermission { message })
+    };
+    match (&previous.scheme, demand) {
+        (AuthScheme::Anonymous, Demand::Basic) if matches!(asker.pass, Pass::Nothing) => {
             Err(AuthError::NoPermission {
                 message: format!("{registry} demands a login"),
             })
         }
-        (AuthScheme::Basic { .. }, Demand::Basic) if refused.rejection.status != 401 => {
-            let message = format!("{registry} does not allow the credential to pull {repository}");
-            Err(AuthError::NoPermission { message })
-        }
-        (AuthScheme::Basic { .. }, Demand::Basic) => {
-            bad(format!("{registry} refused the user name or password"))
-        }
-        (AuthScheme::Bearer(_), _) if login.identity.credential.bearer().is_some() => {
-            bad(format!("{registry} refused the token; it may have expired"))
-        }
+        (AuthScheme::Anonymous, _) => Ok(()),
         (AuthScheme::Bearer(_), Demand::Token(demand))
             if demand::is_insufficient(challenges)
                 && previous.scope == wanted_scope(demand, repository) =>
         {
-            let message = format!("{registry} does not allow the credential to pull {repository}");
-            Err(AuthError::NoPermission { message })
+            forbidden()
         }
-        _ => Ok(()),
-    }
-}
-
-/// Kinds that need a cloud's own service first are refused by name.
-fn check_kind(login: &Login) -> Result<(), AuthError> {
-    let credential = &login.identity.credential;
-    if credential.bearer().is_some() || Asker::of(credential).is_some() {
-        return Ok(());
-    }
-    Err(unsupported(login))
-}
-
-fn unsupported(login: &Login) -> AuthError {
-    let kind = login.identity.credential.kind();
-    let instead = match kind {
-        CredentialKind::Aws => {
-            "; log in as AWS with the password that `aws ecr get-login-password` prints"
+        _ if !previous.is_pass_of(asker) => Ok(()),
+        (AuthScheme::Bearer(_), _) => {
+            bad(format!("{registry} refused the token; it may have expired"))
         }
-        _ => "",
-    };
-    AuthError::Refused {
-        message: format!("{kind} credentials are not supported yet{instead}"),
+        (AuthScheme::Basic { .. }, Demand::Basic) if refused.rejection.status != 401 => forbidden(),
+        (AuthScheme::Basic { .. }, Demand::Basic) => {
+            bad(format!("{registry} refused the user name or password"))
+        }
+        (AuthScheme::Basic { .. }, _) => Ok(()),
     }
 }
 

@@ -8,9 +8,8 @@ use jiff::Timestamp;
 use registry_client::RegistryClient;
 
 use crate::demand::Demand;
-use crate::flight::Minted;
 use crate::login::{Door, Login};
-use crate::mint::{Mint, Refused, ask_door, from_registry};
+use crate::mint::{Mint, Minted, Refused, ask_door, from_registry};
 use crate::realm;
 
 /// What a check has shown.
@@ -46,7 +45,7 @@ pub(crate) async fn check(
     login.remember_demand(&demand);
     // First without a repository: a refusal then is about the credential and nothing else.
     let minted = mint.mint(&login, "", None).await?;
-    check_door(&login, &door, &minted.auth).await?;
+    check_door(&login, &door, &minted.auth()).await?;
     let proven = match repository {
         Some(repository) => check_repository(dialer, mint, &login, repository).await?,
         None => Proven::Ping,
@@ -55,12 +54,12 @@ pub(crate) async fn check(
         proven,
         login_needed: demand != Demand::Nothing,
         not_after: login.identity.credential.not_after(),
-        token_service: token_service(&demand, &minted.auth),
+        token_service: token_service(&demand, &minted.scheme),
     })
 }
 
-fn token_service(demand: &Demand, auth: &RegistryAuth) -> Option<String> {
-    match (demand, &auth.scheme) {
+fn token_service(demand: &Demand, scheme: &AuthScheme) -> Option<String> {
+    match (demand, scheme) {
         (Demand::Token(demand), AuthScheme::Bearer(_)) => {
             demand.realm.parse().ok().map(|url| realm::authority(&url))
         }
@@ -139,7 +138,7 @@ impl AuthSource for Uncached {
                 .mint
                 .mint(&self.login, request.repository, refused)
                 .await?;
-            let auth = minted.auth.clone();
+            let auth = minted.auth();
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(minted);
             Ok(auth)
         })

@@ -4,12 +4,13 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use credential::auth::AuthError;
-use credential::{Credential, ExposeSecret, SecretString};
+use credential::{ExposeSecret, SecretString};
 use dial::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use dial::{DialError, HttpClient, Method, Request, Response, Url};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::asker::Pass;
 use crate::demand::TokenDemand;
 use crate::realm::authority;
 use crate::reply::{self, Times, Token};
@@ -17,36 +18,8 @@ use crate::reply::{self, Times, Token};
 /// Longest reply of a token service; a token with many claims is below 32 KiB.
 const MAX_REPLY_BYTES: usize = 128 * 1024;
 
-/// The user name that stands for "the password is an identity token".
-const IDENTITY_TOKEN_USER: &str = "<token>";
-
 /// How we call ourselves where a name is required.
 const CLIENT_ID: &str = "holdfast";
-
-/// Who asks a token service.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Asker<'a> {
-    Anonymous,
-    Password {
-        username: &'a str,
-        password: &'a SecretString,
-    },
-    IdentityToken(&'a SecretString),
-}
-
-impl<'a> Asker<'a> {
-    /// Who a credential lets ask; `None` for one that has nothing to ask with.
-    pub(crate) fn of(credential: &'a Credential) -> Option<Self> {
-        if credential.kind() == credential::CredentialKind::Public {
-            return Some(Self::Anonymous);
-        }
-        let (username, password) = credential.basic_parts()?;
-        if username == IDENTITY_TOKEN_USER {
-            return Some(Self::IdentityToken(password));
-        }
-        Some(Self::Password { username, password })
-    }
-}
 
 /// Asks the token service at `realm` for a token.
 pub(crate) async fn ask(
@@ -54,12 +27,12 @@ pub(crate) async fn ask(
     realm: &Url,
     demand: &TokenDemand,
     scope: Option<&str>,
-    asker: Asker<'_>,
+    pass: &Pass,
     now: Timestamp,
 ) -> Result<Token, AuthError> {
-    let request = match asker {
-        Asker::IdentityToken(token) => post(realm, demand, scope, token),
-        _ => get(realm, demand, scope, asker)?,
+    let request = match pass {
+        Pass::IdentityToken(token) => post(realm, demand, scope, token),
+        _ => get(realm, demand, scope, pass)?,
     };
     let service = authority(realm);
     let response = http
@@ -71,7 +44,7 @@ pub(crate) async fn ask(
         answered: registry_client::date_of(&response),
     };
     if response.status.as_u16() != 200 {
-        return Err(refusal(&response, &service, asker));
+        return Err(refusal(&response, &service, pass));
     }
     let body = response
         .read_bounded(MAX_REPLY_BYTES)
@@ -86,7 +59,7 @@ fn get(
     realm: &Url,
     demand: &TokenDemand,
     scope: Option<&str>,
-    asker: Asker<'_>,
+    pass: &Pass,
 ) -> Result<Request, AuthError> {
     let mut url = realm.clone();
     {
@@ -98,7 +71,7 @@ fn get(
         if let Some(scope) = scope {
             query.append_pair("scope", scope);
         }
-        if let Asker::Password { username, .. } = asker {
+        if let Pass::Password { username, .. } = pass {
             query.append_pair("account", username);
         }
     }
@@ -106,8 +79,8 @@ fn get(
         url.set_query(None);
     }
     let request = Request::get(url);
-    match asker {
-        Asker::Password { username, password } => {
+    match pass {
+        Pass::Password { username, password } => {
             Ok(request.header(AUTHORIZATION, basic(username, password)?))
         }
         _ => Ok(request),
@@ -142,16 +115,16 @@ fn basic(username: &str, password: &SecretString) -> Result<HeaderValue, AuthErr
 }
 
 /// What a status of a token service means. The body is not read: it has been seen to hold tokens.
-fn refusal(response: &Response, service: &str, asker: Asker<'_>) -> AuthError {
+fn refusal(response: &Response, service: &str, pass: &Pass) -> AuthError {
     let status = response.status.as_u16();
-    match (status, asker) {
-        (401 | 403, Asker::Anonymous) => AuthError::NoPermission {
+    match (status, pass) {
+        (401 | 403, Pass::Nothing) => AuthError::NoPermission {
             message: format!("token service {service} gives no anonymous token; a login is needed"),
         },
         (400 | 401 | 403, _) => AuthError::BadCredential {
             message: format!("token service {service} refused the credential (status {status})"),
         },
-        (404 | 405, Asker::IdentityToken(_)) => AuthError::Refused {
+        (404 | 405, Pass::IdentityToken(_)) => AuthError::Refused {
             message: format!("token service {service} does not take identity tokens"),
         },
         (300..=399, _) => AuthError::Refused {
@@ -204,19 +177,19 @@ mod tests {
     #[test]
     fn queries_keep_the_realms_own_and_escape_ours() {
         let password = SecretString::from("p".to_owned());
-        let user = Asker::Password {
-            username: "org+robot",
-            password: &password,
+        let user = Pass::Password {
+            username: "org+robot".to_owned(),
+            password,
         };
         let scope = Some("repository:a/b:pull");
         let cases = [
-            ("https://a/t", None, None, Asker::Anonymous, "https://a/t"),
-            ("https://a/t?", None, None, Asker::Anonymous, "https://a/t"),
+            ("https://a/t", None, None, Pass::Nothing, "https://a/t"),
+            ("https://a/t?", None, None, Pass::Nothing, "https://a/t"),
             (
                 "https://a/t?x=1",
                 Some("s p"),
                 scope,
-                Asker::Anonymous,
+                Pass::Nothing,
                 "https://a/t?x=1&service=s+p&scope=repository%3Aa%2Fb%3Apull",
             ),
             (
@@ -227,9 +200,9 @@ mod tests {
                 "https://a/t?service=s&scope=repository%3Aa%2Fb%3Apull&account=org%2Brobot",
             ),
         ];
-        for (realm, service, scope, asker, expected) in cases {
+        for (realm, service, scope, pass, expected) in cases {
             let realm = Url::parse(realm).expect("url");
-            let request = get(&realm, &demand(service), scope, asker).expect("request");
+            let request = get(&realm, &demand(service), scope, &pass).expect("request");
             assert_eq!(request.url.as_str(), expected);
         }
     }

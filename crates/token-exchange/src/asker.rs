@@ -1,0 +1,45 @@
+//! Who asks a registry, in the words that registries and their token services know.
+
+use std::fmt;
+
+use credential::SecretString;
+
+use crate::life::{Life, Perishable};
+
+/// What is shown at a registry's door, or at its token service.
+#[derive(Clone)]
+pub(crate) enum Pass {
+    Nothing,
+    Password {
+        username: String,
+        password: SecretString,
+    },
+    /// Is exchanged at a token service, and means nothing to a registry.
+    IdentityToken(SecretString),
+    /// Is sent as it is.
+    Bearer(SecretString),
+}
+
+/// A pass, and how long it holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
+    pub(crate) pass: Pass,
+    pub(crate) life: Life,
+}
+
+impl Perishable for Asker {
+    fn life(&self) -> &Life {
+        &self.life
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Password { .. } => "Password(redacted)",
+            Self::IdentityToken(_) => "IdentityToken(redacted)",
+            Self::Bearer(_) => "Bearer(redacted)",
+        })
+    }
+}

@@ -1,0 +1,52 @@
+//! What was stored is what is shown: nothing, a user name and password, a token.
+
+use credential::{Credential, CredentialKind};
+
+use super::{PresentFuture, Presented, Provider};
+use crate::asker::Pass;
+
+/// The user name that stands for "the password is an identity token".
+const IDENTITY_TOKEN_USER: &str = "<token>";
+
+#[derive(Debug)]
+pub(super) struct Stored<'a> {
+    credential: &'a Credential,
+    pass: Pass,
+}
+
+impl<'a> Stored<'a> {
+    /// Nothing for a credential that nobody but its own cloud takes.
+    pub(super) fn new(credential: &'a Credential) -> Option<Self> {
+        let pass = pass_of(credential)?;
+        Some(Self { credential, pass })
+    }
+}
+
+impl Provider for Stored<'_> {
+    fn present(&self) -> PresentFuture<'_> {
+        let presented = Presented {
+            pass: self.pass.clone(),
+            not_after: self.credential.not_after(),
+            is_renewable: false,
+        };
+        Box::pin(async move { Ok(presented) })
+    }
+}
+
+fn pass_of(credential: &Credential) -> Option<Pass> {
+    if credential.kind() == CredentialKind::Public {
+        return Some(Pass::Nothing);
+    }
+    if let Some(token) = credential.bearer() {
+        return Some(Pass::Bearer(token.clone()));
+    }
+    let (username, password) = credential.basic_parts()?;
+    let password = password.clone();
+    Some(match username {
+        IDENTITY_TOKEN_USER => Pass::IdentityToken(password),
+        _ => Pass::Password {
+            username: username.to_owned(),
+            password,
+        },
+    })
+}
