@@ -18,7 +18,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
 
 use crate::error::{Doing, VaultError};
 
@@ -86,6 +86,7 @@ impl Database {
             source,
         })?;
         let writer = pool(1)
+            .after_release(|connection, _| Box::pin(has_no_transaction(connection)))
             .connect_with(writer_options(path))
             .await
             .doing("opening the vault")?;
@@ -183,6 +184,14 @@ fn pool(limit: u32) -> SqlitePoolOptions {
         .acquire_timeout(BUSY_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
+}
+
+/// Whether what was begun on it has ended: where SQLite ended it, as on a full disk, the connection
+/// counts it as open for ever and begins no other. Such a one is closed.
+async fn has_no_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // After what was told it and not waited for.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn migrate(writer: &SqlitePool) -> Result<(), VaultError> {

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod canaries;
 mod crash;
+mod full_disk;
 mod keeper;
 mod leases;
 mod opening;
