@@ -3,14 +3,16 @@
 //!
 //! A change among others has a savepoint of its own, so that one that fails costs the others
 //! nothing; one that is alone is a transaction of its own. Nobody is answered before the commit,
-//! nor before the log is synced who asks for that.
+//! nor before the log is synced who asks for that: what is committed is there for all, so whoever
+//! made it is told no error, and waits for as long as the disk does not work.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Executor, SqliteConnection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Database;
 use super::statements::{Bound, Statements, TAKE_BACK};
@@ -23,6 +25,8 @@ use crate::store::Durability;
 const CHANGES_AT_ONCE: usize = 128;
 /// Changes that wait for the transaction before theirs; further callers wait to be let in.
 const QUEUE_LENGTH: usize = 1024;
+/// Pause before a disk that would not take the log is tried again.
+const SYNC_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is being done to the database, within a transaction.
 pub(crate) type Changing<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
@@ -31,10 +35,13 @@ pub(crate) type Changing<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreErr
 #[derive(Debug)]
 pub(crate) struct Group {
     queue: mpsc::Sender<Message>,
+    closing: Arc<Notify>,
 }
 
 enum Message {
     Change(Box<dyn Queued>),
+    /// From who waits for the disk alone.
+    Sync(oneshot::Sender<Result<(), StoreError>>),
     /// The last one; answered when the connection is closed.
     Close(oneshot::Sender<()>),
 }
@@ -43,16 +50,17 @@ impl Group {
     /// Writes through this until it is closed or dropped.
     pub(super) fn new(writer: Writer) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_LENGTH);
-        tokio::spawn(write(writer, waiting));
-        Self { queue }
+        let closing = Arc::new(Notify::new());
+        tokio::spawn(write(writer, waiting, Arc::clone(&closing)));
+        Self { queue, closing }
     }
 
     async fn ask<T>(
         &self,
-        change: Box<dyn Queued>,
+        message: Message,
         answer: oneshot::Receiver<Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let queued = self.queue.send(Message::Change(change)).await;
+        let queued = self.queue.send(message).await;
         queued.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
@@ -60,6 +68,7 @@ impl Group {
     /// Closes the connection after what was asked before.
     pub(super) async fn close(&self) {
         let (closed, waiting) = oneshot::channel();
+        self.closing.notify_one();
         if self.queue.send(Message::Close(closed)).await.is_ok() {
             let _ = waiting.await;
         }
@@ -85,13 +94,14 @@ impl Database {
             result: None,
             reply,
         };
-        self.group.ask(Box::new(change), answer).await
+        let message = Message::Change(Box::new(change));
+        self.group.ask(message, answer).await
     }
 
     /// Has all that was changed survive a power cut.
     pub(crate) async fn sync(&self) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.group.ask(Box::new(Sync { reply }), answer).await
+        self.group.ask(Message::Sync(reply), answer).await
     }
 
     /// Makes a change that is nothing but statements, and answers their rows. They are told what
@@ -115,7 +125,8 @@ impl Database {
             result: None,
             reply,
         };
-        self.group.ask(Box::new(run), answer).await
+        let message = Message::Change(Box::new(run));
+        self.group.ask(message, answer).await
     }
 }
 
@@ -246,29 +257,6 @@ impl<F: FnOnce(&'static str) -> Bound + Send> Queued for Run<F> {
     }
 }
 
-/// No change, for who only waits for the disk.
-struct Sync {
-    reply: oneshot::Sender<Result<(), StoreError>>,
-}
-
-impl Queued for Sync {
-    fn durability(&self) -> Durability {
-        Durability::Disk
-    }
-
-    fn alone<'c>(&'c mut self, _: &'c mut SqliteConnection) -> Making<'c> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn among<'c>(&'c mut self, _: &'c mut SqliteConnection) -> Making<'c> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn answer(self: Box<Self>, committed: &Result<(), Arc<sqlx::Error>>) {
-        answer(self.reply, Some(Ok(())), committed);
-    }
-}
-
 fn answer<T>(
     reply: oneshot::Sender<Result<T, StoreError>>,
     result: Option<Result<T, StoreError>>,
@@ -287,35 +275,80 @@ fn answer<T>(
     let _ = reply.send(answer);
 }
 
-async fn write(mut writer: Writer, mut waiting: mpsc::Receiver<Message>) {
-    let mut closing = None;
-    while closing.is_none()
+async fn write(mut writer: Writer, mut waiting: mpsc::Receiver<Message>, closing: Arc<Notify>) {
+    let mut closed = None;
+    while closed.is_none()
         && let Some(first) = waiting.recv().await
     {
-        let mut changes = Vec::new();
+        let mut batch = Batch::default();
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Change(change) => changes.push(change),
-                Message::Close(closed) => closing = Some(closed),
+                Message::Change(change) => batch.changes.push(change),
+                Message::Sync(reply) => batch.syncs.push(reply),
+                Message::Close(reply) => closed = Some(reply),
             }
-            let is_enough = changes.len() >= CHANGES_AT_ONCE || closing.is_some();
+            let is_enough = batch.changes.len() >= CHANGES_AT_ONCE || closed.is_some();
             next = if is_enough {
                 None
             } else {
                 waiting.try_recv().ok()
             };
         }
-        let committed = transaction(&mut writer, &mut changes).await;
+        batch.settle(&mut writer, &closing).await;
+    }
+    writer.close().await;
+    if let Some(reply) = closed {
+        let _ = reply.send(());
+    }
+}
+
+/// What was asked in the time of one commit.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Box<dyn Queued>>,
+    syncs: Vec<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl Batch {
+    /// Makes the changes, and answers each when it is as durable as asked.
+    async fn settle(mut self, writer: &mut Writer, closing: &Notify) {
+        let committed = transaction(writer, &mut self.changes).await;
+        let committed = committed.map_err(Arc::new);
         if committed.is_err() {
             writer.close().await;
         }
-        settle(&mut writer, changes, committed).await;
+        let (done, waiting): (Vec<_>, Vec<_>) = self
+            .changes
+            .into_iter()
+            .partition(|change| committed.is_err() || change.durability() == Durability::Process);
+        for change in done {
+            change.answer(&committed);
+        }
+        let somebody_waits = !waiting.is_empty() || !self.syncs.is_empty();
+        if somebody_waits && sync(writer, closing).await {
+            for change in waiting {
+                change.answer(&Ok(()));
+            }
+            for reply in self.syncs {
+                // A caller that has gone away is not told.
+                let _ = reply.send(Ok(()));
+            }
+        }
     }
-    writer.close().await;
-    if let Some(closed) = closing {
-        let _ = closed.send(());
+}
+
+/// Has the disk take the log, however long that takes; answers whether it did before the store was
+/// closed.
+async fn sync(writer: &mut Writer, closing: &Notify) -> bool {
+    while let Err(error) = writer.sync().await {
+        tracing::error!(%error, "the disk does not take the store's log; nothing is confirmed");
+        tokio::select! {
+            () = tokio::time::sleep(SYNC_PAUSE) => {}
+            () = closing.notified() => return false,
+        }
     }
+    true
 }
 
 async fn transaction(
@@ -336,26 +369,78 @@ async fn transaction(
     transaction.commit().await
 }
 
-/// Answers each change when it is as durable as asked.
-async fn settle(
-    writer: &mut Writer,
-    changes: Vec<Box<dyn Queued>>,
-    committed: Result<(), sqlx::Error>,
-) {
-    let tell = |changes: Vec<Box<dyn Queued>>, outcome: Result<(), sqlx::Error>| {
-        let outcome = outcome.map_err(Arc::new);
-        for change in changes {
-            change.answer(&outcome);
-        }
-    };
-    if committed.is_err() {
-        return tell(changes, committed);
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use sqlx::ConnectOptions;
+
+    use super::*;
+    use crate::database::{OftenAsked, reader_options, readers, writer_options};
+
+    /// A database whose log is looked for at another path than it is at.
+    async fn database(path: &Path, log: &Path) -> Arc<Database> {
+        let options = writer_options(path).create_if_missing(true);
+        let mut connection = options.connect().await.unwrap();
+        connection.execute("CREATE TABLE t (x)").await.unwrap();
+        let mut writer = Writer::new(path, options, connection);
+        writer.look_for_log_at(log);
+        Arc::new(Database {
+            reader: readers(path),
+            often: OftenAsked::new(reader_options(path)),
+            group: Group::new(writer),
+        })
     }
-    let (waiting, ready) = changes
-        .into_iter()
-        .partition(|change| change.durability() == Durability::Disk);
-    tell(ready, Ok(()));
-    if !waiting.is_empty() {
-        tell(waiting, writer.sync().await);
+
+    fn insert(database: &Arc<Database>) -> tokio::task::JoinHandle<Result<(), StoreError>> {
+        let database = Arc::clone(database);
+        tokio::spawn(async move {
+            let change = database.change(Durability::Disk, |connection| {
+                Box::pin(async move {
+                    let done = connection.execute("INSERT INTO t VALUES (1)").await;
+                    done.map(drop).doing("inserting")
+                })
+            });
+            change.await
+        })
+    }
+
+    async fn rows(database: &Database) -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM t");
+        count.fetch_one(database.reader()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_is_confirmed_when_the_disk_works_again() {
+        let top = tempfile::tempdir().unwrap();
+        let blocked = top.path().join("blocked");
+        std::fs::write(&blocked, "").unwrap();
+        let database = database(&top.path().join("t.db"), &blocked.join("log")).await;
+        let inserted = insert(&database);
+        while rows(&database).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(SYNC_PAUSE / 10).await;
+        assert!(!inserted.is_finished(), "the log was not synced");
+        std::fs::remove_file(&blocked).unwrap();
+        inserted.await.unwrap().unwrap();
+        assert_eq!(rows(&database).await, 1);
+        database.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_store_is_closed_while_its_disk_does_not_work() {
+        let top = tempfile::tempdir().unwrap();
+        let blocked = top.path().join("blocked");
+        std::fs::write(&blocked, "").unwrap();
+        let database = database(&top.path().join("t.db"), &blocked.join("log")).await;
+        let inserted = insert(&database);
+        while rows(&database).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        database.close().await;
+        let answer = inserted.await.unwrap();
+        assert!(matches!(answer, Err(StoreError::Closed)), "{answer:?}");
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteConnectOptions;
@@ -15,8 +16,10 @@ use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 pub(super) struct Writer {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
-    log: PathBuf,
-    /// A sync has failed. What it was to write counts as written to the kernel, and no further sync
+    log_path: PathBuf,
+    log: Option<File>,
+    /// Something that was to be synced may not have been: a sync failed, here or in a process
+    /// before this one. What it was to write counts as written to the kernel, and no further sync
     /// of the log would try it again.
     is_suspect: bool,
 }
@@ -28,14 +31,21 @@ impl Writer {
         options: SqliteConnectOptions,
         connection: SqliteConnection,
     ) -> Self {
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
+        let mut log_path = path.as_os_str().to_owned();
+        log_path.push("-wal");
         Self {
             options,
             connection: Some(connection),
-            log: log.into(),
-            is_suspect: false,
+            log_path: log_path.into(),
+            log: None,
+            is_suspect: true,
         }
+    }
+
+    /// For tests of a disk that does not work.
+    #[cfg(test)]
+    pub(super) fn look_for_log_at(&mut self, path: &Path) {
+        path.clone_into(&mut self.log_path);
     }
 
     pub(super) async fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
@@ -50,14 +60,33 @@ impl Writer {
     pub(super) async fn sync(&mut self) -> Result<(), sqlx::Error> {
         if self.is_suspect {
             self.checkpoint().await?;
+            self.log = open(&self.log_path).map_err(sqlx::Error::Io)?;
             self.is_suspect = false;
             return Ok(());
         }
-        let log = self.log.clone();
-        let synced = tokio::task::spawn_blocking(move || sync(&log)).await;
-        let synced = synced.map_err(io::Error::other).flatten();
+        let synced = self.sync_log().await;
         self.is_suspect = synced.is_err();
         synced.map_err(sqlx::Error::Io)
+    }
+
+    /// Syncs the log that is held: a failure to write is told once to each who had the file open
+    /// then, and SQLite, which has it open too, passes over what it is told.
+    async fn sync_log(&mut self) -> io::Result<()> {
+        let (held, path) = (self.log.take(), self.log_path.clone());
+        let synced = tokio::task::spawn_blocking(move || {
+            let log = match held {
+                Some(log) if is_at(&log, &path)? => Some(log),
+                // The last connection that closes removes the log, after the database was synced,
+                // and the next one makes another.
+                _ => open(&path)?,
+            };
+            if let Some(log) = &log {
+                log.sync_data()?;
+            }
+            Ok(log)
+        });
+        self.log = synced.await.map_err(io::Error::other).flatten()?;
+        Ok(())
     }
 
     /// Writes all of the log into the database and syncs that.
@@ -80,14 +109,23 @@ impl Writer {
     }
 }
 
-/// Opened each time, since the last connection that closes removes the log and the next makes
-/// another. What was in one that is gone is in the database, which was synced before.
-fn sync(log: &Path) -> io::Result<()> {
+fn open(log: &Path) -> io::Result<Option<File>> {
     match File::open(log) {
-        Ok(log) => log.sync_data(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(log) => Ok(Some(log)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether this file is the one at the path.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let there = match path.metadata() {
+        Ok(there) => there,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let held = file.metadata()?;
+    Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))
 }
 
 #[cfg(test)]
@@ -96,23 +134,57 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn after_a_failed_sync_the_database_itself_is_written() {
-        let top = tempfile::tempdir().unwrap();
-        let path = top.path().join("state.db");
-        let options = crate::database::writer_options(&path).create_if_missing(true);
+    async fn writer(path: &Path) -> Writer {
+        let options = crate::database::writer_options(path).create_if_missing(true);
         let connection = options.connect().await.unwrap();
-        let mut writer = Writer::new(&path, options, connection);
+        let mut writer = Writer::new(path, options, connection);
         let connection = writer.connection().await.unwrap();
         connection.execute("CREATE TABLE t (x)").await.unwrap();
+        writer
+    }
+
+    #[tokio::test]
+    async fn the_first_sync_and_one_after_a_failure_write_the_database_itself() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("state.db");
+        let length = || path.metadata().unwrap().len();
+        let mut writer = writer(&path).await;
+        let before = length();
         writer.sync().await.unwrap();
-        let before = path.metadata().unwrap().len();
-        let log = std::mem::replace(&mut writer.log, "/dev/null/log".into());
+        let first = length();
+        assert!(first > before);
+
+        let connection = writer.connection().await.unwrap();
+        connection.execute("CREATE TABLE u (x)").await.unwrap();
+        writer.sync().await.unwrap();
+        assert_eq!(length(), first, "the log alone");
+
+        let log = std::mem::replace(&mut writer.log_path, "/dev/null/log".into());
         writer.sync().await.unwrap_err();
-        writer.log = log;
+        writer.log_path = log;
         writer.sync().await.unwrap();
-        assert!(path.metadata().unwrap().len() > before);
-        assert!(!writer.is_suspect);
+        assert!(length() > first);
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn the_log_is_held_and_another_is_opened_where_there_is_another() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("state.db");
+        let mut writer = writer(&path).await;
+        writer.sync().await.unwrap();
+        writer.sync().await.unwrap();
+        let held = writer.log.as_ref().unwrap().metadata().unwrap().ino();
+        assert_eq!(held, writer.log_path.metadata().unwrap().ino());
+        writer.close().await;
+        assert!(!writer.log_path.exists(), "the last connection removes it");
+        writer.sync().await.unwrap();
+        assert!(writer.log.is_none());
+        let connection = writer.connection().await.unwrap();
+        connection.execute("CREATE TABLE u (x)").await.unwrap();
+        writer.sync().await.unwrap();
+        let held = writer.log.as_ref().unwrap();
+        assert!(is_at(held, &writer.log_path).unwrap());
         writer.close().await;
     }
 }

@@ -109,7 +109,7 @@ impl Life {
         };
         let input = self.input.take();
         let mut attempt = pin!(self.attempt(place, FIRST, input));
-        let soon = tokio::time::timeout(RECORD_AFTER, &mut attempt).await.ok();
+        let mut soon = tokio::time::timeout(RECORD_AFTER, &mut attempt).await.ok();
         if let Some(attempt) = &soon
             && self.is_last(attempt, FIRST)
         {
@@ -117,7 +117,16 @@ impl Life {
             return None;
         }
         let is_written = unwritten.is_none();
-        if let Err(error) = self.put_on_disk(unwritten).await {
+        let written = {
+            let mut writing = pin!(self.put_on_disk(unwritten));
+            loop {
+                tokio::select! {
+                    written = &mut writing => break written,
+                    ended = &mut attempt, if soon.is_none() => soon = Some(ended),
+                }
+            }
+        };
+        if let Err(error) = written {
             // Nobody was told of it: its end is nobody's result.
             self.task.cancel();
             if soon.is_none() {
