@@ -65,9 +65,12 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
-    /// The process is gone, or does not answer.
+    /// The process is gone.
     #[error("mount process failed: {message}")]
     Died { message: String },
+    /// The process did not answer in time, and was ended for it.
+    #[error("mount process failed: {message}")]
+    Silent { message: String },
 }
 
 impl MountError {

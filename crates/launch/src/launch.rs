@@ -177,7 +177,7 @@ async fn run_in(
 }
 
 /// A command fails in any way when its image goes away under it, and may have ended before it is
-/// known that the mount process has.
+/// known that the mount process has. One that was only slow to stop took nothing away.
 fn outcome(
     exit: Result<ExitStatus, LaunchError>,
     stats: Result<MountStats, MountError>,
@@ -190,7 +190,7 @@ fn outcome(
         ),
     };
     match stats {
-        Err(error) if is_symptom => Err(error.into()),
+        Err(error @ MountError::Died { .. }) if is_symptom => Err(error.into()),
         stats => Ok(Outcome {
             exit: exit?,
             stats: stats.ok(),
@@ -363,5 +363,25 @@ impl Attendance<'_> {
         while let Some(Ok(message)) = self.logs.as_mut().map(Receiver::try_recv) {
             self.observer.log(message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_that_died_is_blamed_and_one_that_was_slow_is_not() {
+        let message = || String::from("no more");
+        let failed = || LaunchError::Io {
+            action: "start the command",
+            source: io::ErrorKind::NotConnected.into(),
+        };
+        let died = MountError::Died { message: message() };
+        let blamed = outcome(Err(failed()), Err(died)).unwrap_err();
+        assert!(matches!(blamed, LaunchError::Mount(_)), "{blamed}");
+        let slow = MountError::Silent { message: message() };
+        let own = outcome(Err(failed()), Err(slow)).unwrap_err();
+        assert!(matches!(own, LaunchError::Io { .. }), "{own}");
     }
 }

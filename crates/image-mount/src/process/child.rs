@@ -77,7 +77,7 @@ impl Server {
         } else {
             said
         };
-        MountError::Died { message }
+        MountError::Silent { message }
     }
 
     /// How it ended, in words.

@@ -242,7 +242,7 @@ async fn a_process_that_hangs_is_killed_and_its_mount_taken_off() {
     let path = image.path("1");
     let reading = tokio::task::spawn_blocking(move || fs::read(path));
     let error = in_time(mounted.process.stop()).await.unwrap_err();
-    assert!(matches!(error, MountError::Died { .. }), "{error}");
+    assert!(matches!(error, MountError::Silent { .. }), "{error}");
     assert!(in_time(reading).await.unwrap().is_err());
     assert!(!is_mounted(&image.request.mountpoint));
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
