@@ -3,7 +3,9 @@
 import pickle
 import signal
 import threading
+import time
 import unittest
+from unittest import mock
 
 from case import TestCase
 from worker import Worker, wait_for
@@ -147,6 +149,20 @@ class Regions(TestCase):
             region._wanted = True
             threading.Thread(target=region._insist, daemon=True).start()
             threading.Event().wait()
+
+        with self.assertRaises(Cancelled):
+            region.run(function)
+
+    def test_a_call_without_a_thread_left_is_signalled_once(self) -> None:
+        cancellation.prepare(1)
+        self.addCleanup(signal.signal, cancellation.SIGNAL, signal.SIG_DFL)
+        no_thread = mock.patch.object(threading.Thread, "start", side_effect=RuntimeError)
+        region = cancellation.MainRegion()
+
+        def function():
+            with no_thread:
+                region._interrupt()
+            time.sleep(60)
 
         with self.assertRaises(Cancelled):
             region.run(function)

@@ -112,7 +112,11 @@ class MainRegion:
     def _interrupt(self) -> None:
         self._wanted = True
         signal.pthread_kill(threading.main_thread().ident, SIGNAL)
-        process.start_thread("interrupt", self._insist)
+        try:
+            process.start_thread("interrupt", self._insist)
+        except RuntimeError:
+            # The call has used up the threads that the container may have. It was signalled once.
+            pass
 
     def _insist(self) -> None:
         """Signals again: what comes when the thread is about to wait in C ends no wait."""
