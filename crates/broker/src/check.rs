@@ -15,6 +15,7 @@ use crate::binding::Bound;
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
 use crate::error::{BrokerError, auth_kind};
 use crate::login::{CredentialRow, Proven, checked_state, proven};
+use crate::rung::Rungs;
 
 /// For how long a refusal answers in place of the registry.
 const REFUSAL_STANDS: Duration = Duration::from_secs(30);
@@ -84,7 +85,7 @@ impl Inner {
             }
         };
         let endpoint = endpoint(row.scope.registry(), &bound.settings);
-        let given = bound.credential.bearer().is_some();
+        let rungs = Rungs::of(&bound.credential);
         let identity = Identity {
             key: identity_key_of(workspace, row.sealed()),
             credential: bound.credential,
@@ -96,7 +97,7 @@ impl Inner {
             .await;
         match proof {
             Ok(proof) => {
-                let state = checked_state(&proof, given);
+                let state = checked_state(&proof, rungs);
                 self.vault.set_state(row.sealed(), &state).await?;
                 Ok(CheckReport {
                     proven: Some(proven(&proof)),

@@ -26,7 +26,7 @@ use crate::broker::{Broker, Inner, endpoint, identity_key_of};
 use crate::check::state_of;
 use crate::error::{BrokerError, about, revoked, vault_auth_error};
 use crate::explain::choose;
-use crate::rung::Rung;
+use crate::rung::{Rung, Rungs};
 use held::Held;
 
 /// A version can be superseded between being read and being leased; twice is a coincidence, and
@@ -253,7 +253,8 @@ impl Lease {
         match &self.holder {
             Holder::Anonymous(source) => {
                 let auth = source.auth(request).await?;
-                self.show(None, Rung::of(&auth, false), auth.not_after);
+                let rungs = Rungs::of(&Credential::public());
+                self.show(None, rungs.held(&auth), auth.not_after);
                 Ok(auth)
             }
             Holder::Secret(holder) => self.answer_sealed(holder, request).await,
@@ -407,7 +408,7 @@ impl Lease {
                 ),
             });
         }
-        let given = bound.credential.bearer().is_some();
+        let rungs = Rungs::of(&bound.credential);
         let identity = Identity {
             key: identity_key_of(self.workspace, current),
             credential: bound.credential,
@@ -423,7 +424,7 @@ impl Lease {
         let auth = auth.map_err(|error| about(error, &subject))?;
         tracing::debug!(scope = %holder.scope, version = current.version, "minted");
         Ok(Minted {
-            rung: Rung::of(&auth, given),
+            rung: rungs.held(&auth),
             auth,
         })
     }

@@ -11,7 +11,7 @@ use vault::{CheckedState, NewSecret, Put, SealedVersion, SecretState, VersionRow
 use crate::binding::Bound;
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
 use crate::error::BrokerError;
-use crate::rung::Rung;
+use crate::rung::Rungs;
 
 /// Who the audit log says it was, on one machine.
 const ACTOR: &str = "login";
@@ -271,7 +271,7 @@ impl Inner {
             ..
         } = checked;
         let sealed = put.sealed();
-        let state = checked_state(&proof, bound.credential.bearer().is_some());
+        let state = checked_state(&proof, Rungs::of(&bound.credential));
         self.store
             .put_settings(workspace, &scope_text, &bound.settings)
             .await?;
@@ -351,13 +351,8 @@ pub(crate) fn proven(proof: &Proof) -> Proven {
     }
 }
 
-pub(crate) fn checked_state(proof: &Proof, given: bool) -> CheckedState {
-    let rung = match (&proof.token_service, given) {
-        _ if !proof.login_needed => Rung::Anonymous,
-        (_, true) => Rung::GivenToken,
-        (Some(_), false) => Rung::RepositoryBearer,
-        (None, false) => Rung::Basic,
-    };
+pub(crate) fn checked_state(proof: &Proof, rungs: Rungs) -> CheckedState {
+    let rung = rungs.shown(proof);
     CheckedState {
         state: SecretState::Ok,
         proven: Some(proven(proof).as_str().to_owned()),

@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
+    names: Vec<String>,
 }
 
 /// A certificate for this machine's loopback names and its key, in PEM.
@@ -50,6 +51,15 @@ impl Authority {
         Self {
             issuer: Issuer::new(params, key),
             pem,
+            names: Vec::new(),
+        }
+    }
+
+    /// A new CA whose servers also go by these names.
+    pub fn naming(names: &[&str]) -> Self {
+        Self {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Self::new()
         }
     }
 
@@ -58,7 +68,7 @@ impl Authority {
         &self.pem
     }
 
-    /// A certificate for this machine's loopback names.
+    /// A certificate for this machine's loopback names and those of the authority.
     pub(crate) fn leaf(&self) -> Leaf {
         let key = key_pair();
         let mut params = CertificateParams::default();
@@ -70,6 +80,9 @@ impl Authority {
             SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
         ];
+        let names = self.names.iter();
+        let names = names.map(|name| name.as_str().try_into().expect("an ASCII name"));
+        params.subject_alt_names.extend(names.map(SanType::DnsName));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate = params
             .signed_by(&key, &self.issuer)

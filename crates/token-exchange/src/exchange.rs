@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use registry_client::Endpoint;
 
 use crate::clock::Clock;
+use crate::clouds::Clouds;
 use crate::flight::{Outcome, Slot, Wanted};
 use crate::login::Login;
 use crate::mint::{Mint, Minted, Refused};
@@ -65,7 +66,18 @@ struct LoginKey {
 
 impl TokenExchange {
     pub fn new(dialer: Dialer, clock: Arc<dyn Clock>) -> Self {
-        let mint = Arc::new(Mint::new(clock));
+        Self::trusting_for_clouds(dialer, clock, None)
+    }
+
+    /// The same, with an authority that is trusted for the clouds' own services besides the
+    /// system's.
+    pub fn trusting_for_clouds(
+        dialer: Dialer,
+        clock: Arc<dyn Clock>,
+        ca_pem: Option<Vec<u8>>,
+    ) -> Self {
+        let clouds = Clouds::new(dialer.clone(), Arc::clone(&clock), ca_pem);
+        let mint = Arc::new(Mint::new(clock, clouds));
         Self(Arc::new(Inner {
             dialer,
             mint,
@@ -136,7 +148,8 @@ impl TokenExchange {
         }
         let login = Arc::new(Login::new(self.0.dialer.clone(), endpoint, identity));
         logins.insert(key.clone(), Arc::clone(&login));
-        tokio::spawn(forget_when_idle(Arc::downgrade(&self.0), key));
+        let (inner, own) = (Arc::downgrade(&self.0), Arc::downgrade(&login));
+        tokio::spawn(forget_when_idle(inner, key, own));
         login
     }
 }
@@ -147,8 +160,8 @@ impl Inner {
     }
 }
 
-/// Also where nobody asks for anything any more.
-async fn forget_when_idle(inner: Weak<Inner>, key: LoginKey) {
+/// Also where nobody asks for anything any more. Another login under the key has its own.
+async fn forget_when_idle(inner: Weak<Inner>, key: LoginKey, own: Weak<Login>) {
     let mut look_in = IDLE_LIFE;
     loop {
         tokio::time::sleep(look_in).await;
@@ -156,7 +169,8 @@ async fn forget_when_idle(inner: Weak<Inner>, key: LoginKey) {
             return;
         };
         let mut logins = inner.logins();
-        let Some(login) = logins.get(&key) else {
+        let found = logins.get(&key);
+        let Some(login) = found.filter(|login| Arc::as_ptr(login) == own.as_ptr()) else {
             return;
         };
         look_in = IDLE_LIFE.saturating_sub(login.used().elapsed());

@@ -19,6 +19,7 @@
 
 mod asker;
 mod clock;
+mod clouds;
 mod demand;
 mod exchange;
 mod flight;

@@ -9,6 +9,7 @@ use registry_client::{Challenge, RegistryError, challenge};
 
 use crate::asker::{Asker, Pass};
 use crate::clock::Clock;
+use crate::clouds::Clouds;
 use crate::demand::{self, Demand, TokenDemand};
 use crate::flight::{Outcome, Wanted};
 use crate::life::{Life, Perishable};
@@ -21,6 +22,7 @@ use crate::wire;
 #[derive(Debug)]
 pub(crate) struct Mint {
     pub(crate) clock: Arc<dyn Clock>,
+    clouds: Clouds,
     pub(crate) token_requests: AtomicU64,
     serial: AtomicU64,
 }
@@ -65,9 +67,10 @@ impl Perishable for Minted {
 }
 
 impl Mint {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, clouds: Clouds) -> Self {
         Self {
             clock,
+            clouds,
             token_requests: AtomicU64::new(0),
             serial: AtomicU64::new(1),
         }
@@ -143,7 +146,7 @@ impl Mint {
     ) -> impl Future<Output = Outcome<Asker>> + Send + use<> {
         let (mint, login) = (Arc::clone(self), Arc::clone(login));
         async move {
-            let presented = provider::of(&login)?.present().await?;
+            let presented = provider::of(&login)?.present(&mint.clouds).await?;
             let life = mint.life(presented.not_after, presented.is_renewable);
             let pass = presented.pass;
             Ok(Asker { pass, life })

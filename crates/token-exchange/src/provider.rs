@@ -3,16 +3,19 @@
 //! What a registry then demands of it, and the token that it gets for it, is the same for all and
 //! stands in `mint`.
 
+mod aws;
+mod ecr;
 mod stored;
 
-use std::fmt;
 use std::pin::Pin;
 
-use credential::CredentialKind;
 use credential::auth::AuthError;
+use credential::{Fields, Service};
 use jiff::Timestamp;
+use reference::Registry;
 
 use crate::asker::Pass;
+use crate::clouds::Clouds;
 use crate::login::Login;
 
 /// A pass as a provider has it, and until when it holds.
@@ -27,28 +30,27 @@ pub(crate) type PresentFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Presented, AuthError>> + Send + 'a>>;
 
 /// One way to a pass. Asked when there is none, or when the last one nears its end or was refused.
-pub(crate) trait Provider: fmt::Debug + Send + Sync {
-    fn present(&self) -> PresentFuture<'_>;
+pub(crate) trait Provider: Send + Sync {
+    fn present<'a>(&'a self, clouds: &'a Clouds) -> PresentFuture<'a>;
 }
 
 /// The provider for a login's credential at its registry.
 pub(crate) fn of(login: &Login) -> Result<Box<dyn Provider + '_>, AuthError> {
-    let credential = &login.identity.credential;
-    if let Some(stored) = stored::Stored::new(credential) {
-        return Ok(Box::new(stored));
+    let (credential, registry) = (&login.identity.credential, &login.endpoint.registry);
+    if let Fields::Aws(keys) = credential.fields() {
+        let ecr = ecr::Ecr::new(keys, registry).ok_or_else(|| not_ecr(registry))?;
+        return Ok(Box::new(ecr));
     }
-    Err(unsupported(credential.kind()))
+    let stored = stored::Stored::new(credential).ok_or_else(|| AuthError::Internal {
+        message: format!("no provider for {} credentials", credential.kind()),
+    })?;
+    Ok(Box::new(stored))
 }
 
-/// Kinds that need a cloud's own service first are refused by name.
-fn unsupported(kind: CredentialKind) -> AuthError {
-    let instead = match kind {
-        CredentialKind::Aws => {
-            "; log in as AWS with the password that `aws ecr get-login-password` prints"
-        }
-        _ => "",
-    };
+/// Keys tell another registry nothing that it could use, and it gives nothing for them.
+fn not_ecr(registry: &Registry) -> AuthError {
+    let service = Service::of(registry).name();
     AuthError::Refused {
-        message: format!("{kind} credentials are not supported yet{instead}"),
+        message: format!("AWS keys are for registries of Amazon ECR, and {registry} is {service}"),
     }
 }

@@ -4,11 +4,12 @@ use credential::{Credential, CredentialKind};
 
 use super::{PresentFuture, Presented, Provider};
 use crate::asker::Pass;
+use crate::clouds::Clouds;
 
 /// The user name that stands for "the password is an identity token".
 const IDENTITY_TOKEN_USER: &str = "<token>";
 
-#[derive(Debug)]
+/// A credential that registries and token services take as it is.
 pub(super) struct Stored<'a> {
     credential: &'a Credential,
     pass: Pass,
@@ -23,7 +24,7 @@ impl<'a> Stored<'a> {
 }
 
 impl Provider for Stored<'_> {
-    fn present(&self) -> PresentFuture<'_> {
+    fn present<'a>(&'a self, _clouds: &'a Clouds) -> PresentFuture<'a> {
         let presented = Presented {
             pass: self.pass.clone(),
             not_after: self.credential.not_after(),

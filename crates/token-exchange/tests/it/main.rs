@@ -2,6 +2,7 @@
 
 mod check;
 mod debian;
+mod ecr;
 mod realms;
 mod secrecy;
 mod support;

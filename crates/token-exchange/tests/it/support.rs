@@ -102,13 +102,21 @@ pub(crate) async fn pull_from(
     endpoint: Endpoint,
     source: Arc<dyn AuthSource>,
 ) -> Result<(), RegistryError> {
+    pull_with(&dialer(), endpoint, source).await
+}
+
+pub(crate) async fn pull_with(
+    dialer: &Dialer,
+    endpoint: Endpoint,
+    source: Arc<dyn AuthSource>,
+) -> Result<(), RegistryError> {
     let quick = RetryPolicy {
         attempts: 4,
         first_pause: Duration::ZERO,
         longest_pause: Duration::ZERO,
         budget: Duration::from_mins(1),
     };
-    let client = RegistryClient::with_retry(&dialer(), endpoint, source, quick)?;
+    let client = RegistryClient::with_retry(dialer, endpoint, source, quick)?;
     let latest = Selector::Tag("latest".to_owned());
     let platform = Platform::new("linux", "amd64", None);
     let pinned = client.manifest(REPOSITORY, &latest, &platform).await?;

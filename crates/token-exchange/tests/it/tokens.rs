@@ -11,7 +11,7 @@ use token_exchange::TokenExchange;
 
 use crate::support::{
     HandClock, PASSWORD, REPOSITORY, ask, basic, dialer, endpoint, exchange, identity, image,
-    is_bearer, pull, refusal, registry,
+    is_bearer, pull, refusal,
 };
 
 async fn sim(login: Login) -> RegistrySim {
@@ -534,23 +534,6 @@ async fn a_credential_answers_for_its_own_registry_alone() {
         matches!(error, RegistryError::Auth(AuthError::Refused { .. })),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn kinds_that_come_later_are_refused_by_name() {
-    let keys = [
-        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
-        ("AWS_SECRET_ACCESS_KEY", "s3cr3t"),
-    ];
-    let keys = keys
-        .map(|(name, value)| (name.to_owned(), serde_json::json!(value)))
-        .into();
-    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
-    let detected = credential::detect(&registry(host), &keys).expect("a credential");
-    let source = exchange().source(endpoint(host), identity(detected.credential));
-    let error = ask(source.as_ref(), host, None).await.unwrap_err();
-    assert!(matches!(error, AuthError::Refused { .. }), "{error}");
-    assert!(error.to_string().contains("aws"), "{error}");
 }
 
 #[tokio::test]

@@ -1,0 +1,112 @@
+//! What AWS says when it refuses: the name of an error, and a message of which little is repeated.
+//! One about a signature quotes the whole request, session token included.
+
+use std::time::Duration;
+
+use credential::auth::AuthError;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::Operation;
+
+/// AWS takes dates that are off by five minutes; from somewhat less on, ours may be at fault.
+const SKEW: SignedDuration = SignedDuration::from_mins(4);
+const SHOWN_NAME_BYTES: usize = 80;
+const SHOWN_MESSAGE_BYTES: usize = 300;
+
+/// A reply that is no answer.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: u16,
+    name: String,
+    message: String,
+    answered: Option<Timestamp>,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    pub(super) fn read(
+        status: u16,
+        body: &[u8],
+        answered: Option<Timestamp>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
+        // With the name of the service's model in front, or without.
+        let name = text("__type").rsplit('#').next().unwrap_or_default();
+        let message = Some(text("message")).filter(|message| !message.is_empty());
+        Self {
+            status,
+            name: name.to_owned(),
+            message: message.unwrap_or_else(|| text("Message")).to_owned(),
+            answered,
+            retry_after,
+        }
+    }
+
+    /// What the service's clock shows, when the request was refused for showing another time.
+    pub(super) fn clock_of_theirs(&self, ours: Timestamp) -> Option<Timestamp> {
+        let theirs = self.answered.filter(|_| self.is_about_signature())?;
+        (theirs.duration_since(ours).abs() > SKEW).then_some(theirs)
+    }
+
+    fn is_about_signature(&self) -> bool {
+        matches!(
+            self.name.as_str(),
+            "InvalidSignatureException"
+                | "SignatureDoesNotMatch"
+                | "RequestExpired"
+                | "RequestTimeTooSkewed"
+        )
+    }
+
+    /// As an error of auth.
+    pub(super) fn told(&self, operation: &Operation<'_>) -> AuthError {
+        let host = &operation.host;
+        let bad = |what: &str| AuthError::BadCredential {
+            message: format!("{host} refused the AWS keys: {what}"),
+        };
+        match self.name.as_str() {
+            "ExpiredTokenException" | "ExpiredToken" => bad("the session has expired"),
+            "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" => {
+                bad("no such access key, or not with this session token")
+            }
+            _ if self.is_about_signature() => {
+                bad("the secret access key does not belong to the access key")
+            }
+            "AccessDeniedException" | "AccessDenied" => AuthError::NoPermission {
+                message: format!(
+                    "AWS does not allow the keys {}: {}",
+                    operation.permission,
+                    dial::quoted(self.message.as_bytes(), SHOWN_MESSAGE_BYTES)
+                ),
+            },
+            "ThrottlingException" | "Throttling" | "TooManyRequestsException" => self.limited(host),
+            _ => self.told_by_status(host),
+        }
+    }
+
+    fn told_by_status(&self, host: &str) -> AuthError {
+        let status = self.status;
+        match status {
+            429 => self.limited(host),
+            408 | 500.. => AuthError::Unreachable {
+                message: format!("{host} answered with status {status}"),
+            },
+            _ => AuthError::Refused {
+                message: format!(
+                    "{host} refused the request (status {status}, {})",
+                    dial::quoted(self.name.as_bytes(), SHOWN_NAME_BYTES)
+                ),
+            },
+        }
+    }
+
+    fn limited(&self, host: &str) -> AuthError {
+        AuthError::RateLimited {
+            retry_after: self.retry_after,
+            message: format!("{host} is limiting requests"),
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! AWS keys at registries of Amazon ECR, which are reached under their real names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use credential::auth::{AuthError, AuthScheme, AuthSource, RegistryAuth, Rejection};
+use credential::{Credential, ExposeSecret};
+use dial::{DialPolicy, Dialer, ProxySettings};
+use jiff::{SignedDuration, Timestamp};
+use registry_client::Endpoint;
+use registry_sim::{Authority, EcrApi, EcrFault, Login, Options, Realm, RegistrySim, Switchboard};
+use serde_json::json;
+use token_exchange::{Clock, Proven, TokenExchange};
+
+use crate::support::{HandClock, REPOSITORY, ask, endpoint, identity, image, pull_with, registry};
+
+const PRIVATE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+const PRIVATE_API: &str = "api.ecr.eu-west-1.amazonaws.com";
+const PUBLIC: &str = "public.ecr.aws";
+const PUBLIC_API: &str = "api.ecr-public.us-east-1.amazonaws.com";
+const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
+const KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+/// A registry of ECR, its API, and an exchange that reaches both.
+struct Ecr {
+    host: &'static str,
+    sim: RegistrySim,
+    api: EcrApi,
+    exchange: TokenExchange,
+    endpoint: Endpoint,
+    dialer: Dialer,
+    clock: Arc<HandClock>,
+    _switchboard: Switchboard,
+}
+
+impl Ecr {
+    async fn private() -> Self {
+        Self::start(PRIVATE, PRIVATE_API, Login::EcrLike).await
+    }
+
+    async fn public() -> Self {
+        let realm = Realm::Url(format!("https://{PUBLIC}/token"));
+        Self::start(PUBLIC, PUBLIC_API, Login::Bearer(realm)).await
+    }
+
+    async fn start(host: &'static str, api_host: &str, login: Login) -> Self {
+        let authority = Authority::naming(&[host, api_host]);
+        let ca_pem = authority.pem().as_bytes().to_vec();
+        let api = EcrApi::start(&authority, (KEY_ID, KEY)).await;
+        let sim = RegistrySim::start(Options {
+            login,
+            username: "AWS".to_owned(),
+            password: "ecr-password".to_owned(),
+            tls: Some(authority),
+            ..Options::default()
+        })
+        .await;
+        sim.push(REPOSITORY, "latest", &image());
+        let switchboard = Switchboard::start(&[(host, sim.host()), (api_host, api.host())]).await;
+        let proxies = ProxySettings {
+            https: switchboard.url(),
+            ..ProxySettings::none()
+        };
+        let dialer = Dialer::new(DialPolicy {
+            proxies,
+            ..DialPolicy::default()
+        });
+        let clock = HandClock::new();
+        let clouds = Some(ca_pem.clone());
+        let as_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        Self {
+            host,
+            sim,
+            api,
+            exchange: TokenExchange::trusting_for_clouds(dialer.clone(), as_clock, clouds),
+            endpoint: Endpoint {
+                ca_pem: Some(ca_pem),
+                ..endpoint(host)
+            },
+            dialer,
+            clock,
+            _switchboard: switchboard,
+        }
+    }
+
+    fn source(&self, credential: Credential) -> Arc<dyn AuthSource> {
+        self.exchange
+            .source(self.endpoint.clone(), identity(credential))
+    }
+
+    fn keys(&self) -> Credential {
+        self.keys_with(&[])
+    }
+
+    fn keys_with(&self, more: &[(&str, &str)]) -> Credential {
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", KEY_ID),
+            ("AWS_SECRET_ACCESS_KEY", KEY),
+        ];
+        let keys = keys.iter().chain(more);
+        let keys = keys.map(|(name, value)| ((*name).to_owned(), json!(value)));
+        let detected = credential::detect(&registry(self.host), &keys.collect());
+        detected.expect("a credential").credential
+    }
+
+    async fn pull(&self, source: Arc<dyn AuthSource>) {
+        pull_with(&self.dialer, self.endpoint.clone(), source)
+            .await
+            .expect("a pull");
+    }
+
+    async fn error(&self, credential: Credential) -> AuthError {
+        let source = self.source(credential);
+        ask(source.as_ref(), self.host, None)
+            .await
+            .expect_err("a refusal")
+    }
+
+    /// Time passes, here and at AWS.
+    fn turn(&self, by: Duration) {
+        self.clock.turn(by);
+        let ahead = self.clock.now().duration_since(Timestamp::now());
+        self.api.set_clock_ahead(ahead);
+    }
+
+    fn asked(&self) -> u64 {
+        self.api.counter().read().requests
+    }
+}
+
+fn password(auth: &RegistryAuth) -> &str {
+    match &auth.scheme {
+        AuthScheme::Basic { username, password } if username == "AWS" => password.expose_secret(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn expired(auth: &RegistryAuth) -> Rejection {
+    Rejection {
+        serial: auth.serial,
+        status: 403,
+        challenges: Vec::new(),
+        is_hearsay: false,
+    }
+}
+
+#[tokio::test]
+async fn keys_pull_from_a_private_registry_and_go_to_the_api_alone() {
+    let ecr = Ecr::private().await;
+    let source = ecr.source(ecr.keys());
+    ecr.pull(Arc::clone(&source)).await;
+    let auth = ask(source.as_ref(), PRIVATE, None).await.expect("auth");
+    assert_eq!(password(&auth), "ecr-password");
+    let left = auth
+        .not_after
+        .expect("an end")
+        .duration_since(ecr.clock.now());
+    assert!((left.as_secs() - 12 * 3600).abs() < 60, "{left}");
+    assert_eq!(ecr.asked(), 1);
+    // Neither key goes anywhere: the signature shows that we have them.
+    let basic = "Basic ".len() + 4 * "AWS:ecr-password".len().div_ceil(3);
+    let seen = ecr.sim.registry().read();
+    assert_eq!(seen.credential_bytes % basic as u64, 0, "{seen:?}");
+}
+
+#[tokio::test]
+async fn one_token_serves_every_repository_of_a_registry() {
+    let ecr = Ecr::private().await;
+    for repository in ["acme/one", "acme/two", "acme/three"] {
+        ecr.sim.push(repository, "latest", &image());
+        let source = ecr.source(ecr.keys());
+        let own = registry(PRIVATE);
+        let request = credential::auth::AuthRequest {
+            registry: &own,
+            repository,
+            rejected: None,
+        };
+        source.auth(request).await.expect("auth");
+    }
+    assert_eq!(ecr.asked(), 1);
+}
+
+#[tokio::test]
+async fn keys_pull_from_the_public_registry_by_its_token_service() {
+    let ecr = Ecr::public().await;
+    let source = ecr.source(ecr.keys());
+    ecr.pull(Arc::clone(&source)).await;
+    let auth = ask(source.as_ref(), PUBLIC, None).await.expect("auth");
+    assert!(matches!(auth.scheme, AuthScheme::Bearer(_)), "{auth:?}");
+    assert_eq!(
+        (ecr.asked(), ecr.sim.token_requests().read().requests),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_by_the_clock_and_when_the_registry_says_expired() {
+    let ecr = Ecr::private().await;
+    let source = ecr.source(ecr.keys());
+    let first = ask(source.as_ref(), PRIVATE, None).await.expect("auth");
+    // It died before its time: a registry of ECR says so with 403, and with no challenge.
+    ecr.api.give("second", Duration::from_hours(12));
+    let same = ask(source.as_ref(), PRIVATE, Some(expired(&first))).await;
+    assert_eq!(
+        password(&same.expect("auth")),
+        "ecr-password",
+        "too young to be at fault"
+    );
+    ecr.turn(Duration::from_mins(1));
+    let second = ask(source.as_ref(), PRIVATE, Some(expired(&first))).await;
+    assert_eq!(password(&second.expect("auth")), "second");
+    ecr.api.give("third", Duration::from_hours(12));
+    ecr.turn(Duration::from_hours(12));
+    let third = ask(source.as_ref(), PRIVATE, None).await.expect("auth");
+    assert_eq!(password(&third), "third");
+    assert_eq!(ecr.asked(), 3);
+}
+
+#[tokio::test]
+async fn a_token_that_the_public_token_service_refuses_is_renewed() {
+    let ecr = Ecr::public().await;
+    let source = ecr.source(ecr.keys());
+    ask(source.as_ref(), PUBLIC, None).await.expect("auth");
+    ecr.sim.set_password("second");
+    ecr.api.give("second", Duration::from_hours(12));
+    ecr.turn(Duration::from_hours(1));
+    ask(source.as_ref(), PUBLIC, None).await.expect("auth");
+    assert_eq!(ecr.asked(), 2);
+}
+
+#[tokio::test]
+async fn keys_of_a_session_are_sent_with_its_token() {
+    let ecr = Ecr::private().await;
+    ecr.api.demand_session("session-token");
+    let credential = ecr.keys_with(&[("AWS_SESSION_TOKEN", "session-token")]);
+    let source = ecr.source(credential);
+    ask(source.as_ref(), PRIVATE, None).await.expect("auth");
+}
+
+#[tokio::test]
+async fn a_wrong_clock_is_put_right_by_the_services_own() {
+    let ecr = Ecr::private().await;
+    for ahead in [-7, -2, 2, 7] {
+        ecr.api.set_clock_ahead(SignedDuration::from_mins(ahead));
+        let source = ecr.source(ecr.keys());
+        let auth = ask(source.as_ref(), PRIVATE, None).await;
+        let auth = auth.unwrap_or_else(|error| panic!("{ahead}: {error}"));
+        let left = auth
+            .not_after
+            .expect("an end")
+            .duration_since(ecr.clock.now());
+        assert!((left.as_secs() - 12 * 3600).abs() < 60, "{ahead}: {left}");
+        ecr.exchange.forget(&identity(Credential::public()).key);
+    }
+}
+
+#[tokio::test]
+async fn refusals_of_the_api_are_told_apart() {
+    let ecr = Ecr::private().await;
+    let cases = [
+        ("UnrecognizedClientException", "bad", "no such access key"),
+        ("ExpiredTokenException", "bad", "session has expired"),
+        ("InvalidSignatureException", "bad", "secret access key"),
+        (
+            "AccessDeniedException",
+            "permission",
+            "ecr:GetAuthorizationToken",
+        ),
+        ("ThrottlingException", "limited", "limiting"),
+        ("OptInRequired", "refused", "OptInRequired"),
+    ];
+    for (name, kind, text) in cases {
+        ecr.api.set_fault(Some(EcrFault::Named(name)));
+        ecr.exchange.forget(&identity(Credential::public()).key);
+        let error = ecr.error(ecr.keys()).await;
+        let told = match &error {
+            AuthError::BadCredential { .. } => "bad",
+            AuthError::NoPermission { .. } => "permission",
+            AuthError::RateLimited { .. } => "limited",
+            AuthError::Refused { .. } => "refused",
+            _ => "another",
+        };
+        assert_eq!(told, kind, "{name}: {error}");
+        assert!(error.to_string().contains(text), "{name}: {error}");
+        let is_shown = error.to_string().contains("user/puller");
+        assert_eq!(is_shown, kind == "permission", "{name}: {error}");
+    }
+    let unreachable = [
+        EcrFault::Status(500),
+        EcrFault::Body("{}".to_owned()),
+        EcrFault::Body("x".repeat(100_000)),
+    ];
+    for fault in unreachable {
+        ecr.api.set_fault(Some(fault));
+        ecr.exchange.forget(&identity(Credential::public()).key);
+        let error = ecr.error(ecr.keys()).await;
+        assert!(matches!(error, AuthError::Unreachable { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_once_and_not_tried_on() {
+    let ecr = Ecr::private().await;
+    let wrong = [
+        ("AWS_ACCESS_KEY_ID", KEY_ID),
+        ("AWS_SECRET_ACCESS_KEY", "wrong"),
+    ];
+    let wrong = wrong.map(|(name, value)| (name.to_owned(), json!(value)));
+    let wrong = credential::detect(&registry(PRIVATE), &wrong.into()).expect("a credential");
+    for _ in 0..5 {
+        let error = ecr.error(wrong.credential.clone()).await;
+        assert!(matches!(error, AuthError::BadCredential { .. }), "{error}");
+        assert!(!error.to_string().contains("wrong"), "{error}");
+    }
+    assert_eq!(
+        (ecr.asked(), ecr.sim.registry().read().credential_bytes),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_check_asks_the_api_and_then_the_registry() {
+    let ecr = Ecr::private().await;
+    let check = |credential| {
+        let (endpoint, repository) = (ecr.endpoint.clone(), Some(REPOSITORY));
+        ecr.exchange
+            .check(endpoint, identity(credential), repository)
+    };
+    let proof = check(ecr.keys()).await.expect("a proof");
+    assert!(proof.login_needed);
+    assert_eq!(proof.proven, Proven::Repository);
+    ecr.api
+        .set_fault(Some(EcrFault::Named("AccessDeniedException")));
+    let error = check(ecr.keys()).await.unwrap_err();
+    assert!(matches!(error, AuthError::NoPermission { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn keys_are_for_registries_of_ecr() {
+    let ecr = Ecr::private().await;
+    let host = "registry.example";
+    let source = ecr.exchange.source(endpoint(host), identity(ecr.keys()));
+    let error = ask(source.as_ref(), host, None).await.unwrap_err();
+    assert!(matches!(error, AuthError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("Amazon ECR"), "{error}");
+    assert_eq!(ecr.asked(), 0);
+}
