@@ -61,6 +61,15 @@ impl BrokerError {
         }
     }
 
+    /// Whether there was no room to record it.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Vault(error) => error.is_disk_full(),
+            Self::Store(error) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
@@ -111,6 +120,10 @@ fn auth_hint(scope: &RegistryScope, error: &AuthError) -> Option<String> {
 pub(crate) fn vault_auth_error(scope: &RegistryScope, error: &VaultError) -> AuthError {
     match error {
         VaultError::NotFound { .. } => revoked(scope),
+        // It works again when there is room, as what cannot be reached may.
+        error if error.is_disk_full() => AuthError::Unreachable {
+            message: format!("credential for {scope}: the disk of the vault is full"),
+        },
         error => AuthError::Internal {
             message: format!("credential for {scope}: {}", chain(error)),
         },

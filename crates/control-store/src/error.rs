@@ -3,8 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-const MAKE_ROOM: &str = "make room on the disk of the data directory";
-
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -65,6 +63,19 @@ impl StoreError {
         )
     }
 
+    /// Whether there was no room for it. SQLite's own code for that is `SQLITE_FULL`.
+    pub fn is_disk_full(&self) -> bool {
+        let source = match self {
+            Self::Database { source, .. } => source,
+            Self::Commit { source } => source,
+            _ => return false,
+        };
+        let code = source
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| code == "13")
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -76,19 +87,10 @@ impl StoreError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run as root, or name another place with --data-dir")
             }
-            Self::Database { source, .. } if is_disk_full(source) => Some(MAKE_ROOM),
-            Self::Commit { source } if is_disk_full(source) => Some(MAKE_ROOM),
+            error if error.is_disk_full() => Some("make room on the disk of the data directory"),
             _ => None,
         }
     }
-}
-
-/// SQLite's own code for it is `SQLITE_FULL`.
-fn is_disk_full(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| code == "13")
 }
 
 /// Says what was being done when the database failed.

@@ -141,6 +141,12 @@ impl Problem {
         Self::new(kind, foreign::shown(&error.to_string()))
     }
 
+    /// Not what a caller should wait out unseen: somebody must make room first.
+    fn disk_full() -> Self {
+        Self::new(Kind::Internal, "the disk of the gateway is full")
+            .hint("whoever runs it can make room for its data directory")
+    }
+
     /// A defect or a broken machine: the log has it all, the caller that it is so.
     pub(crate) fn internal(error: &dyn Error) -> Self {
         tracing::error!(error = chain(error), "an operation failed");
@@ -163,6 +169,7 @@ impl From<StoreError> for Problem {
             StoreError::TooLong { .. } => Self::new(Kind::TooLarge, error),
             StoreError::NoImage { .. } => Self::not_found(error),
             StoreError::Busy { .. } => Self::new(Kind::Unavailable, "the store is busy"),
+            error if error.is_disk_full() => Self::disk_full(),
             _ => Self::internal(&error),
         }
     }
@@ -172,6 +179,9 @@ impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
         if let BrokerError::Auth { scope, source } = error {
             return causes::of_credential(scope, source);
+        }
+        if error.is_disk_full() {
+            return Self::disk_full();
         }
         let kind = match error.kind() {
             "bad_input" => Kind::Invalid,

@@ -150,6 +150,17 @@ impl VaultError {
         }
     }
 
+    /// Whether there was no room for it. SQLite's own code for that is `SQLITE_FULL`.
+    pub fn is_disk_full(&self) -> bool {
+        let Self::Database { source, .. } = self else {
+            return false;
+        };
+        let code = source
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| code == "13")
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
@@ -180,21 +191,11 @@ impl VaultError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run as root, or name other places with --data-dir and --root-key"
             }
-            Self::Database { source, .. } if is_disk_full(source) => {
-                "make room on the disk of the data directory"
-            }
+            error if error.is_disk_full() => "make room on the disk of the data directory",
             _ => return None,
         };
         Some(text.to_owned())
     }
-}
-
-/// SQLite's own code for it is `SQLITE_FULL`.
-fn is_disk_full(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| code == "13")
 }
 
 /// Says what was being done when the database failed.

@@ -1,5 +1,6 @@
 //! Functions, called from Python through a gateway, in a private image.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,7 +11,7 @@ use registry_sim::debian::DebianRegistry;
 use serde_json::Value;
 
 use crate::serving::Serving;
-use crate::support::{PASSWORD, USER, files_below, until};
+use crate::support::{PASSWORD, SmallDisk, USER, files_below, until};
 
 const SECRET: &str = "canary-1d9f3c0a7be24b6f";
 
@@ -223,6 +224,36 @@ fn each_call_ends_in_one_way_that_its_caller_sees() {
         ]
     );
     stage.end();
+}
+
+#[test]
+fn a_full_disk_is_told_and_over_when_there_is_room_again() {
+    let mut disk = None;
+    let mut stage = Stage::with(|home| {
+        std::fs::create_dir(home.data_dir()).expect("a directory");
+        disk = Some(SmallDisk::mount(&home.data_dir(), "1g"));
+        Serving::start(home)
+    });
+    stage.python(&["greet", "world"]).ok();
+    let filler = stage.home.data_dir().join("filler");
+    fill(&filler);
+    for words in [&["greet", "nobody"][..], &["cold"]] {
+        stage
+            .python(words)
+            .fails(1, "the disk of the gateway is full");
+    }
+    std::fs::remove_file(filler).expect("the filler is there");
+    stage.python(&["greet", "again"]).ok();
+    stage.python(&["cold"]).ok();
+    stage.end_serving();
+}
+
+/// Leaves no block of the disk free.
+fn fill(path: &Path) {
+    let mut file = std::fs::File::create(path).expect("a file");
+    for piece in [1 << 20, 1 << 12, 1 << 8] {
+        while file.write_all(&vec![0; piece]).is_ok() {}
+    }
 }
 
 #[test]
