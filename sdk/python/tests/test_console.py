@@ -23,6 +23,12 @@ class Consoles(TestCase):
                     console.show(Progress(message))
                 self.assertEqual(written(), ("", expected))
 
+    def test_trouble_is_told_everywhere_unless_it_is_to_be_quiet(self) -> None:
+        for mode, expected in (("", "holdfast: away\n"), ("0", ""), ("1", "holdfast: away\n")):
+            with captured() as written:
+                Console({"HOLDFAST_PROGRESS": mode}).show(Progress("away", is_trouble=True))
+                self.assertEqual(written(), ("", expected))
+
     def test_a_line_is_written_over_and_gone_before_output(self) -> None:
         terminal = Terminal()
         with redirect_stderr(terminal), redirect_stdout(terminal):

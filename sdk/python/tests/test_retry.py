@@ -1,8 +1,14 @@
 """Retries by hand: flows whose time and chance are given, and no network at all."""
 
+import itertools
+from collections.abc import Callable
+from typing import Any
+
 import holdfast
 from holdfast import _requests
 from holdfast._exceptions import GatewayError
+from holdfast._image import Image
+from holdfast._prepare import build_image
 from holdfast._retry import ORDINARY, Pace, Patience, Retry, may_repeat, problem_of, send
 from holdfast._tasks import Listener, wait
 from holdfast._wire import Output, Progress, Read, Request, Response, Sleep
@@ -34,7 +40,7 @@ class May(TestCase):
 class Pauses(TestCase):
     def test_they_double_and_end(self) -> None:
         clock = Clock()
-        retry = Retry(clock.pace(), Patience(unreachable_s=20, busy_s=0))
+        retry = Retry(clock.pace(), Patience(20, 0, 0))
         pauses = []
         with self.assertRaises(holdfast.ConnectionFailed):
             while True:
@@ -52,7 +58,7 @@ class Pauses(TestCase):
 
     def test_a_new_problem_has_its_own_time(self) -> None:
         clock = Clock()
-        retry = Retry(clock.pace(), Patience(unreachable_s=1, busy_s=1))
+        retry = Retry(clock.pace(), Patience(1, 1, 1))
         for _ in range(10):
             clock.now_s += retry.pause_s(BROKEN, True) + 100
             retry.advanced()
@@ -115,6 +121,27 @@ class Flows(TestCase):
         self.assertLessEqual(clock.now_s, 1000.25)
 
 
+    def test_a_registry_that_is_away_is_told_at_once_and_asked_for_seconds(self) -> None:
+        for answered_after_s, limit_s in ((4.0, 24.0), (35.0, 35.0), (0.1, 21.0)):
+            clock = Clock()
+            began_s, told = clock.now_s, []
+            away = away_after(clock, answered_after_s)
+            with self.assertRaisesRegex(holdfast.Unavailable, "registry.example: refused"):
+                drive(build_image(clock.pace(), Image("registry.example/app")), away, clock, told)
+            self.assertLessEqual(clock.now_s - began_s, limit_s)
+            troubles = [shown.message for shown in told if shown.is_trouble]
+            once = ["registry.example: refused; trying again"] if limit_s != 35.0 else []
+            self.assertEqual(troubles, once)
+
+    def test_a_long_build_that_fails_at_its_end_is_asked_for_again(self) -> None:
+        clock = Clock()
+        retry = Retry(clock.pace(), Patience(5, 120, 20))
+        retry.asks()
+        clock.now_s += 600
+        retry.reached()
+        self.assertGreater(retry.pause_s(holdfast.Unavailable("full"), True), 0)
+
+
 class Answers(TestCase):
     def test_what_is_wrong_with_one(self) -> None:
         self.assertIsNone(problem_of(Response(204, {})))
@@ -139,6 +166,42 @@ def output(text: str, offset: int) -> bytes:
 
     data = json.dumps({"stream": "stdout", "text": text, "offset": offset})
     return f"event: output\ndata: {data}\n\n".encode()
+
+
+def away_after(clock: Clock, seconds: float) -> Callable[[], bytes]:
+    """What is read of a build whose registry is found to be away after this time."""
+    pieces = [
+        b'event: progress\ndata: {"message": "asking for registry.example/app"}\n\n',
+        b'event: error\ndata: {"kind": "unavailable", "message": "registry.example: refused", '
+        b'"hint": null}\n\n',
+    ]
+    reads = itertools.count()
+
+    def read() -> bytes:
+        at = next(reads) % 2
+        clock.now_s += seconds * at
+        return pieces[at]
+
+    return read
+
+
+def drive(flow: Any, read: Callable[[], bytes], clock: Clock, told: list[Progress]) -> object:
+    """Runs a flow to its end, with every request answered by a stream."""
+    given: object = None
+    while True:
+        try:
+            operation = flow.send(given)
+        except StopIteration as stop:
+            return stop.value
+        given = None
+        if isinstance(operation, Request):
+            given = Response(200, {}, is_open=True)
+        elif isinstance(operation, Read):
+            given = read()
+        elif isinstance(operation, Sleep):
+            clock.now_s += operation.seconds
+        elif isinstance(operation, Progress):
+            told.append(operation)
 
 
 def ended(flow: object, sent: object) -> object:

@@ -1,8 +1,9 @@
 """What is shown while a caller waits: what the function prints, and what is being done.
 
 Output goes to this process's own stdout and stderr, as they are at that moment, as it comes.
-Progress goes to stderr: one line that is written over where that is a terminal, nothing elsewhere,
-and plain lines where HOLDFAST_PROGRESS=1 asks for them. HOLDFAST_PROGRESS=0 is quiet everywhere.
+Progress goes to stderr: one line that is written over where that is a terminal, and elsewhere a
+line when something goes wrong that is tried again. HOLDFAST_PROGRESS=1 asks for all of it as plain
+lines, HOLDFAST_PROGRESS=0 is quiet everywhere.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Console:
         if isinstance(shown, Output):
             self.output(shown)
         elif isinstance(shown, Progress):
-            self.progress(shown.message)
+            self.progress(shown.message, shown.is_trouble)
         else:
             self.progress(None)
             logger.warning("%s", shown.message)
@@ -57,7 +58,7 @@ class Console:
                 stream.write(output.text.encode(encoding, "backslashreplace").decode(encoding))
             stream.flush()
 
-    def progress(self, message: str | None) -> None:
+    def progress(self, message: str | None, is_trouble: bool = False) -> None:
         """Says what is being done, or nothing more of it."""
         mode = self._environment.get("HOLDFAST_PROGRESS", "")
         stream = sys.stderr
@@ -74,7 +75,7 @@ class Console:
                 stream.write(f"{ERASE_LINE}{line[:width]}")
                 stream.flush()
                 self._is_shown = True
-            elif mode == "1" and message != self._last:
+            elif (mode == "1" or is_trouble) and message != self._last:
                 self._last = message
                 stream.write(f"holdfast: {one_line(message, PLAIN_LIMIT_CHARACTERS)}\n")
                 stream.flush()

@@ -21,7 +21,7 @@ from holdfast._hidden import Hidden
 from holdfast._image import Image
 from holdfast._options import Options
 from holdfast._place import Place
-from holdfast._retry import ORDINARY, Pace, Retry, ask, persist, send
+from holdfast._retry import BUILDING, Pace, Retry, ask, persist, send
 from holdfast._text import size
 from holdfast._wire import Flow, Once, Progress, Request, Work
 
@@ -86,7 +86,7 @@ def build_image(pace: Pace, image: Image) -> Flow[_models.Built]:
     request = _requests.build_image(
         image.base_image, image.credential, image.environment, image.python
     )
-    retry = Retry(pace, ORDINARY)
+    retry = Retry(pace, BUILDING)
 
     def attempt() -> Flow[_models.Built]:
         # A build goes on when nobody listens to it, and the same request finds it again.

@@ -61,12 +61,17 @@ class Patience:
 
     unreachable_s: float
     busy_s: float
+    unavailable_s: float
 
 
-ORDINARY = Patience(unreachable_s=5.0, busy_s=120.0)
+ORDINARY = Patience(unreachable_s=5.0, busy_s=120.0, unavailable_s=120.0)
 """A gateway that does not run is known soon; one that is full is so for a while."""
 
-RUNNING = Patience(unreachable_s=60.0, busy_s=120.0)
+BUILDING = Patience(unreachable_s=5.0, busy_s=120.0, unavailable_s=20.0)
+"""While an image is built: before the gateway says that it cannot, it has asked a registry that is
+away again and again for up to half a minute. A person who mistyped its name waits for it."""
+
+RUNNING = Patience(unreachable_s=60.0, busy_s=120.0, unavailable_s=120.0)
 """While a task runs: as long as the gateway waits for its caller to come back."""
 
 
@@ -87,32 +92,57 @@ class Retry:
     def __init__(self, pace: Pace, patience: Patience) -> None:
         self._pace = pace
         self._patience = patience
-        self._since: float | None = None
+        self._unreachable_since: float | None = None
+        self._refused_since: float | None = None
+        self._heard: float | None = None
         self._bound_s = FIRST_PAUSE_S
+        self._is_told = False
+
+    def asks(self) -> None:
+        """It is tried, for the first time or again."""
+        if self._heard is None:
+            self._heard = self._pace.clock()
 
     def reached(self) -> None:
-        """The gateway answered: what comes is a new problem."""
-        self._since = None
+        """The gateway answered: that it cannot be reached would be a new problem. What it says
+        again is not: the build of an image whose registry is away begins well every time."""
+        self._unreachable_since = None
+        if self._refused_since is None:
+            self._heard = self._pace.clock()
 
     def advanced(self) -> None:
         """What was wanted went on: pauses are short again."""
-        self._since = None
+        self._unreachable_since = self._refused_since = None
+        self._heard = self._pace.clock()
         self._bound_s = FIRST_PAUSE_S
+        self._is_told = False
+
+    def tell(self, problem: HoldfastError) -> Progress:
+        """Says what is wrong, and to everyone where it is the first time."""
+        is_first, self._is_told = not self._is_told, True
+        return Progress(f"{problem}; trying again", is_trouble=is_first)
 
     def pause_s(self, problem: HoldfastError, is_repeatable: bool) -> float:
         """How long to wait before the next try; raises the problem if there is none."""
         if not may_repeat(problem, is_repeatable):
             raise problem
         now = self._pace.clock()
-        if self._since is None:
-            self._since = now
         pause_s = self._bound_s * (0.5 + self._pace.chance() / 2)
         self._bound_s = min(self._bound_s * 2, LONGEST_PAUSE_S)
-        limit_s = self._patience.unreachable_s
         if isinstance(problem, (Busy, Unavailable)):
-            limit_s = self._patience.busy_s
             pause_s += problem.retry_after_s or 0.0
-        if now + pause_s - self._since > limit_s:
+            is_busy = isinstance(problem, Busy)
+            limit_s = self._patience.busy_s if is_busy else self._patience.unavailable_s
+            if self._refused_since is None:
+                # An answer may take long, and its caller waits all that time.
+                self._refused_since = now if self._heard is None else self._heard
+            since = self._refused_since
+        else:
+            limit_s = self._patience.unreachable_s
+            if self._unreachable_since is None:
+                self._unreachable_since = now
+            since = self._unreachable_since
+        if now + pause_s - since > limit_s:
             raise problem
         return pause_s
 
@@ -142,12 +172,13 @@ def persist(retry: Retry, attempt: Callable[[], Flow[T]], is_repeatable: bool) -
     """Runs a flow until it succeeds, or for as long as it is worth trying."""
     while True:
         problem: HoldfastError
+        retry.asks()
         try:
             return (yield from attempt())
         except (ConnectionFailed, GatewayError) as error:
             problem = error
         pause_s = retry.pause_s(problem, is_repeatable)
-        yield Progress(f"{problem}; trying again")
+        yield retry.tell(problem)
         yield Sleep(pause_s)
 
 

@@ -153,7 +153,8 @@ def wait(pace: Pace, task_id: str, timeout_s: float | None) -> Flow[End | None]:
         request = _requests.get_task(task_id, min(left_s, WAIT_LIMIT_S))
         patience = RUNNING
         if deadline_s is not None:
-            patience = Patience(min(RUNNING.unreachable_s, left_s), min(RUNNING.busy_s, left_s))
+            limits = (RUNNING.unreachable_s, RUNNING.busy_s, RUNNING.unavailable_s)
+            patience = Patience(*(min(limit_s, left_s) for limit_s in limits))
         response = yield from send(pace, request, patience)
         task = _models.task(_models.fields("task", response.body))
         if task.end is not None:
@@ -170,7 +171,7 @@ def wait(pace: Pace, task_id: str, timeout_s: float | None) -> Flow[End | None]:
 def cancel(pace: Pace, task_id: str, wait_s: float = CANCEL_WAIT_S) -> Flow[Task]:
     """Cancels a task, and waits shortly for its end."""
     request = _requests.cancel_task(task_id, wait_s)
-    response = yield from send(pace, request, Patience(unreachable_s=wait_s, busy_s=wait_s))
+    response = yield from send(pace, request, Patience(wait_s, wait_s, wait_s))
     return _models.task(_models.fields("task", response.body))
 
 

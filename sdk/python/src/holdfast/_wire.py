@@ -90,6 +90,8 @@ class Progress:
     """What is being done, for someone who waits; None when there is nothing to wait for."""
 
     message: str | None
+    is_trouble: bool = False
+    """Whether somebody who sees no progress wants to know this all the same."""
 
 
 @dataclass(frozen=True)
