@@ -105,8 +105,9 @@ struct Given<'a> {
 impl<'a> Given<'a> {
     fn read(map: &'a BTreeMap<String, Value>) -> Result<Self, CredentialError> {
         // All keys are looked at before any value, so that a typo is named before what it causes.
-        if let Some(key) = map.keys().find(|key| keys::find(key).is_none()) {
-            return Err(CredentialError::UnknownKey { key: key.clone() });
+        if let Some((key, value)) = map.iter().find(|(key, _)| keys::find(key).is_none()) {
+            let has_value = value.as_str() != Some("");
+            return Err(CredentialError::unknown(key, has_value));
         }
         let known = keys::KNOWN_KEYS.into_iter();
         let given = known.filter_map(|(key, family)| Some((key, family, map.get(key)?)));

@@ -1,5 +1,6 @@
 //! Why a map of keys is not a credential. Messages name keys and never repeat a value; an unknown
-//! key is repeated only when it looks like a name.
+//! key is repeated only when it looks like a name and came with a value: a user name and a password
+//! in a list, where names of keys belong, are keys without values.
 
 use reference::Registry;
 
@@ -7,25 +8,18 @@ use crate::suggestion;
 
 /// Longest unknown key that a message repeats: a token pasted as a key is mostly longer.
 const SHOWN_KEY_LIMIT: usize = 32;
-/// What tokens start with, so that one pasted as a key is not repeated.
-const TOKEN_PREFIXES: [&str; 9] = [
-    "ghp_",
-    "gho_",
-    "ghs_",
-    "ghu_",
-    "github_pat_",
-    "glpat-",
-    "gldt-",
-    "dckr_",
-    "nvapi-",
-];
+/// What keys of services start with that are written in capitals, as names are.
+const TOKEN_PREFIXES: [&str; 2] = ["AKIA", "ASIA"];
 
 /// Why a map of keys is not a credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// A key that is not on the list.
-    #[error("credential key {} is not known", shown(.key))]
+    /// A key that is not on the list, and may be repeated.
+    #[error("credential key {key:?} is not known")]
     UnknownKey { key: String },
+    /// One that may be a secret itself.
+    #[error("one of the credential's keys is not the name of a key")]
+    NotKey { meant: Option<&'static str> },
     /// A value that is not a JSON text.
     #[error("credential key {key} must have a text as its value")]
     NotText { key: &'static str },
@@ -89,12 +83,29 @@ pub enum Malformed {
 }
 
 impl CredentialError {
+    /// Of a key that is not on the list.
+    pub(crate) fn unknown(key: &str, has_value: bool) -> Self {
+        if has_value && is_name(key) {
+            let key = key.to_owned();
+            return Self::UnknownKey { key };
+        }
+        // Only how it is written differs, so that this tells nothing of it.
+        let meant = suggestion::known_as(key).filter(|_| has_value);
+        Self::NotKey { meant }
+    }
+
     /// What to do about it, where that is not plain from the message.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownKey { key } => {
                 suggestion::for_key(key).map(|known| format!("did you mean {known}?"))
             }
+            Self::NotKey { meant: Some(known) } => Some(format!("did you mean {known}?")),
+            Self::NotKey { meant: None } => Some(
+                "keys are names such as USERNAME and PASSWORD, in capitals: give the user name and \
+                 the password as their values"
+                    .to_owned(),
+            ),
             Self::NotText { .. } => Some("put the value in quotes".to_owned()),
             Self::Empty { key } => Some(format!(
                 "is the variable set? A shell replaces $names by their values, as in $oauthtoken: \
@@ -125,12 +136,10 @@ impl Malformed {
     }
 }
 
-fn shown(key: &str) -> String {
-    let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    let token = TOKEN_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
-    if !key.is_empty() && key.len() <= SHOWN_KEY_LIMIT && key.bytes().all(named) && !token {
-        format!("{key:?}")
-    } else {
-        format!("of {} bytes", key.len())
-    }
+fn is_name(key: &str) -> bool {
+    let named = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    key.len() <= SHOWN_KEY_LIMIT
+        && key.starts_with(|first: char| first.is_ascii_uppercase())
+        && key.bytes().all(named)
+        && !TOKEN_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
 }

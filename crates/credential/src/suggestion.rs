@@ -39,11 +39,7 @@ pub(crate) fn for_key(key: &str) -> Option<&'static str> {
     if key.len() > LENGTH_LIMIT {
         return None;
     }
-    // Case, and what separates words, are the commonest slips.
-    let folded = key
-        .trim()
-        .to_ascii_uppercase()
-        .replace(['-', '.', ' '], "_");
+    let folded = folded(key);
     let other = OTHER_NAMES
         .into_iter()
         .find(|(name, _)| *name == folded)
@@ -54,6 +50,18 @@ pub(crate) fn for_key(key: &str) -> Option<&'static str> {
         .first()
         .filter(|(distance, _)| *distance <= DISTANCE_LIMIT);
     other.or_else(|| near.map(|(_, known)| *known))
+}
+
+/// The known key that is written otherwise here.
+pub(crate) fn known_as(key: &str) -> Option<&'static str> {
+    known_keys::find(&folded(key)).map(|(known, _)| known)
+}
+
+/// Case, and what separates words, are the commonest slips.
+fn folded(key: &str) -> String {
+    key.trim()
+        .to_ascii_uppercase()
+        .replace(['-', '.', ' '], "_")
 }
 
 /// How many bytes must be put in, taken out or changed to get from one text to the other.

@@ -3,17 +3,20 @@
 import copy
 import json
 import pickle
+import re
 import sys
 from functools import partial
+from pathlib import Path
 
 import holdfast
 from holdfast import Image, Secret, function
 from holdfast._hidden import Hidden
-from holdfast._image import default_image
+from holdfast._image import CREDENTIAL_KEYS, default_image
 from holdfast._options import options
 from support import TestCase, secret_words, shown_by
 
 PASSWORD, VALUE = secret_words()
+REPOSITORY = Path(__file__).parents[3]
 
 
 class Images(TestCase):
@@ -37,10 +40,15 @@ class Images(TestCase):
             ({}, {}),
             ({"USERNAME": "a", "PASSWORD": ""}, {"USERNAME": "a", "PASSWORD": ""}),
             (["USERNAME", "PASSWORD"], {"USERNAME": "", "PASSWORD": ""}),
-            (("TOKEN",), {"TOKEN": ""}),
+            (("REGISTRY_TOKEN",), {"REGISTRY_TOKEN": ""}),
         ):
             credential = Image("a", base_image_creds=given).credential
             self.assertEqual(credential and credential.reveal(), kept)
+
+    def test_the_keys_are_those_of_the_gateway(self) -> None:
+        source = REPOSITORY / "crates/credential/src/known_keys.rs"
+        known = re.findall(r'const [A-Z_]+: &str = "([A-Z_]+)"', source.read_text())
+        self.assertEqual(CREDENTIAL_KEYS, set(known))
 
     def test_what_is_wrong_is_named_and_not_repeated(self) -> None:
         for arguments, words in (
@@ -51,7 +59,12 @@ class Images(TestCase):
             ({"base_image_creds": {"PASSWORD": PASSWORD.encode()}}, "PASSWORD is bytes"),
             ({"base_image_creds": {"PASSWORD": PASSWORD + "\0"}}, "value of PASSWORD"),
             ({"base_image_creds": {"PASSWORD": PASSWORD + "\udc80"}}, "value of PASSWORD"),
-            ({"base_image_creds": {PASSWORD: "PASSWORD"}}, "has a name"),
+            ({"base_image_creds": {PASSWORD: "PASSWORD"}}, "key 1 .* is not the name"),
+            ({"base_image_creds": {"USERNAME": "a", "password": PASSWORD}}, "mean PASSWORD"),
+            ({"base_image_creds": {"A": "a", 5: PASSWORD}}, "key 2 .* is not the name"),
+            ({"base_image_creds": ("zed", PASSWORD)}, 'element 1 .*\n.*{"USERNAME": '),
+            ({"base_image_creds": ["USERNAME", PASSWORD]}, "element 2 .* is not the name"),
+            ({"base_image_creds": ["USERNAME", [PASSWORD]]}, "element 2 .* is not the name"),
             ({"base_image_creds": PASSWORD}, "a list of keys"),
             ({"env_vars": {"A": 5}}, "A is int"),
             ({"env_vars": [VALUE]}, "dict of text"),

@@ -85,16 +85,36 @@ fn answers_to_every_key_are_silent() {
 }
 
 #[test]
-fn a_token_in_the_place_of_a_key_is_not_repeated() {
+fn a_secret_in_the_place_of_a_key_is_not_repeated() {
     let registry = Registry::parse("r.io").unwrap();
     for key in [
         "ghp_CANARY",
         "glpat-CANARY",
+        "AKIACANARY",
         "CANARY\n",
         "CANARYCANARYCANARYCANARYCANARYCANARY",
+        "CANARY-pass",
+        "4CANARY",
+        "",
     ] {
         let map = BTreeMap::from([(key.to_owned(), json!("x"))]);
-        let error = detect(&registry, &map).unwrap_err();
-        assert!(!error.to_string().contains("CANARY"), "{error}");
+        silent(&detect(&registry, &map).unwrap_err());
     }
+    // Elements of a list where names of keys belong are keys without values.
+    for key in ["CANARY", "Apassw0rd", "PASSWORT", "password"] {
+        let map = BTreeMap::from([(key.to_owned(), json!(""))]);
+        silent(&detect(&registry, &map).unwrap_err());
+    }
+    let map = BTreeMap::from([("passw0rd".to_owned(), json!("x"))]);
+    silent(&detect(&registry, &map).unwrap_err());
+    let map = BTreeMap::from([("password".to_owned(), json!("x"))]);
+    let hint = detect(&registry, &map).unwrap_err().hint();
+    assert_eq!(hint.as_deref(), Some("did you mean PASSWORD?"));
+}
+
+/// The same is said of all that is in the place of a key.
+fn silent(error: &CredentialError) {
+    assert_eq!(*error, CredentialError::NotKey { meant: None });
+    let message = "one of the credential's keys is not the name of a key";
+    assert_eq!(error.to_string(), message);
 }

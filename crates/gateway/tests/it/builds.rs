@@ -175,7 +175,7 @@ async fn an_empty_value_is_that_of_a_secret() {
     let (code, _, message) = caller.build_refused(request(&sim, unknown)).await;
     assert_eq!(
         (code, &*message),
-        (400, "credential key \"PASSWORT\" is not known")
+        (400, "one of the credential's keys is not the name of a key")
     );
 }
 

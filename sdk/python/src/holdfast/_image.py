@@ -19,6 +19,27 @@ from holdfast._hidden import Hidden
 
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
+CREDENTIAL_KEY = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
+"""What may be repeated of a credential's keys: a password in the place of one rarely is so."""
+
+CREDENTIAL_KEYS = frozenset(
+    {
+        *("USERNAME", "PASSWORD", "DOCKER_USERNAME", "DOCKER_PASSWORD"),
+        *("REGISTRY_USERNAME", "REGISTRY_PASSWORD", "REGISTRY_TOKEN"),
+        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"),
+        *("AWS_ROLE_ARN", "AWS_EXTERNAL_ID", "AWS_ROLE_SESSION_NAME"),
+        *("GOOGLE_APPLICATION_CREDENTIALS", "GCP_PROJECT_ID", "GCP_ACCESS_TOKEN"),
+        *("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "NGC_API_KEY"),
+        *("GITHUB_USERNAME", "GITHUB_TOKEN", "GITLAB_USERNAME", "GITLAB_TOKEN"),
+        *("DOCKERHUB_USERNAME", "DOCKERHUB_PASSWORD", "DOCKERHUB_TOKEN"),
+        *("QUAY_USERNAME", "QUAY_TOKEN"),
+    }
+)
+"""Those that a gateway knows. Of a list every element is one, and whatever else is in it may be the
+user's password: it is neither sent nor repeated."""
+
+AS_DICT = 'a user name and a password are {"USERNAME": "…", "PASSWORD": "…"}'
+
 _SALT = os.urandom(32)
 """Fingerprints hold for this process only, so that none is worth guessing a credential from."""
 
@@ -147,11 +168,39 @@ def _credential(
     if kind is type(None):
         return None
     if issubclass(kind, Mapping):
-        return texts("base_image_creds", cast("Hidden[Mapping[str, str] | None]", given))
+        values = cast("Hidden[Mapping[str, str] | None]", given)
+        problem = _problem_of_key(values)
+        if problem is not None:
+            raise problem
+        return texts("base_image_creds", values)
     if issubclass(kind, (str, bytes)) or not issubclass(kind, Iterable):
         raise TypeError("base_image_creds is a dict of keys and values, or a list of keys")
-    keys = Hidden(dict.fromkeys(cast("Iterable[str]", given.reveal()), ""))
-    return texts("base_image_creds", cast("Hidden[Mapping[str, str] | None]", keys))
+    keys = Hidden(tuple(cast("Iterable[str]", given.reveal())))
+    problem = _problem_of_list(keys)
+    if problem is not None:
+        raise problem
+    return Hidden(dict.fromkeys(keys.reveal(), ""))
+
+
+def _problem_of_key(given: Hidden[Mapping[str, str] | None]) -> Exception | None:
+    for at, key in enumerate(given.reveal() or {}, start=1):
+        if isinstance(key, str) and CREDENTIAL_KEY.fullmatch(key):
+            continue
+        # That it is a known one but for its case tells nothing of it.
+        meant = key.upper() if isinstance(key, str) and key.upper() in CREDENTIAL_KEYS else None
+        hint = AS_DICT if meant is None else f"did you mean {meant}?"
+        return ValueError(f"key {at} of base_image_creds is not the name of a key\nhint: {hint}")
+    return None
+
+
+def _problem_of_list(given: Hidden[tuple[str, ...]]) -> Exception | None:
+    for at, key in enumerate(given.reveal(), start=1):
+        if not isinstance(key, str) or key not in CREDENTIAL_KEYS:
+            return ValueError(
+                f"element {at} of base_image_creds is not the name of a credential's key\n"
+                f"hint: {AS_DICT}; a list has the names of keys whose values are secrets"
+            )
+    return None
 
 
 def _plain(what: str, given: Hidden[str]) -> str:

@@ -71,7 +71,7 @@ impl Gateway {
         let mut values = BTreeMap::new();
         for (key, value) in keys {
             let is_known = KNOWN_KEYS.iter().any(|(known, _)| *known == key);
-            // A key that is not known is refused by name, and no secret is opened for it.
+            // A key that is not known is refused, and no secret is opened for it.
             let value = match value.expose_secret() {
                 "" if is_known => self.secret_of_key(workspace, &key).await,
                 _ => Ok(value),
