@@ -41,6 +41,7 @@ pub use http::{WORKSPACE_HEADER, openapi_document};
 pub use listening::ServeError;
 pub use operations::images::{
     BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven, ImageCredential, OpenImage,
+    PythonAsked,
 };
 pub use operations::objects::ObjectNamed;
 pub use operations::stubs::{ShownStub, StubRequest};

@@ -7,11 +7,14 @@ use futures::future::BoxFuture;
 use ids::WorkspaceId;
 
 use crate::foreign;
-use crate::operations::images::OpenImage;
+use crate::operations::images::{OpenImage, PythonAsked};
 use crate::problem::{Kind, Problem};
 
-/// What is looked for when what was asked for is not there.
+/// What a Python is called where nobody says otherwise.
 const USUAL: [&str; 2] = ["python3", "python"];
+/// What to do where there is none.
+pub(crate) const MISSING_HINT: &str =
+    "name an image that has one, or say where it is: python=\"/opt/venv/bin/python\"";
 /// Longest name or path of an interpreter.
 const PROGRAM_LIMIT_BYTES: usize = 256;
 /// Longest version that one may say of itself: `3.11.2+` and `3.14.0a1` are below ten.
@@ -29,7 +32,7 @@ pub trait PythonProbe: Debug + Send + Sync {
 }
 
 /// The program that somebody wants: a name that is looked up, or a path.
-pub(crate) fn parse_program(text: &str) -> Result<String, Problem> {
+fn parse_program(text: &str) -> Result<String, Problem> {
     let is_plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
     if text.is_empty() || text.len() > PROGRAM_LIMIT_BYTES || !is_plain || text.starts_with('-') {
         let problem = Problem::invalid("python is the name of an interpreter, or its path");
@@ -38,13 +41,15 @@ pub(crate) fn parse_program(text: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-/// The programs to try, in their order.
-pub(crate) fn to_try(asked: &str) -> Vec<String> {
-    let usual = USUAL.into_iter().filter(|usual| *usual != asked);
-    std::iter::once(asked)
-        .chain(usual)
-        .map(str::to_owned)
-        .collect()
+/// What is asked for, and the programs to try, in their order.
+pub(crate) fn parse_asked(asked: &PythonAsked) -> Result<(String, Vec<String>), Problem> {
+    let (PythonAsked::Exactly(text) | PythonAsked::Rather(text)) = asked;
+    let program = parse_program(text)?;
+    let is_exact = matches!(asked, PythonAsked::Exactly(_)) && !USUAL.contains(&&*program);
+    let others = USUAL.into_iter().filter(|usual| *usual != program);
+    let others = others.filter(|_| !is_exact).map(str::to_owned);
+    let to_try = std::iter::once(program.clone()).chain(others).collect();
+    Ok((program, to_try))
 }
 
 /// What a probe found, if it can be true: the container says it, and it may say anything.
@@ -66,9 +71,8 @@ pub(crate) fn parse_found(found: Python, tried: &[String]) -> Result<Python, Pro
 /// There is none.
 pub(crate) fn missing(image: &str, tried: &[String]) -> Problem {
     let tried = tried.join(", ");
-    let message = format!("image {image} has no Python; looked for {tried}");
-    Problem::new(Kind::Unsupported, message)
-        .hint("name an image that has one, or say where it is: python=\"/opt/venv/bin/python\"")
+    let message = format!("image {image} has no Python that can be used; looked for {tried}");
+    Problem::new(Kind::Unsupported, message).hint(MISSING_HINT)
 }
 
 #[cfg(test)]
@@ -92,13 +96,20 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_tried_first_and_once() {
-        assert_eq!(to_try("python3"), ["python3", "python"]);
-        assert_eq!(to_try("/a/python"), ["/a/python", "python3", "python"]);
+        let to_try = |asked| parse_asked(&asked).unwrap().1;
+        let exactly = |name: &str| to_try(PythonAsked::Exactly(name.to_owned()));
+        let rather = |name: &str| to_try(PythonAsked::Rather(name.to_owned()));
+        assert_eq!(exactly("python3"), ["python3", "python"]);
+        assert_eq!(exactly("python"), ["python", "python3"]);
+        assert_eq!(exactly("/a/python"), ["/a/python"]);
+        assert_eq!(exactly("python3.99"), ["python3.99"]);
+        assert_eq!(rather("python3"), ["python3", "python"]);
+        assert_eq!(rather("python3.99"), ["python3.99", "python3", "python"]);
     }
 
     #[test]
     fn a_container_cannot_say_anything_it_likes() {
-        let tried = to_try("python3");
+        let tried = USUAL.map(str::to_owned);
         let table = [
             ("python3", "3.11.2", true),
             ("python", "3.14.0a1+", true),

@@ -20,7 +20,9 @@ use super::stubs::parse_environment;
 use super::{Answer, Beta9, KEEP_ALIVE_INTERVAL, called};
 use crate::caller::Caller;
 use crate::gateway::Gateway;
-use crate::operations::images::{BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven};
+use crate::operations::images::{
+    BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven, PythonAsked,
+};
 use crate::problem::Problem;
 use crate::watch::Told;
 
@@ -154,7 +156,7 @@ impl Recipe {
             base_image,
             credential: CredentialGiven::Stored,
             environment: parse_environment(&self.env_vars)?,
-            python: self.python_version.clone(),
+            python: PythonAsked::Rather(self.python_version.clone()),
         })
     }
 

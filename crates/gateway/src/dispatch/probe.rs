@@ -16,6 +16,7 @@ use super::start::{self, START_TIMEOUT};
 use crate::gateway::Gateway;
 use crate::operations::images::OpenImage;
 use crate::problem::{Kind, Problem};
+use crate::python::MISSING_HINT;
 
 /// What an interpreter takes that does nothing.
 const NEEDS: Needs = Needs {
@@ -63,7 +64,7 @@ impl Gateway {
         let ready = until_ready(&container, &mut events).await;
         start::end(&container, Duration::ZERO).await;
         self.dispatch().remove(container.id);
-        let ready = ready.map_err(|gone| refused(&gone))?;
+        let ready = ready.map_err(|gone| refused(&gone, interpreters))?;
         Ok(Python {
             program: ready.interpreter,
             version: ready.python_version,
@@ -100,14 +101,14 @@ fn no_worker() -> Problem {
     .hint("`holdfast serve` runs one; others come with `holdfast worker run`")
 }
 
-fn refused(gone: &Gone) -> Problem {
+fn refused(gone: &Gone, interpreters: &[String]) -> Problem {
     let reason = &gone.reason;
     match gone.cause {
         GoneCause::Said(Cause::NoPython) => {
-            let message = format!("the image has no Python that can be used: {reason}");
-            Problem::new(Kind::Unsupported, message).hint(
-                "name an image that has one, or say where it is: python=\"/opt/venv/bin/python\"",
-            )
+            let tried = interpreters.join(", ");
+            let message =
+                format!("the image has no Python that can be used; looked for {tried}: {reason}");
+            Problem::new(Kind::Unsupported, message).hint(MISSING_HINT)
         }
         GoneCause::Said(Cause::Denied) => Problem::new(Kind::Denied, reason),
         GoneCause::WorkerLost => Problem::new(Kind::Unavailable, reason),

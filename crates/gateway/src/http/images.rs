@@ -23,7 +23,7 @@ use super::secrets::secret;
 use crate::caller::Caller;
 use crate::gateway::Gateway;
 use crate::operations::images::{
-    BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven, ImageCredential,
+    BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven, ImageCredential, PythonAsked,
 };
 use crate::problem::{Kind, Problem};
 
@@ -41,7 +41,7 @@ pub(super) struct NewImage {
     /// Variables of all that runs in it, in the clear
     #[serde(default)]
     environment: BTreeMap<String, String>,
-    /// The name or path of its Python
+    /// The name or path of its Python; an image without it is refused
     #[serde(default = "default_python")]
     #[schema(default = default_python)]
     python: String,
@@ -90,7 +90,7 @@ impl NewImage {
             base_image,
             credential,
             environment: self.environment.into_iter().collect(),
-            python: self.python,
+            python: PythonAsked::Exactly(self.python),
         })
     }
 }

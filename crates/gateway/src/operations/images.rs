@@ -29,8 +29,17 @@ pub struct BuildRequest {
     pub credential: CredentialGiven,
     /// Variables of all that runs in it.
     pub environment: Vec<(String, String)>,
-    /// The name or path of its Python.
-    pub python: String,
+    pub python: PythonAsked,
+}
+
+/// Which Python an image is to have: a name that is looked up, or a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PythonAsked {
+    /// This one and no other; the usual names stand for one another.
+    Exactly(String),
+    /// Another one where it is not there: the `beta9` client names the version of its own machine
+    /// where nobody named one.
+    Rather(String),
 }
 
 /// What the registry is to be shown.

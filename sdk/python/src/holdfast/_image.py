@@ -57,7 +57,8 @@ class Image:
     env_vars
         Environment variables of everything that runs in it.
     python
-        The image's Python: a name that is looked up, or a path.
+        The image's Python: a name that is looked up, or a path. Another one is not taken in its
+        place, but for `python` in that of `python3`.
     """
 
     __slots__ = ("_credential", "_environment", "base_image", "python")

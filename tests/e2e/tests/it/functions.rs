@@ -346,6 +346,23 @@ fn a_running_call_reads_on_with_a_new_password() {
 }
 
 #[test]
+fn a_python_that_is_not_in_the_image_is_named() {
+    let stage = Stage::new();
+    for python in ["/no/such/python9", "python3.99"] {
+        let mut program = stage.program("app.py");
+        let program = program.args(["greet", "world"]).env("IMAGE_PYTHON", python);
+        let output = program.output().expect("python starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let says = format!("no Python that can be used; looked for {python}: ");
+        assert!(
+            !output.status.success() && stderr.contains(&says),
+            "{stderr}"
+        );
+    }
+    stage.end();
+}
+
+#[test]
 fn a_gateway_that_is_killed_loses_nothing_that_it_accepted() {
     let mut stage = Stage::new();
     stage.python(&["greet", "world"]).ok();

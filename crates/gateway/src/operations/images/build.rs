@@ -44,6 +44,8 @@ struct Build {
     actor: String,
     reference: Reference,
     recipe: Recipe,
+    /// Those that are good enough, the best first.
+    interpreters: Vec<String>,
     listener: Listener,
 }
 
@@ -74,9 +76,10 @@ impl Gateway {
             caller.must(TokenScope::Secrets)?;
         }
         let workspace = caller.workspace();
+        let (python, interpreters) = python::parse_asked(&request.python)?;
         let recipe = Recipe {
             environment: variables::parse(request.environment)?,
-            python: python::parse_program(&request.python)?,
+            python,
         };
         let place = self.builds().begin()?;
         let reference = request.base_image;
@@ -91,6 +94,7 @@ impl Gateway {
             actor: caller.actor(),
             reference,
             recipe,
+            interpreters,
             listener,
         };
         tokio::spawn(async move {
@@ -232,23 +236,25 @@ impl Build {
             .store()
             .image(self.workspace, &image.id)
             .await?;
-        if let Some(python) = known.and_then(|known| known.python) {
+        let (known, interpreters) = (known.and_then(|known| known.python), &self.interpreters);
+        // Whoever asked for the same before may have been content with another one.
+        let known = known.filter(|python| interpreters.contains(&python.program));
+        if known.is_some() {
             return Ok(Image {
-                python: Some(python),
+                python: known,
                 ..image
             });
         }
-        let interpreters = python::to_try(&self.recipe.python);
         site.say("looking for Python");
         let mut open = OpenImage {
             reference: self.reference.pinned(image.manifest_digest.clone()),
             lease: Arc::clone(resolved.lease),
             image,
         };
-        let found = self.python_of(&open, &interpreters).await?;
+        let found = self.python_of(&open, interpreters).await?;
         let canonical = self.reference.canonical();
-        let found = found.ok_or_else(|| python::missing(&canonical, &interpreters))?;
-        let found = python::parse_found(found, &interpreters)?;
+        let found = found.ok_or_else(|| python::missing(&canonical, interpreters))?;
+        let found = python::parse_found(found, interpreters)?;
         site.say(&format!("found Python {}", found.version));
         open.image.python = Some(found);
         Ok(open.image)

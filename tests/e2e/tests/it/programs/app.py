@@ -18,6 +18,7 @@ image = Image(
         "USERNAME": environment("USERNAME", ""),
         "PASSWORD": environment("PASSWORD", ""),
     },
+    python=environment("IMAGE_PYTHON", "python3"),
 )
 
 
