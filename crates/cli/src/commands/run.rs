@@ -37,14 +37,18 @@ pub(crate) async fn run(app: Result<App>, args: RunArgs) -> Result<u8> {
     start(&app, &args).await.map_err(ours)
 }
 
+/// Refuses a command that starts containers to who cannot.
+pub(crate) fn must_be_root(command: &str) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let message = "mounting and running containers needs root";
+    Err(Failure::new(Kind::Machine, message).hint(format!("sudo holdfast {command} …")))
+}
+
 async fn start(app: &App, args: &RunArgs) -> Result<u8> {
     let wanted = Wanted::parse(app, args)?;
-    if !rustix::process::geteuid().is_root() {
-        return Err(
-            Failure::new(Kind::Machine, "mounting and running containers needs root")
-                .hint("sudo holdfast run …"),
-        );
-    }
+    must_be_root("run")?;
     refuse_used_name(app, args)?;
     let waterfall = Waterfall::begin();
     let mut signals = Signals::listen()

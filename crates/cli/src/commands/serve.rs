@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::args::{GatewayArgs, ListenArgs, ServeArgs};
 use crate::client::SOCKET_FILE;
+use crate::commands::run::must_be_root;
 use crate::failure::{Failure, Kind, Result};
 use crate::settings::Settings;
 
@@ -43,6 +44,19 @@ pub(crate) struct Serving {
     listen: ListenArgs,
     workers: Option<SocketAddr>,
     has_own_worker: bool,
+}
+
+impl Serving {
+    fn must_be_possible(&self) -> Result<()> {
+        if !self.has_own_worker {
+            return Ok(());
+        }
+        must_be_root("serve").map_err(|failure| {
+            let hint = "sudo holdfast serve …; `holdfast gateway`, whose workers are other \
+                        machines, goes without";
+            failure.hint(hint)
+        })
+    }
 }
 
 impl From<ServeArgs> for Serving {
@@ -96,6 +110,7 @@ impl Listening {
 }
 
 pub(crate) async fn serve(app: &App, serving: &Serving) -> Result<()> {
+    serving.must_be_possible()?;
     let tls = open_tls(&serving.listen, &app.settings)?;
     check_address(&serving.listen, tls.as_ref())?;
     let mut signals = Signals::listen()

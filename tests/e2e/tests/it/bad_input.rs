@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -10,6 +11,8 @@ use e2e::{Finished, Home, home};
 use registry_sim::{Entry, ImageBuilder, Layer, Options, RegistrySim};
 
 use crate::support::{SmallDisk, Stage, files_below, noise};
+
+const NOBODY: u32 = 65534;
 
 #[test]
 fn malformed_input_is_named() {
@@ -290,12 +293,38 @@ fn a_disk_without_room_for_the_databases_is_told() {
 #[test]
 fn without_root_the_error_says_so() {
     let home = Home::new();
-    let output = home
-        .command(&["run", "127.0.0.1:1/a/b", "true"])
-        .uid(65534)
-        .output();
-    let output = output.expect("the binary is executable by anyone");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(125), "{stderr}");
-    assert!(stderr.contains("root"), "{stderr}");
+    let containers = "needs root\nhint: sudo holdfast ";
+    for (words, code, says) in [
+        (vec!["run", "127.0.0.1:1/a/b", "true"], 125, containers),
+        (vec!["serve", "--listen", "127.0.0.1:0"], 10, containers),
+        (vec!["worker", "run", "127.0.0.1:1"], 10, containers),
+    ] {
+        let output = home.command(&words).uid(NOBODY).output();
+        let output = output.expect("the binary is executable by anyone");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {stderr}");
+        assert!(stderr.contains(says), "{words:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_gateway_without_a_worker_needs_no_root() {
+    let home = Home::new();
+    chown(home.path(), Some(NOBODY), Some(NOBODY)).expect("we are root");
+    let words = [
+        "gateway",
+        "--workers",
+        "127.0.0.1:0",
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let mut gateway = home.command(&words);
+    gateway.uid(NOBODY).gid(NOBODY).stdout(Stdio::piped());
+    let mut gateway = gateway.spawn().expect("the binary is executable by anyone");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(gateway.stdout.take().expect("piped"));
+    stdout.read_line(&mut line).expect("UTF-8");
+    gateway.kill().expect("it runs");
+    gateway.wait().expect("it ended");
+    assert!(line.starts_with("listening on http://127.0.0.1:"), "{line}");
 }

@@ -28,6 +28,7 @@ use super::config;
 use crate::app::App;
 use crate::args::WorkerRunArgs;
 use crate::bounded_file;
+use crate::commands::run::must_be_root;
 use crate::failure::{Failure, Kind, Result, chain};
 use crate::secret_input;
 
@@ -64,6 +65,7 @@ enum Trouble {
 }
 
 pub(crate) async fn run(app: &App, args: WorkerRunArgs) -> Result<()> {
+    must_be_root("worker run")?;
     let mut signals = Signals::listen().map_err(|error| Failure::of(Kind::Machine, &error))?;
     app.make_data_dir()?;
     let data_dir = &app.settings.data_dir;
