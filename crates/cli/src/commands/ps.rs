@@ -3,6 +3,8 @@
 //! A container ends when its owner is asked to end: the owner passes the signal on and clears
 //! away.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use launch::Container;
@@ -31,7 +33,7 @@ struct Row {
 }
 
 pub(crate) fn ps(app: &App) -> Result<()> {
-    let rows: Vec<Row> = launch::list(&app.containers_dir())
+    let rows: Vec<Row> = running(app)?
         .into_iter()
         .map(|Container { id, about }| Row {
             id,
@@ -59,7 +61,7 @@ pub(crate) fn ps(app: &App) -> Result<()> {
 }
 
 pub(crate) async fn stop(app: &App, args: &StopArgs) -> Result<()> {
-    let running = launch::list(&app.containers_dir());
+    let running = running(app)?;
     let named = |wanted: &String| {
         let found = running.iter().find(|container| {
             container.id == *wanted || container.about.name.as_ref() == Some(wanted)
@@ -79,6 +81,28 @@ pub(crate) async fn stop(app: &App, args: &StopArgs) -> Result<()> {
         app.output.note(&format!("stopped {}", container.id));
     }
     Ok(())
+}
+
+/// The containers that run here, or why whoever asks may not know them.
+fn running(app: &App) -> Result<Vec<Container>> {
+    let directory = app.containers_dir();
+    must_be_readable(&directory)?;
+    let entries = std::fs::read_dir(&directory).into_iter().flatten();
+    for entry in entries.flatten() {
+        must_be_readable(&entry.path())?;
+    }
+    Ok(launch::list(&directory))
+}
+
+/// What is not there holds nothing; what cannot be looked into may.
+fn must_be_readable(directory: &Path) -> Result<()> {
+    match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let message = format!("{}: {error}", directory.display());
+            Err(Failure::new(Kind::Machine, message).hint("run it as root"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Asks once; a program that does not heed it is asked until its owner kills it.

@@ -1,8 +1,9 @@
 //! What bad input gets: one line, a documented code, nothing half-stored.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -294,7 +295,15 @@ fn a_disk_without_room_for_the_databases_is_told() {
 fn without_root_the_error_says_so() {
     let home = Home::new();
     let containers = "needs root\nhint: sudo holdfast ";
+    // What is not there is no secret of anybody's.
+    assert_eq!(home.run(&["ps"]).ok().stdout.lines().count(), 1);
+    let run_dir = home.run_dir().join("containers");
+    let unreadable = format!("{}: Permission denied", run_dir.display());
+    std::fs::create_dir_all(&run_dir).expect("we are root");
+    std::fs::set_permissions(&run_dir, Permissions::from_mode(0o700)).expect("it is ours");
     for (words, code, says) in [
+        (vec!["ps"], 10, &*unreadable),
+        (vec!["stop", "web2"], 10, &unreadable),
         (vec!["run", "127.0.0.1:1/a/b", "true"], 125, containers),
         (vec!["serve", "--listen", "127.0.0.1:0"], 10, containers),
         (vec!["worker", "run", "127.0.0.1:1"], 10, containers),
