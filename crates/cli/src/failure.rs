@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::output::write_error_line;
+
 /// How the caller should react; each kind is one documented exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -70,7 +72,7 @@ impl Kind {
 /// What `--help` says of exit codes.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-    0  done
+    0  done, or whoever read the output has gone
     1  internal: a defect of Holdfast
     2  the command line is wrong
     3  invalid: a name, a size, a setting
@@ -140,12 +142,12 @@ impl Failure {
             let body = serde_json::json!({
                 "error": { "kind": kind, "message": message, "hint": hint }
             });
-            eprintln!("{body}");
+            write_error_line(&body.to_string());
             return;
         }
-        eprintln!("error: {message}");
+        write_error_line(&format!("error: {message}"));
         if let Some(hint) = hint {
-            eprintln!("hint: {hint}");
+            write_error_line(&format!("hint: {hint}"));
         }
     }
 }

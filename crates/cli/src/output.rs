@@ -38,7 +38,7 @@ impl Output {
     /// A remark for people, kept off the data.
     pub(crate) fn note(self, text: &str) {
         if !self.json {
-            eprintln!("{}", printable(text));
+            write_error_line(&printable(text));
         }
     }
 
@@ -63,15 +63,28 @@ pub(crate) fn json_text<T: Serialize>(value: &T) -> Result<String> {
     Ok(out)
 }
 
-/// A closed pipe (`holdfast … | head`) is the reader's choice and no failure.
 fn write_out(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes());
+    is_read(written.and_then(|()| stdout.flush()), "output").map(drop)
+}
+
+/// Whether anybody reads what was written. A closed pipe (`holdfast … | head`) is the reader's
+/// choice and no failure: whoever writes more ends, as if all were written.
+pub(crate) fn is_read(written: std::io::Result<()>, stream: &str) -> Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(
             Kind::Machine,
-            format!("cannot write to standard output: {error}"),
+            format!("cannot write to standard {stream}: {error}"),
         )),
-        _ => Ok(()),
     }
+}
+
+/// A line on standard error, which nobody may read: there is nowhere to say so.
+pub(crate) fn write_error_line(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// A table without borders, as `docker ps` and `kubectl get` print them.
@@ -106,6 +119,18 @@ pub(crate) fn show_time(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reader_that_is_gone_is_no_failure() {
+        let written = |kind: std::io::ErrorKind| is_read(Err(kind.into()), "output");
+        assert!(is_read(Ok(()), "output").expect("written"));
+        assert!(!written(std::io::ErrorKind::BrokenPipe).expect("its choice"));
+        let full = written(std::io::ErrorKind::StorageFull).expect_err("nobody's choice");
+        assert!(
+            full.message
+                .starts_with("cannot write to standard output: ")
+        );
+    }
 
     #[test]
     fn byte_counts_read_well() {

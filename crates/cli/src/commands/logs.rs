@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::args::LogsArgs;
 use crate::client::GatewayClient;
 use crate::failure::{Failure, Kind, Result};
+use crate::output::is_read;
 
 /// How long a gateway that was there may be away.
 const AWAY_LIMIT: Duration = Duration::from_mins(1);
@@ -30,6 +31,14 @@ struct Printed {
 #[derive(Deserialize)]
 struct End {
     outcome: String,
+}
+
+/// Why nothing more is shown of a stream.
+enum Stop {
+    /// So the call did.
+    Ended(String),
+    StreamEnded,
+    NobodyReads,
 }
 
 /// One call, and how much of it was shown.
@@ -51,12 +60,13 @@ pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Result<()> {
     loop {
         let from = reader.offset;
         match reader.read().await {
-            Ok(Some(outcome)) => {
+            Ok(Stop::Ended(outcome)) => {
                 app.output.note(&format!("the call has ended: {outcome}"));
                 return Ok(());
             }
-            Ok(None) if !args.follow => return Ok(()),
-            Ok(None) => heard_at = Some(Instant::now()),
+            Ok(Stop::NobodyReads) => return Ok(()),
+            Ok(Stop::StreamEnded) if !args.follow => return Ok(()),
+            Ok(Stop::StreamEnded) => heard_at = Some(Instant::now()),
             Err(failure) if failure.kind != Kind::Unreachable || !args.follow => {
                 return Err(failure);
             }
@@ -76,8 +86,8 @@ pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Result<()> {
 }
 
 impl Reader {
-    /// Shows what comes until the stream ends; the outcome, where the call has ended.
-    async fn read(&mut self) -> Result<Option<String>> {
+    /// Shows what comes, until there is no more of it or nobody for it.
+    async fn read(&mut self) -> Result<Stop> {
         let path = format!(
             "/v1/tasks/{}/events?offset={}&follow={}",
             self.task, self.offset, self.is_followed
@@ -87,24 +97,26 @@ impl Reader {
             let event = event?;
             let data = event.data.unwrap_or_default();
             match event.event.as_deref() {
-                Some("output") => self.show(&read(&data)?)?,
-                Some("end") => return Ok(Some(read::<End>(&data)?.outcome)),
+                Some("output") if !self.show(&read(&data)?)? => return Ok(Stop::NobodyReads),
+                Some("end") => return Ok(Stop::Ended(read::<End>(&data)?.outcome)),
                 _ => {}
             }
         }
-        Ok(None)
+        Ok(Stop::StreamEnded)
     }
 
-    fn show(&mut self, printed: &Printed) -> Result<()> {
-        let shown = if printed.stream == "stderr" {
-            std::io::stderr().write_all(printed.text.as_bytes())
-        } else {
-            let mut stdout = std::io::stdout().lock();
-            let written = stdout.write_all(printed.text.as_bytes());
-            written.and_then(|()| stdout.flush())
-        };
+    /// Answers whether anybody reads it.
+    fn show(&mut self, printed: &Printed) -> Result<bool> {
         self.offset = printed.offset;
-        shown.map_err(|error| Failure::new(Kind::Machine, format!("cannot write: {error}")))
+        if printed.stream == "stderr" {
+            return is_read(
+                std::io::stderr().write_all(printed.text.as_bytes()),
+                "error",
+            );
+        }
+        let mut stdout = std::io::stdout().lock();
+        let written = stdout.write_all(printed.text.as_bytes());
+        is_read(written.and_then(|()| stdout.flush()), "output")
     }
 }
 

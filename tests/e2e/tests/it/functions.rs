@@ -398,6 +398,12 @@ fn whoever_runs_the_gateway_sees_and_ends_calls() {
     assert!(shown.contains("app:greet"), "{shown}");
     for words in [&["logs", id][..], &["logs", "-f", id]] {
         assert_eq!(holdfast(words).stdout, "greeting world\n");
+        let mut unread = stage.home.spawn(words);
+        drop(unread.stdout.take());
+        let output = unread.wait_with_output().expect("it ends");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        assert!(!stderr.contains("error"), "{stderr}");
     }
     let id = stage.python(&["submit", "600"]).ok().stdout;
     let id = id.trim();
