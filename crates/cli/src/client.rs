@@ -204,7 +204,7 @@ impl GatewayClient {
             Asking::Operator { .. } => Failure::of(Kind::Unreachable, error),
             Asking::Holder(_) => match tls_error(error) {
                 Some(refused) => distrusted(&self.base, refused),
-                None => Failure::of(Kind::Unreachable, error),
+                None => away(&self.base, error),
             },
         }
     }
@@ -284,6 +284,21 @@ impl From<RefusalText> for Failure {
         }
         .into()
     }
+}
+
+/// A gateway that is not reached, or no longer. Which library found out is nothing to its user.
+fn away(gateway: &GatewayUrl, error: &reqwest::Error) -> Failure {
+    let first: &(dyn Error + 'static) = error;
+    let innermost = successors(Some(first), |error| inner(*error)).last();
+    let why = innermost.map(ToString::to_string).unwrap_or_default();
+    if !error.is_connect() {
+        let message = format!("the connection to the gateway at {gateway} broke: {why}");
+        return Failure::new(Kind::Unreachable, message);
+    }
+    let message = format!("no connection to the gateway at {gateway}: {why}");
+    let hint = "does `holdfast serve` or `holdfast gateway` run there? `holdfast context list` \
+                shows which gateways are known here";
+    Failure::new(Kind::Unreachable, message).hint(hint)
 }
 
 fn is_forbidden(error: &(dyn Error + 'static)) -> bool {

@@ -435,6 +435,13 @@ fn without_a_gateway_the_error_says_so() {
     let home = Home::new();
     for words in [&["tasks", "list"][..], &["containers", "list"]] {
         home.run(words).fails(6, "no gateway serves");
+        let mut elsewhere = home.command(&[words, &["--gateway", "http://127.0.0.1:1"]].concat());
+        let output = elsewhere.env("HOLDFAST_TOKEN", "hf_any").output();
+        let stderr = String::from_utf8(output.expect("runs").stderr).expect("UTF-8");
+        let says = "error: no connection to the gateway at http://127.0.0.1:1: Connection refused";
+        assert!(stderr.starts_with(says), "{stderr}");
+        assert!(stderr.contains("hint: does `holdfast serve`"), "{stderr}");
+        assert!(!stderr.contains("tcp connect"), "{stderr}");
     }
 }
 
