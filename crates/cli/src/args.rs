@@ -374,8 +374,13 @@ pub(crate) struct ServeArgs {
 /// Where programs come to.
 #[derive(Debug, Args)]
 pub(crate) struct ListenArgs {
-    /// Address and port to listen on
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7230")]
+    /// Address and port to listen on; localhost is 127.0.0.1
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:7230",
+        value_parser = parse_address
+    )]
     pub(crate) listen: SocketAddr,
     /// Certificate for callers and what leads to its root (PEM): the port then speaks TLS alone
     #[arg(long, value_name = "FILE", env = "HOLDFAST_TLS_CERT")]
@@ -448,6 +453,14 @@ pub(crate) struct WorkerRunArgs {
 fn parse_life(text: &str) -> Result<Duration, String> {
     let life: SignedDuration = text.parse().map_err(|_| "such as 30m or 2h".to_owned())?;
     Duration::try_from(life).map_err(|_| "a time to come".to_owned())
+}
+
+/// An address and a port. Nobody is asked what a name means, but for the one that everybody knows.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let local = text.strip_prefix("localhost:");
+    let address = local.map(|port| format!("127.0.0.1:{port}"));
+    let address = address.as_deref().unwrap_or(text).parse();
+    address.map_err(|_| "an IP address, or localhost, and a port: 127.0.0.1:7230".to_owned())
 }
 
 fn parse_host_and_port(text: &str) -> Result<String, String> {
@@ -698,6 +711,26 @@ mod tests {
             "gateway:70000",
         ] {
             assert!(parse_host_and_port(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_this_machine_is_an_address() {
+        let parsed = |text| parse_address(text).map(|address| address.to_string());
+        for (text, address) in [
+            ("localhost:7230", "127.0.0.1:7230"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("[::1]:7230", "[::1]:7230"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Ok(address));
+        }
+        for text in [
+            "localhost",
+            "localhost:",
+            "gateway.example:7230",
+            "localhost:70000",
+        ] {
+            assert!(parsed(text).is_err(), "{text}");
         }
     }
 
