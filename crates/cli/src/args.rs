@@ -81,6 +81,9 @@ pub(crate) enum Command {
     /// Stop running containers
     Stop(StopArgs),
     /// Serve programs that call this installation, and run their functions on this machine
+    ///
+    /// The first start makes a token for them: a terminal is shown it once, and otherwise the file
+    /// is named that holds it, first-token in the data directory.
     Serve(ServeArgs),
     /// Serve programs that call this installation, and leave their functions to other machines
     Gateway(GatewayArgs),

@@ -66,6 +66,7 @@ class Configurations(TestCase):
 
     def test_without_anything_it_says_what_to_do(self) -> None:
         self.refused("holdfast tokens create")
+        self.refused("first-token in its data directory")
         self.refused("no context 'x'", HOLDFAST_CONTEXT="x")
 
     def test_environment(self) -> None:

@@ -49,7 +49,8 @@ OTHER_NAME = {62, 64}
 """How it says that a certificate is for another host or address."""
 
 ADVICE = (
-    "`holdfast serve` prints one when it starts for the first time, and "
+    "`holdfast serve` makes one when it starts for the first time: it shows it on a terminal, and "
+    "otherwise writes it to first-token in its data directory, /var/lib/holdfast; "
     "`holdfast tokens create NAME` makes another; put it into HOLDFAST_TOKEN, or into {file}"
 )
 
