@@ -4,6 +4,7 @@
 //! after it is on disk. Attempts are numbered. Retries are for calls whose container or worker was
 //! lost: what a function raised is its answer.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::attempt::AttemptEnd;
 use super::claims::Claim;
 use super::failure::{cancelled, expired, not_started};
+use super::output::Stream;
 use super::persist::persist;
 use super::pool::{Admission, Place, Pool};
 use super::task::LiveTask;
@@ -234,7 +236,16 @@ impl Life {
             turn = ticket.turn() => turn,
             () = self.task.cancelling.cancelled() => Err(cancelled()),
             () = until(self.task.task().expires_at) => Err(expired()),
+            never = self.tell_trouble() => match never {},
         }
+    }
+
+    /// Tells the caller once why the call waits, should there be trouble.
+    async fn tell_trouble(&self) -> Infallible {
+        let reason = self.pool.trouble().await;
+        let line = format!("holdfast: the call waits: {reason}; trying again\n");
+        self.task.printed(Stream::Stderr, line.as_bytes());
+        std::future::pending().await
     }
 
     /// The number of the attempt that begins, as soon as one may.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use control_store::{Stub, TaskEnd};
 use ids::ContainerId;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::census::Census;
 use super::container::{Container, SecretVersions};
@@ -21,6 +21,8 @@ use crate::lock::lock;
 pub(crate) struct Pool {
     pub(crate) stub: Stub,
     state: Mutex<State>,
+    /// Why no container has come yet, while one is tried to be had again.
+    trouble: watch::Sender<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +84,21 @@ impl Pool {
         Self {
             stub,
             state: Mutex::default(),
+            trouble: watch::Sender::new(None),
         }
+    }
+
+    /// Says to those who wait why they wait for longer.
+    pub(super) fn is_troubled(&self, reason: &str) {
+        self.trouble.send_replace(Some(reason.to_owned()));
+    }
+
+    /// Waits until there is something to say to those who wait.
+    pub(super) async fn trouble(&self) -> String {
+        let mut trouble = self.trouble.subscribe();
+        let reason = trouble.wait_for(Option::is_some).await;
+        let reason = reason.expect("the pool holds the other side");
+        reason.clone().unwrap_or_default()
     }
 
     /// A place, or one in the line. Containers with other versions of the function's secrets get
@@ -150,6 +166,7 @@ impl Pool {
 
     /// A container that was being started takes calls.
     pub(super) fn opened(self: &Arc<Self>, container: Arc<Container>) {
+        self.trouble.send_replace(None);
         let mut state = self.state();
         state.starting -= 1;
         // It may have been given what was replaced while it started.
@@ -167,6 +184,7 @@ impl Pool {
     /// A container that was being started never will take calls. Those who wait hear why, unless
     /// another container may come to them.
     pub(super) fn failed(&self, end: &TaskEnd) {
+        self.trouble.send_replace(None);
         let mut state = self.state();
         state.starting -= 1;
         let may_be_served = state.open.iter().any(|open| !open.is_outdated);
@@ -459,6 +477,19 @@ mod tests {
             assert_eq!(ticket.turn().await.err(), Some(end.clone()));
         }
         assert!(pool.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_of_trouble_while_it_lasts() {
+        let pool = pool(1, 1);
+        let silence = || tokio::time::timeout(Duration::from_millis(1), pool.trouble());
+        assert!(silence().await.is_err());
+        pool.is_troubled("away");
+        assert_eq!(pool.trouble().await, "away", "also who comes later");
+        let _ticket = ticket(admit(&pool));
+        assert_eq!(pool.take_wanted(), 1);
+        pool.opened(container(SecretVersions::new()));
+        assert!(silence().await.is_err(), "it is over");
     }
 
     #[test]

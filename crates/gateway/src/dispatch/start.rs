@@ -99,7 +99,10 @@ async fn open(gateway: &Gateway, pool: &Arc<Pool>) -> Result<Opened, Failure> {
         match open_once(gateway, pool).await {
             Ok(opened) => return Ok(opened),
             Err(failure) if failure.is_final => return Err(failure.failure),
-            Err(_) => tokio::time::sleep(pause).await,
+            Err(failure) => {
+                pool.is_troubled(&failure.failure.message);
+                tokio::time::sleep(pause).await;
+            }
         }
         pause *= 2;
     }
@@ -142,7 +145,10 @@ async fn reserve(gateway: &Gateway, pool: &Pool) -> Result<Reservation, StartFai
             Ok(Ok(reservation)) => return Ok(reservation),
             Ok(Err(TooLarge)) => return Err(too_large(needs)),
             Err(_) if !pool.is_wanted() => return Err(StartFailure::last("nobody waits for it")),
-            Err(_) => dispatch.let_idle_go(),
+            Err(_) => {
+                pool.is_troubled("no worker has room for it yet");
+                dispatch.let_idle_go();
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ struct Function<'s> {
     caller: Caller<'s>,
     path: String,
     /// Asked whenever a container is started.
-    _registry: RegistrySim,
+    registry: RegistrySim,
 }
 
 impl<'s> Function<'s> {
@@ -48,7 +48,7 @@ impl<'s> Function<'s> {
         Self {
             caller,
             path,
-            _registry: sim,
+            registry: sim,
         }
     }
 
@@ -68,6 +68,23 @@ impl<'s> Function<'s> {
         assert_eq!(task["state"], "ended", "{task}");
         task["end"].clone()
     }
+}
+
+/// What is told of a task once it says this, which nothing but time brings about.
+async fn told(caller: &Caller<'_>, task: &str, words: &str) -> String {
+    let path = format!("/v1/tasks/{task}/events?follow=false");
+    let asking = async {
+        loop {
+            let (_, events) = caller.ask(Method::GET, &path, None).await;
+            let events = events.as_str().unwrap_or_default().to_owned();
+            if events.contains(words) {
+                return events;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = Duration::from_millis(LONGEST_WAIT_MS.into());
+    tokio::time::timeout(patience, asking).await.expect(words)
 }
 
 fn key(number: u8) -> String {
@@ -150,4 +167,35 @@ async fn a_container_that_ended_while_it_was_started_takes_no_calls() {
     worker.go_on();
     assert_eq!(function.end_of(&task).await["outcome"], "returned");
     assert_eq!(worker.starts(), 2, "the call is made in another one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_waits_is_told_why_in_one_line() {
+    let stage = Stage::new().await;
+    let function = Function::new(&stage, 100).await;
+    let task = function.start(call("return x", None)).await;
+    let events = told(&function.caller, &task, "no worker has room for it yet").await;
+    assert!(events.contains("stderr"), "{events}");
+    let _worker = FakeWorker::attach(&stage).await;
+    assert_eq!(function.end_of(&task).await["outcome"], "returned");
+    let events = told(&function.caller, &task, "event: end").await;
+    assert_eq!(events.matches("the call waits").count(), 1, "{events}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_registry_is_away_is_told_so() {
+    let stage = Stage::new().await;
+    let _worker = FakeWorker::attach(&stage).await;
+    let function = Function::new(&stage, 100).await;
+    let host = function.registry.host().to_owned();
+    drop(function.registry);
+    let body = Some(call("return x", None));
+    let (_, task) = function
+        .caller
+        .ask(Method::POST, &function.path, body)
+        .await;
+    let task = task["id"].as_str().unwrap();
+    let waits = "the call waits: no container could be started: ";
+    let events = told(&function.caller, task, waits).await;
+    assert!(events.contains(&host), "{events}");
 }
