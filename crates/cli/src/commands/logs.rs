@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::args::LogsArgs;
 use crate::client::GatewayClient;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::is_read;
+use crate::output::{Output, bytes, is_read};
 
 /// How long a gateway that was there may be away.
 const AWAY_LIMIT: Duration = Duration::from_mins(1);
@@ -44,6 +44,7 @@ enum Stop {
 /// One call, and how much of it was shown.
 struct Reader {
     client: GatewayClient,
+    output: Output,
     task: TaskId,
     is_followed: bool,
     offset: u64,
@@ -52,6 +53,7 @@ struct Reader {
 pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Result<()> {
     let mut reader = Reader {
         client: GatewayClient::new(app, &args.gateway)?,
+        output: app.output,
         task: args.task,
         is_followed: args.follow,
         offset: 0,
@@ -97,6 +99,9 @@ impl Reader {
             let event = event?;
             let data = event.data.unwrap_or_default();
             match event.event.as_deref() {
+                Some("gone") => self
+                    .output
+                    .note("what the call printed, if anything, is no longer kept"),
                 Some("output") if !self.show(&read(&data)?)? => return Ok(Stop::NobodyReads),
                 Some("end") => return Ok(Stop::Ended(read::<End>(&data)?.outcome)),
                 _ => {}
@@ -107,6 +112,12 @@ impl Reader {
 
     /// Answers whether anybody reads it.
     fn show(&mut self, printed: &Printed) -> Result<bool> {
+        let missing = missing_bytes(self.offset, printed);
+        if missing > 0 {
+            let size = bytes(missing);
+            self.output
+                .note(&format!("{size} of earlier output are no longer kept"));
+        }
         self.offset = printed.offset;
         if printed.stream == "stderr" {
             return is_read(
@@ -120,7 +131,43 @@ impl Reader {
     }
 }
 
+/// What was printed after this offset and before this, and is not kept.
+fn missing_bytes(offset: u64, printed: &Printed) -> u64 {
+    let start = printed.offset.saturating_sub(printed.text.len() as u64);
+    start.saturating_sub(offset)
+}
+
 fn read<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T> {
     let malformed = |error: serde_json::Error| Failure::of(Kind::Unreachable, &error);
     serde_json::from_str(data).map_err(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_between_what_was_seen_and_what_comes() {
+        let printed = |text: &str, offset| Printed {
+            stream: "stdout".to_owned(),
+            text: text.to_owned(),
+            offset,
+        };
+        let table = [
+            (0, "ab", 2, 0),
+            (0, "ab", 12, 10),
+            (10, "ab", 12, 0),
+            (4, "é", 12, 6),
+            // An offset within a character: the character comes whole.
+            (1, "é", 2, 0),
+            (0, "longer than it says", 2, 0),
+        ];
+        for (seen, text, offset, missing) in table {
+            assert_eq!(
+                missing_bytes(seen, &printed(text, offset)),
+                missing,
+                "{text}"
+            );
+        }
+    }
 }

@@ -18,6 +18,8 @@ use crate::problem::Problem;
 #[derive(Debug)]
 pub(crate) struct LiveTask {
     pub(crate) id: TaskId,
+    /// Nothing of what it printed is here, should it have printed anything.
+    is_output_gone: bool,
     now: Mutex<Now>,
     /// Counts changes; who follows looks after each.
     changed: watch::Sender<u64>,
@@ -71,8 +73,13 @@ pub(crate) struct Follower {
 impl LiveTask {
     /// A task that is not on disk yet.
     pub(crate) fn new(task: Task) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(task))
+    }
+
+    fn of(task: Task) -> Self {
+        Self {
             id: task.id,
+            is_output_gone: false,
             now: Mutex::new(Now {
                 task,
                 end: None,
@@ -83,15 +90,22 @@ impl LiveTask {
             acceptance: watch::Sender::new(None),
             cancelling: CancellationToken::new(),
             followers: AtomicU32::new(0),
-        })
+        }
     }
 
     /// A task that ended, with nothing left of its output.
     pub(crate) fn ended_before(task: Task, end: TaskEnd) -> Arc<Self> {
-        let live = Self::new(task);
+        let live = Self {
+            is_output_gone: true,
+            ..Self::of(task)
+        };
         live.accepted();
         live.now().end = Some(Arc::new(end));
-        live
+        Arc::new(live)
+    }
+
+    pub(crate) fn is_output_gone(&self) -> bool {
+        self.is_output_gone
     }
 
     pub(crate) fn accepted(&self) {

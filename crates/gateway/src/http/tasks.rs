@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use control_store::{PayloadFormat, Task, TaskEnd, TaskFilter, TaskState};
 use frames::hex;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use ids::{StubId, TaskId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -213,8 +213,9 @@ pub(super) async fn get(
 
 /// What a task prints and how it ends, as it happens
 ///
-/// Server-sent events: `task` at once and at each change; `output` with `stream`, `text` and the
-/// `offset` after it; last `end`, the end of a task.
+/// Server-sent events: `gone` where nothing is kept of what it printed, should it have printed
+/// anything; `task` at once and at each change; `output` with `stream`, `text` and the `offset`
+/// after it, of which the earliest may be gone; last `end`, the end of a task.
 #[utoipa::path(
     get,
     path = "/v1/tasks/{id}/events",
@@ -301,15 +302,23 @@ async fn shown_after(follower: &mut Follower, wait: Wait) -> ShownTask {
 }
 
 fn events_of(follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
-    futures::stream::unfold(follower, async |mut follower| {
+    let gone = futures::stream::iter(gone(&follower));
+    gone.chain(futures::stream::unfold(follower, async |mut follower| {
         let event = follower.next().await?;
         Some((Ok(event_of(event)), follower))
-    })
+    }))
 }
 
 fn events_by_now(mut follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
+    let gone = gone(&follower);
     let events = std::iter::from_fn(move || follower.next_by_now());
-    futures::stream::iter(events.map(|event| Ok(event_of(event))))
+    let events = events.map(|event| Ok(event_of(event)));
+    futures::stream::iter(gone.into_iter().chain(events))
+}
+
+fn gone(follower: &Follower) -> Option<Result<Event, Infallible>> {
+    let is_gone = follower.task().is_output_gone();
+    is_gone.then(|| Ok(events::event("gone", &serde_json::json!({}))))
 }
 
 fn event_of(event: TaskEvent) -> Event {

@@ -223,6 +223,18 @@ fn each_call_ends_in_one_way_that_its_caller_sees() {
             "sleep -> TaskTimedOut",
         ]
     );
+    let listed = stage.home.run(&["tasks", "list", "--json"]).ok().json();
+    let tasks = listed.as_array().expect("a list").iter();
+    let mut logs = tasks.map(|task| {
+        let id = task["id"].as_str().expect("an id");
+        stage.home.run(&["logs", id]).ok()
+    });
+    let flood = logs.find(|logs| logs.stdout.len() > 1 << 20);
+    let says = flood.expect("most of it is kept").stderr;
+    assert!(
+        says.contains(" of earlier output are no longer kept"),
+        "{says}"
+    );
     stage.end();
 }
 
@@ -377,6 +389,8 @@ fn a_gateway_that_is_killed_loses_nothing_that_it_accepted() {
         .get(&format!("{path}?wait_ms=30000"), &stage.token);
     assert_eq!((status, &task["state"]), (200, &"ended".into()), "{task}");
     assert_eq!(task["end"]["outcome"], "lost");
+    let gone = stage.home.run(&["logs", id.trim()]).ok();
+    assert!(gone.stderr.contains("is no longer kept"), "{}", gone.stderr);
     let after = stage.python(&["greet", "again"]).ok();
     assert!(
         after.stdout.ends_with("Hello, again!\n"),
