@@ -51,11 +51,16 @@ pub(crate) async fn answer(shared: &Shared, arrived: &Arrived) -> Response {
     if !allowed {
         return error_reply(401, "UNAUTHORIZED", "incorrect username or password");
     }
-    let scopes = fields
+    let scopes: Vec<String> = fields
         .iter()
         .filter(|(name, _)| name == "scope")
         .flat_map(|(_, value)| value.split(' ').map(str::to_owned))
         .collect();
+    let forbidden = lock(&shared.faults).token_forbidden.clone();
+    let is_about = |name: &String| scopes.contains(&format!("repository:{name}:pull"));
+    if forbidden.as_ref().is_some_and(is_about) {
+        return error_reply(403, "DENIED", "requested access to the resource is denied");
+    }
     let token = tokens.give(scopes, shared.options.token_life);
     shared.secrets.add(&token);
     reply_with(shared, &token)

@@ -44,7 +44,7 @@ pub(crate) async fn ask(
         answered: registry_client::date_of(&response),
     };
     if response.status.as_u16() != 200 {
-        return Err(refusal(&response, &service, pass));
+        return Err(refusal(&response, &service, pass, scope));
     }
     let body = response
         .read_bounded(MAX_REPLY_BYTES)
@@ -115,11 +115,16 @@ fn basic(username: &str, password: &SecretString) -> Result<HeaderValue, AuthErr
 }
 
 /// What a status of a token service means. The body is not read: it has been seen to hold tokens.
-fn refusal(response: &Response, service: &str, pass: &Pass) -> AuthError {
+fn refusal(response: &Response, service: &str, pass: &Pass, scope: Option<&str>) -> AuthError {
     let status = response.status.as_u16();
     match (status, pass) {
         (401 | 403, Pass::Nothing) => AuthError::NoPermission {
             message: format!("token service {service} gives no anonymous token; a login is needed"),
+        },
+        // It is about the repository: GitHub's service says so of one that the credential may not
+        // read. A credential that is wrong is found so where it is checked, without a repository.
+        (403, _) if let Some(scope) = scope => AuthError::NoPermission {
+            message: format!("token service {service} gives the credential no token for {scope}"),
         },
         (400 | 401 | 403, _) => AuthError::BadCredential {
             message: format!("token service {service} refused the credential (status {status})"),

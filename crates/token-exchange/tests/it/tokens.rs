@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credential::Credential;
-use credential::auth::{AuthError, AuthScheme, AuthSource};
+use credential::auth::{AuthError, AuthRequest, AuthScheme, AuthSource};
 use registry_client::RegistryError;
 use registry_sim::{Login, Options, Realm, RegistrySim};
 use token_exchange::TokenExchange;
 
 use crate::support::{
     HandClock, PASSWORD, REPOSITORY, ask, basic, dialer, endpoint, exchange, identity, image,
-    is_bearer, pull, refusal,
+    is_bearer, pull, refusal, registry,
 };
 
 async fn sim(login: Login) -> RegistrySim {
@@ -557,4 +557,28 @@ async fn a_refusal_without_a_challenge_renews_a_token_that_is_old_enough() {
         .expect("auth");
     assert_ne!(other.serial, first.serial);
     assert!(matches!(other.scheme, AuthScheme::Bearer(_)));
+}
+
+#[tokio::test]
+async fn a_repository_that_is_forbidden_costs_the_others_nothing() {
+    let sim = sim(Login::Bearer(Realm::SameHost)).await;
+    sim.faults(|faults| faults.token_forbidden = Some("acme/other".to_owned()));
+    let source = exchange().source(endpoint(sim.host()), basic(PASSWORD));
+    let own = registry(sim.host());
+    let request = || AuthRequest {
+        registry: &own,
+        repository: "acme/other",
+        rejected: None,
+    };
+    for _ in 0..2 {
+        let error = source.auth(request()).await.expect_err("a refusal");
+        assert!(matches!(error, AuthError::NoPermission { .. }), "{error}");
+        assert!(error.to_string().contains("acme/other"), "{error}");
+    }
+    assert_eq!(
+        sim.token_requests().read().requests,
+        1,
+        "the refusal stands for a while"
+    );
+    ask(source.as_ref(), sim.host(), None).await.expect("auth");
 }
