@@ -19,6 +19,9 @@ const ACTOR: &str = "login";
 /// How PEM files start, after any comment.
 const PEM_START: &[u8] = b"-----BEGIN ";
 
+/// Scopes that a hint names.
+const SHOWN_SCOPES: usize = 3;
+
 /// What is given.
 #[derive(Debug, Clone)]
 pub struct LoginRequest {
@@ -131,7 +134,10 @@ impl Broker {
         let checked = self.inner.check_request(request).await?;
         let vault = &self.inner.vault;
         let put = vault.put(workspace, checked.secret(), ACTOR).await?;
-        self.inner.note(workspace, checked, Put::New(put)).await
+        let mut report = self.inner.note(workspace, checked, Put::New(put)).await?;
+        let rows = self.inner.credentials(workspace).await?;
+        report.hints.extend(nearer_hint(&report.scope, &rows));
+        Ok(report)
     }
 
     /// The same for a credential that comes again with each use: one that its scope has already is
@@ -386,4 +392,24 @@ fn hints(scope: &RegistryScope, settings: &RegistrySettings, proof: &Proof) -> V
         ));
     }
     hints
+}
+
+/// Whoever logs in anew because a pull was refused looks for the cause here.
+fn nearer_hint(scope: &RegistryScope, rows: &[CredentialRow]) -> Option<String> {
+    let nearer = rows.iter().map(|row| &row.scope).filter(|row| {
+        let path = row.path().unwrap_or_default();
+        *row != scope && scope.covers(row.registry(), path)
+    });
+    let nearer: Vec<String> = nearer.map(ToString::to_string).collect();
+    let shown = nearer.get(..SHOWN_SCOPES).unwrap_or(&nearer).join(", ");
+    let more = match nearer.len().saturating_sub(SHOWN_SCOPES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!nearer.is_empty()).then(|| {
+        format!(
+            "images of {shown}{more} are still read with the credential of that scope; \
+             `holdfast logout` of it ends that"
+        )
+    })
 }

@@ -115,6 +115,35 @@ async fn a_good_one_is_sealed_with_what_was_proven() {
 }
 
 #[tokio::test]
+async fn a_login_says_which_nearer_scopes_keep_their_own() {
+    let registry = sim(Login::Basic).await;
+    let stage = Stage::new().await;
+    let host = registry.host();
+    let scopes = [
+        format!("{host}/acme/app"),
+        format!("{host}/acmes/app"),
+        format!("{host}/acme"),
+    ];
+    for (scope, hidden) in scopes.iter().zip([None, None, Some(&scopes[0])]) {
+        let hints = stage.login(scope, PASSWORD).await.unwrap().hints;
+        let told = hints.iter().find(|hint| hint.contains("still read"));
+        assert_eq!(told.is_some(), hidden.is_some(), "{scope}: {hints:?}");
+        if let (Some(told), Some(hidden)) = (told, hidden) {
+            assert!(
+                told.contains(hidden.as_str()) && !told.contains("acmes"),
+                "{told}"
+            );
+        }
+    }
+    let again = stage.login(&scopes[2], PASSWORD).await.unwrap();
+    assert!(
+        again.hints.iter().any(|hint| hint.contains("still read")),
+        "{:?}",
+        again.hints
+    );
+}
+
+#[tokio::test]
 async fn what_a_login_could_not_prove_is_said() {
     let open = sim(Login::Nobody).await;
     let closed = sim(Login::Basic).await;
