@@ -9,7 +9,16 @@ from holdfast import _requests
 from holdfast._exceptions import GatewayError
 from holdfast._image import Image
 from holdfast._prepare import build_image
-from holdfast._retry import ORDINARY, Pace, Patience, Retry, may_repeat, problem_of, send
+from holdfast._retry import (
+    BUILDING,
+    ORDINARY,
+    Pace,
+    Patience,
+    Retry,
+    may_repeat,
+    problem_of,
+    send,
+)
 from holdfast._tasks import Listener, wait
 from holdfast._wire import Output, Progress, Read, Request, Response, Sleep
 from support import Clock, TestCase
@@ -140,6 +149,38 @@ class Flows(TestCase):
         clock.now_s += 600
         retry.reached()
         self.assertGreater(retry.pause_s(holdfast.Unavailable("full"), True), 0)
+
+    def test_what_went_on_for_long_is_worth_as_much_waiting(self) -> None:
+        away = holdfast.Unavailable("the registry is away")
+        table = ((0, 15, False), (0, 30, True), (60, 30, False), (60, 90, True), (600, 130, True))
+        for went_on_s, silent_s, is_over in (*table, (600, 100, False)):
+            clock = Clock()
+            retry = Retry(clock.pace(), BUILDING)
+            retry.asks()
+            clock.now_s += went_on_s
+            retry.advanced()
+            clock.now_s += silent_s
+            with self.subTest(went_on_s=went_on_s, silent_s=silent_s):
+                if is_over:
+                    self.assertRaises(holdfast.Unavailable, retry.pause_s, away, True)
+                else:
+                    self.assertGreater(retry.pause_s(away, True), 0)
+
+    def test_an_advance_begins_anew_and_a_full_gateway_is_another_problem(self) -> None:
+        clock = Clock()
+        retry = Retry(clock.pace(), BUILDING)
+        away = holdfast.Unavailable("the registry is away")
+        retry.asks()
+        clock.now_s += 10
+        retry.pause_s(away, True)
+        clock.now_s += 180
+        retry.advanced()
+        retry.pause_s(away, True)
+        retry.advanced()
+        for _ in range(3):
+            clock.now_s += 25
+            retry.pause_s(holdfast.Busy("many images are being built"), True)
+        self.assertGreater(retry.pause_s(away, True), 0)
 
 
 class Answers(TestCase):

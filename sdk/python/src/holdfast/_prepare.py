@@ -87,15 +87,19 @@ def build_image(pace: Pace, image: Image) -> Flow[_models.Built]:
         image.base_image, image.credential, image.environment, image.python
     )
     retry = Retry(pace, BUILDING)
+    said: set[str] = set()
 
     def attempt() -> Flow[_models.Built]:
         # A build goes on when nobody listens to it, and the same request finds it again.
-        return _follow_build(retry, request, f"image {image.base_image}")
+        return _follow_build(retry, said, request, f"image {image.base_image}")
 
     return (yield from persist(retry, attempt, request.is_repeatable))
 
 
-def _follow_build(retry: Retry, request: Request, what: str) -> Flow[_models.Built]:
+def _follow_build(
+    retry: Retry, said: set[str], request: Request, what: str
+) -> Flow[_models.Built]:
+    """`said` is what was said of the build so far: that which never was is an advance."""
     yield Progress(what)
     events = EventReader((yield from ask(request)))
     while True:
@@ -105,7 +109,11 @@ def _follow_build(retry: Retry, request: Request, what: str) -> Flow[_models.Bui
             yield from events.finish()
             return _models.built(found)
         if kind == "progress":
-            yield Progress(f"{what}: {found.text('message')}")
+            message = found.text("message")
+            if message not in said:
+                said.add(message)
+                retry.advanced()
+            yield Progress(f"{what}: {message}")
 
 
 def upload(pace: Pace, root: str) -> Flow[Code]:

@@ -69,7 +69,8 @@ ORDINARY = Patience(unreachable_s=5.0, busy_s=120.0, unavailable_s=120.0)
 
 BUILDING = Patience(unreachable_s=5.0, busy_s=120.0, unavailable_s=20.0)
 """While an image is built: before the gateway says that it cannot, it has asked a registry that is
-away again and again for up to half a minute. A person who mistyped its name waits for it."""
+away again and again for up to half a minute. A person who mistyped its name waits for it. What has
+gone on for longer is worth waiting as long for, up to what a busy gateway is."""
 
 RUNNING = Patience(unreachable_s=60.0, busy_s=120.0, unavailable_s=120.0)
 """While a task runs: as long as the gateway waits for its caller to come back."""
@@ -93,26 +94,28 @@ class Retry:
         self._pace = pace
         self._patience = patience
         self._unreachable_since: float | None = None
-        self._refused_since: float | None = None
+        self._busy_since: float | None = None
+        self._unavailable_since: float | None = None
+        self._began: float | None = None
         self._heard: float | None = None
         self._bound_s = FIRST_PAUSE_S
         self._is_told = False
 
     def asks(self) -> None:
         """It is tried, for the first time or again."""
-        if self._heard is None:
-            self._heard = self._pace.clock()
+        if self._began is None:
+            self._began = self._heard = self._pace.clock()
 
     def reached(self) -> None:
         """The gateway answered: that it cannot be reached would be a new problem. What it says
         again is not: the build of an image whose registry is away begins well every time."""
         self._unreachable_since = None
-        if self._refused_since is None:
+        if self._unavailable_since is None:
             self._heard = self._pace.clock()
 
     def advanced(self) -> None:
         """What was wanted went on: pauses are short again."""
-        self._unreachable_since = self._refused_since = None
+        self._unreachable_since = self._busy_since = self._unavailable_since = None
         self._heard = self._pace.clock()
         self._bound_s = FIRST_PAUSE_S
         self._is_told = False
@@ -129,14 +132,18 @@ class Retry:
         now = self._pace.clock()
         pause_s = self._bound_s * (0.5 + self._pace.chance() / 2)
         self._bound_s = min(self._bound_s * 2, LONGEST_PAUSE_S)
-        if isinstance(problem, (Busy, Unavailable)):
+        if isinstance(problem, Busy):
             pause_s += problem.retry_after_s or 0.0
-            is_busy = isinstance(problem, Busy)
-            limit_s = self._patience.busy_s if is_busy else self._patience.unavailable_s
-            if self._refused_since is None:
+            limit_s = self._patience.busy_s
+            since = self._busy_since = now if self._busy_since is None else self._busy_since
+            self._heard = now
+        elif isinstance(problem, Unavailable):
+            pause_s += problem.retry_after_s or 0.0
+            limit_s = max(self._patience.unavailable_s, min(self._went_on_s(), self._patience.busy_s))
+            if self._unavailable_since is None:
                 # An answer may take long, and its caller waits all that time.
-                self._refused_since = now if self._heard is None else self._heard
-            since = self._refused_since
+                self._unavailable_since = now if self._heard is None else self._heard
+            since = self._unavailable_since
         else:
             limit_s = self._patience.unreachable_s
             if self._unreachable_since is None:
@@ -145,6 +152,12 @@ class Retry:
         if now + pause_s - since > limit_s:
             raise problem
         return pause_s
+
+    def _went_on_s(self) -> float:
+        """For how long it went well."""
+        if self._began is None or self._heard is None:
+            return 0.0
+        return self._heard - self._began
 
 
 def may_repeat(problem: HoldfastError, is_repeatable: bool) -> bool:
