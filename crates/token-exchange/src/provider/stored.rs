@@ -1,6 +1,7 @@
 //! What was stored is what is shown: nothing, a user name and password, a token.
 
 use credential::{Credential, CredentialKind};
+use jiff::Timestamp;
 
 use super::{PresentFuture, Presented, Provider};
 use crate::asker::Pass;
@@ -10,24 +11,26 @@ use crate::clouds::Clouds;
 const IDENTITY_TOKEN_USER: &str = "<token>";
 
 /// A credential that registries and token services take as it is.
-pub(super) struct Stored<'a> {
-    credential: &'a Credential,
+pub(super) struct Stored {
     pass: Pass,
+    not_after: Option<Timestamp>,
 }
 
-impl<'a> Stored<'a> {
+impl Stored {
     /// Nothing for a credential that nobody but its own cloud takes.
-    pub(super) fn new(credential: &'a Credential) -> Option<Self> {
-        let pass = pass_of(credential)?;
-        Some(Self { credential, pass })
+    pub(super) fn new(credential: &Credential) -> Option<Self> {
+        Some(Self {
+            pass: pass_of(credential)?,
+            not_after: credential.not_after(),
+        })
     }
 }
 
-impl Provider for Stored<'_> {
+impl Provider for Stored {
     fn present<'a>(&'a self, _clouds: &'a Clouds) -> PresentFuture<'a> {
         let presented = Presented {
             pass: self.pass.clone(),
-            not_after: self.credential.not_after(),
+            not_after: self.not_after,
             is_renewable: false,
         };
         Box::pin(async move { Ok(presented) })
