@@ -371,13 +371,16 @@ async fn transaction(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
     use sqlx::ConnectOptions;
+    use tokio::task::JoinHandle;
 
     use super::*;
     use crate::database::{OftenAsked, reader_options, readers, writer_options};
+
+    type Inserting = JoinHandle<Result<(), StoreError>>;
 
     /// A database whose log is looked for at another path than it is at.
     async fn database(path: &Path, log: &Path) -> Arc<Database> {
@@ -393,7 +396,7 @@ mod tests {
         })
     }
 
-    fn insert(database: &Arc<Database>) -> tokio::task::JoinHandle<Result<(), StoreError>> {
+    fn insert(database: &Arc<Database>) -> Inserting {
         let database = Arc::clone(database);
         tokio::spawn(async move {
             let change = database.change(Durability::Disk, |connection| {
@@ -411,20 +414,27 @@ mod tests {
         count.fetch_one(database.reader()).await.unwrap()
     }
 
-    #[tokio::test]
-    async fn what_is_committed_is_confirmed_when_the_disk_works_again() {
-        let top = tempfile::tempdir().unwrap();
-        let blocked = top.path().join("blocked");
+    /// A database that has committed a row and cannot sync its log, as long as a file is in the
+    /// way; who made the row; and the file.
+    async fn unconfirmed(top: &Path) -> (Arc<Database>, Inserting, PathBuf) {
+        let blocked = top.join("blocked");
         std::fs::write(&blocked, "").unwrap();
-        let database = database(&top.path().join("t.db"), &blocked.join("log")).await;
-        let inserted = insert(&database);
+        let database = database(&top.join("t.db"), &blocked.join("log")).await;
+        let inserting = insert(&database);
         while rows(&database).await == 0 {
             tokio::task::yield_now().await;
         }
+        (database, inserting, blocked)
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_is_confirmed_when_the_disk_works_again() {
+        let top = tempfile::tempdir().unwrap();
+        let (database, inserting, blocked) = unconfirmed(top.path()).await;
         tokio::time::sleep(SYNC_PAUSE / 10).await;
-        assert!(!inserted.is_finished(), "the log was not synced");
+        assert!(!inserting.is_finished(), "the log was not synced");
         std::fs::remove_file(&blocked).unwrap();
-        inserted.await.unwrap().unwrap();
+        inserting.await.unwrap().unwrap();
         assert_eq!(rows(&database).await, 1);
         database.close().await;
     }
@@ -432,15 +442,9 @@ mod tests {
     #[tokio::test]
     async fn a_store_is_closed_while_its_disk_does_not_work() {
         let top = tempfile::tempdir().unwrap();
-        let blocked = top.path().join("blocked");
-        std::fs::write(&blocked, "").unwrap();
-        let database = database(&top.path().join("t.db"), &blocked.join("log")).await;
-        let inserted = insert(&database);
-        while rows(&database).await == 0 {
-            tokio::task::yield_now().await;
-        }
+        let (database, inserting, _blocked) = unconfirmed(top.path()).await;
         database.close().await;
-        let answer = inserted.await.unwrap();
+        let answer = inserting.await.unwrap();
         assert!(matches!(answer, Err(StoreError::Closed)), "{answer:?}");
     }
 }

@@ -11,6 +11,7 @@ use e2e::image::busybox;
 use e2e::{Finished, Home, home};
 use registry_sim::{Entry, ImageBuilder, Layer, Options, RegistrySim};
 
+use crate::serving::WITHOUT_WORKER;
 use crate::support::{SmallDisk, Stage, files_below, noise};
 
 const NOBODY: u32 = 65534;
@@ -320,14 +321,7 @@ fn without_root_the_error_says_so() {
 fn a_gateway_without_a_worker_needs_no_root() {
     let home = Home::new();
     chown(home.path(), Some(NOBODY), Some(NOBODY)).expect("we are root");
-    let words = [
-        "gateway",
-        "--workers",
-        "127.0.0.1:0",
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    let mut gateway = home.command(&words);
+    let mut gateway = home.command(&WITHOUT_WORKER);
     gateway.uid(NOBODY).gid(NOBODY).stdout(Stdio::piped());
     let mut gateway = gateway.spawn().expect("the binary is executable by anyone");
     let mut line = String::new();

@@ -11,6 +11,15 @@ use registry_sim::Authority;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+/// What starts a gateway without a worker of its own, on ports that are free.
+pub(crate) const WITHOUT_WORKER: [&str; 5] = [
+    "gateway",
+    "--workers",
+    "127.0.0.1:0",
+    "--listen",
+    "127.0.0.1:0",
+];
+
 /// A free address to which every client speaks without TLS: beta9 0.1.245 speaks it to all ports
 /// that end in 443.
 fn plain_address() -> String {
@@ -40,14 +49,7 @@ impl Serving {
 
     /// One that workers come to, and that has none of its own.
     pub(crate) fn start_without_worker(home: &Home) -> Self {
-        let words = [
-            "gateway",
-            "--workers",
-            "127.0.0.1:0",
-            "--listen",
-            "127.0.0.1:0",
-        ];
-        Self::start_as(home, &words)
+        Self::start_as(home, &WITHOUT_WORKER)
     }
 
     /// One that shows callers a certificate of this authority, which is written to `ca.pem`.
