@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Executor, SqliteConnection};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::Database;
 use super::statements::{Bound, Statements, TAKE_BACK};
@@ -35,7 +36,7 @@ pub(crate) type Changing<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreErr
 #[derive(Debug)]
 pub(crate) struct Group {
     queue: mpsc::Sender<Message>,
-    closing: Arc<Notify>,
+    closing: CancellationToken,
 }
 
 enum Message {
@@ -50,8 +51,8 @@ impl Group {
     /// Writes through this until it is closed or dropped.
     pub(super) fn new(writer: Writer) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_LENGTH);
-        let closing = Arc::new(Notify::new());
-        tokio::spawn(write(writer, waiting, Arc::clone(&closing)));
+        let closing = CancellationToken::new();
+        tokio::spawn(write(writer, waiting, closing.clone()));
         Self { queue, closing }
     }
 
@@ -68,7 +69,7 @@ impl Group {
     /// Closes the connection after what was asked before.
     pub(super) async fn close(&self) {
         let (closed, waiting) = oneshot::channel();
-        self.closing.notify_one();
+        self.closing.cancel();
         if self.queue.send(Message::Close(closed)).await.is_ok() {
             let _ = waiting.await;
         }
@@ -275,7 +276,11 @@ fn answer<T>(
     let _ = reply.send(answer);
 }
 
-async fn write(mut writer: Writer, mut waiting: mpsc::Receiver<Message>, closing: Arc<Notify>) {
+async fn write(
+    mut writer: Writer,
+    mut waiting: mpsc::Receiver<Message>,
+    closing: CancellationToken,
+) {
     let mut closed = None;
     while closed.is_none()
         && let Some(first) = waiting.recv().await
@@ -312,7 +317,7 @@ struct Batch {
 
 impl Batch {
     /// Makes the changes, and answers each when it is as durable as asked.
-    async fn settle(mut self, writer: &mut Writer, closing: &Notify) {
+    async fn settle(mut self, writer: &mut Writer, closing: &CancellationToken) {
         let committed = transaction(writer, &mut self.changes).await;
         let committed = committed.map_err(Arc::new);
         if committed.is_err() {
@@ -340,12 +345,12 @@ impl Batch {
 
 /// Has the disk take the log, however long that takes; answers whether it did before the store was
 /// closed.
-async fn sync(writer: &mut Writer, closing: &Notify) -> bool {
+async fn sync(writer: &mut Writer, closing: &CancellationToken) -> bool {
     while let Err(error) = writer.sync().await {
         tracing::error!(%error, "the disk does not take the store's log; nothing is confirmed");
         tokio::select! {
             () = tokio::time::sleep(SYNC_PAUSE) => {}
-            () = closing.notified() => return false,
+            () = closing.cancelled() => return false,
         }
     }
     true
@@ -443,8 +448,15 @@ mod tests {
     async fn a_store_is_closed_while_its_disk_does_not_work() {
         let top = tempfile::tempdir().unwrap();
         let (database, inserting, _blocked) = unconfirmed(top.path()).await;
+        // More than share a transaction: each one that begins before the end meets that disk too.
+        let others: Vec<_> = (0..3 * CHANGES_AT_ONCE)
+            .map(|_| insert(&database))
+            .collect();
+        tokio::task::yield_now().await;
         database.close().await;
-        let answer = inserting.await.unwrap();
-        assert!(matches!(answer, Err(StoreError::Closed)), "{answer:?}");
+        for inserting in others.into_iter().chain([inserting]) {
+            let answer = inserting.await.unwrap();
+            assert!(matches!(answer, Err(StoreError::Closed)), "{answer:?}");
+        }
     }
 }

@@ -59,7 +59,11 @@ impl Writer {
     /// Has what was committed survive a power cut.
     pub(super) async fn sync(&mut self) -> Result<(), sqlx::Error> {
         if self.is_suspect {
-            self.checkpoint().await?;
+            if let Err(error) = self.checkpoint().await {
+                // Whatever is wrong with the connection, the next try has another one.
+                self.close().await;
+                return Err(error);
+            }
             self.log = open(&self.log_path).map_err(sqlx::Error::Io)?;
             self.is_suspect = false;
             return Ok(());
