@@ -93,6 +93,11 @@ impl Pool {
         self.trouble.send_replace(Some(reason.to_owned()));
     }
 
+    /// What they were told is over.
+    pub(super) fn is_well(&self) {
+        self.trouble.send_replace(None);
+    }
+
     /// Waits until there is something to say to those who wait.
     pub(super) async fn trouble(&self) -> String {
         let mut trouble = self.trouble.subscribe();
@@ -166,7 +171,7 @@ impl Pool {
 
     /// A container that was being started takes calls.
     pub(super) fn opened(self: &Arc<Self>, container: Arc<Container>) {
-        self.trouble.send_replace(None);
+        self.is_well();
         let mut state = self.state();
         state.starting -= 1;
         // It may have been given what was replaced while it started.
@@ -184,7 +189,7 @@ impl Pool {
     /// A container that was being started never will take calls. Those who wait hear why, unless
     /// another container may come to them.
     pub(super) fn failed(&self, end: &TaskEnd) {
-        self.trouble.send_replace(None);
+        self.is_well();
         let mut state = self.state();
         state.starting -= 1;
         let may_be_served = state.open.iter().any(|open| !open.is_outdated);
@@ -486,6 +491,9 @@ mod tests {
         assert!(silence().await.is_err());
         pool.is_troubled("away");
         assert_eq!(pool.trouble().await, "away", "also who comes later");
+        pool.is_well();
+        assert!(silence().await.is_err(), "it is over");
+        pool.is_troubled("away");
         let _ticket = ticket(admit(&pool));
         assert_eq!(pool.take_wanted(), 1);
         pool.opened(container(SecretVersions::new()));

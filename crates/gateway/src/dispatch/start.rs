@@ -139,13 +139,20 @@ async fn reserve(gateway: &Gateway, pool: &Pool) -> Result<Reservation, StartFai
         memory_bytes: definition.memory_bytes,
     };
     let (dispatch, image) = (gateway.dispatch(), &definition.image);
+    let mut had_no_room = false;
     loop {
         let reserving = dispatch.workers.reserve(needs, image);
         match tokio::time::timeout(ROOM_PAUSE, reserving).await {
-            Ok(Ok(reservation)) => return Ok(reservation),
+            Ok(Ok(reservation)) => {
+                if had_no_room {
+                    pool.is_well();
+                }
+                return Ok(reservation);
+            }
             Ok(Err(TooLarge)) => return Err(too_large(needs)),
             Err(_) if !pool.is_wanted() => return Err(StartFailure::last("nobody waits for it")),
             Err(_) => {
+                had_no_room = true;
                 pool.is_troubled("no worker has room for it yet");
                 dispatch.let_idle_go();
             }
