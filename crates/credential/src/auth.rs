@@ -72,9 +72,18 @@ pub struct Rejection {
     pub status: u16,
     /// `WWW-Authenticate` values as received, bounded in number and length.
     pub challenges: Vec<String>,
+    /// The registry said in words that what was sent has expired.
+    pub says_expired: bool,
     /// Another process says so, which reads what strangers wrote: its serial and status count, and
     /// what it says of the registry's demands is asked of the registry.
     pub is_hearsay: bool,
+}
+
+impl Rejection {
+    /// Whether it says that what was sent is at fault, and not what was asked for.
+    pub fn is_about_auth(&self) -> bool {
+        self.status == 401 || self.says_expired
+    }
 }
 
 /// The answer of an [`AuthSource`], to be awaited.

@@ -172,6 +172,7 @@ impl Core {
             serial: auth.serial,
             status: refusal.status,
             challenges: refusal.challenges.clone(),
+            says_expired: refusal.says_expired(),
             is_hearsay: false,
         };
         let renewed = self.session.renewed(call.repository, rejection).await?;
@@ -362,13 +363,17 @@ impl Refusal {
             return false;
         }
         let sent = !matches!(auth.scheme, AuthScheme::Anonymous);
-        let expired = self.text.to_ascii_lowercase().contains("expired");
+        let expired = self.says_expired();
         match self.status {
             401 => true,
             403 => sent && (self.challenges.is_empty() || expired),
             400 => sent && (expired || self.text.starts_with("DENIED")),
             _ => false,
         }
+    }
+
+    fn says_expired(&self) -> bool {
+        self.text.to_ascii_lowercase().contains("expired")
     }
 
     fn says(&self, error: &str) -> bool {

@@ -265,7 +265,7 @@ impl Source {
 
 /// Whether this refusal can be helped by minting. One without a challenge may only mean "no".
 fn may_renew(held: &Minted, rejection: &Rejection, now: Timestamp) -> bool {
-    let is_told = rejection.status == 401 || !rejection.challenges.is_empty();
+    let is_told = rejection.is_about_auth() || !rejection.challenges.is_empty();
     is_told || held.life.may_help(now)
 }
 

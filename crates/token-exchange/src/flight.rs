@@ -125,9 +125,7 @@ impl<T: Perishable + Clone + Send + Sync + 'static> Slot<T> {
         };
         match (outcome, self.last()) {
             // Renewal was early: while it fails for the moment, what is held still works.
-            (Err(error), Some(held))
-                if error.is_transient() && held.life().is_alive(clock.now()) =>
-            {
+            (Err(error), Some(held)) if !is_answer(&error) && held.life().is_alive(clock.now()) => {
                 tracing::debug!(%error, "renewal failed, the old token is still good");
                 Ok(held)
             }
@@ -237,14 +235,18 @@ impl<T: Perishable + Clone + Send + Sync + 'static> Slot<T> {
         state.flight = None;
         match outcome {
             Ok(minted) => {
+                let life = minted.life();
+                let before = state.held.as_ref().map(Perishable::life);
+                // What gained nothing would gain nothing a moment later either.
+                let gained = before.is_none_or(|before| life.gains_on(before));
+                state.renew_from = if gained { None } else { life.reserve_from() };
                 state.held = Some(minted.clone());
                 state.refusal = None;
-                state.renew_from = None;
             }
             Err(error) => {
                 state.refusal = Refusal::new(error, now);
-                // A refusal is an answer, which those who ask next are told.
-                let pause = error.is_transient().then_some(RENEWAL_PAUSE);
+                // An answer is what those who ask next are told.
+                let pause = (!is_answer(error)).then_some(RENEWAL_PAUSE);
                 state.renew_from = pause.and_then(|pause| now.checked_add(pause).ok());
             }
         }
@@ -261,11 +263,22 @@ impl<T> fmt::Debug for Slot<T> {
     }
 }
 
+/// Whether somebody has judged the credential: what was minted from it before is then no longer
+/// to be given out. Any other error is one of the minting.
+fn is_answer(error: &AuthError) -> bool {
+    matches!(
+        error,
+        AuthError::BadCredential { .. } | AuthError::NoPermission { .. }
+    )
+}
+
 impl Refusal {
     /// A refusal that stands for a while; `None` for an error that says nothing about next time.
     pub(crate) fn new(error: &AuthError, now: Timestamp) -> Option<Self> {
         let life = match error {
-            AuthError::BadCredential { .. } | AuthError::NoPermission { .. } => REFUSAL_LIFE,
+            AuthError::BadCredential { .. }
+            | AuthError::NoPermission { .. }
+            | AuthError::Refused { .. } => REFUSAL_LIFE,
             AuthError::RateLimited { retry_after, .. } => retry_after
                 .unwrap_or(DEFAULT_RATE_LIMIT)
                 .min(MAX_RATE_LIMIT),
@@ -291,5 +304,60 @@ impl Refusal {
             },
             other => other,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+    use super::*;
+    use crate::life::Life;
+
+    #[derive(Debug, Default)]
+    struct Seconds(AtomicI64);
+
+    impl Clock for Seconds {
+        fn now(&self) -> Timestamp {
+            let seconds = self.0.load(Ordering::Relaxed);
+            Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+        }
+    }
+
+    impl Perishable for Life {
+        fn life(&self) -> &Life {
+            self
+        }
+    }
+
+    /// How often something is minted that is asked for every second of an hour.
+    async fn mintings(end: impl Fn(Timestamp) -> Timestamp + Copy + Send + 'static) -> u64 {
+        let seconds = Arc::new(Seconds::default());
+        let clock = Arc::clone(&seconds) as Arc<dyn Clock>;
+        let (slot, minted) = (Arc::new(Slot::default()), Arc::new(AtomicU64::new(1)));
+        for _ in 0..3600 {
+            let (now, minted) = (clock.now(), Arc::clone(&minted));
+            let mint = async move {
+                let serial = minted.fetch_add(1, Ordering::Relaxed);
+                Ok(Life::new(serial, now, Some(end(now)), true))
+            };
+            let held = slot.current(&clock, None, mint).await.unwrap();
+            assert!(held.is_alive(now));
+            tokio::task::yield_now().await;
+            seconds.0.fetch_add(1, Ordering::Relaxed);
+        }
+        minted.load(Ordering::Relaxed) - 1
+    }
+
+    #[tokio::test]
+    async fn what_ends_with_a_session_is_not_minted_ever_more_often() {
+        let later = |time: Timestamp, seconds| time + Duration::from_secs(seconds);
+        let session = later(Seconds::default().now(), 3600);
+        assert_eq!(mintings(move |_now| session).await, 3);
+        // As clocks differ by a second.
+        let differing = move |now: Timestamp| later(session, u64::from(now.as_second() % 2 == 1));
+        assert!(mintings(differing).await <= 4);
+        let short = mintings(move |now| later(now, 10)).await;
+        assert!((3600 / 10..=3600 / 2).contains(&short), "{short}");
     }
 }

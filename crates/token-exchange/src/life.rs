@@ -84,11 +84,24 @@ impl Life {
 
     /// Whether it lives for long enough to be used, though it is to be renewed.
     pub(crate) fn has_reserve(&self, now: Timestamp) -> bool {
-        let Some(end) = self.renewable_end() else {
+        self.reserve_from()
+            .is_none_or(|from| now < from && !was_set_back(self.since, now))
+    }
+
+    /// From when on who asks waits for its renewal.
+    pub(crate) fn reserve_from(&self) -> Option<Timestamp> {
+        let end = self.renewable_end()?;
+        let reserve = RESERVE.min(self.length(end) / 4);
+        end.checked_sub(reserve).ok()
+    }
+
+    /// Whether it was worth minting after that one: its end moved on with the time, and not by the
+    /// second or so that clocks differ. What hangs on a session ends with that, minted when it may.
+    pub(crate) fn gains_on(&self, before: &Self) -> bool {
+        let (Some(end), Some(end_before)) = (self.end, before.end) else {
             return true;
         };
-        let reserve = RESERVE.min(self.length(end) / 4);
-        !was_set_back(self.since, now) && now.checked_add(reserve).is_ok_and(|then| then < end)
+        end.duration_since(end_before) * 2 >= self.since.duration_since(before.since)
     }
 
     /// Whether the registry would still take it.

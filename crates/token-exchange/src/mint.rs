@@ -125,17 +125,26 @@ impl Mint {
         let asker = login.asker.current(&self.clock, None, presenting).await?;
         let previous = refused.and_then(|refused| refused.previous.as_ref());
         let is_refused = previous.is_some_and(|previous| previous.is_pass_of(&asker));
-        if is_refused && asker.life.may_help(self.clock.now()) {
+        if !is_refused || !asker.life.may_help(self.clock.now()) {
+            return Ok(asker);
+        }
+        if refused.is_some_and(|refused| refused.rejection.is_about_auth()) {
             return self.other_asker(login, &asker).await;
         }
-        Ok(asker)
+        // A guess: more likely the repository is forbidden. What comes of it says nothing about
+        // the others, which go on with the pass that there is.
+        let guessed = self.join_other(login, &asker).await;
+        Ok(guessed.unwrap_or(asker))
     }
 
     /// Who asks, after the pass of this one was refused.
     async fn other_asker(self: &Arc<Self>, login: &Arc<Login>, refused: &Asker) -> Outcome<Asker> {
-        let serial = refused.life.serial;
-        login.asker.drop_refused(serial);
-        let wanted = Wanted::OtherThan(serial);
+        login.asker.drop_refused(refused.life.serial);
+        self.join_other(login, refused).await
+    }
+
+    async fn join_other(self: &Arc<Self>, login: &Arc<Login>, than: &Asker) -> Outcome<Asker> {
+        let wanted = Wanted::OtherThan(than.life.serial);
         let presenting = self.presenting(login);
         login.asker.join(&self.clock, wanted, presenting).await
     }

@@ -45,6 +45,7 @@ fn rejection(rejected: Rejection) -> message::Rejection {
         serial: rejected.serial,
         status: rejected.status.into(),
         challenges: rejected.challenges,
+        says_expired: rejected.says_expired,
     }
 }
 

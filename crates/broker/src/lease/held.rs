@@ -88,6 +88,7 @@ mod tests {
             serial,
             status: 401,
             challenges: Vec::new(),
+            says_expired: false,
             is_hearsay: false,
         }
     }

@@ -178,6 +178,7 @@ pub(crate) fn refusal(auth: &RegistryAuth, challenge: &str) -> Rejection {
         serial: auth.serial,
         status: 401,
         challenges: vec![challenge.to_owned()],
+        says_expired: false,
         is_hearsay: false,
     }
 }

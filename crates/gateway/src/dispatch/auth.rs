@@ -40,6 +40,7 @@ fn rejection(rejection: worker_protocol::Rejection) -> Rejection {
         serial: rejection.serial,
         status: u16::try_from(rejection.status).unwrap_or(0),
         challenges: rejection.challenges,
+        says_expired: rejection.says_expired,
         is_hearsay: true,
     }
 }

@@ -176,6 +176,7 @@ mod tests {
             serial,
             status: 401,
             challenges: vec!["Bearer".to_owned()],
+            says_expired: false,
             is_hearsay: false,
         }
     }

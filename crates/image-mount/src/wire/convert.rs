@@ -235,6 +235,7 @@ pub(crate) fn rejection_to_wire(rejection: &Rejection) -> WireRejection {
         serial: rejection.serial,
         status: rejection.status,
         challenges: challenges.map(|challenge| bounded(challenge)).collect(),
+        says_expired: rejection.says_expired,
     }
 }
 
@@ -244,6 +245,7 @@ impl From<WireRejection> for Rejection {
             serial: wire.serial,
             status: wire.status,
             challenges: wire.challenges,
+            says_expired: wire.says_expired,
             is_hearsay: true,
         }
     }

@@ -164,6 +164,7 @@ pub(crate) struct WireRejection {
     pub(crate) serial: u64,
     pub(crate) status: u16,
     pub(crate) challenges: Vec<String>,
+    pub(crate) says_expired: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

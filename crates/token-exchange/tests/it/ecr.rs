@@ -135,12 +135,21 @@ fn password(auth: &RegistryAuth) -> &str {
     }
 }
 
-fn expired(auth: &RegistryAuth) -> Rejection {
+/// What a registry of ECR says where it may be the repository or the token.
+fn forbidden(auth: &RegistryAuth) -> Rejection {
     Rejection {
         serial: auth.serial,
         status: 403,
         challenges: Vec::new(),
+        says_expired: false,
         is_hearsay: false,
+    }
+}
+
+fn expired(auth: &RegistryAuth) -> Rejection {
+    Rejection {
+        says_expired: true,
+        ..forbidden(auth)
     }
 }
 
@@ -200,7 +209,7 @@ async fn a_token_is_renewed_by_the_clock_and_when_the_registry_says_expired() {
     let first = ask(source.as_ref(), PRIVATE, None).await.expect("auth");
     // It died before its time: a registry of ECR says so with 403, and with no challenge.
     ecr.api.give("second", Duration::from_hours(12));
-    let same = ask(source.as_ref(), PRIVATE, Some(expired(&first))).await;
+    let same = ask(source.as_ref(), PRIVATE, Some(forbidden(&first))).await;
     assert_eq!(
         password(&same.expect("auth")),
         "ecr-password",
@@ -214,6 +223,57 @@ async fn a_token_is_renewed_by_the_clock_and_when_the_registry_says_expired() {
     let third = ask(source.as_ref(), PRIVATE, None).await.expect("auth");
     assert_eq!(password(&third), "third");
     assert_eq!(ecr.asked(), 3);
+}
+
+#[tokio::test]
+async fn a_repository_that_is_forbidden_costs_the_others_no_token() {
+    let ecr = Ecr::private().await;
+    let source = ecr.source(ecr.keys());
+    let own = registry(PRIVATE);
+    let request = |repository, rejected| credential::auth::AuthRequest {
+        registry: &own,
+        repository,
+        rejected,
+    };
+    let auth = source.auth(request("acme/other", None)).await;
+    let refused = forbidden(&auth.expect("auth"));
+    ecr.turn(Duration::from_mins(1));
+    for fault in [
+        EcrFault::Named("ThrottlingException"),
+        EcrFault::Named("OptInRequired"),
+    ] {
+        ecr.api.set_fault(Some(fault));
+        let error = source
+            .auth(request("acme/other", Some(refused.clone())))
+            .await;
+        let error = error.expect_err("a refusal");
+        assert!(matches!(error, AuthError::NoPermission { .. }), "{error}");
+        let other = ask(source.as_ref(), PRIVATE, None).await.expect("auth");
+        assert_eq!(password(&other), "ecr-password");
+    }
+    assert_eq!(ecr.asked(), 2, "what the guess came to stands for a while");
+}
+
+#[tokio::test]
+async fn what_aws_says_in_unknown_words_is_not_asked_again_at_once() {
+    let ecr = Ecr::private().await;
+    ecr.api.set_fault(Some(EcrFault::Named("OptInRequired")));
+    for _ in 0..3 {
+        let error = ecr.error(ecr.keys()).await;
+        assert!(matches!(error, AuthError::Refused { .. }), "{error}");
+    }
+    assert_eq!(ecr.asked(), 1);
+    ecr.turn(Duration::from_secs(11));
+    ecr.api.set_fault(None);
+    let source = ecr.source(ecr.keys());
+    let first = ask(source.as_ref(), PRIVATE, None).await.expect("auth");
+    ecr.api.set_fault(Some(EcrFault::Named("OptInRequired")));
+    ecr.turn(Duration::from_hours(11) + Duration::from_mins(30));
+    for _ in 0..3 {
+        let same = ask(source.as_ref(), PRIVATE, None).await.expect("auth");
+        assert_eq!(same.serial, first.serial, "it is still good");
+    }
+    assert!(ecr.asked() <= 3, "{}", ecr.asked());
 }
 
 #[tokio::test]

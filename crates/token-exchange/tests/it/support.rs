@@ -141,6 +141,7 @@ pub(crate) fn refusal(sim: &RegistrySim, auth: &RegistryAuth, error: &str) -> Re
         serial: auth.serial,
         status: 401,
         challenges: vec![challenge],
+        says_expired: false,
         is_hearsay: false,
     }
 }

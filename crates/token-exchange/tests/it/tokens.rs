@@ -545,6 +545,7 @@ async fn a_refusal_without_a_challenge_renews_a_token_that_is_old_enough() {
         serial: auth.serial,
         status: 403,
         challenges: Vec::new(),
+        says_expired: false,
         is_hearsay: false,
     };
     let same = ask(source.as_ref(), sim.host(), Some(forbidden(&first)))
