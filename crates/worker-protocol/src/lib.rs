@@ -26,7 +26,7 @@ mod redacted;
 pub use generated::*;
 
 /// What both sides name first, and refuse when it is not theirs.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest message: a call's payload of 32 MiB, and room for all beside it.
 pub const MAX_MESSAGE_BYTES: usize = 33 << 20;

@@ -30,7 +30,7 @@ show! {
     CodePiece: ;
     IndexPiece: ;
     JoinQuestion: name;
-    RegistryAuth: serial not_after_ms;
+    RegistryAuth: serial remaining_ms;
     Basic: ;
 }
 

@@ -32,10 +32,12 @@ impl AuthSource for LeaseAuth {
                 repository: request.repository.to_owned(),
                 rejected: request.rejected.map(rejection),
             };
+            let asked = Timestamp::now();
             let answer = self.control_plane.auth(question).await;
-            parse(answer.map_err(|status| AuthError::Unreachable {
+            let answer = answer.map_err(|status| AuthError::Unreachable {
                 message: format!("the control plane gives no answer: {}", status.code()),
-            })?)
+            })?;
+            parse(answer, asked)
         })
     }
 }
@@ -49,9 +51,9 @@ fn rejection(rejected: Rejection) -> message::Rejection {
     }
 }
 
-fn parse(answer: message::AuthAnswer) -> Result<RegistryAuth, AuthError> {
+fn parse(answer: message::AuthAnswer, asked: Timestamp) -> Result<RegistryAuth, AuthError> {
     match answer.answer {
-        Some(Answer::Auth(auth)) => parse_auth(auth),
+        Some(Answer::Auth(auth)) => parse_auth(auth, asked),
         Some(Answer::Denial(denial)) => Err(parse_denial(denial)),
         None => Err(meaningless()),
     }
@@ -63,7 +65,8 @@ fn meaningless() -> AuthError {
     }
 }
 
-fn parse_auth(auth: message::RegistryAuth) -> Result<RegistryAuth, AuthError> {
+/// What is said to be left is counted from the question: the answer was under way for a while.
+fn parse_auth(auth: message::RegistryAuth, asked: Timestamp) -> Result<RegistryAuth, AuthError> {
     let scheme = match auth.scheme.ok_or_else(meaningless)? {
         Scheme::Anonymous(_) => AuthScheme::Anonymous,
         Scheme::Basic(basic) => AuthScheme::Basic {
@@ -72,10 +75,11 @@ fn parse_auth(auth: message::RegistryAuth) -> Result<RegistryAuth, AuthError> {
         },
         Scheme::Bearer(token) => AuthScheme::Bearer(SecretString::from(token)),
     };
-    let not_after = auth.not_after_ms.map(Timestamp::from_millisecond);
+    let end = |left| asked.checked_add(Duration::from_millis(left));
+    let not_after = auth.remaining_ms.map(end).transpose();
     Ok(RegistryAuth {
         scheme,
-        not_after: not_after.transpose().map_err(|_| meaningless())?,
+        not_after: not_after.map_err(|_| meaningless())?,
         serial: auth.serial,
     })
 }
@@ -105,10 +109,10 @@ mod tests {
 
     use super::*;
 
-    fn answer(scheme: Option<Scheme>, not_after_ms: Option<i64>) -> AuthAnswer {
+    fn answer(scheme: Option<Scheme>, remaining_ms: Option<u64>) -> AuthAnswer {
         let auth = message::RegistryAuth {
             serial: 7,
-            not_after_ms,
+            remaining_ms,
             scheme,
         };
         AuthAnswer {
@@ -129,7 +133,7 @@ mod tests {
             (Scheme::Bearer("hunter2".to_owned()), "hunter2"),
         ];
         for (scheme, expected) in table {
-            let auth = parse(answer(Some(scheme), Some(1_500))).unwrap();
+            let auth = parse(answer(Some(scheme), Some(1_500)), Timestamp::UNIX_EPOCH).unwrap();
             let sent = match &auth.scheme {
                 AuthScheme::Anonymous => String::new(),
                 AuthScheme::Basic { username, password } => {
@@ -161,9 +165,12 @@ mod tests {
     #[test]
     fn an_answer_without_meaning_is_an_error() {
         let nothing = AuthAnswer { answer: None };
-        let late = answer(Some(Scheme::Anonymous(Anonymous {})), Some(i64::MAX));
+        let late = answer(Some(Scheme::Anonymous(Anonymous {})), Some(u64::MAX));
         for answer in [nothing, answer(None, None), late] {
-            assert_eq!(parse(answer).unwrap_err(), meaningless());
+            assert_eq!(
+                parse(answer, Timestamp::UNIX_EPOCH).unwrap_err(),
+                meaningless()
+            );
         }
     }
 }

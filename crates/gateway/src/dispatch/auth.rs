@@ -58,9 +58,14 @@ fn wire_auth(auth: RegistryAuth) -> worker_protocol::RegistryAuth {
     };
     worker_protocol::RegistryAuth {
         serial: auth.serial,
-        not_after_ms: auth.not_after.map(Timestamp::as_millisecond),
+        remaining_ms: auth.not_after.map(remaining_ms),
         scheme: Some(scheme),
     }
+}
+
+fn remaining_ms(end: Timestamp) -> u64 {
+    let left = end.duration_since(Timestamp::now()).as_millis();
+    u64::try_from(left).unwrap_or(0)
 }
 
 fn wire_denial(error: &AuthError) -> Denial {

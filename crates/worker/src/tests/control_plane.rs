@@ -165,7 +165,10 @@ impl Plane {
         let Up::Hello(hello) = plane.hear().await else {
             panic!("hello is first");
         };
-        assert_eq!((hello.version, hello.name.as_str()), (1, "worker-1"));
+        assert_eq!(
+            (hello.version, hello.name.as_str()),
+            (worker_protocol::VERSION, "worker-1")
+        );
         plane
     }
 

@@ -121,7 +121,7 @@ async fn calls_without_sense_end_the_container() {
 async fn a_mount_asks_the_control_plane() {
     let auth = RegistryAuth {
         serial: 3,
-        not_after_ms: None,
+        remaining_ms: None,
         scheme: Some(Scheme::Bearer("hunter2".to_owned())),
     };
     let auth = AuthAnswer {
