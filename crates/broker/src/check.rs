@@ -7,6 +7,7 @@ use credential::RegistryScope;
 use credential::auth::AuthError;
 use ids::WorkspaceId;
 use jiff::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
 use token_exchange::Identity;
 use vault::SecretState;
@@ -15,7 +16,6 @@ use crate::binding::Bound;
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
 use crate::error::{BrokerError, auth_kind};
 use crate::login::{CredentialRow, Proven, checked_state, proven};
-use crate::rung::Rungs;
 
 /// For how long a refusal answers in place of the registry.
 const REFUSAL_STANDS: Duration = Duration::from_secs(30);
@@ -85,10 +85,9 @@ impl Inner {
             }
         };
         let endpoint = endpoint(row.scope.registry(), &bound.settings);
-        let rungs = Rungs::of(&bound.credential);
         let identity = Identity {
             key: identity_key_of(workspace, row.sealed()),
-            credential: bound.credential,
+            credential: Arc::new(bound.credential),
             token_service: bound.settings.token_service,
         };
         let proof = self
@@ -97,7 +96,7 @@ impl Inner {
             .await;
         match proof {
             Ok(proof) => {
-                let state = checked_state(&proof, rungs);
+                let state = checked_state(&proof);
                 self.vault.set_state(row.sealed(), &state).await?;
                 Ok(CheckReport {
                     proven: Some(proven(&proof)),

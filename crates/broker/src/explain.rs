@@ -5,11 +5,11 @@ use credential::{RegistryScope, most_specific};
 use ids::WorkspaceId;
 use jiff::Timestamp;
 use reference::Reference;
+use token_exchange::Rung;
 
 use crate::broker::{Broker, Inner};
 use crate::error::BrokerError;
 use crate::login::CredentialRow;
-use crate::rung::Rung;
 
 /// The credential that would be used.
 #[derive(Debug, Clone, PartialEq, Eq)]

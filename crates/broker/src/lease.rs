@@ -2,11 +2,13 @@
 //!
 //! Every question begins with the current version of the secret, one indexed read of a table that
 //! other processes write: a rotation is followed at the next question and a removal ends the
-//! lease there, whatever token is still held. Tokens are held until shortly before their end, so
-//! that the secret is opened to mint and not to answer. What a registry refuses is minted anew
-//! once; a refusal of the newest version is the caller's to wait out.
+//! lease there, whatever token is still held. Tokens are held until shortly before their end, and
+//! all leases on one version share them, so that the secret is opened to mint and not to answer.
+//! What a registry refuses is minted anew once; a refusal of the newest version is the caller's to
+//! wait out.
 
 mod held;
+mod sealed;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,16 +20,15 @@ use ids::{LeaseId, SecretId, WorkspaceId};
 use jiff::Timestamp;
 use reference::{Digest, Reference};
 use registry_client::Endpoint;
-use token_exchange::Identity;
+use token_exchange::{Identity, Rung, Source, Vended};
 use vault::{LEASE_TIME, LeaseRequest, SealedVersion, VaultError};
 
-use crate::binding::Bound;
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
 use crate::check::state_of;
 use crate::error::{BrokerError, about, revoked, vault_auth_error};
 use crate::explain::choose;
-use crate::rung::{Rung, Rungs};
 use held::Held;
+use sealed::SealedCredential;
 
 /// A version can be superseded between being read and being leased; twice is a coincidence, and
 /// more than this a loop.
@@ -57,7 +58,7 @@ pub struct Lease {
 
 /// Whose auth it is.
 enum Holder {
-    Anonymous(Arc<dyn AuthSource>),
+    Anonymous(Arc<Source>),
     Secret(Box<SecretHolder>),
 }
 
@@ -252,9 +253,8 @@ impl Lease {
         self.check_origin(&request)?;
         match &self.holder {
             Holder::Anonymous(source) => {
-                let auth = source.auth(request).await?;
-                let rungs = Rungs::of(&Credential::public());
-                self.show(None, rungs.held(&auth), auth.not_after);
+                let Vended { auth, rung } = source.vend(request).await?;
+                self.show(None, rung, auth.not_after);
                 Ok(auth)
             }
             Holder::Secret(holder) => self.answer_sealed(holder, request).await,
@@ -275,8 +275,8 @@ impl Lease {
             return Ok(auth);
         }
         let rejected = state.held.own(request.rejected);
-        let minted = self.mint(holder, current, rejected).await;
-        let (minted, current) = match minted {
+        let vended = self.vend(holder, current, rejected).await;
+        let (vended, current) = match vended {
             // The version may have been replaced because it stopped working.
             Err(error @ (AuthError::BadCredential { .. } | AuthError::NoPermission { .. })) => {
                 let newer = self.follow(holder, &mut state).await?;
@@ -284,16 +284,16 @@ impl Lease {
                     self.note_failure(current, &error).await;
                     return Err(error);
                 }
-                (self.mint(holder, newer, None).await, newer)
+                (self.vend(holder, newer, None).await, newer)
             }
-            minted => (minted, current),
+            vended => (vended, current),
         };
-        let minted = minted?;
+        let vended = vended?;
         // Removed while it was minted: then nobody gets it.
         self.current(holder).await?;
-        self.show(Some(current.version), minted.rung, minted.auth.not_after);
-        state.held.keep(&minted.auth, self.broker.clock.now());
-        Ok(minted.auth)
+        self.show(Some(current.version), vended.rung, vended.auth.not_after);
+        state.held.keep(&vended.auth, self.broker.clock.now());
+        Ok(vended.auth)
     }
 
     /// The current version, which must be of the secret that the lease was made for: a credential
@@ -388,31 +388,25 @@ impl Lease {
         Ok(())
     }
 
-    /// Opens the version, has a token minted from it, and drops it.
-    async fn mint(
+    /// Something to read with, minted from this version by whoever of its readers came first.
+    async fn vend(
         &self,
         holder: &SecretHolder,
         current: SealedVersion,
         rejected: Option<Rejection>,
-    ) -> Result<Minted, AuthError> {
-        let subject = format!(
-            "credential for {}, version {}",
-            holder.scope, current.version
-        );
-        let bound = self.open(holder, current).await?;
-        if bound.settings != holder.settings {
-            return Err(AuthError::Refused {
-                message: format!(
-                    "{subject}: was sealed for other settings of the registry than those that \
-                     this start began with; start again, or log in again"
-                ),
-            });
-        }
-        let rungs = Rungs::of(&bound.credential);
+    ) -> Result<Vended, AuthError> {
+        let credential = SealedCredential {
+            vault: self.broker.vault.clone(),
+            workspace: self.workspace,
+            scope: holder.scope.clone(),
+            name: holder.name.clone(),
+            sealed: current,
+            settings: holder.settings.clone(),
+        };
         let identity = Identity {
             key: identity_key_of(self.workspace, current),
-            credential: bound.credential,
-            token_service: bound.settings.token_service,
+            credential: Arc::new(credential),
+            token_service: holder.settings.token_service.clone(),
         };
         let source = self.broker.exchange.source(self.endpoint.clone(), identity);
         let request = AuthRequest {
@@ -420,37 +414,12 @@ impl Lease {
             repository: self.image.repository(),
             rejected,
         };
-        let auth = source.auth(request).await;
-        let auth = auth.map_err(|error| about(error, &subject))?;
-        tracing::debug!(scope = %holder.scope, version = current.version, "minted");
-        Ok(Minted {
-            rung: rungs.held(&auth),
-            auth,
-        })
-    }
-
-    async fn open(
-        &self,
-        holder: &SecretHolder,
-        current: SealedVersion,
-    ) -> Result<Bound, AuthError> {
-        let purpose = format!("mint for {}", self.image.canonical());
-        let opened = self
-            .broker
-            .vault
-            .open_secret(
-                self.workspace,
-                &holder.name,
-                Some(current.version),
-                &purpose,
-            )
-            .await
-            .map_err(|error| vault_auth_error(&holder.scope, &error))?;
-        if opened.secret_id != holder.secret_id {
-            return Err(revoked(&holder.scope));
-        }
-        Bound::from_sealed(&opened.plaintext).map_err(|error| AuthError::Internal {
-            message: format!("credential for {}: {error}", holder.scope),
+        source.vend(request).await.map_err(|error| {
+            let subject = format!(
+                "credential for {}, version {}",
+                holder.scope, current.version
+            );
+            about(error, &subject)
         })
     }
 
@@ -491,11 +460,6 @@ impl Lease {
     }
 }
 
-struct Minted {
-    auth: RegistryAuth,
-    rung: Rung,
-}
-
 impl AuthSource for Lease {
     fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
         Box::pin(self.answer(request))
@@ -524,7 +488,7 @@ async fn anonymous(
     let endpoint = endpoint(image.registry(), &settings);
     let identity = Identity {
         key: format!("{workspace}/anonymous"),
-        credential: Credential::public(),
+        credential: Arc::new(Credential::public()),
         token_service: settings.token_service,
     };
     let source = broker.exchange.source(endpoint.clone(), identity);

@@ -25,7 +25,6 @@ mod lease;
 mod login;
 mod named_secret;
 mod rotate;
-mod rung;
 mod worker_events;
 
 pub use binding::BindingError;
@@ -37,7 +36,7 @@ pub use explain::{Chosen, Explanation, LostScope};
 pub use lease::{CredentialChoice, Lease};
 pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
 pub use named_secret::NamedSecret;
-pub use rung::Rung;
+pub use token_exchange::Rung;
 pub use worker_events::WorkerEvent;
 
 pub use control_store::{ControlStore, GrantOutcome, GrantProof, RegistrySettings};

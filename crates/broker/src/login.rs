@@ -1,5 +1,7 @@
 //! Giving a credential, taking it back, and what there is.
 
+use std::sync::Arc;
+
 use control_store::RegistrySettings;
 use credential::auth::AuthError;
 use credential::{Credential, CredentialKind, RegistryScope, SecretName, SecretString};
@@ -11,7 +13,6 @@ use vault::{CheckedState, NewSecret, Put, SealedVersion, SecretState, VersionRow
 use crate::binding::Bound;
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
 use crate::error::BrokerError;
-use crate::rung::Rungs;
 
 /// Who the audit log says it was, on one machine.
 const ACTOR: &str = "login";
@@ -277,7 +278,7 @@ impl Inner {
             ..
         } = checked;
         let sealed = put.sealed();
-        let state = checked_state(&proof, Rungs::of(&bound.credential));
+        let state = checked_state(&proof);
         self.store
             .put_settings(workspace, &scope_text, &bound.settings)
             .await?;
@@ -303,7 +304,7 @@ impl Inner {
     ) -> Result<Proof, BrokerError> {
         let identity = Identity {
             key: format!("login/{}", LeaseId::new()),
-            credential: credential.clone(),
+            credential: Arc::new(credential.clone()),
             token_service: settings.token_service.clone(),
         };
         let endpoint = endpoint(scope.registry(), settings);
@@ -357,12 +358,11 @@ pub(crate) fn proven(proof: &Proof) -> Proven {
     }
 }
 
-pub(crate) fn checked_state(proof: &Proof, rungs: Rungs) -> CheckedState {
-    let rung = rungs.shown(proof);
+pub(crate) fn checked_state(proof: &Proof) -> CheckedState {
     CheckedState {
         state: SecretState::Ok,
         proven: Some(proven(proof).as_str().to_owned()),
-        rung: Some(rung.as_str().to_owned()),
+        rung: Some(proof.rung.as_str().to_owned()),
         realm: proof.token_service.clone(),
         not_after: proof.not_after,
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use credential::SecretString;
+use jiff::Timestamp;
 
 use crate::life::{Life, Perishable};
 
@@ -27,9 +28,21 @@ pub(crate) struct Asker {
     pub(crate) life: Life,
 }
 
+impl Asker {
+    /// When it can ask no more; nothing, where a cloud gives it another pass.
+    pub(crate) fn last_end(&self) -> Option<Timestamp> {
+        self.life.end.filter(|_| !self.life.is_renewable)
+    }
+}
+
 impl Perishable for Asker {
     fn life(&self) -> &Life {
         &self.life
+    }
+
+    /// What is sealed is opened for each minting, and in memory for no longer than that.
+    fn is_kept(&self) -> bool {
+        self.life.is_renewable
     }
 }
 

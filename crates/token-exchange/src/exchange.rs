@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use credential::Credential;
 use credential::auth::{AuthError, AuthFuture, AuthRequest, AuthSource, RegistryAuth, Rejection};
 use dial::Dialer;
 use jiff::Timestamp;
@@ -15,36 +14,17 @@ use registry_client::Endpoint;
 use crate::clock::Clock;
 use crate::clouds::Clouds;
 use crate::flight::{Outcome, Slot, Wanted};
+use crate::identity::Identity;
 use crate::login::Login;
 use crate::mint::{Mint, Minted, Refused};
 use crate::proof::{self, Proof};
+use crate::rung::Rung;
 
 /// A login that nobody has used for so long is forgotten, and its credential with it.
 const IDLE_LIFE: Duration = Duration::from_mins(10);
 
 /// Logins held at once. A login is small; the bound is against a leak, not against use.
 const MAX_LOGINS: usize = 4096;
-
-/// Whose credential it is.
-#[derive(Clone)]
-pub struct Identity {
-    /// Unique for workspace, secret and version. Never the secret.
-    pub key: String,
-    pub credential: Credential,
-    /// A token service on another host that the user allowed, as `host` or `host:port`.
-    pub token_service: Option<String>,
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Identity")
-            .field("key", &self.key)
-            .field("credential", &self.credential)
-            .field("token_service", &self.token_service)
-            .finish()
-    }
-}
 
 /// Turns credentials into registry auth. Clones share one cache.
 #[derive(Clone)]
@@ -87,7 +67,7 @@ impl TokenExchange {
 
     /// A source of auth for one registry. Sources of one identity share tokens, however often they
     /// are made.
-    pub fn source(&self, endpoint: Endpoint, identity: Identity) -> Arc<dyn AuthSource> {
+    pub fn source(&self, endpoint: Endpoint, identity: Identity) -> Arc<Source> {
         let login = self.login(endpoint, identity);
         Arc::new(Source {
             login,
@@ -183,19 +163,27 @@ async fn forget_when_idle(inner: Weak<Inner>, key: LoginKey, own: Weak<Login>) {
 
 /// One identity at one registry, as a registry client sees it.
 #[derive(Debug)]
-struct Source {
+pub struct Source {
     login: Arc<Login>,
     mint: Arc<Mint>,
 }
 
+/// An auth, and how much is in it.
+#[derive(Debug, Clone)]
+pub struct Vended {
+    pub auth: RegistryAuth,
+    pub rung: Rung,
+}
+
 impl AuthSource for Source {
     fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
-        Box::pin(self.answer(request))
+        Box::pin(async move { Ok(self.vend(request).await?.auth) })
     }
 }
 
 impl Source {
-    async fn answer(&self, request: AuthRequest<'_>) -> Result<RegistryAuth, AuthError> {
+    /// The auth to use now.
+    pub async fn vend(&self, request: AuthRequest<'_>) -> Result<Vended, AuthError> {
         let own = &self.login.endpoint.registry;
         if request.registry != own {
             let message = format!(
@@ -216,12 +204,12 @@ impl Source {
         &self,
         slot: &Arc<Slot<Minted>>,
         repository: &str,
-    ) -> Result<RegistryAuth, AuthError> {
+    ) -> Result<Vended, AuthError> {
         let clock = &self.mint.clock;
         let refusal = self.login.refusal(clock.now());
         let minting = self.minting(repository, None);
         let minted = slot.current(clock, refusal, minting).await?;
-        Ok(minted.auth())
+        Ok(minted.vended())
     }
 
     async fn renewed(
@@ -229,14 +217,14 @@ impl Source {
         slot: &Arc<Slot<Minted>>,
         repository: &str,
         rejection: Rejection,
-    ) -> Result<RegistryAuth, AuthError> {
+    ) -> Result<Vended, AuthError> {
         let clock = &self.mint.clock;
         let now = clock.now();
         let previous = slot.last();
         if let Some(held) = &previous {
             let newer = held.life.serial != rejection.serial && held.life.is_alive(now);
             if newer || !may_renew(held, &rejection, now) {
-                return Ok(held.auth());
+                return Ok(held.vended());
             }
         }
         slot.drop_refused(rejection.serial);
@@ -249,7 +237,7 @@ impl Source {
             previous,
         };
         let minting = self.minting(repository, Some(refused));
-        Ok(slot.join(clock, wanted, minting).await?.auth())
+        Ok(slot.join(clock, wanted, minting).await?.vended())
     }
 
     fn minting(
@@ -271,6 +259,7 @@ fn may_renew(held: &Minted, rejection: &Rejection, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use credential::Credential;
     use dial::DialPolicy;
     use reference::Registry;
 
@@ -284,7 +273,7 @@ mod tests {
         let source = |key: &str| {
             let identity = Identity {
                 key: key.to_owned(),
-                credential: Credential::public(),
+                credential: Arc::new(Credential::public()),
                 token_service: None,
             };
             let registry = Registry::parse("localhost:5000").unwrap();

@@ -240,7 +240,7 @@ impl<T: Perishable + Clone + Send + Sync + 'static> Slot<T> {
                 // What gained nothing would gain nothing a moment later either.
                 let gained = before.is_none_or(|before| life.gains_on(before));
                 state.renew_from = if gained { None } else { life.reserve_from() };
-                state.held = Some(minted.clone());
+                state.held = minted.is_kept().then(|| minted.clone());
                 state.refusal = None;
             }
             Err(error) => {

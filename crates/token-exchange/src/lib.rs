@@ -6,7 +6,7 @@
 //!      held token still good? ----------------------------------> it
 //!      refused lately? -----------------------------------------> the same refusal, unasked
 //!      somebody minting already? -------------------------------> wait for that
-//!      provider: credential -> pass, who asks
+//!      opened, provider: credential -> pass, who asks
 //!      GET /v2/ -> what it demands -> realm allowed? -> token ---> keep it, hand it out
 //! ```
 //!
@@ -25,6 +25,7 @@ mod exchange;
 mod flight;
 #[doc(hidden)]
 pub mod fuzzing;
+mod identity;
 mod key_names;
 mod life;
 mod login;
@@ -33,9 +34,12 @@ mod proof;
 mod provider;
 mod realm;
 mod reply;
+mod rung;
 mod wire;
 
 pub use clock::{Clock, SystemClock};
-pub use exchange::{Identity, TokenExchange};
+pub use exchange::{Source, TokenExchange, Vended};
+pub use identity::{Identity, OpenFuture, OpensCredential};
 pub use key_names::{KeyNamesError, from_key_names};
 pub use proof::{Proof, Proven};
+pub use rung::Rung;

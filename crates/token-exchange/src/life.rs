@@ -42,6 +42,11 @@ pub(crate) struct Life {
 /// Something that has a life.
 pub(crate) trait Perishable {
     fn life(&self) -> &Life;
+
+    /// Whether it is held until its end, and not made anew whenever it is wanted.
+    fn is_kept(&self) -> bool {
+        true
+    }
 }
 
 impl Life {

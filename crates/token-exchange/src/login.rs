@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use credential::auth::{Anonymous, AuthError};
 use dial::{Dialer, HttpClient};
@@ -12,12 +13,15 @@ use tokio::time::Instant;
 
 use crate::asker::Asker;
 use crate::demand::Demand;
-use crate::exchange::Identity;
 use crate::flight::{Refusal, Slot};
+use crate::identity::Identity;
 use crate::mint::Minted;
 
 /// Repositories for which one identity holds tokens; a further one takes the place of another.
 const MAX_SLOTS: usize = 1024;
+
+/// The door's word stands for so long where another process doubts it, which may doubt for ever.
+const DEMAND_STANDS: Duration = Duration::from_secs(10);
 
 /// Everything known about one identity at one registry.
 pub(crate) struct Login {
@@ -33,6 +37,8 @@ pub(crate) struct Login {
 struct Remembered {
     used: Instant,
     demand: Option<Demand>,
+    /// When the door was asked for it last.
+    asked: Option<Instant>,
     /// The credential itself was refused: for whatever repository, it will be again.
     refusal: Option<Refusal>,
     door: Option<Door>,
@@ -50,6 +56,7 @@ impl Login {
         let remembered = Remembered {
             used: Instant::now(),
             demand: None,
+            asked: None,
             refusal: None,
             door: None,
         };
@@ -91,6 +98,22 @@ impl Login {
 
     pub(crate) fn remember_demand(&self, demand: &Demand) {
         self.with(|remembered| remembered.demand = Some(demand.clone()));
+    }
+
+    pub(crate) fn remember_door(&self, demand: &Demand) {
+        self.remember_demand(demand);
+        self.with(|remembered| remembered.asked = Some(Instant::now()));
+    }
+
+    /// The demand, where the door was asked a moment ago.
+    pub(crate) fn standing_demand(&self) -> Option<Demand> {
+        let is_recent = |asked: Instant| asked.elapsed() < DEMAND_STANDS;
+        self.with(|remembered| {
+            remembered
+                .demand
+                .clone()
+                .filter(|_| remembered.asked.is_some_and(is_recent))
+        })
     }
 
     pub(crate) fn refusal(&self, now: Timestamp) -> Option<AuthError> {

@@ -11,12 +11,17 @@ use crate::asker::{Asker, Pass};
 use crate::clock::Clock;
 use crate::clouds::Clouds;
 use crate::demand::{self, Demand, TokenDemand};
+use crate::exchange::Vended;
 use crate::flight::{Outcome, Wanted};
 use crate::life::{Life, Perishable};
 use crate::login::{Door, Login};
-use crate::provider;
+use crate::provider::{self, Presented};
 use crate::realm;
+use crate::rung::Rung;
 use crate::wire;
+
+/// The serial of all askers whose pass is what was stored.
+const STORED: u64 = 0;
 
 /// What all mintings of a process share.
 #[derive(Debug)]
@@ -31,11 +36,14 @@ pub(crate) struct Mint {
 #[derive(Debug, Clone)]
 pub(crate) struct Minted {
     pub(crate) scheme: AuthScheme,
+    pub(crate) rung: Rung,
     pub(crate) life: Life,
     /// The scope that was asked for, for a token.
     scope: Option<String>,
     /// Which asker it was minted for.
     asker: u64,
+    /// When nothing more can be minted as this was.
+    pub(crate) last_end: Option<Timestamp>,
 }
 
 /// What was sent before and how it was refused.
@@ -51,6 +59,13 @@ impl Minted {
             scheme: self.scheme.clone(),
             not_after: self.life.end,
             serial: self.life.serial,
+        }
+    }
+
+    pub(crate) fn vended(&self) -> Vended {
+        Vended {
+            auth: self.auth(),
+            rung: self.rung,
         }
     }
 
@@ -155,11 +170,27 @@ impl Mint {
     ) -> impl Future<Output = Outcome<Asker>> + Send + use<> {
         let (mint, login) = (Arc::clone(self), Arc::clone(login));
         async move {
-            let presented = provider::of(&login)?.present(&mint.clouds).await?;
-            let life = mint.life(presented.not_after, presented.is_renewable);
-            let pass = presented.pass;
-            Ok(Asker { pass, life })
+            let credential = login.identity.credential.open().await?;
+            let provider = provider::of(&credential, &login.endpoint.registry)?;
+            let presented = provider.present(&mint.clouds).await?;
+            Ok(mint.asker_of(presented))
         }
+    }
+
+    fn asker_of(&self, presented: Presented) -> Asker {
+        let Presented {
+            pass,
+            not_after,
+            is_renewable,
+        } = presented;
+        // A password stays the same password, however often it is opened.
+        let serial = if is_renewable {
+            self.next_serial()
+        } else {
+            STORED
+        };
+        let life = Life::new(serial, self.clock.now(), not_after, is_renewable);
+        Asker { pass, life }
     }
 
     async fn satisfy(
@@ -239,30 +270,39 @@ impl Mint {
         let token = wire::ask(&door.http, &realm, demand, scope, pass, now).await?;
         Ok(Minted {
             scheme: AuthScheme::Bearer(token.secret),
-            life: self.life(Some(token.not_after), true),
+            rung: Rung::RepositoryBearer,
+            life: Life::new(
+                self.next_serial(),
+                self.clock.now(),
+                Some(token.not_after),
+                true,
+            ),
             scope: Some(scope.unwrap_or_default().to_owned()),
             asker: asker.life.serial,
+            last_end: asker.last_end(),
         })
     }
 
     /// The asker's pass itself, or nothing at all where the registry demands nothing.
     fn passed_on(&self, asker: &Asker, scheme: AuthScheme) -> Minted {
-        let is_sent = !matches!(scheme, AuthScheme::Anonymous);
+        let rung = match scheme {
+            AuthScheme::Anonymous => Rung::Anonymous,
+            AuthScheme::Bearer(_) => Rung::GivenToken,
+            AuthScheme::Basic { .. } if asker.life.is_renewable => Rung::MintedPassword,
+            AuthScheme::Basic { .. } => Rung::Basic,
+        };
         let serial = self.next_serial();
         Minted {
             scheme,
-            life: if is_sent {
-                asker.life.passed_on(serial)
-            } else {
-                Life::new(serial, self.clock.now(), None, false)
+            rung,
+            life: match rung {
+                Rung::Anonymous => Life::new(serial, self.clock.now(), None, false),
+                _ => asker.life.passed_on(serial),
             },
             scope: None,
             asker: asker.life.serial,
+            last_end: asker.last_end(),
         }
-    }
-
-    fn life(&self, end: Option<Timestamp>, is_renewable: bool) -> Life {
-        Life::new(self.next_serial(), self.clock.now(), end, is_renewable)
     }
 
     fn next_serial(&self) -> u64 {
@@ -295,11 +335,16 @@ fn without_scope(demand: &Demand) -> Demand {
 
 /// The demand as last seen, or as the registry's door says now.
 async fn known_demand(login: &Login, door: &Door) -> Result<Demand, AuthError> {
-    if let Some(demand) = login.demand() {
-        return Ok(demand);
+    match login.demand() {
+        Some(demand) => Ok(demand),
+        None => door_demand(login, door).await,
     }
+}
+
+/// The demand as the registry's door says now.
+async fn door_demand(login: &Login, door: &Door) -> Result<Demand, AuthError> {
     let demand = ask_door(login, door).await?;
-    login.remember_demand(&demand);
+    login.remember_door(&demand);
     Ok(demand)
 }
 
@@ -307,8 +352,10 @@ async fn known_demand(login: &Login, door: &Door) -> Result<Demand, AuthError> {
 /// one may want a password where a token would do, or another repository's. The name that the
 /// registry has for this repository is kept.
 async fn asked_demand(login: &Login, door: &Door, refused: &Refused) -> Result<Demand, AuthError> {
-    let mut demand = ask_door(login, door).await?;
-    login.remember_demand(&demand);
+    let mut demand = match login.standing_demand() {
+        Some(demand) => demand,
+        None => door_demand(login, door).await?,
+    };
     if let Demand::Token(token) = &mut demand {
         let previous = refused.previous.as_ref();
         let scope = previous.and_then(|minted| minted.scope.clone());

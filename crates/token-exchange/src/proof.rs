@@ -11,6 +11,7 @@ use crate::demand::Demand;
 use crate::login::{Door, Login};
 use crate::mint::{Mint, Minted, Refused, ask_door, from_registry};
 use crate::realm;
+use crate::rung::Rung;
 
 /// What a check has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Proof {
     pub not_after: Option<Timestamp>,
     /// The token service that it went to, as `host` or `host:port`.
     pub token_service: Option<String>,
+    /// How much readers will hold.
+    pub rung: Rung,
 }
 
 /// How far a check went.
@@ -53,8 +56,9 @@ pub(crate) async fn check(
     Ok(Proof {
         proven,
         login_needed: demand != Demand::Nothing,
-        not_after: login.identity.credential.not_after(),
+        not_after: minted.last_end,
         token_service: token_service(&demand, &minted.scheme),
+        rung: minted.rung,
     })
 }
 

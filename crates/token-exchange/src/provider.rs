@@ -10,13 +10,12 @@ mod stored;
 use std::pin::Pin;
 
 use credential::auth::AuthError;
-use credential::{Fields, Service};
+use credential::{Credential, Fields, Service};
 use jiff::Timestamp;
 use reference::Registry;
 
 use crate::asker::Pass;
 use crate::clouds::Clouds;
-use crate::login::Login;
 
 /// A pass as a provider has it, and until when it holds.
 pub(crate) struct Presented {
@@ -34,9 +33,11 @@ pub(crate) trait Provider: Send + Sync {
     fn present<'a>(&'a self, clouds: &'a Clouds) -> PresentFuture<'a>;
 }
 
-/// The provider for a login's credential at its registry.
-pub(crate) fn of(login: &Login) -> Result<Box<dyn Provider + '_>, AuthError> {
-    let (credential, registry) = (&login.identity.credential, &login.endpoint.registry);
+/// The provider for a credential at a registry.
+pub(crate) fn of<'a>(
+    credential: &'a Credential,
+    registry: &'a Registry,
+) -> Result<Box<dyn Provider + 'a>, AuthError> {
     if let Fields::Aws(keys) = credential.fields() {
         let ecr = ecr::Ecr::new(keys, registry).ok_or_else(|| not_ecr(registry))?;
         return Ok(Box::new(ecr));

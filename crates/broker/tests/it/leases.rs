@@ -145,6 +145,7 @@ async fn a_thousand_starts_are_one_token_request() {
         (serials.len(), stage.broker.token_requests() - before),
         (1, 1)
     );
+    assert_eq!(stage.audited("open").await, 1);
     assert!(stage.broker.vault().verify(None).await.unwrap().is_sound());
 }
 

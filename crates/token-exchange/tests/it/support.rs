@@ -61,7 +61,7 @@ pub(crate) fn endpoint(host: &str) -> Endpoint {
 pub(crate) fn identity(credential: Credential) -> Identity {
     Identity {
         key: "ws-1/secret-1/v1".to_owned(),
-        credential,
+        credential: Arc::new(credential),
         token_service: None,
     }
 }

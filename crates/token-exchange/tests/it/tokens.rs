@@ -411,7 +411,9 @@ async fn a_wrong_password_is_tried_once_and_stays_wrong_for_a_while() {
         let exchange = TokenExchange::new(dialer(), Arc::clone(&clock) as _);
         let source = exchange.source(endpoint(sim.host()), basic("wrong-password"));
         for _ in 0..5 {
-            let error = pull(sim.host(), Arc::clone(&source)).await.unwrap_err();
+            let error = pull(sim.host(), Arc::clone(&source) as _)
+                .await
+                .unwrap_err();
             let expected = matches!(error, RegistryError::Auth(AuthError::BadCredential { .. }));
             assert!(expected, "{login:?} {error:?}");
         }
@@ -469,6 +471,11 @@ async fn what_another_process_says_of_a_demand_is_asked_of_the_registry() {
     let mut forged = refusal(&sim, &auth, "invalid_token");
     forged.is_hearsay = true;
     let honest = forged.challenges[0].clone();
+    let pings = || {
+        let paths = sim.registry().paths();
+        paths.iter().filter(|path| path.ends_with("/v2/")).count()
+    };
+    let before = pings();
     let mut serial = auth.serial;
     for challenges in [
         vec!["Basic realm=\"sim\"".to_owned()],
@@ -493,6 +500,7 @@ async fn what_another_process_says_of_a_demand_is_asked_of_the_registry() {
         );
         assert!(last.contains(&own), "{last}");
     }
+    assert_eq!(pings(), before, "its word of a moment ago stands");
 }
 
 #[tokio::test]
