@@ -16,15 +16,11 @@
 //! of the root key does not touch the chain. What this cannot see is the whole file put back to
 //! an older state: for that, compare [`AuditHead`]s noted outside.
 
-use std::sync::{Mutex, PoisonError};
-
 use ids::{SecretId, WorkspaceId};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
-use tokio::sync::oneshot;
 
-use crate::clock::{Clock, timestamp};
-use crate::database::Database;
+use crate::clock::timestamp;
 use crate::error::{Doing, VaultError};
 use crate::keys::{Fields, Key};
 
@@ -35,8 +31,6 @@ const SECRET_HEAD_DOMAIN: &str = "holdfast/vault/secret-head/v1";
 
 /// Longest actor, subject or detail that is kept. They are names and short reasons.
 const TEXT_LIMIT: usize = 1024;
-/// Rows in one commit: bounds the time for which one leader holds the write lock.
-const BATCH_LIMIT: usize = 256;
 /// Rows read at a time when the log is walked.
 const PAGE_ROWS: i64 = 1000;
 
@@ -456,79 +450,5 @@ fn check_noted(noted: Option<&AuditHead>, sequence: i64, mac: &[u8]) -> Result<(
 fn damaged(problem: &str) -> VaultError {
     VaultError::AuditDamaged {
         problem: problem.to_owned(),
-    }
-}
-
-/// Entries of concurrent callers, written in one commit.
-///
-/// Whoever gets the lead writes what waits, its own entry included; the others find theirs
-/// written when their turn comes. There is no task behind this, so nothing outlives the callers.
-#[derive(Debug, Default)]
-pub(crate) struct GroupCommit {
-    waiting: Mutex<Vec<Waiting>>,
-    lead: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    entry: Entry,
-    written: oneshot::Sender<()>,
-}
-
-impl GroupCommit {
-    /// Writes an entry, and returns when it is on disk.
-    pub(crate) async fn record(
-        &self,
-        database: &Database,
-        key: &AuditKey,
-        clock: &Clock,
-        entry: Entry,
-    ) -> Result<(), VaultError> {
-        let mut written = self.enqueue(entry.clone());
-        let _lead = self.lead.lock().await;
-        loop {
-            match written.try_recv() {
-                Ok(()) => return Ok(()),
-                // The leader that took it failed or was cancelled: it was not written.
-                Err(oneshot::error::TryRecvError::Closed) => {
-                    written = self.enqueue(entry.clone());
-                }
-                Err(oneshot::error::TryRecvError::Empty) => {}
-            }
-            self.write_batch(database, key, clock).await?;
-        }
-    }
-
-    fn enqueue(&self, entry: Entry) -> oneshot::Receiver<()> {
-        let (written, receiver) = oneshot::channel();
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Waiting { entry, written });
-        receiver
-    }
-
-    async fn write_batch(
-        &self,
-        database: &Database,
-        key: &AuditKey,
-        clock: &Clock,
-    ) -> Result<(), VaultError> {
-        let mut transaction = database.begin().await?;
-        let batch = self.take_batch();
-        let entries: Vec<_> = batch.iter().map(|waiting| waiting.entry.clone()).collect();
-        append(&mut transaction, key, clock.now_ms(), &entries).await?;
-        transaction.commit().await.doing("committing audit rows")?;
-        for waiting in batch {
-            // A caller that went away does not need to know.
-            let _gone = waiting.written.send(());
-        }
-        Ok(())
-    }
-
-    fn take_batch(&self) -> Vec<Waiting> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = waiting.len().min(BATCH_LIMIT);
-        waiting.drain(..length).collect()
     }
 }

@@ -14,6 +14,7 @@ use sqlx::SqliteConnection;
 use crate::audit::{AuditAction, Entry};
 use crate::clock::timestamp;
 use crate::error::{Doing, VaultError};
+use crate::group_commit::Change;
 use crate::process::is_gone;
 use crate::secrets::{SealedVersion, parse_secret_id, parse_version};
 use crate::vault::{Inner, OURSELVES, Vault};
@@ -51,34 +52,15 @@ type StoredLease = (String, String, String, i64, String, String, i64, i64);
 impl Vault {
     /// Begins a lease on a version that has not retired.
     pub async fn begin_lease(&self, request: LeaseRequest<'_>) -> Result<LeaseId, VaultError> {
-        let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
-        check_leasable(&mut transaction, request.sealed).await?;
         let lease = LeaseId::new();
-        let now = vault.clock.now_ms();
-        sqlx::query(
-            "INSERT INTO lease (lease_id, workspace, secret_id, version, image, container, owner,
-                                begun_at, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )
-        .bind(lease.to_string())
-        .bind(request.workspace.to_string())
-        .bind(request.sealed.secret_id.to_string())
-        .bind(request.sealed.version)
-        .bind(request.image)
-        .bind(request.container)
-        .bind(vault.process.as_str())
-        .bind(now)
-        .bind(expiry(now))
-        .execute(&mut *transaction)
-        .await
-        .doing("beginning a lease")?;
-        let entry = Entry::new(AuditAction::LeaseBegin, request.container)
-            .of(request.workspace, request.image)
-            .version(request.sealed.secret_id, request.sealed.version)
-            .detail(&lease.to_string());
-        vault.audit(&mut transaction, &[entry]).await?;
-        transaction.commit().await.doing("committing a lease")?;
+        let begin = LeaseChange::Begin(NewLease {
+            lease,
+            workspace: request.workspace,
+            sealed: request.sealed,
+            image: request.image.to_owned(),
+            container: request.container.to_owned(),
+        });
+        self.inner.make(Change::Lease(begin)).await?;
         Ok(lease)
     }
 
@@ -124,34 +106,17 @@ impl Vault {
         vault.audit(&mut transaction, &[entry]).await?;
         let retired = retire_within(vault, &mut transaction, Some(sealed.secret_id)).await?;
         transaction.commit().await.doing("committing a move")?;
-        self.after_retiring(retired).await;
+        vault.after_retiring(retired).await;
         Ok(())
     }
 
     /// Ends a lease, which may retire its version. Ending it twice is fine.
     pub async fn end_lease(&self, lease: LeaseId) -> Result<(), VaultError> {
-        let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
-        let held = match held(&mut transaction, lease).await {
-            Err(VaultError::LeaseEnded { .. }) => return Ok(()),
-            held => held?,
-        };
-        end(
-            &mut transaction,
-            &lease.to_string(),
-            "ended",
-            vault.clock.now_ms(),
-        )
-        .await?;
-        let entry = held.entry(AuditAction::LeaseEnd, lease);
-        vault.audit(&mut transaction, &[entry]).await?;
-        let retired = retire_within(vault, &mut transaction, Some(held.sealed.secret_id)).await?;
-        transaction
-            .commit()
-            .await
-            .doing("committing the end of a lease")?;
-        self.after_retiring(retired).await;
-        Ok(())
+        let end = LeaseChange::End(lease);
+        match self.inner.make(Change::Lease(end)).await {
+            Err(VaultError::LeaseEnded { .. }) => Ok(()),
+            ended => ended,
+        }
     }
 
     /// The live leases of a workspace, after those of gone processes have been ended.
@@ -187,15 +152,108 @@ impl Vault {
         let ended = sweep_within(vault, &mut transaction, None).await?;
         let retired = retire_within(vault, &mut transaction, None).await?;
         transaction.commit().await.doing("committing a sweep")?;
-        self.after_retiring(retired).await;
+        vault.after_retiring(retired).await;
         Ok(ended)
     }
+}
 
-    async fn after_retiring(&self, retired: usize) {
-        if retired > 0 {
-            self.inner.database.truncate_log().await;
+/// A change that many readers make at once, as they start and end together.
+#[derive(Debug, Clone)]
+pub(crate) enum LeaseChange {
+    Begin(NewLease),
+    End(LeaseId),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct NewLease {
+    lease: LeaseId,
+    workspace: WorkspaceId,
+    sealed: SealedVersion,
+    image: String,
+    container: String,
+}
+
+/// What a change leaves to do in its transaction.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) entry: Entry,
+    /// A secret whose versions may have lost their last lease.
+    pub(crate) retiring: Option<SecretId>,
+}
+
+impl Left {
+    pub(crate) fn of(entry: Entry) -> Self {
+        Self {
+            entry,
+            retiring: None,
         }
     }
+}
+
+/// Makes a change within a transaction. The inner error is the change's own, and nothing was
+/// written.
+pub(crate) async fn make(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    change: LeaseChange,
+) -> Result<Result<Left, VaultError>, VaultError> {
+    let made = match change {
+        LeaseChange::Begin(new) => begin_within(vault, connection, &new).await,
+        LeaseChange::End(lease) => end_within(vault, connection, lease).await,
+    };
+    match made {
+        Err(
+            error @ (VaultError::Retired { .. }
+            | VaultError::NotFound { .. }
+            | VaultError::LeaseEnded { .. }),
+        ) => Ok(Err(error)),
+        made => made.map(Ok),
+    }
+}
+
+async fn begin_within(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    new: &NewLease,
+) -> Result<Left, VaultError> {
+    check_leasable(connection, new.sealed).await?;
+    let now = vault.clock.now_ms();
+    sqlx::query(
+        "INSERT INTO lease (lease_id, workspace, secret_id, version, image, container, owner,
+                            begun_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )
+    .bind(new.lease.to_string())
+    .bind(new.workspace.to_string())
+    .bind(new.sealed.secret_id.to_string())
+    .bind(new.sealed.version)
+    .bind(&new.image)
+    .bind(&new.container)
+    .bind(vault.process.as_str())
+    .bind(now)
+    .bind(expiry(now))
+    .execute(connection)
+    .await
+    .doing("beginning a lease")?;
+    let entry = Entry::new(AuditAction::LeaseBegin, &new.container)
+        .of(new.workspace, &new.image)
+        .version(new.sealed.secret_id, new.sealed.version)
+        .detail(&new.lease.to_string());
+    Ok(Left::of(entry))
+}
+
+async fn end_within(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    lease: LeaseId,
+) -> Result<Left, VaultError> {
+    let held = held(connection, lease).await?;
+    let now = vault.clock.now_ms();
+    end(connection, &lease.to_string(), "ended", now).await?;
+    Ok(Left {
+        entry: held.entry(AuditAction::LeaseEnd, lease),
+        retiring: Some(held.sealed.secret_id),
+    })
 }
 
 /// A live lease, as far as ending and moving it need to know it.

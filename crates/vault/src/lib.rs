@@ -32,6 +32,7 @@ mod backup;
 mod clock;
 mod database;
 mod error;
+mod group_commit;
 mod keeper;
 mod keys;
 mod leases;

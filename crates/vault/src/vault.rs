@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ids::WorkspaceId;
 use sqlx::SqliteConnection;
 
-use crate::audit::{self, AuditAction, AuditKey, Entry, GroupCommit};
+use crate::audit::{self, AuditAction, AuditKey, Entry};
 use crate::clock::Clock;
 use crate::database::{Database, OpeningLock, parent};
 use crate::error::{Doing, VaultError};
+use crate::group_commit::{Change, GroupCommit};
 use crate::keys::{Binding, Key, KeyId, KeyPurpose, Wrapped, fill_random};
 use crate::process::ProcessName;
 use crate::root_key::{HoldsRootKey, RootKey};
@@ -127,9 +128,19 @@ impl Vault {
 impl Inner {
     /// Writes an audit row together with those of concurrent callers.
     pub(crate) async fn record(&self, entry: Entry) -> Result<(), VaultError> {
-        self.commits
-            .record(&self.database, &self.audit_key, &self.clock, entry)
-            .await
+        self.make(Change::Note(entry)).await
+    }
+
+    /// Makes a change together with those of concurrent callers.
+    pub(crate) async fn make(&self, change: Change) -> Result<(), VaultError> {
+        self.commits.make(self, change).await
+    }
+
+    /// What was erased is not to linger in the log.
+    pub(crate) async fn after_retiring(&self, retired: usize) {
+        if retired > 0 {
+            self.database.truncate_log().await;
+        }
     }
 
     /// Adds audit rows to the caller's transaction.

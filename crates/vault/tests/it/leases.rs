@@ -61,6 +61,47 @@ async fn a_superseded_version_lives_until_its_last_lease_ends() {
     assert!(stage.vault.verify(None).await.unwrap().is_sound());
 }
 
+/// They share commits: what one of them may not have costs the others nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_that_begin_and_end_together() {
+    const PAIRS: usize = 300;
+    let stage = Stage::new().await;
+    let gone = stage.put("a", "one").await;
+    let current = stage.put("a", "two").await;
+    let begin = |sealed| {
+        let (vault, workspace) = (stage.vault.clone(), stage.workspace);
+        tokio::spawn(async move {
+            let request = LeaseRequest {
+                workspace,
+                sealed,
+                image: "ghcr.io/acme/app:1",
+                container: "ctr",
+            };
+            let lease = vault.begin_lease(request).await?;
+            vault.end_lease(lease).await?;
+            vault.end_lease(LeaseId::new()).await
+        })
+    };
+    let pairs: Vec<_> = (0..PAIRS).map(|_| (begin(current), begin(gone))).collect();
+    for (held, refused) in pairs {
+        held.await.unwrap().unwrap();
+        let error = refused.await.unwrap().unwrap_err();
+        assert!(
+            matches!(error, VaultError::Retired { version: 1, .. }),
+            "{error}"
+        );
+    }
+    let live = stage.vault.live_leases(stage.workspace).await.unwrap();
+    assert_eq!(live, []);
+    let rows = stage.vault.audit_tail(10_000).await.unwrap();
+    let written = |action| rows.iter().filter(|row| row.action == action).count();
+    assert_eq!(
+        (written("lease-begin"), written("lease-end")),
+        (PAIRS, PAIRS)
+    );
+    assert!(stage.vault.verify(None).await.unwrap().is_sound());
+}
+
 #[tokio::test]
 async fn leases_end_by_the_clock_unless_renewed() {
     let stage = Stage::new().await;
