@@ -14,6 +14,7 @@ const REDACTED: &[&str] = &[
     "holdfast.worker.v1.IndexPiece",
     "holdfast.worker.v1.JoinQuestion",
     "holdfast.worker.v1.RegistryAuth",
+    "holdfast.worker.v1.BlobLocation",
     "holdfast.worker.v1.Basic",
 ];
 

@@ -14,11 +14,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use control_store::{GrantOutcome, GrantProof, NewGrant, ProvenVersion, RegistrySettings};
-use credential::auth::{AuthError, AuthFuture, AuthRequest, AuthSource, RegistryAuth, Rejection};
+use credential::auth::{
+    AuthError, AuthFuture, AuthRequest, AuthSource, BlobLocation, LocationFuture, LocationRequest,
+    RegistryAuth, Rejection,
+};
 use credential::{Credential, RegistryScope, SecretName};
 use ids::{LeaseId, SecretId, WorkspaceId};
 use jiff::Timestamp;
-use reference::{Digest, Reference};
+use reference::{Digest, Reference, Registry};
 use registry_client::Endpoint;
 use token_exchange::{Identity, Rung, Source, Vended};
 use vault::{LEASE_TIME, LeaseRequest, SealedVersion, VaultError};
@@ -250,7 +253,7 @@ impl Lease {
     }
 
     async fn answer(&self, request: AuthRequest<'_>) -> Result<RegistryAuth, AuthError> {
-        self.check_origin(&request)?;
+        self.check_origin(request.registry, request.repository)?;
         match &self.holder {
             Holder::Anonymous(source) => {
                 let Vended { auth, rung } = source.vend(request).await?;
@@ -294,6 +297,27 @@ impl Lease {
         self.show(Some(current.version), vended.rung, vended.auth.not_after);
         state.held.keep(&vended.auth, self.broker.clock.now());
         Ok(vended.auth)
+    }
+
+    /// Where a blob of the image can be read with nothing. Who reads anonymously asks for itself.
+    async fn locate(
+        &self,
+        request: LocationRequest<'_>,
+    ) -> Result<Option<BlobLocation>, AuthError> {
+        self.check_origin(request.registry, request.repository)?;
+        let Holder::Secret(holder) = &self.holder else {
+            return Ok(None);
+        };
+        let current = self.follow(holder, &mut *holder.state.lock().await).await?;
+        let location = self.source(holder, current).location(request).await;
+        let location = location.map_err(|error| about_version(error, holder, current))?;
+        // Removed while it was asked for: then nobody gets it.
+        self.current(holder).await?;
+        if let Some(location) = &location {
+            let (version, end) = (Some(current.version), Some(location.not_after));
+            self.show(version, Rung::SignedLocation, end);
+        }
+        Ok(location)
     }
 
     /// The current version, which must be of the secret that the lease was made for: a credential
@@ -395,6 +419,17 @@ impl Lease {
         current: SealedVersion,
         rejected: Option<Rejection>,
     ) -> Result<Vended, AuthError> {
+        let request = AuthRequest {
+            registry: self.image.registry(),
+            repository: self.image.repository(),
+            rejected,
+        };
+        let vended = self.source(holder, current).vend(request).await;
+        vended.map_err(|error| about_version(error, holder, current))
+    }
+
+    /// All leases on a version have the same source.
+    fn source(&self, holder: &SecretHolder, current: SealedVersion) -> Arc<Source> {
         let credential = SealedCredential {
             vault: self.broker.vault.clone(),
             workspace: self.workspace,
@@ -408,19 +443,7 @@ impl Lease {
             credential: Arc::new(credential),
             token_service: holder.settings.token_service.clone(),
         };
-        let source = self.broker.exchange.source(self.endpoint.clone(), identity);
-        let request = AuthRequest {
-            registry: self.image.registry(),
-            repository: self.image.repository(),
-            rejected,
-        };
-        source.vend(request).await.map_err(|error| {
-            let subject = format!(
-                "credential for {}, version {}",
-                holder.scope, current.version
-            );
-            about(error, &subject)
-        })
+        self.broker.exchange.source(self.endpoint.clone(), identity)
     }
 
     /// For `credentials list`. The reader's own answer does not depend on it.
@@ -431,18 +454,14 @@ impl Lease {
         }
     }
 
-    fn check_origin(&self, request: &AuthRequest<'_>) -> Result<(), AuthError> {
-        let own = request.registry == self.image.registry()
-            && request.repository == self.image.repository();
-        if own {
+    fn check_origin(&self, registry: &Registry, repository: &str) -> Result<(), AuthError> {
+        if registry == self.image.registry() && repository == self.image.repository() {
             return Ok(());
         }
         Err(AuthError::Refused {
             message: format!(
-                "a lease on {} was asked for auth to {}/{}",
+                "a lease on {} was asked for auth to {registry}/{repository}",
                 self.origin(),
-                request.registry,
-                request.repository
             ),
         })
     }
@@ -463,6 +482,10 @@ impl Lease {
 impl AuthSource for Lease {
     fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
         Box::pin(self.answer(request))
+    }
+
+    fn location<'a>(&'a self, request: LocationRequest<'a>) -> LocationFuture<'a> {
+        Box::pin(self.locate(request))
     }
 }
 
@@ -500,6 +523,11 @@ async fn anonymous(
         holder: Holder::Anonymous(source),
         shown: Mutex::default(),
     })
+}
+
+fn about_version(error: AuthError, holder: &SecretHolder, sealed: SealedVersion) -> AuthError {
+    let (scope, version) = (&holder.scope, sealed.version);
+    about(error, &format!("credential for {scope}, version {version}"))
 }
 
 fn check_covers(scope: &RegistryScope, image: &Reference) -> Result<(), BrokerError> {

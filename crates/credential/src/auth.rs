@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reference::Registry;
+use reference::{Digest, Registry};
 use secrecy::SecretString;
 
 /// What goes into the `Authorization` header.
@@ -90,10 +90,41 @@ impl Rejection {
 pub type AuthFuture<'a> =
     Pin<Box<dyn Future<Output = Result<RegistryAuth, AuthError>> + Send + 'a>>;
 
-/// Where a registry client gets what it sends.
+/// What a client asks for that reads one blob.
+#[derive(Clone, Debug)]
+pub struct LocationRequest<'a> {
+    pub registry: &'a Registry,
+    pub repository: &'a str,
+    pub digest: &'a Digest,
+    /// The `serial` of a location at which the blob could not be read.
+    pub refused: Option<u64>,
+}
+
+/// Where a blob can be read with no auth at all, for a while: a signed URL of the storage behind a
+/// registry. Whoever has it reads this one blob, so it is not shown.
+#[derive(Clone, Debug)]
+pub struct BlobLocation {
+    pub url: SecretString,
+    /// Until when it is to be used.
+    pub not_after: Timestamp,
+    /// Which finding this is.
+    pub serial: u64,
+}
+
+/// The answer to where a blob is, to be awaited. Nothing where the registry sends blobs itself.
+pub type LocationFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<BlobLocation>, AuthError>> + Send + 'a>>;
+
+/// Where a registry client gets what it reads with.
 pub trait AuthSource: fmt::Debug + Send + Sync {
     /// The auth to use now for this registry and repository.
     fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a>;
+
+    /// Where to read a blob instead of sending an auth. A source that knows no such place has
+    /// its clients ask the registry.
+    fn location<'a>(&'a self, _request: LocationRequest<'a>) -> LocationFuture<'a> {
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// A source that never sends anything.

@@ -139,10 +139,12 @@ impl MountProcess {
     ) -> Result<Self, MountError> {
         let (mut server, ours) = Server::start(program)?;
         let wire = WireMount::from(&request);
+        let digest_of = |layer: &LayerRef| layer.index.header.layer_digest.clone();
         let answers = Answers {
             auth,
             registry: request.registry,
             repository: request.repository,
+            layers: request.layers.iter().map(digest_of).collect(),
             cache: request.cache.clone(),
         };
         let in_cache = InCache {

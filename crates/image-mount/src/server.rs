@@ -28,7 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use self::auth::RemoteAuth;
+use self::auth::{Given, RemoteAuth};
 use self::open::{Refusal, Surroundings};
 use self::room::RemoteRoom;
 use crate::descriptors::{self, MAX_LAYERS, Received};
@@ -251,7 +251,16 @@ fn listen(mut reader: OwnedReadHalf, remote: Remote) -> mpsc::Receiver<Event> {
         loop {
             let event = match wire::receive(&mut reader).await {
                 Ok(Some(ToChild::Auth(wire))) => {
-                    remote.auth.answer(wire.id, Ok(wire.into()));
+                    remote.auth.answer(wire.id, Ok(Given::Auth(wire.into())));
+                    continue;
+                }
+                Ok(Some(ToChild::Location(wire))) => {
+                    let (id, location) = (wire.id, Some(wire.into()));
+                    remote.auth.answer(id, Ok(Given::Location(location)));
+                    continue;
+                }
+                Ok(Some(ToChild::NoLocation { id })) => {
+                    remote.auth.answer(id, Ok(Given::Location(None)));
                     continue;
                 }
                 Ok(Some(ToChild::AuthDenied(wire))) => {

@@ -28,8 +28,8 @@ use tokio::sync::mpsc;
 
 pub(crate) use convert::{bounded, denied_to_wire, rejection_to_wire};
 pub(crate) use messages::{
-    Answer, RefusalKind, ToChild, ToParent, WireAuth, WireLog, WireMount, WireRefused, WireStats,
-    WireVerdict,
+    Answer, RefusalKind, ToChild, ToParent, WireAuth, WireLocation, WireLog, WireMount,
+    WireRefused, WireStats, WireVerdict,
 };
 
 pub(crate) use frames::{Frame, WireError};

@@ -15,7 +15,6 @@ use reference::Digest;
 
 use crate::error::RegistryError;
 use crate::exchange::{Call, Core};
-use crate::follow::{self, Landed, Outgoing};
 use crate::retry::Attempts;
 
 /// Fewer new bytes than this between two breaks do not count as progress.
@@ -241,51 +240,6 @@ impl BlobReader {
                 Err(RegistryError::corrupt(&self.subject(), &message))
             }
             _ => Ok(()),
-        }
-    }
-}
-
-impl Core {
-    /// Opens a blob at the location it was last redirected to, else through the registry.
-    async fn open_blob(&self, call: &Call<'_>, digest: &Digest) -> Result<Landed, RegistryError> {
-        let mut attempts = Attempts::new(self.retry);
-        loop {
-            if let Some(landed) = self.open_location(call, digest).await {
-                return Ok(landed);
-            }
-            match self.attempt(call).await {
-                Ok(landed) => {
-                    if landed.foreign {
-                        self.locations
-                            .remember(call.repository, digest, landed.url.clone());
-                    }
-                    return Ok(landed);
-                }
-                Err(error) => {
-                    attempts.pause_after(error).await?;
-                    self.counters.count_retry();
-                }
-            }
-        }
-    }
-
-    /// Whatever goes wrong at a remembered location, the registry is asked for a new one.
-    async fn open_location(&self, call: &Call<'_>, digest: &Digest) -> Option<Landed> {
-        let url = self.locations.get(call.repository, digest)?;
-        let headers = call.headers();
-        let outgoing = Outgoing {
-            registry: &self.name,
-            method: call.method.clone(),
-            url,
-            headers: &headers,
-            authorization: None,
-        };
-        match follow::follow(&self.http, &self.counters, outgoing).await {
-            Ok(landed) if landed.response.status.is_success() => Some(landed),
-            _ => {
-                self.locations.forget(call.repository, digest);
-                None
-            }
         }
     }
 }

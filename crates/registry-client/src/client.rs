@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use credential::auth::{AuthSource, RegistryAuth};
+use credential::auth::{AuthSource, BlobLocation, RegistryAuth};
 use dial::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use dial::{Dialer, Method, Url};
 use reference::{Digest, Selector};
@@ -73,12 +73,23 @@ impl RegistryClient {
         auth: Arc<dyn AuthSource>,
         retry: RetryPolicy,
     ) -> Result<Self, RegistryError> {
-        let http = endpoint
-            .http_client(dialer)
-            .map_err(|error| RegistryError::from_dial(endpoint.registry.as_str(), &error))?;
         Ok(Self {
-            core: Arc::new(Core::new(endpoint, http, auth, retry)),
+            core: Arc::new(Core::new(dialer, endpoint, auth, retry)?),
         })
+    }
+
+    /// A client for who is to hold as little as the registry allows: it asks `source` where a blob
+    /// is before it asks for an auth.
+    pub fn at_locations(
+        dialer: &Dialer,
+        endpoint: Endpoint,
+        source: Arc<dyn AuthSource>,
+        retry: RetryPolicy,
+    ) -> Result<Self, RegistryError> {
+        let mut core = Core::new(dialer, endpoint, source, retry)?;
+        core.asks_for_locations = true;
+        let core = Arc::new(core);
+        Ok(Self { core })
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -314,9 +325,21 @@ impl RegistryClient {
         blob::range(Arc::clone(&self.core), repository, digest, size, range).await
     }
 
+    /// Where a blob can be read without auth, as the registry says to who may read it; nothing
+    /// where it sends its blobs itself. `refused` is the serial of one that did not work.
+    pub async fn blob_location(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        refused: Option<u64>,
+    ) -> Result<Option<BlobLocation>, RegistryError> {
+        check_repository(repository)?;
+        self.core.find_location(repository, digest, refused).await
+    }
+
     /// The caller found wrong bytes: read the blob from where the registry says next time.
-    pub fn forget_location(&self, repository: &str, digest: &Digest) {
-        self.core.locations.forget(repository, digest);
+    pub fn distrust_location(&self, repository: &str, digest: &Digest) {
+        self.core.locations.distrust(repository, digest);
     }
 
     /// Whether the registry lets us see this repository: `latest` is there, or its tags can be

@@ -7,14 +7,14 @@ use credential::auth::{AuthError, AuthScheme, AuthSource, RegistryAuth, Rejectio
 use dial::header::{
     ACCEPT, ACCEPT_ENCODING, DATE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use dial::{DialError, HttpClient, Method, Request, Response, Url};
+use dial::{DialError, Dialer, HttpClient, Method, Request, Response, Url};
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::challenge;
 use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
-use crate::follow::{self, Landed, Outgoing};
+use crate::follow::{self, Landed, Lead, Outgoing};
 use crate::location::Locations;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::session::Session;
@@ -43,7 +43,8 @@ pub(crate) struct Core {
     pub(crate) locations: Locations,
     pub(crate) retry: RetryPolicy,
     endpoint: Endpoint,
-    session: Session,
+    pub(crate) session: Session,
+    pub(crate) asks_for_locations: bool,
     base: OnceCell<Url>,
 }
 
@@ -72,21 +73,24 @@ struct Refusal {
 
 impl Core {
     pub(crate) fn new(
+        dialer: &Dialer,
         endpoint: Endpoint,
-        http: HttpClient,
         source: Arc<dyn AuthSource>,
         retry: RetryPolicy,
-    ) -> Self {
-        Self {
-            name: endpoint.registry.as_str().to_owned(),
-            http,
+    ) -> Result<Self, RegistryError> {
+        let name = endpoint.registry.as_str();
+        let http = endpoint.http_client(dialer);
+        Ok(Self {
+            http: http.map_err(|error| RegistryError::from_dial(name, &error))?,
+            name: name.to_owned(),
             counters: Counters::default(),
             locations: Locations::default(),
             retry,
             session: Session::new(endpoint.registry.clone(), source),
+            asks_for_locations: false,
             endpoint,
             base: OnceCell::new(),
-        }
+        })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -165,8 +169,32 @@ impl Core {
             Ok(landed) => return Ok(landed),
             Err(refusal) => refusal,
         };
-        if !refusal.is_about(&auth) {
-            return Err(self.verdict(call, &auth, &refusal));
+        let renewed = self.renewed(call, &auth, &refusal).await?;
+        let again = self.ask(call, &renewed).await?;
+        again.map_err(|refusal| self.verdict(call, &renewed, &refusal))
+    }
+
+    /// The same for where a blob's bytes are, instead of for them.
+    pub(crate) async fn attempt_lead(&self, call: &Call<'_>) -> Result<Lead, RegistryError> {
+        let auth = self.session.current(call.repository).await?;
+        let refusal = match self.ask_lead(call, &auth).await? {
+            Ok(lead) => return Ok(lead),
+            Err(refusal) => refusal,
+        };
+        let renewed = self.renewed(call, &auth, &refusal).await?;
+        let again = self.ask_lead(call, &renewed).await?;
+        again.map_err(|refusal| self.verdict(call, &renewed, &refusal))
+    }
+
+    /// Another auth than the one that was refused, where that may help.
+    async fn renewed(
+        &self,
+        call: &Call<'_>,
+        auth: &RegistryAuth,
+        refusal: &Refusal,
+    ) -> Result<RegistryAuth, RegistryError> {
+        if !refusal.is_about(auth) {
+            return Err(self.verdict(call, auth, refusal));
         }
         let rejection = Rejection {
             serial: auth.serial,
@@ -176,13 +204,10 @@ impl Core {
             is_hearsay: false,
         };
         let renewed = self.session.renewed(call.repository, rejection).await?;
-        if is_same(&renewed, &auth) {
-            return Err(self.verdict(call, &auth, &refusal));
+        if is_same(&renewed, auth) {
+            return Err(self.verdict(call, auth, refusal));
         }
-        match self.ask(call, &renewed).await? {
-            Ok(landed) => Ok(landed),
-            Err(refusal) => Err(self.verdict(call, &renewed, &refusal)),
-        }
+        Ok(renewed)
     }
 
     async fn ask(
@@ -190,24 +215,44 @@ impl Core {
         call: &Call<'_>,
         auth: &RegistryAuth,
     ) -> Result<Result<Landed, Refusal>, RegistryError> {
-        let url = self
-            .base()
-            .await?
-            .join(&call.path)
-            .map_err(|_| self.protocol("no such path"))?;
         let headers = call.headers();
-        let outgoing = Outgoing {
-            registry: &self.name,
-            method: call.method.clone(),
-            url,
-            headers: &headers,
-            authorization: follow::authorization(&self.name, &auth.scheme)?,
-        };
+        let outgoing = self.outgoing(call, &headers, auth).await?;
         let landed = follow::follow(&self.http, &self.counters, outgoing).await?;
         if landed.response.status.is_success() {
             return Ok(Ok(landed));
         }
         Ok(Err(self.refusal(landed, &auth.scheme).await))
+    }
+
+    async fn ask_lead(
+        &self,
+        call: &Call<'_>,
+        auth: &RegistryAuth,
+    ) -> Result<Result<Lead, Refusal>, RegistryError> {
+        let headers = call.headers();
+        let outgoing = self.outgoing(call, &headers, auth).await?;
+        match follow::lead(&self.http, &self.counters, outgoing).await? {
+            Lead::Here(landed) if !landed.response.status.is_success() => {
+                Ok(Err(self.refusal(*landed, &auth.scheme).await))
+            }
+            lead => Ok(Ok(lead)),
+        }
+    }
+
+    async fn outgoing<'a>(
+        &'a self,
+        call: &Call<'_>,
+        headers: &'a HeaderMap,
+        auth: &RegistryAuth,
+    ) -> Result<Outgoing<'a>, RegistryError> {
+        let url = self.base().await?.join(&call.path);
+        Ok(Outgoing {
+            registry: &self.name,
+            method: call.method.clone(),
+            url: url.map_err(|_| self.protocol("no such path"))?,
+            headers,
+            authorization: follow::authorization(&self.name, &auth.scheme)?,
+        })
     }
 
     async fn refusal(&self, landed: Landed, scheme: &AuthScheme) -> Refusal {
@@ -261,7 +306,7 @@ impl Core {
         let subject = call.subject.clone();
         let registry = self.name.clone();
         if refusal.foreign {
-            return self.foreign_verdict(refusal);
+            return self.storage_verdict(refusal.status, refusal.retry_after);
         }
         match refusal.status {
             401 if !refusal.says("insufficient_scope") => {
@@ -302,18 +347,19 @@ impl Core {
     }
 
     /// The storage behind the registry refuses: signed URLs die, and the next one may live.
-    fn foreign_verdict(&self, refusal: &Refusal) -> RegistryError {
+    pub(crate) fn storage_verdict(
+        &self,
+        status: u16,
+        retry_after: Option<Duration>,
+    ) -> RegistryError {
         let registry = self.name.clone();
-        if refusal.status == 429 {
+        if status == 429 {
             return RegistryError::RateLimited {
                 registry,
-                retry_after: refusal.retry_after,
+                retry_after,
             };
         }
-        let message = format!(
-            "the storage behind it answered with status {}",
-            refusal.status
-        );
+        let message = format!("the storage behind it answered with status {status}");
         RegistryError::Unreachable { registry, message }
     }
 

@@ -38,6 +38,21 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) authorization: Option<HeaderValue>,
 }
 
+/// Where a request leads.
+#[derive(Debug)]
+pub(crate) enum Lead {
+    /// The registry answers it itself.
+    Here(Box<Landed>),
+    /// Somewhere else, which was not asked.
+    Elsewhere(Url),
+}
+
+/// One request's answer.
+enum Hop {
+    Answer(Box<Response>),
+    To(Url),
+}
+
 /// Sends a request and follows where it is sent.
 pub(crate) async fn follow(
     http: &HttpClient,
@@ -47,29 +62,71 @@ pub(crate) async fn follow(
     let mut url = outgoing.url.clone();
     let mut foreign = false;
     for _ in 0..=MAX_HOPS {
-        let mut request = Request::new(outgoing.method.clone(), url.clone());
-        request.headers = outgoing.headers.clone();
-        if let Some(value) = outgoing.authorization.as_ref().filter(|_| !foreign) {
-            request.headers.insert(AUTHORIZATION, value.clone());
+        match hop(http, counters, &outgoing, &url, foreign).await? {
+            Hop::Answer(response) => {
+                return Ok(Landed {
+                    response: *response,
+                    url,
+                    foreign,
+                });
+            }
+            Hop::To(next) => {
+                foreign |= next.origin() != outgoing.url.origin();
+                url = next;
+            }
         }
-        counters.count_request();
-        let response = http
-            .send(request)
-            .await
-            .map_err(|error| RegistryError::from_dial(outgoing.registry, &error))?;
-        if !is_redirect(response.status) {
-            return Ok(Landed {
-                response,
-                url,
-                foreign,
-            });
-        }
-        let next = next_url(outgoing.registry, &url, &response)?;
-        drain(response).await;
-        foreign |= next.origin() != outgoing.url.origin();
-        url = next;
     }
     Err(protocol(outgoing.registry, "it redirects in circles"))
+}
+
+/// Sends a request and follows it as far as the registry's own origin goes.
+pub(crate) async fn lead(
+    http: &HttpClient,
+    counters: &Counters,
+    outgoing: Outgoing<'_>,
+) -> Result<Lead, RegistryError> {
+    let mut url = outgoing.url.clone();
+    for _ in 0..=MAX_HOPS {
+        match hop(http, counters, &outgoing, &url, false).await? {
+            Hop::Answer(response) => {
+                return Ok(Lead::Here(Box::new(Landed {
+                    response: *response,
+                    url,
+                    foreign: false,
+                })));
+            }
+            Hop::To(next) if next.origin() != outgoing.url.origin() => {
+                return Ok(Lead::Elsewhere(next));
+            }
+            Hop::To(next) => url = next,
+        }
+    }
+    Err(protocol(outgoing.registry, "it redirects in circles"))
+}
+
+async fn hop(
+    http: &HttpClient,
+    counters: &Counters,
+    outgoing: &Outgoing<'_>,
+    url: &Url,
+    foreign: bool,
+) -> Result<Hop, RegistryError> {
+    let mut request = Request::new(outgoing.method.clone(), url.clone());
+    request.headers = outgoing.headers.clone();
+    if let Some(value) = outgoing.authorization.as_ref().filter(|_| !foreign) {
+        request.headers.insert(AUTHORIZATION, value.clone());
+    }
+    counters.count_request();
+    let response = http
+        .send(request)
+        .await
+        .map_err(|error| RegistryError::from_dial(outgoing.registry, &error))?;
+    if !is_redirect(response.status) {
+        return Ok(Hop::Answer(Box::new(response)));
+    }
+    let next = next_url(outgoing.registry, url, &response)?;
+    drain(response).await;
+    Ok(Hop::To(next))
 }
 
 fn is_redirect(status: StatusCode) -> bool {
@@ -84,6 +141,12 @@ fn next_url(registry: &str, from: &Url, response: &Response) -> Result<Url, Regi
         .join(location)
         .map_err(|_| protocol(registry, "a redirect to no valid URL"))?;
     next.set_fragment(None);
+    check_target(registry, from, &next)?;
+    Ok(next)
+}
+
+/// Whether a reader may be sent there from here.
+pub(crate) fn check_target(registry: &str, from: &Url, next: &Url) -> Result<(), RegistryError> {
     if !matches!(next.scheme(), "http" | "https") || next.host_str().is_none() {
         return Err(protocol(
             registry,
@@ -104,7 +167,7 @@ fn next_url(registry: &str, from: &Url, response: &Response) -> Result<Url, Regi
             hint: None,
         });
     }
-    Ok(next)
+    Ok(())
 }
 
 async fn drain(response: Response) {

@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod location;
 mod manifest;
 mod media_type;
+mod opening;
 mod platform;
 mod retry;
 mod session;

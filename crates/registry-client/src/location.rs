@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dial::Url;
@@ -24,49 +25,144 @@ const MAX_LIFE: Duration = Duration::from_mins(10);
 /// Kept back from a stated life, for clocks that differ and requests under way.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// For so long a registry that sends blobs itself is not asked whether it still does.
+const NOWHERE_LIFE: Duration = Duration::from_mins(10);
+
+/// A location that was found so lately is not looked for again, whoever says that it does not work.
+const LEAST_AGE: Duration = Duration::from_secs(1);
+
 /// Locations remembered: the layers of several images.
 const MAX_LOCATIONS: usize = 1024;
 
 type Key = (String, Digest);
 
-#[derive(Default)]
-pub(crate) struct Locations(Mutex<HashMap<Key, Location>>);
+/// Whose turn it is to look for a location.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
-struct Location {
-    url: Url,
+#[derive(Default)]
+pub(crate) struct Locations {
+    known: Mutex<HashMap<Key, Known>>,
+    turns: Mutex<HashMap<Key, Turn>>,
+    serial: AtomicU64,
+}
+
+/// What is known of a blob's location.
+#[derive(Clone)]
+pub(crate) enum Known {
+    At(Location),
+    /// It did not work.
+    Refused {
+        serial: u64,
+    },
+    /// The registry sends the blob itself.
+    Nowhere {
+        until: Instant,
+    },
+}
+
+#[derive(Clone)]
+pub(crate) struct Location {
+    pub(crate) url: Url,
+    /// Its source's number for it, or our own.
+    pub(crate) serial: u64,
+    since: Instant,
     until: Instant,
 }
 
+impl Location {
+    /// Whether it may be looked for anew, where it was said not to work.
+    pub(crate) fn may_be_stale(&self) -> bool {
+        self.since.elapsed() >= LEAST_AGE
+    }
+
+    pub(crate) fn life(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+}
+
 impl Locations {
-    pub(crate) fn get(&self, repository: &str, digest: &Digest) -> Option<Url> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (repository.to_owned(), digest.clone());
-        if known.get(&key)?.until <= Instant::now() {
-            known.remove(&key);
-            return None;
-        }
-        known.get(&key).map(|location| location.url.clone())
-    }
-
-    pub(crate) fn remember(&self, repository: &str, digest: &Digest, url: Url) {
+    /// What is still true of a blob.
+    pub(crate) fn known(&self, repository: &str, digest: &Digest) -> Option<Known> {
+        let known = lock(&self.known);
+        let found = known.get(&(repository.to_owned(), digest.clone()))?;
         let now = Instant::now();
-        let until = now + life(&url, Timestamp::now());
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_LOCATIONS {
-            known.retain(|_, location| location.until > now);
-        }
-        if known.len() < MAX_LOCATIONS {
-            known.insert(
-                (repository.to_owned(), digest.clone()),
-                Location { url, until },
-            );
+        let stands = match found {
+            Known::At(location) => now < location.until,
+            Known::Nowhere { until } => now < *until,
+            Known::Refused { .. } => true,
+        };
+        stands.then(|| found.clone())
+    }
+
+    /// Where a redirect led, for as long as its query says.
+    pub(crate) fn found(&self, repository: &str, digest: &Digest, url: Url) -> Location {
+        let life = life(&url, Timestamp::now());
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        self.given(repository, digest, url, serial, life)
+    }
+
+    /// What the source gave.
+    pub(crate) fn given(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        url: Url,
+        serial: u64,
+        life: Duration,
+    ) -> Location {
+        let since = Instant::now();
+        let location = Location {
+            url,
+            serial,
+            since,
+            until: since + life.min(MAX_LIFE),
+        };
+        self.keep(repository, digest, Known::At(location.clone()));
+        location
+    }
+
+    pub(crate) fn nowhere(&self, repository: &str, digest: &Digest) {
+        let until = Instant::now() + NOWHERE_LIFE;
+        self.keep(repository, digest, Known::Nowhere { until });
+    }
+
+    /// The blob could not be read there.
+    pub(crate) fn refuse(&self, repository: &str, digest: &Digest, serial: u64) {
+        self.keep(repository, digest, Known::Refused { serial });
+    }
+
+    /// What is read there cannot be believed.
+    pub(crate) fn distrust(&self, repository: &str, digest: &Digest) {
+        if let Some(Known::At(location)) = self.known(repository, digest) {
+            self.refuse(repository, digest, location.serial);
         }
     }
 
-    pub(crate) fn forget(&self, repository: &str, digest: &Digest) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(&(repository.to_owned(), digest.clone()));
+    /// One looks for a blob's location at a time; the others find what it found.
+    pub(crate) fn turn(&self, repository: &str, digest: &Digest) -> Turn {
+        let mut turns = lock(&self.turns);
+        if turns.len() >= MAX_LOCATIONS {
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        let turn = turns.entry((repository.to_owned(), digest.clone()));
+        Arc::clone(turn.or_default())
     }
+
+    fn keep(&self, repository: &str, digest: &Digest, found: Known) {
+        let key = (repository.to_owned(), digest.clone());
+        let mut known = lock(&self.known);
+        if known.len() >= MAX_LOCATIONS && !known.contains_key(&key) {
+            let now = Instant::now();
+            known.retain(|_, other| matches!(other, Known::At(location) if now < location.until));
+        }
+        if known.len() < MAX_LOCATIONS || known.contains_key(&key) {
+            known.insert(key, found);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Locations {
@@ -143,17 +239,29 @@ mod tests {
     }
 
     #[test]
-    fn locations_are_forgotten() {
+    fn locations_are_known_until_their_end_or_their_refusal() {
         let locations = Locations::default();
         let digest = Digest::sha256([1; 32]);
+        let at = |repository| match locations.known(repository, &digest) {
+            Some(Known::At(location)) => Some(location.url),
+            _ => None,
+        };
         let dead = Url::parse("https://s.example/?X-Amz-Expires=1").expect("url");
-        locations.remember("r", &digest, dead);
-        assert_eq!(locations.get("r", &digest), None);
+        locations.found("r", &digest, dead);
+        assert_eq!(at("r"), None);
         let alive = Url::parse("https://s.example/?X-Amz-Expires=100").expect("url");
-        locations.remember("r", &digest, alive.clone());
-        assert_eq!(locations.get("r", &digest), Some(alive));
-        assert_eq!(locations.get("other", &digest), None);
-        locations.forget("r", &digest);
-        assert_eq!(locations.get("r", &digest), None);
+        let location = locations.found("r", &digest, alive.clone());
+        assert!(location.life() > Duration::from_secs(90));
+        assert_eq!(at("r"), Some(alive));
+        assert_eq!(at("other"), None);
+        locations.distrust("r", &digest);
+        let known = locations.known("r", &digest);
+        let expected = location.serial;
+        assert!(matches!(known, Some(Known::Refused { serial }) if serial == expected));
+        locations.nowhere("r", &digest);
+        assert!(matches!(
+            locations.known("r", &digest),
+            Some(Known::Nowhere { .. })
+        ));
     }
 }

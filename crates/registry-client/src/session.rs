@@ -1,4 +1,4 @@
-//! What is sent as `Authorization`, and when it is asked for anew.
+//! What is sent as `Authorization`, when it is asked for anew, and what is read without it.
 //!
 //! A short memory in front of the [`AuthSource`]: a mount asks for thousands of ranges, and its
 //! source may be a socket away. It is kept short because rotation and revocation arrive through it.
@@ -8,9 +8,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use credential::auth::{AuthError, AuthRequest, AuthSource, RegistryAuth, Rejection};
+use credential::auth::{
+    AuthError, AuthRequest, AuthSource, BlobLocation, LocationRequest, RegistryAuth, Rejection,
+};
 use jiff::Timestamp;
-use reference::Registry;
+use reference::{Digest, Registry};
 
 /// How long an answer is used before the source is asked again, though it be valid for longer.
 const HOLD: Duration = Duration::from_secs(10);
@@ -70,6 +72,22 @@ impl Session {
         let auth = self.ask(repository, Some(rejection)).await?;
         *held = Some(Held::new(&auth));
         Ok(auth)
+    }
+
+    /// Where the source says that a blob can be read with nothing.
+    pub(crate) async fn location(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        refused: Option<u64>,
+    ) -> Result<Option<BlobLocation>, AuthError> {
+        let request = LocationRequest {
+            registry: &self.registry,
+            repository,
+            digest,
+            refused,
+        };
+        self.source.location(request).await
     }
 
     async fn ask(

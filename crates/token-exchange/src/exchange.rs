@@ -6,17 +6,21 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use credential::auth::{AuthError, AuthFuture, AuthRequest, AuthSource, RegistryAuth, Rejection};
+use credential::auth::{
+    AuthError, AuthFuture, AuthRequest, AuthSource, BlobLocation, LocationFuture, LocationRequest,
+    RegistryAuth, Rejection,
+};
 use dial::Dialer;
 use jiff::Timestamp;
-use registry_client::Endpoint;
+use reference::Registry;
+use registry_client::{Endpoint, RegistryError};
 
 use crate::clock::Clock;
 use crate::clouds::Clouds;
 use crate::flight::{Outcome, Slot, Wanted};
 use crate::identity::Identity;
 use crate::login::Login;
-use crate::mint::{Mint, Minted, Refused};
+use crate::mint::{Mint, Minted, Refused, from_registry};
 use crate::proof::{self, Proof};
 use crate::rung::Rung;
 
@@ -179,24 +183,63 @@ impl AuthSource for Source {
     fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
         Box::pin(async move { Ok(self.vend(request).await?.auth) })
     }
+
+    fn location<'a>(&'a self, request: LocationRequest<'a>) -> LocationFuture<'a> {
+        Box::pin(self.locate(request))
+    }
+}
+
+/// A login's own reader, which the login keeps: it must not keep the login in turn.
+#[derive(Debug)]
+struct OwnReader {
+    login: Weak<Login>,
+    mint: Arc<Mint>,
+}
+
+impl AuthSource for OwnReader {
+    fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
+        Box::pin(async move {
+            let login = self.login.upgrade().ok_or_else(|| AuthError::Internal {
+                message: "the login was forgotten while it was read with".to_owned(),
+            })?;
+            let mint = Arc::clone(&self.mint);
+            Ok(Source { login, mint }.vend(request).await?.auth)
+        })
+    }
 }
 
 impl Source {
     /// The auth to use now.
     pub async fn vend(&self, request: AuthRequest<'_>) -> Result<Vended, AuthError> {
-        let own = &self.login.endpoint.registry;
-        if request.registry != own {
-            let message = format!(
-                "a credential for {own} was asked for by {}",
-                request.registry
-            );
-            return Err(AuthError::Refused { message });
-        }
+        self.check_registry(request.registry)?;
         self.login.touch();
         let slot = self.login.slot(request.repository);
         match request.rejected {
             None => self.current(&slot, request.repository).await,
             Some(rejection) => self.renewed(&slot, request.repository, rejection).await,
+        }
+    }
+
+    /// Where the storage behind the registry has a blob, asked once for all readers of the login.
+    async fn locate(
+        &self,
+        request: LocationRequest<'_>,
+    ) -> Result<Option<BlobLocation>, AuthError> {
+        self.check_registry(request.registry)?;
+        self.login.touch();
+        let reader = self.login.reader(OwnReader {
+            login: Arc::downgrade(&self.login),
+            mint: Arc::clone(&self.mint),
+        })?;
+        let (repository, digest) = (request.repository, request.digest);
+        match reader
+            .blob_location(repository, digest, request.refused)
+            .await
+        {
+            Ok(location) => Ok(location),
+            // Its reader is told so by the registry itself.
+            Err(RegistryError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(from_registry(error)),
         }
     }
 
@@ -210,6 +253,15 @@ impl Source {
         let minting = self.minting(repository, None);
         let minted = slot.current(clock, refusal, minting).await?;
         Ok(minted.vended())
+    }
+
+    fn check_registry(&self, asking: &Registry) -> Result<(), AuthError> {
+        let own = &self.login.endpoint.registry;
+        if asking == own {
+            return Ok(());
+        }
+        let message = format!("a credential for {own} was asked for by {asking}");
+        Err(AuthError::Refused { message })
     }
 
     async fn renewed(
@@ -261,7 +313,6 @@ fn may_renew(held: &Minted, rejection: &Rejection, now: Timestamp) -> bool {
 mod tests {
     use credential::Credential;
     use dial::DialPolicy;
-    use reference::Registry;
 
     use super::*;
     use crate::clock::SystemClock;

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use credential::auth::{Anonymous, AuthError};
+use credential::auth::{Anonymous, AuthError, AuthSource};
 use dial::{Dialer, HttpClient};
 use jiff::Timestamp;
 use registry_client::{Endpoint, RegistryClient, RetryPolicy};
@@ -32,6 +32,8 @@ pub(crate) struct Login {
     /// For every repository the same.
     pub(crate) asker: Arc<Slot<Asker>>,
     slots: Mutex<HashMap<String, Arc<Slot<Minted>>>>,
+    /// Who asks the registry for who holds no auth. It knows this login, and does not keep it.
+    reader: OnceLock<RegistryClient>,
 }
 
 struct Remembered {
@@ -67,6 +69,7 @@ impl Login {
             remembered: Mutex::new(remembered),
             asker: Arc::default(),
             slots: Mutex::default(),
+            reader: OnceLock::new(),
         }
     }
 
@@ -80,6 +83,19 @@ impl Login {
             remembered.door = Some(door.clone());
             Ok(door)
         })
+    }
+
+    /// The client that reads with `auth`, made once.
+    pub(crate) fn reader(
+        &self,
+        auth: impl AuthSource + 'static,
+    ) -> Result<RegistryClient, AuthError> {
+        if let Some(reader) = self.reader.get() {
+            return Ok(reader.clone());
+        }
+        let reader = RegistryClient::new(&self.dialer, self.endpoint.clone(), Arc::new(auth));
+        let reader = reader.map_err(crate::mint::from_registry)?;
+        Ok(self.reader.get_or_init(|| reader).clone())
     }
 
     pub(crate) fn slot(&self, repository: &str) -> Arc<Slot<Minted>> {

@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Rung {
     /// Nothing.
     Anonymous,
+    /// Signed URLs of the storage behind the registry, each for one blob and some minutes.
+    SignedLocation,
     /// A short token for pulling one repository, minted from the credential.
     RepositoryBearer,
     /// The token that was given at login, as it is.
@@ -23,6 +25,7 @@ impl Rung {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Anonymous => "anonymous",
+            Self::SignedLocation => "signed location",
             Self::RepositoryBearer => "repository bearer",
             Self::GivenToken => "given token (whole identity)",
             Self::MintedPassword => "minted password (whole identity, for hours)",

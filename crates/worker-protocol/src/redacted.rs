@@ -31,6 +31,7 @@ show! {
     IndexPiece: ;
     JoinQuestion: name;
     RegistryAuth: serial remaining_ms;
+    BlobLocation: serial remaining_ms;
     Basic: ;
 }
 
@@ -77,11 +78,17 @@ mod tests {
                 answer: Some(message::auth_answer::Answer::Auth(auth)),
             }
         });
+        let location = message::BlobLocation {
+            url: SECRET.to_owned(),
+            ..Default::default()
+        };
         let join = message::JoinQuestion {
             token: SECRET.to_owned(),
             ..Default::default()
         };
-        let messages: [&dyn Debug; 6] = [&start, &call, &result, &auths[0], &auths[1], &join];
+        let messages: [&dyn Debug; 7] = [
+            &start, &call, &result, &auths[0], &auths[1], &location, &join,
+        ];
         for message in messages {
             let printed = format!("{message:?}");
             assert!(!printed.contains(SECRET) && printed.len() > 10, "{printed}");

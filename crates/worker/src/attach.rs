@@ -21,7 +21,8 @@ use worker_protocol::join_service_client::JoinServiceClient;
 use worker_protocol::worker_service_client::WorkerServiceClient;
 use worker_protocol::{
     AuthAnswer, AuthQuestion, CodePiece, CodeQuestion, Delivery, FromWorker, IndexPiece,
-    IndexQuestion, JoinAnswer, JoinQuestion, MAX_JOIN_BYTES, MAX_MESSAGE_BYTES, ToWorker,
+    IndexQuestion, JoinAnswer, JoinQuestion, LocationAnswer, LocationQuestion, MAX_JOIN_BYTES,
+    MAX_MESSAGE_BYTES, ToWorker,
 };
 
 /// What may be under way to us in one stream. The protocol's own 64 KiB make 1 MB/s of a round
@@ -67,6 +68,13 @@ impl ControlPlane {
 
     pub(crate) async fn auth(&self, question: AuthQuestion) -> Result<AuthAnswer, Status> {
         Ok(self.client.clone().auth(question).await?.into_inner())
+    }
+
+    pub(crate) async fn location(
+        &self,
+        question: LocationQuestion,
+    ) -> Result<LocationAnswer, Status> {
+        Ok(self.client.clone().location(question).await?.into_inner())
     }
 
     pub(crate) async fn code(&self, delivery: Delivery) -> Result<Streaming<CodePiece>, Status> {

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use credential::SecretString;
 use credential::auth::{
-    AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, RegistryAuth, Rejection,
+    AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, BlobLocation, LocationFuture,
+    LocationRequest, RegistryAuth, Rejection,
 };
 use jiff::Timestamp;
+use tonic::Status;
 use worker_protocol as message;
 use worker_protocol::auth_answer::Answer;
 use worker_protocol::denial::Kind;
+use worker_protocol::location_answer::Answer as Located;
 use worker_protocol::registry_auth::Scheme;
 
 use crate::attach::ControlPlane;
@@ -34,10 +37,22 @@ impl AuthSource for LeaseAuth {
             };
             let asked = Timestamp::now();
             let answer = self.control_plane.auth(question).await;
-            let answer = answer.map_err(|status| AuthError::Unreachable {
-                message: format!("the control plane gives no answer: {}", status.code()),
-            })?;
-            parse(answer, asked)
+            parse(answer.map_err(|status| no_answer(&status))?, asked)
+        })
+    }
+
+    fn location<'a>(&'a self, request: LocationRequest<'a>) -> LocationFuture<'a> {
+        Box::pin(async move {
+            let question = message::LocationQuestion {
+                delivery: Some(self.delivery.clone()),
+                registry: request.registry.to_string(),
+                repository: request.repository.to_owned(),
+                digest: request.digest.to_string(),
+                refused: request.refused,
+            };
+            let asked = Timestamp::now();
+            let answer = self.control_plane.location(question).await;
+            parse_located(answer.map_err(|status| no_answer(&status))?, asked)
         })
     }
 }
@@ -49,6 +64,33 @@ fn rejection(rejected: Rejection) -> message::Rejection {
         challenges: rejected.challenges,
         says_expired: rejected.says_expired,
     }
+}
+
+fn no_answer(status: &Status) -> AuthError {
+    AuthError::Unreachable {
+        message: format!("the control plane gives no answer: {}", status.code()),
+    }
+}
+
+fn parse_located(
+    answer: message::LocationAnswer,
+    asked: Timestamp,
+) -> Result<Option<BlobLocation>, AuthError> {
+    match answer.answer.ok_or_else(meaningless)? {
+        Located::Location(location) => Ok(Some(BlobLocation {
+            url: SecretString::from(location.url),
+            not_after: end(asked, location.remaining_ms)?,
+            serial: location.serial,
+        })),
+        Located::Denial(denial) => Err(parse_denial(denial)),
+        Located::Nowhere(_) => Ok(None),
+    }
+}
+
+/// What is said to be left is counted from the question: the answer was under way for a while.
+fn end(asked: Timestamp, remaining_ms: u64) -> Result<Timestamp, AuthError> {
+    let end = asked.checked_add(Duration::from_millis(remaining_ms));
+    end.map_err(|_| meaningless())
 }
 
 fn parse(answer: message::AuthAnswer, asked: Timestamp) -> Result<RegistryAuth, AuthError> {
@@ -65,7 +107,6 @@ fn meaningless() -> AuthError {
     }
 }
 
-/// What is said to be left is counted from the question: the answer was under way for a while.
 fn parse_auth(auth: message::RegistryAuth, asked: Timestamp) -> Result<RegistryAuth, AuthError> {
     let scheme = match auth.scheme.ok_or_else(meaningless)? {
         Scheme::Anonymous(_) => AuthScheme::Anonymous,
@@ -75,11 +116,10 @@ fn parse_auth(auth: message::RegistryAuth, asked: Timestamp) -> Result<RegistryA
         },
         Scheme::Bearer(token) => AuthScheme::Bearer(SecretString::from(token)),
     };
-    let end = |left| asked.checked_add(Duration::from_millis(left));
-    let not_after = auth.remaining_ms.map(end).transpose();
+    let not_after = auth.remaining_ms.map(|left| end(asked, left));
     Ok(RegistryAuth {
         scheme,
-        not_after: not_after.map_err(|_| meaningless())?,
+        not_after: not_after.transpose()?,
         serial: auth.serial,
     })
 }
@@ -159,6 +199,31 @@ mod tests {
             let variant = format!("{error:?}");
             assert!(variant.starts_with(&format!("{kind:?}")), "{variant}");
             assert_eq!(error.to_string(), "no");
+        }
+    }
+
+    #[test]
+    fn locations_arrive_and_so_does_that_there_is_none() {
+        let located = |answer| {
+            let answer = message::LocationAnswer { answer };
+            parse_located(answer, Timestamp::UNIX_EPOCH)
+        };
+        let location = |remaining_ms| {
+            Some(Located::Location(message::BlobLocation {
+                serial: 7,
+                remaining_ms,
+                url: "https://storage.example/hunter2".to_owned(),
+            }))
+        };
+        let found = located(location(1_500)).unwrap().expect("a location");
+        let url = found.url.expose_secret();
+        assert_eq!((url, found.serial), ("https://storage.example/hunter2", 7));
+        assert_eq!(found.not_after.as_millisecond(), 1_500);
+        assert!(!format!("{found:?}").contains("hunter2"));
+        let nowhere = Some(Located::Nowhere(message::Nowhere {}));
+        assert!(located(nowhere).unwrap().is_none());
+        for answer in [None, location(u64::MAX)] {
+            assert_eq!(located(answer).unwrap_err(), meaningless());
         }
     }
 

@@ -1,11 +1,14 @@
 //! What a lease answers as versions, tokens and registries come and go.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use broker::{CredentialChoice, Rung};
+use broker::{CredentialChoice, Lease, Rung};
 use credential::ExposeSecret;
-use credential::auth::{AuthError, AuthRequest, AuthScheme, AuthSource, RegistryAuth};
-use reference::Registry;
+use credential::auth::{
+    AuthError, AuthRequest, AuthScheme, AuthSource, LocationRequest, RegistryAuth,
+};
+use reference::{Digest, Registry};
 use registry_sim::debian::DebianRegistry;
 use registry_sim::{Login, Options, Realm};
 
@@ -285,4 +288,78 @@ async fn a_lapsed_lease_is_begun_anew() {
         .await
         .unwrap();
     assert_eq!(live.len(), 1);
+}
+
+#[tokio::test]
+async fn where_the_registry_redirects_a_reader_holds_no_auth() {
+    let sim = sim_with(Options {
+        login: Login::Bearer(Realm::SameHost),
+        redirect_blobs: true,
+        ..Options::default()
+    })
+    .await;
+    let stage = Stage::new().await;
+    stage.login(sim.host(), PASSWORD).await.unwrap();
+    let digest = Digest::parse(&image().layers[0].digest).unwrap();
+    let (tokens, pulls) = (
+        stage.broker.token_requests(),
+        sim.registry().read().requests,
+    );
+    let mut urls = BTreeSet::new();
+    let leases = futures::future::join_all((0..20).map(|_| async {
+        let lease = stage.lease(&image_at(sim.host())).await;
+        let found = lease.location(locating(&lease, &digest)).await.unwrap();
+        (
+            lease,
+            found.expect("a location").url.expose_secret().to_owned(),
+        )
+    }));
+    let mut last = None;
+    for (lease, url) in leases.await {
+        assert_eq!(lease.rung(), Some(Rung::SignedLocation));
+        assert!(!url.contains(PASSWORD));
+        urls.insert(url);
+        last = Some(lease);
+    }
+    assert_eq!(urls.len(), 1, "all readers of a version have the same");
+    assert_eq!(stage.broker.token_requests() - tokens, 1);
+    let asked = sim.registry().read().requests - pulls;
+    assert!(
+        asked <= 5,
+        "two probes, the door, its token and one question: {asked}"
+    );
+
+    let lease = last.expect("a lease");
+    let elsewhere = LocationRequest {
+        repository: "acme/other",
+        ..locating(&lease, &digest)
+    };
+    let error = lease.location(elsewhere).await.unwrap_err();
+    assert!(matches!(error, AuthError::Refused { .. }), "{error}");
+    let scope = scope(sim.host());
+    stage.broker.logout(stage.workspace, &scope).await.unwrap();
+    let error = lease.location(locating(&lease, &digest)).await.unwrap_err();
+    assert!(matches!(error, AuthError::Revoked { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_the_registry_sends_itself_is_read_with_an_auth() {
+    let sim = sim(Login::Basic).await;
+    let stage = Stage::new().await;
+    stage.login(sim.host(), PASSWORD).await.unwrap();
+    let lease = stage.lease(&image_at(sim.host())).await;
+    let digest = Digest::parse(&image().layers[0].digest).unwrap();
+    let found = lease.location(locating(&lease, &digest)).await.unwrap();
+    assert!(found.is_none());
+    assert_eq!(password(&ask(&lease).await.unwrap()), PASSWORD);
+    assert_eq!(lease.rung(), Some(Rung::Basic));
+}
+
+fn locating<'a>(lease: &'a Lease, digest: &'a Digest) -> LocationRequest<'a> {
+    LocationRequest {
+        registry: lease.image().registry(),
+        repository: REPOSITORY,
+        digest,
+        refused: None,
+    }
 }

@@ -1,24 +1,28 @@
 //! What a container's mount reads with, as its worker is answered that asks for it.
 
 use credential::ExposeSecret;
-use credential::auth::{AuthError, AuthRequest, AuthScheme, RegistryAuth, Rejection};
+use credential::auth::{
+    AuthError, AuthRequest, AuthScheme, BlobLocation, LocationRequest, RegistryAuth, Rejection,
+};
 use jiff::Timestamp;
+use reference::Digest;
 use tonic::Status;
 use worker_protocol::{
-    AuthAnswer, AuthQuestion, Basic, Denial, auth_answer, denial, registry_auth,
+    AuthAnswer, AuthQuestion, Basic, Denial, LocationAnswer, LocationQuestion, Nowhere,
+    auth_answer, denial, location_answer, registry_auth,
 };
 
 use super::connection::Connection;
+use super::container::Reading;
+
+const OTHER_ORIGIN: &str = "the container reads another origin";
 
 impl Connection {
     pub(super) async fn answer_auth(&self, question: AuthQuestion) -> Result<AuthAnswer, Status> {
         let container = self.container(question.delivery.as_ref(), "auth").await?;
         let reading = &container.given.reading;
-        let is_own = question.registry == reading.registry.as_str()
-            && question.repository == reading.repository;
-        if !is_own {
-            let reason = "the container reads another origin";
-            return Err(self.forbid(&container, "auth", reason).await);
+        if !reading.is_of(&question.registry, &question.repository) {
+            return Err(self.forbid(&container, "auth", OTHER_ORIGIN).await);
         }
         let request = AuthRequest {
             registry: &reading.registry,
@@ -32,6 +36,54 @@ impl Connection {
         Ok(AuthAnswer {
             answer: Some(answer),
         })
+    }
+}
+
+impl Connection {
+    pub(super) async fn answer_location(
+        &self,
+        question: LocationQuestion,
+    ) -> Result<LocationAnswer, Status> {
+        let container = self
+            .container(question.delivery.as_ref(), "location")
+            .await?;
+        let reading = &container.given.reading;
+        if !reading.is_of(&question.registry, &question.repository) {
+            return Err(self.forbid(&container, "location", OTHER_ORIGIN).await);
+        }
+        let digest = Digest::parse(&question.digest).ok();
+        let Some(digest) = digest.filter(|digest| reading.layers.contains(digest)) else {
+            let reason = "the container's image has no such layer";
+            return Err(self.forbid(&container, "location", reason).await);
+        };
+        let request = LocationRequest {
+            registry: &reading.registry,
+            repository: &reading.repository,
+            digest: &digest,
+            refused: question.refused,
+        };
+        let answer = match reading.auth.location(request).await {
+            Ok(Some(location)) => location_answer::Answer::Location(wire_location(&location)),
+            Ok(None) => location_answer::Answer::Nowhere(Nowhere {}),
+            Err(error) => location_answer::Answer::Denial(wire_denial(&error)),
+        };
+        Ok(LocationAnswer {
+            answer: Some(answer),
+        })
+    }
+}
+
+impl Reading {
+    fn is_of(&self, registry: &str, repository: &str) -> bool {
+        registry == self.registry.as_str() && repository == self.repository
+    }
+}
+
+fn wire_location(location: &BlobLocation) -> worker_protocol::BlobLocation {
+    worker_protocol::BlobLocation {
+        serial: location.serial,
+        remaining_ms: remaining_ms(location.not_after),
+        url: location.url.expose_secret().to_owned(),
     }
 }
 

@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use worker_protocol::worker_service_server::{WorkerService, WorkerServiceServer};
 use worker_protocol::{
     AuthAnswer, AuthQuestion, CodePiece, CodeQuestion, Delivery, FromWorker, IndexPiece,
-    IndexQuestion, ToWorker,
+    IndexQuestion, LocationAnswer, LocationQuestion, ToWorker,
 };
 
 use super::container::{Container, Reading};
@@ -261,6 +261,14 @@ impl WorkerService for Connection {
 
     async fn auth(&self, request: Request<AuthQuestion>) -> Result<Response<AuthAnswer>, Status> {
         let answer = self.answer_auth(request.into_inner()).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn location(
+        &self,
+        request: Request<LocationQuestion>,
+    ) -> Result<Response<LocationAnswer>, Status> {
+        let answer = self.answer_location(request.into_inner()).await?;
         Ok(Response::new(answer))
     }
 

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use worker_protocol::{
-    AuthQuestion, CodeQuestion, Delivery, IndexQuestion, JoinQuestion, Start, auth_answer,
+    AuthQuestion, CodeQuestion, Delivery, IndexQuestion, JoinQuestion, LocationQuestion, Start,
+    auth_answer,
 };
 
 use crate::beta9::{Returning, Scene};
@@ -233,7 +234,7 @@ async fn check_not_known(stage: &Stage, machine: &Machine, count: usize) {
 }
 
 /// What a worker is answered about this container.
-async fn ask_all(worker: &FakeWorker, start: &Start) -> [Code; 3] {
+async fn ask_all(worker: &FakeWorker, start: &Start) -> [Code; 4] {
     let (image, delivery) = (start.image.clone().unwrap(), start.delivery.clone());
     let mut client = worker.client.clone();
     let question = AuthQuestion {
@@ -242,17 +243,19 @@ async fn ask_all(worker: &FakeWorker, start: &Start) -> [Code; 3] {
         repository: image.repository,
         rejected: None,
     };
-    let auth = client.auth(question).await;
+    let digest = image.layers[0].digest.clone();
+    let auth = client.auth(question.clone()).await;
+    let location = client.location(locating(&question, &digest)).await;
     let code = client
         .code(CodeQuestion {
             delivery: delivery.clone(),
         })
         .await;
-    let digest = image.layers[0].digest.clone();
     let index = client.index(IndexQuestion { delivery, digest }).await;
     let code_of = |status: Option<Status>| status.map_or(Code::Ok, |status| status.code());
     [
         code_of(auth.err()),
+        code_of(location.err()),
         code_of(code.err()),
         code_of(index.err()),
     ]
@@ -271,7 +274,7 @@ async fn a_worker_is_answered_about_its_own_containers_alone() {
     let denied_so_far = audit(stage, "deny").await.len();
 
     // What the first has, replayed by the second; and a guess.
-    assert_eq!(ask_all(&second, &start).await, [Code::NotFound; 3]);
+    assert_eq!(ask_all(&second, &start).await, [Code::NotFound; 4]);
     let guessed = Start {
         delivery: Some(Delivery {
             container: "ctr-1\u{1b}[31m".to_owned(),
@@ -279,24 +282,35 @@ async fn a_worker_is_answered_about_its_own_containers_alone() {
         }),
         ..start.clone()
     };
-    assert_eq!(ask_all(&second, &guessed).await, [Code::NotFound; 3]);
+    assert_eq!(ask_all(&second, &guessed).await, [Code::NotFound; 4]);
     let denied = audit(stage, "deny").await;
-    assert_eq!(denied.len(), denied_so_far + 6, "each has a row");
+    assert_eq!(denied.len(), denied_so_far + 8, "each has a row");
     let workers = stage.broker.store().workers().await.unwrap();
-    for (actor, subject, _) in &denied[..6] {
+    for (actor, subject, _) in &denied[..8] {
         assert_eq!(actor, &workers[1].id.to_string());
         assert!(!subject.contains('\u{1b}'), "{subject:?}");
     }
     let container = &start.delivery.as_ref().unwrap().container;
-    let about: Vec<_> = denied[3..6].iter().map(|row| row.1.clone()).collect();
-    let expected =
-        ["index", "code", "auth"].map(|asked| format!("{asked} of {container}, delivery 1"));
+    let about: Vec<_> = denied[4..8].iter().map(|row| row.1.clone()).collect();
+    let expected = ["index", "code", "location", "auth"]
+        .map(|asked| format!("{asked} of {container}, delivery 1"));
     assert_eq!(about, expected);
 
-    assert_eq!(ask_all(first, &start).await, [Code::Ok; 3]);
+    assert_eq!(ask_all(first, &start).await, [Code::Ok; 4]);
     check_forbidden(first, &start).await;
-    assert_eq!(audit(stage, "deny").await.len(), denied_so_far + 8);
+    assert_eq!(audit(stage, "deny").await.len(), denied_so_far + 12);
     check_answers(stage, first, &start).await;
+}
+
+/// The same about a layer.
+fn locating(question: &AuthQuestion, digest: &str) -> LocationQuestion {
+    LocationQuestion {
+        delivery: question.delivery.clone(),
+        registry: question.registry.clone(),
+        repository: question.repository.clone(),
+        digest: digest.to_owned(),
+        refused: None,
+    }
 }
 
 /// What the container's own worker is not answered either.
@@ -305,13 +319,22 @@ async fn check_forbidden(worker: &FakeWorker, start: &Start) {
     let (image, delivery) = (start.image.clone().unwrap(), start.delivery.clone());
     let other = AuthQuestion {
         delivery: delivery.clone(),
-        registry: image.registry,
+        registry: image.registry.clone(),
         repository: "other/app".to_owned(),
         rejected: None,
     };
-    let refused = client.auth(other).await.unwrap_err();
+    let refused = client.auth(other.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let layer = &image.layers[0].digest;
+    let refused = client.location(locating(&other, layer)).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     let digest = format!("sha256:{}", "0".repeat(64));
+    let own = AuthQuestion {
+        repository: image.repository,
+        ..other
+    };
+    let refused = client.location(locating(&own, &digest)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
     let other = IndexQuestion { delivery, digest };
     let refused = client.index(other).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use credential::auth::{AuthRequest, AuthSource, Rejection};
+use credential::auth::{AuthError, AuthRequest, AuthSource, LocationRequest, Rejection};
 use image_fs::{Room, SpanCache};
-use reference::Registry;
+use reference::{Digest, Registry};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -17,12 +17,12 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::request::MountLog;
 use crate::wire::{
-    self, Frame, MAX_QUEUED, ToChild, ToParent, WireAuth, WireError, WireRefused, WireStats,
-    denied_to_wire,
+    self, Frame, MAX_QUEUED, ToChild, ToParent, WireAuth, WireError, WireLocation, WireRefused,
+    WireStats, denied_to_wire,
 };
 
-/// Questions that are worked on at once. The child asks for auth one at a time, and for room from a
-/// few threads; more is a child gone wrong, which then waits.
+/// Questions that are worked on at once. The child asks for auth one at a time, for a location once
+/// for each layer, and for room from a few threads; more is a child gone wrong, which then waits.
 const MAX_QUESTIONS: usize = 8;
 
 /// Number of the one answer to the mount request, and of the one to `stop`; questions count from 1
@@ -46,6 +46,8 @@ pub(super) struct Answers {
     pub(super) auth: Arc<dyn AuthSource>,
     pub(super) registry: Registry,
     pub(super) repository: String,
+    /// The digests of its image's layers.
+    pub(super) layers: Vec<String>,
     pub(super) cache: SpanCache,
 }
 
@@ -198,6 +200,15 @@ impl Listener {
                     self.work_on(id, answer, &turns, &mut questions).await;
                     continue;
                 }
+                ToParent::WantLocation {
+                    id,
+                    digest,
+                    refused,
+                } => {
+                    let answer = Question::Location { digest, refused };
+                    self.work_on(id, answer, &turns, &mut questions).await;
+                    continue;
+                }
                 ToParent::WantRoom { id, disk_full } => {
                     let answer = Question::Room { disk_full };
                     self.work_on(id, answer, &turns, &mut questions).await;
@@ -235,13 +246,20 @@ impl Listener {
 /// What the child wants.
 enum Question {
     Auth(Option<Rejection>),
-    Room { disk_full: Option<u64> },
+    Location {
+        digest: String,
+        refused: Option<u64>,
+    },
+    Room {
+        disk_full: Option<u64>,
+    },
 }
 
 impl Answers {
     async fn answer(&self, id: u64, question: Question) -> ToChild {
         match question {
             Question::Auth(rejected) => self.auth(id, rejected).await,
+            Question::Location { digest, refused } => self.location(id, &digest, refused).await,
             Question::Room { disk_full } => self.room(id, disk_full).await,
         }
     }
@@ -254,6 +272,25 @@ impl Answers {
         };
         match self.auth.auth(request).await {
             Ok(auth) => ToChild::Auth(WireAuth::new(id, auth)),
+            Err(error) => ToChild::AuthDenied(denied_to_wire(id, &error)),
+        }
+    }
+
+    async fn location(&self, id: u64, digest: &str, refused: Option<u64>) -> ToChild {
+        let own = self.layers.iter().find(|layer| *layer == digest);
+        let Some(digest) = own.and_then(|layer| Digest::parse(layer).ok()) else {
+            let message = "the mount asks for no layer of its image".to_owned();
+            return ToChild::AuthDenied(denied_to_wire(id, &AuthError::Refused { message }));
+        };
+        let request = LocationRequest {
+            registry: &self.registry,
+            repository: &self.repository,
+            digest: &digest,
+            refused,
+        };
+        match self.auth.location(request).await {
+            Ok(Some(location)) => ToChild::Location(WireLocation::new(id, location)),
+            Ok(None) => ToChild::NoLocation { id },
             Err(error) => ToChild::AuthDenied(denied_to_wire(id, &error)),
         }
     }

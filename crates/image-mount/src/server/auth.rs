@@ -6,8 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 use std::time::Duration;
 
-use credential::auth::{AuthError, AuthFuture, AuthRequest, AuthSource, RegistryAuth, Rejection};
+use credential::auth::{
+    AuthError, AuthFuture, AuthRequest, AuthSource, BlobLocation, LocationFuture, LocationRequest,
+    RegistryAuth, Rejection,
+};
 use jiff::Timestamp;
+use reference::Digest;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -24,7 +28,15 @@ const UNDATED_LIFE: Duration = Duration::from_mins(5);
 const LIFE_SHARE: u32 = 5;
 const LONGEST_MARGIN: Duration = Duration::from_secs(30);
 
-type Answer = Result<RegistryAuth, AuthError>;
+/// What the parent gives.
+#[derive(Debug)]
+pub(super) enum Given {
+    Auth(RegistryAuth),
+    /// Nothing where the registry sends the blob itself.
+    Location(Option<BlobLocation>),
+}
+
+type Answer = Result<Given, AuthError>;
 
 #[derive(Debug)]
 pub(super) struct RemoteAuth {
@@ -32,7 +44,8 @@ pub(super) struct RemoteAuth {
     frames: mpsc::WeakSender<Frame>,
     waiting: StdMutex<HashMap<u64, oneshot::Sender<Answer>>>,
     held: Mutex<Option<Held>>,
-    requests: AtomicU64,
+    questions: AtomicU64,
+    auth_requests: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -47,7 +60,8 @@ impl RemoteAuth {
             frames,
             waiting: StdMutex::default(),
             held: Mutex::default(),
-            requests: AtomicU64::default(),
+            questions: AtomicU64::default(),
+            auth_requests: AtomicU64::default(),
         }
     }
 
@@ -58,16 +72,16 @@ impl RemoteAuth {
         }
     }
 
-    /// Times that the parent was asked.
+    /// Times that the parent was asked for an auth.
     pub(super) fn requests(&self) -> u64 {
-        self.requests.load(Relaxed)
+        self.auth_requests.load(Relaxed)
     }
 
     fn waiting(&self) -> StdMutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn get(&self, rejected: Option<Rejection>) -> Answer {
+    async fn get(&self, rejected: Option<Rejection>) -> Result<RegistryAuth, AuthError> {
         // Who comes while another asks waits here, and finds the answer.
         let mut held = self.held.lock().await;
         if let Some(held) = held.as_ref()
@@ -79,7 +93,12 @@ impl RemoteAuth {
             return Ok(held.auth.clone());
         }
         *held = None;
-        let auth = self.ask(rejected.as_ref()).await?;
+        self.auth_requests.fetch_add(1, Relaxed);
+        let rejected = rejected.as_ref().map(rejection_to_wire);
+        let question = |id| ToParent::WantAuth { id, rejected };
+        let Given::Auth(auth) = self.ask(question).await? else {
+            return Err(other_answer());
+        };
         let good_until = Instant::now() + usable_life(&auth, Timestamp::now());
         *held = Some(Held {
             auth: auth.clone(),
@@ -88,16 +107,29 @@ impl RemoteAuth {
         Ok(auth)
     }
 
-    async fn ask(&self, rejected: Option<&Rejection>) -> Answer {
+    async fn locate(
+        &self,
+        digest: &Digest,
+        refused: Option<u64>,
+    ) -> Result<Option<BlobLocation>, AuthError> {
+        let digest = digest.to_string();
+        let question = |id| ToParent::WantLocation {
+            id,
+            digest,
+            refused,
+        };
+        match self.ask(question).await? {
+            Given::Location(location) => Ok(location),
+            Given::Auth(_) => Err(other_answer()),
+        }
+    }
+
+    async fn ask(&self, question: impl FnOnce(u64) -> ToParent) -> Answer {
         let unreachable = |message: &str| AuthError::Unreachable {
             message: message.to_owned(),
         };
-        let id = self.requests.fetch_add(1, Relaxed);
-        let question = ToParent::WantAuth {
-            id,
-            rejected: rejected.map(rejection_to_wire),
-        };
-        let frame = wire::encode(&question).map_err(|error| AuthError::Internal {
+        let id = self.questions.fetch_add(1, Relaxed);
+        let frame = wire::encode(&question(id)).map_err(|error| AuthError::Internal {
             message: error.to_string(),
         })?;
         let frames = self
@@ -117,6 +149,12 @@ impl RemoteAuth {
             Ok(Err(_)) => Err(unreachable("holdfast is gone")),
             Err(_) => Err(unreachable("holdfast did not get a registry auth in time")),
         }
+    }
+}
+
+fn other_answer() -> AuthError {
+    AuthError::Internal {
+        message: "holdfast answered another question".to_owned(),
     }
 }
 
@@ -145,6 +183,10 @@ impl AuthSource for RemoteAuth {
         // The parent knows which registry and repository this mount is for, and answers for those
         // alone; what is asked for here decides nothing.
         Box::pin(self.get(request.rejected))
+    }
+
+    fn location<'a>(&'a self, request: LocationRequest<'a>) -> LocationFuture<'a> {
+        Box::pin(self.locate(request.digest, request.refused))
     }
 }
 
@@ -209,7 +251,7 @@ mod tests {
             .collect();
         let (id, rejected) = question(&questions.recv().await.unwrap());
         assert_eq!(rejected, None);
-        source.answer(id, Ok(auth(1, Some(600))));
+        source.answer(id, Ok(Given::Auth(auth(1, Some(600)))));
         for asker in askers {
             assert_eq!(asker.await.unwrap().unwrap().serial, 1);
         }
@@ -222,7 +264,7 @@ mod tests {
         });
         let (id, rejected) = question(&questions.recv().await.unwrap());
         assert_eq!(rejected, Some(1));
-        source.answer(id, Ok(auth(2, Some(600))));
+        source.answer(id, Ok(Given::Auth(auth(2, Some(600)))));
         assert_eq!(renewing.await.unwrap().unwrap().serial, 2);
         assert_eq!(source.requests(), 2);
     }
@@ -238,7 +280,7 @@ mod tests {
         asker.abort();
         assert!(asker.await.unwrap_err().is_cancelled());
         assert!(source.waiting().is_empty());
-        source.answer(first, Ok(auth(1, None)));
+        source.answer(first, Ok(Given::Auth(auth(1, None))));
         let next = tokio::spawn({
             let source = Arc::clone(&source);
             async move { source.get(None).await }
@@ -265,6 +307,30 @@ mod tests {
         drop(frames);
         let error = source.get(None).await.unwrap_err();
         assert!(error.is_transient(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_location_is_asked_for_by_its_digest() {
+        let (source, _frames, mut questions) = source();
+        let digest = Digest::sha256([7; 32]);
+        let asker = tokio::spawn({
+            let (source, digest) = (Arc::clone(&source), digest.clone());
+            async move { source.locate(&digest, Some(4)).await }
+        });
+        let frame = questions.recv().await.unwrap();
+        let question = wire::PROTOCOL.decode(&frame[4..]).unwrap();
+        let ToParent::WantLocation {
+            id,
+            digest: asked,
+            refused,
+        } = question
+        else {
+            panic!("{question:?}");
+        };
+        assert_eq!((asked, refused), (digest.to_string(), Some(4)));
+        source.answer(id, Ok(Given::Location(None)));
+        assert!(asker.await.unwrap().unwrap().is_none());
+        assert_eq!(source.requests(), 0, "no auth was asked for");
     }
 
     #[test]

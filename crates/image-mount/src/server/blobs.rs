@@ -34,7 +34,7 @@ impl BlobSource for RegistryBlobs {
 
     fn distrust(&self, layer: &str) {
         if let Ok(digest) = Digest::parse(layer) {
-            self.client.forget_location(&self.repository, &digest);
+            self.client.distrust_location(&self.repository, &digest);
         }
     }
 }

@@ -150,6 +150,6 @@ fn client(request: &ServerRequest, auth: Arc<dyn AuthSource>) -> Result<Registry
         attempts: TRIES,
         ..RetryPolicy::default()
     };
-    RegistryClient::with_retry(&dialer, endpoint, auth, retry)
+    RegistryClient::at_locations(&dialer, endpoint, auth, retry)
         .map_err(|error| Refusal::new(RefusalKind::Registry, &error))
 }

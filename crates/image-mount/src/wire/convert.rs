@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use credential::auth::{AuthError, AuthScheme, RegistryAuth, Rejection};
+use credential::auth::{AuthError, AuthScheme, BlobLocation, RegistryAuth, Rejection};
 use credential::{ExposeSecret, SecretString};
 use dial::{AllowRule, DialPolicy, Limits, ProxySettings};
 use image_fs::{CacheLimits, FsStats, NoticeKind};
@@ -10,8 +10,8 @@ use layer_index::IndexSummary;
 use reference::Registry;
 
 use super::messages::{
-    DenialKind, LogKind, WireAuth, WireDenied, WireLayer, WireLog, WireMount, WireRejection,
-    WireScheme, WireStats,
+    DenialKind, LogKind, WireAuth, WireDenied, WireLayer, WireLocation, WireLog, WireMount,
+    WireRejection, WireScheme, WireStats,
 };
 use super::secret::{HexBytes, WireSecret};
 use crate::request::{ExpectedLayer, IdShift, MountLog, MountRequest, MountStats, ServerRequest};
@@ -178,6 +178,27 @@ impl From<WireAuth> for RegistryAuth {
         };
         Self {
             scheme,
+            not_after: wire.not_after,
+            serial: wire.serial,
+        }
+    }
+}
+
+impl WireLocation {
+    pub(crate) fn new(id: u64, location: BlobLocation) -> Self {
+        Self {
+            id,
+            serial: location.serial,
+            not_after: location.not_after,
+            url: WireSecret(location.url),
+        }
+    }
+}
+
+impl From<WireLocation> for BlobLocation {
+    fn from(wire: WireLocation) -> Self {
+        Self {
+            url: wire.url.0,
             not_after: wire.not_after,
             serial: wire.serial,
         }

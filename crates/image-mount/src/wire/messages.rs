@@ -10,12 +10,26 @@ use super::secret::{HexBytes, WireSecret};
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum ToChild {
     Mount(Box<WireMount>),
-    Verify { layer: WireLayer },
+    Verify {
+        layer: WireLayer,
+    },
     Auth(WireAuth),
     AuthDenied(WireDenied),
-    Stats { id: u64 },
-    Trace { id: u64 },
-    Room { id: u64, granted: bool },
+    Location(WireLocation),
+    /// The registry sends the blob itself.
+    NoLocation {
+        id: u64,
+    },
+    Stats {
+        id: u64,
+    },
+    Trace {
+        id: u64,
+    },
+    Room {
+        id: u64,
+        granted: bool,
+    },
     Stop {},
 }
 
@@ -28,6 +42,11 @@ pub(crate) enum ToParent {
     WantAuth {
         id: u64,
         rejected: Option<WireRejection>,
+    },
+    WantLocation {
+        id: u64,
+        digest: String,
+        refused: Option<u64>,
     },
     Stats {
         id: u64,
@@ -67,6 +86,7 @@ impl Answer for ToChild {
                 }
                 WireScheme::Bearer { token } => token.wire_length(),
             },
+            Self::Location(location) => location.url.wire_length(),
             _ => 0,
         }
     }
@@ -134,6 +154,15 @@ pub(crate) enum WireScheme {
     Bearer {
         token: WireSecret,
     },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireLocation {
+    pub(crate) id: u64,
+    pub(crate) serial: u64,
+    pub(crate) not_after: Timestamp,
+    pub(crate) url: WireSecret,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

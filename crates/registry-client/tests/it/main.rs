@@ -3,6 +3,7 @@
 mod auth;
 mod blobs;
 mod debian;
+mod locations;
 mod manifests;
 mod patience;
 mod redirects;

@@ -53,7 +53,7 @@ async fn a_location_is_used_again() {
     );
     assert_eq!(sim.storage().read().requests, 5);
     let layer = big_layer(&image);
-    client.forget_location(REPOSITORY, &layer.digest);
+    client.distrust_location(REPOSITORY, &layer.digest);
     range(&client, &image).await.expect("range");
     assert_eq!(sim.registry().read().requests, 3);
 }

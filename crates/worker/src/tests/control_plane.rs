@@ -27,7 +27,8 @@ use worker_protocol::to_worker::Message as Down;
 use worker_protocol::worker_service_server::{WorkerService, WorkerServiceServer};
 use worker_protocol::{
     AuthAnswer, AuthQuestion, Call, CallResult, CodePiece, CodeQuestion, Ended, Format, FromWorker,
-    IndexPiece, IndexQuestion, MAX_MESSAGE_BYTES, Output, Ready, Start, ToWorker,
+    IndexPiece, IndexQuestion, LocationAnswer, LocationQuestion, MAX_MESSAGE_BYTES, Nowhere,
+    Output, Ready, Start, ToWorker, location_answer,
 };
 
 use super::starts::CONTAINER;
@@ -80,6 +81,16 @@ impl WorkerService for Service {
     async fn auth(&self, request: Request<AuthQuestion>) -> Result<Response<AuthAnswer>, Status> {
         let _ = self.questions.send(request.into_inner());
         Ok(Response::new(self.auth.clone()))
+    }
+
+    async fn location(
+        &self,
+        _: Request<LocationQuestion>,
+    ) -> Result<Response<LocationAnswer>, Status> {
+        let nowhere = location_answer::Answer::Nowhere(Nowhere {});
+        Ok(Response::new(LocationAnswer {
+            answer: Some(nowhere),
+        }))
     }
 
     async fn code(&self, _: Request<CodeQuestion>) -> Result<Response<Self::CodeStream>, Status> {

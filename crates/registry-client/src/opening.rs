@@ -1,0 +1,175 @@
+//! Opening a blob: at the storage behind the registry where that is known, else at the registry.
+//!
+//! ```text
+//!   location known, and works -------------------------------------> it
+//!   the source gives one (and is told which one did not work) ------> it, or an error to try again
+//!   it gives none: ask the registry, with auth ---------------------> where that led, remembered
+//! ```
+//!
+//! Also the other end of it: finding a location for somebody else, who has no auth.
+
+use credential::ExposeSecret;
+use credential::auth::BlobLocation;
+use dial::{Method, Url};
+use jiff::Timestamp;
+use reference::Digest;
+
+use crate::error::RegistryError;
+use crate::exchange::{Call, Core, retry_after};
+use crate::follow::{self, Landed, Lead, Outgoing};
+use crate::location::{Known, Location};
+use crate::retry::Attempts;
+
+/// The bytes that are asked for when only the place of a blob is of interest.
+const FIRST_BYTE: (u64, u64) = (0, 0);
+
+impl Core {
+    /// Opens a blob, and tries again while it is worth it.
+    pub(crate) async fn open_blob(
+        &self,
+        call: &Call<'_>,
+        digest: &Digest,
+    ) -> Result<Landed, RegistryError> {
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            match self.open_once(call, digest).await {
+                Ok(landed) => return Ok(landed),
+                Err(error) => {
+                    attempts.pause_after(error).await?;
+                    self.counters.count_retry();
+                }
+            }
+        }
+    }
+
+    async fn open_once(&self, call: &Call<'_>, digest: &Digest) -> Result<Landed, RegistryError> {
+        if let Some(Known::At(location)) = self.locations.known(call.repository, digest) {
+            // Whatever goes wrong there, another one is asked for.
+            if let Ok(landed) = self.open_at(call, digest, &location).await {
+                return Ok(landed);
+            }
+        }
+        if self.asks_for_locations
+            && let Some(location) = self.given_location(call.repository, digest).await?
+        {
+            return self.open_at(call, digest, &location).await;
+        }
+        let landed = self.attempt(call).await?;
+        if landed.foreign {
+            self.locations
+                .found(call.repository, digest, landed.url.clone());
+        }
+        Ok(landed)
+    }
+
+    async fn open_at(
+        &self,
+        call: &Call<'_>,
+        digest: &Digest,
+        location: &Location,
+    ) -> Result<Landed, RegistryError> {
+        let headers = call.headers();
+        let outgoing = Outgoing {
+            registry: &self.name,
+            method: call.method.clone(),
+            url: location.url.clone(),
+            headers: &headers,
+            authorization: None,
+        };
+        let landed = follow::follow(&self.http, &self.counters, outgoing).await;
+        let error = match landed {
+            Ok(landed) if landed.response.status.is_success() => return Ok(landed),
+            Ok(Landed { response, .. }) => {
+                self.storage_verdict(response.status.as_u16(), retry_after(&response))
+            }
+            Err(error) => error,
+        };
+        self.locations
+            .refuse(call.repository, digest, location.serial);
+        Err(error)
+    }
+
+    /// What the source says, asked once for all who open the blob now.
+    async fn given_location(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Option<Location>, RegistryError> {
+        let turn = self.locations.turn(repository, digest);
+        let _turn = turn.lock().await;
+        let refused = match self.locations.known(repository, digest) {
+            Some(Known::At(location)) => return Ok(Some(location)),
+            Some(Known::Nowhere { .. }) => return Ok(None),
+            Some(Known::Refused { serial }) => Some(serial),
+            None => None,
+        };
+        let given = self.session.location(repository, digest, refused).await?;
+        let Some(given) = given else {
+            self.locations.nowhere(repository, digest);
+            return Ok(None);
+        };
+        let url = self.readable(&given)?;
+        let life = given.not_after.duration_since(Timestamp::now());
+        let life = life.try_into().unwrap_or_default();
+        let location = self
+            .locations
+            .given(repository, digest, url, given.serial, life);
+        Ok(Some(location))
+    }
+
+    fn readable(&self, given: &BlobLocation) -> Result<Url, RegistryError> {
+        let url = Url::parse(given.url.expose_secret());
+        let url = url.map_err(|_| self.protocol("a location that is no URL"))?;
+        follow::check_target(&self.name, &url, &url)?;
+        Ok(url)
+    }
+
+    /// Where a blob is, for who has no auth. Nothing where the registry sends it itself.
+    pub(crate) async fn find_location(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        refused: Option<u64>,
+    ) -> Result<Option<BlobLocation>, RegistryError> {
+        let turn = self.locations.turn(repository, digest);
+        let _turn = turn.lock().await;
+        match self.locations.known(repository, digest) {
+            Some(Known::At(location))
+                if Some(location.serial) != refused || !location.may_be_stale() =>
+            {
+                return Ok(Some(told(&location)));
+            }
+            Some(Known::Nowhere { .. }) => return Ok(None),
+            _ => {}
+        }
+        let call = Call {
+            // What is signed for one method is refused for another.
+            method: Method::GET,
+            path: format!("/v2/{repository}/blobs/{digest}"),
+            repository,
+            accept: None,
+            range: Some(FIRST_BYTE),
+            subject: format!("blob {digest} of {}/{repository}", self.name),
+        };
+        match self.attempt_lead(&call).await? {
+            Lead::Here(_sent_by_itself) => {
+                self.locations.nowhere(repository, digest);
+                Ok(None)
+            }
+            Lead::Elsewhere(url) => {
+                let location = self.locations.found(repository, digest, url);
+                Ok(Some(told(&location)))
+            }
+        }
+    }
+}
+
+fn told(location: &Location) -> BlobLocation {
+    BlobLocation {
+        url: location.url.as_str().to_owned().into(),
+        not_after: Timestamp::now()
+            .checked_add(location.life())
+            .unwrap_or(Timestamp::MAX),
+        serial: location.serial,
+    }
+}
