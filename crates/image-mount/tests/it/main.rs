@@ -10,6 +10,7 @@ mod containerd;
 mod demo_image;
 mod edge_image;
 mod generator;
+mod locations;
 mod oracle;
 mod overlay;
 mod patience;
