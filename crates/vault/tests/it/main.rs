@@ -15,3 +15,4 @@ mod rotation;
 mod secrets;
 mod support;
 mod tamper;
+mod tamper_bytes;
