@@ -16,13 +16,13 @@ use image_fs::{CacheLimits, SpanCache};
 use image_store::ImageStore;
 use reference::Reference;
 use registry_client::RegistryClient;
-use vault::{KeeperProgram, RootKey, Vault, VaultPlace};
+use vault::{KeeperProgram, KeySource, RootKey, Vault, VaultPlace};
 
 use crate::args::Global;
 use crate::commands::roles;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
-use crate::settings::Settings;
+use crate::settings::{CREDENTIALS_DIRECTORY, Settings};
 
 /// Who stands in the audit log for what a person did here.
 pub(crate) const ACTOR: &str = "command line";
@@ -55,6 +55,7 @@ pub(crate) struct Reader {
 impl App {
     pub(crate) fn new(global: &Global) -> Result<Self> {
         let settings = Settings::load(global)?;
+        keep_from_children(&settings)?;
         Ok(Self {
             settings,
             output: Output { json: global.json },
@@ -63,16 +64,22 @@ impl App {
         })
     }
 
-    /// Where the vault is. The root key is read by a keeper, which opening starts; not here, where
-    /// registries are spoken to.
+    /// Where the vault is, with the root key that is to follow, if one is configured.
     pub(crate) fn vault_place(&self) -> Result<VaultPlace> {
-        let keeper = KeeperProgram {
-            program: own_program()?,
-            arguments: vec![roles::KEY_KEEPER.into()],
-        };
+        self.vault_place_with(self.settings.root_key_next.as_ref())
+    }
+
+    /// The root keys are read by keepers, which opening starts; not here, where registries are
+    /// spoken to.
+    pub(crate) fn vault_place_with(&self, next: Option<&KeySource>) -> Result<VaultPlace> {
+        let current = kept(&self.settings.root_key)?;
+        let next = next.map(kept).transpose()?;
         Ok(VaultPlace {
             database: self.settings.data_dir.join("vault.db"),
-            root_key: RootKey::kept_by(keeper, &self.settings.root_key),
+            root_key: match next {
+                Some(next) => current.followed_by(next),
+                None => current,
+            },
         })
     }
 
@@ -171,6 +178,36 @@ impl Opened {
         let client = RegistryClient::new(&self.dialer, endpoint, Arc::clone(&lease) as _)?;
         Ok(Reader { lease, client })
     }
+}
+
+/// A key that came as an open file is for our keeper alone, which is sent it.
+fn keep_from_children(settings: &Settings) -> Result<()> {
+    for source in [Some(&settings.root_key), settings.root_key_next.as_ref()] {
+        if let Some(KeySource::Descriptor(number)) = source {
+            container::keep_from_children(*number).map_err(|error| {
+                Failure::new(Kind::Machine, format!("root key fd:{number}: {error}"))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// A root key in a keeper of its own.
+fn kept(source: &KeySource) -> Result<RootKey> {
+    if let KeySource::Credential {
+        directory: None, ..
+    } = source
+    {
+        let problem = format!("root key {source}: there is no ${CREDENTIALS_DIRECTORY}");
+        let hint = "credentials are there for a service: run this as one, such as with \
+                    `systemd-run --pty -p LoadCredentialEncrypted=NAME:FILE holdfast …`";
+        return Err(Failure::invalid(problem).hint(hint));
+    }
+    let keeper = KeeperProgram {
+        program: own_program()?,
+        arguments: vec![roles::KEY_KEEPER.into()],
+    };
+    Ok(RootKey::kept_by(keeper, source))
 }
 
 /// What is in the slot, or what `open` puts there.

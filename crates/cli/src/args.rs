@@ -40,8 +40,15 @@ pub(crate) struct Global {
     /// Directory of databases, indexes and cache [default: /var/lib/holdfast]
     #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// File of the root key, kept outside the data directory [default: /etc/holdfast/root.key]
-    #[arg(long, global = true, value_name = "FILE", env = "HOLDFAST_ROOT_KEY")]
+    /// Where the root key comes from: a file outside the data directory, `credential:NAME` of the
+    /// service manager, or the open file `fd:NUMBER` [default: /etc/holdfast/root.key]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SOURCE",
+        env = "HOLDFAST_ROOT_KEY",
+        verbatim_doc_comment
+    )]
     pub(crate) root_key: Option<PathBuf>,
     /// Directory of running containers and what they write [default: run in the data directory]
     #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_RUN_DIR")]
@@ -655,8 +662,13 @@ pub(crate) struct StopArgs {
 pub(crate) enum VaultCommand {
     /// Check every sealed row and the audit chain
     Verify,
-    /// Wrap the workspace keys under a new root key
-    RotateKey,
+    /// Wrap the workspace keys under a new root key, while the vault is in use
+    RotateKey {
+        /// Where the new key comes from, if not from the file of the old one; a file is made.
+        /// What runs meanwhile needs it as `root_key_next`
+        #[arg(long, value_name = "SOURCE")]
+        to: Option<PathBuf>,
+    },
     /// Write a copy of the vault, sealed as it is
     Backup {
         /// File to write

@@ -10,6 +10,7 @@ use container::DEFAULT_FIRST_ID;
 use dial::{AllowRule, DialPolicy, ProxySettings};
 use ids::WorkspaceName;
 use serde::Deserialize;
+use vault::KeySource;
 
 use crate::args::Global;
 use crate::bounded_file;
@@ -18,6 +19,8 @@ use crate::failure::{Failure, Result};
 const CONFIG_FILE: &str = "/etc/holdfast/holdfast.toml";
 const DATA_DIR: &str = "/var/lib/holdfast";
 const ROOT_KEY: &str = "/etc/holdfast/root.key";
+/// Where systemd says that the credentials of a service are.
+pub(crate) const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 /// Below the data directory: what a container writes goes there, and needs a disk, which `/run` is
 /// not.
 const RUN_DIR: &str = "run";
@@ -38,7 +41,9 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// Somebody means this one: it was typed, or is in the environment.
     pub(crate) is_data_dir_named: bool,
-    pub(crate) root_key: PathBuf,
+    pub(crate) root_key: KeySource,
+    /// The source of the root key that is to follow.
+    pub(crate) root_key_next: Option<KeySource>,
     /// Mounts and containers, with what they write while they run.
     pub(crate) run_dir: PathBuf,
     pub(crate) workspace: WorkspaceName,
@@ -59,6 +64,7 @@ pub(crate) struct Settings {
 struct File {
     data_dir: Option<PathBuf>,
     root_key: Option<PathBuf>,
+    root_key_next: Option<PathBuf>,
     run_dir: Option<PathBuf>,
     workspace: Option<String>,
     cache_limit: Option<String>,
@@ -117,7 +123,8 @@ impl Settings {
             run_dir: run_dir.unwrap_or_else(|| data_dir.join(RUN_DIR)),
             data_dir,
             is_data_dir_named: global.data_dir.is_some(),
-            root_key: choose(&global.root_key, file.root_key, ROOT_KEY),
+            root_key: key_source(&choose(&global.root_key, file.root_key, ROOT_KEY))?,
+            root_key_next: file.root_key_next.as_deref().map(key_source).transpose()?,
             workspace: global
                 .workspace
                 .as_deref()
@@ -136,23 +143,41 @@ impl Settings {
 
     fn check(self) -> Result<Self> {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let (data_dir, root_key) = (absolute(&self.data_dir), absolute(&self.root_key));
-        // Links tell where they lead once they are there; what is new is looked at by the vault.
-        let resolved = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
-        if resolved(&root_key).starts_with(resolved(&data_dir)) {
-            let (key, data) = (root_key.display(), data_dir.display());
-            return Err(
-                Failure::invalid(format!("the root key {key} lies inside {data}"))
-                    .hint("a copy of the data directory must not hold the key to it"),
-            );
-        }
+        let data_dir = absolute(&self.data_dir);
+        let outside = |source: KeySource| match source {
+            KeySource::File(path) => check_outside(absolute(&path), &data_dir),
+            given => Ok(given),
+        };
         Ok(Self {
+            root_key: outside(self.root_key)?,
+            root_key_next: self.root_key_next.map(outside).transpose()?,
             run_dir: absolute(&self.run_dir),
             data_dir,
-            root_key,
             ..self
         })
     }
+}
+
+/// Where a root key comes from: `credential:NAME`, `fd:NUMBER` or the path of a file.
+pub(crate) fn key_source(text: &Path) -> Result<KeySource> {
+    let credentials = std::env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from);
+    KeySource::parse(text, credentials.as_deref()).map_err(|error| {
+        Failure::invalid(error)
+            .hint("a root key is credential:NAME, fd:NUMBER or the path of a file")
+    })
+}
+
+fn check_outside(root_key: PathBuf, data_dir: &Path) -> Result<KeySource> {
+    // Links tell where they lead once they are there; what is new is looked at by the vault.
+    let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if !resolved(&root_key).starts_with(resolved(data_dir)) {
+        return Ok(KeySource::File(root_key));
+    }
+    let (key, data) = (root_key.display(), data_dir.display());
+    Err(
+        Failure::invalid(format!("the root key {key} lies inside {data}"))
+            .hint("a copy of the data directory must not hold the key to it"),
+    )
 }
 
 fn read_if_there(path: &Path) -> Result<File> {

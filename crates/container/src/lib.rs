@@ -67,6 +67,7 @@ pub use spec::{
     default_hostname,
 };
 pub use streams::{Outputs, Streams};
+pub use sys::keep_from_children;
 pub use tool::{ToolError, find as find_program};
 pub use user::{ResolvedUser, UserError, UserSpec};
 pub use volume::{ParseVolumeError, Volume};

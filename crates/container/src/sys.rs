@@ -3,8 +3,8 @@
 //! Everything else in the crate is safe code. Each block says why it is sound.
 #![allow(
     unsafe_code,
-    reason = "a child keeps a descriptor or changes its namespaces, a thread changes its network, \
-              a task waits on a descriptor, a mount shows other owners"
+    reason = "a child keeps a descriptor or not, or changes its namespaces, a thread changes its \
+              network, a task waits on a descriptor, a mount shows other owners"
 )]
 
 use std::io;
@@ -30,6 +30,20 @@ pub(crate) fn keep_across_exec(command: &mut Command, descriptor: &OwnedFd) {
             let descriptor = BorrowedFd::borrow_raw(raw);
             rustix::io::fcntl_setfd(descriptor, FdFlags::empty()).map_err(io::Error::from)
         });
+    }
+}
+
+/// Keeps a file that this process inherited from those that it starts. What is not open is fine.
+pub fn keep_from_children(descriptor: u32) -> io::Result<()> {
+    let Ok(raw) = RawFd::try_from(descriptor) else {
+        return Ok(());
+    };
+    // SAFETY: the number is used within this call alone, and only a flag of it is changed, which
+    // says nothing about who owns it. Where it is no open file, the call answers that.
+    let set = unsafe { rustix::io::fcntl_setfd(BorrowedFd::borrow_raw(raw), FdFlags::CLOEXEC) };
+    match set {
+        Err(rustix::io::Errno::BADF) => Ok(()),
+        set => Ok(set?),
     }
 }
 
@@ -104,5 +118,23 @@ pub(crate) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
             descriptor,
             Interest::READABLE,
         )?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::{fcntl_getfd, fcntl_setfd};
+
+    use super::*;
+
+    #[test]
+    fn what_was_inherited_can_be_kept_from_children() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        fcntl_setfd(&file, FdFlags::empty()).unwrap();
+        keep_from_children(u32::try_from(file.as_raw_fd()).unwrap()).unwrap();
+        assert_eq!(fcntl_getfd(&file).unwrap(), FdFlags::CLOEXEC);
+        for closed in [1_000_000, u32::MAX] {
+            keep_from_children(closed).unwrap();
+        }
     }
 }

@@ -64,6 +64,11 @@ impl OpeningLock {
         &self.database
     }
 
+    /// The directory of the vault.
+    pub(crate) fn data(&self) -> &Path {
+        parent(&self.database)
+    }
+
     /// The locked file. Whoever is given it too holds the lock until both have closed it.
     pub(crate) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

@@ -99,6 +99,10 @@ pub enum VaultError {
     },
     #[error("root key {path} {problem}")]
     RootKeyMalformed { path: PathBuf, problem: String },
+    #[error("root key {path} was not given to this process")]
+    RootKeyNotGiven { path: PathBuf },
+    #[error("root key {path} was given to holdfast, which does not replace it")]
+    RootKeyNotOurs { path: PathBuf },
     #[error("key keeper {program} cannot be started")]
     KeeperNotStarted { program: PathBuf, source: io::Error },
     #[error("key keeper {problem}")]
@@ -142,7 +146,9 @@ impl VaultError {
             Self::RootKeyMissing { .. }
             | Self::RootKeyWrong { .. }
             | Self::RootKeyUnsafe { .. }
-            | Self::RootKeyMalformed { .. } => "root_key",
+            | Self::RootKeyMalformed { .. }
+            | Self::RootKeyNotGiven { .. }
+            | Self::RootKeyNotOurs { .. } => "root_key",
             Self::KeeperNotStarted { .. } | Self::KeeperLost { .. } => "keeper",
             Self::TooLong { .. } | Self::Exists { .. } => "bad_input",
             Self::Busy { .. } => "busy",
@@ -170,6 +176,15 @@ impl VaultError {
                  and only moving vault.db away starts afresh"
             }
             Self::RootKeyMalformed { .. } => "put the key file back from where it is kept",
+            Self::RootKeyNotGiven { .. } => {
+                "a credential is there for a service alone: name it in the unit with \
+                 `LoadCredentialEncrypted=`, or give the open file that was configured; a first \
+                 key is made in a file"
+            }
+            Self::RootKeyNotOurs { .. } => {
+                "name the source of the new key: `holdfast vault rotate-key --to FILE`; then give \
+                 the new key in place of the old one"
+            }
             Self::KeeperNotStarted { .. } => {
                 "put the holdfast program back where it was, or make room for one more process"
             }

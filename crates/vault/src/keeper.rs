@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   a command                                      its keeper
-//!   TLS, HTTP, JSON and images of strangers        the root key's file, and the key
+//!   TLS, HTTP, JSON and images of strangers        the root key's source, and the key
 //!        |                                              |
 //!        +--- a socket pair: `wire` ---------------------+
 //!             ids, wrapped keys, keys of workspaces
@@ -24,7 +24,7 @@ pub(crate) mod tests;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keys::{Binding, Key, KeyId, WRAPPED_BYTES, Wrapped};
-use crate::root_key::{Answer, HoldsRootKey};
+use crate::root_key::{Answer, HoldsRootKey, KeySource};
 
 pub use serve::{KeeperError, keep_root_key};
 use wire::{Hex, HexPath, Opening, Reply, Request, WireBinding, WireError};
@@ -57,11 +57,11 @@ pub struct KeeperProgram {
     pub arguments: Vec<OsString>,
 }
 
-/// The key in a file that another process reads.
+/// The key of a source that another process reads.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     program: KeeperProgram,
-    file: PathBuf,
+    source: KeySource,
     process: Mutex<Process>,
 }
 
@@ -104,10 +104,10 @@ impl Drop for Connection {
 }
 
 impl Keeper {
-    pub(crate) fn new(program: KeeperProgram, file: &Path) -> Self {
+    pub(crate) fn new(program: KeeperProgram, source: &KeySource) -> Self {
         Self {
             program,
-            file: file.to_owned(),
+            source: source.clone(),
             process: Mutex::default(),
         }
     }
@@ -156,8 +156,8 @@ impl Keeper {
 
     /// Starts the process on a thread that may wait, as starting one does.
     fn start(&self) -> JoinHandle<io::Result<Connection>> {
-        let (program, file) = (self.program.clone(), self.file.clone());
-        tokio::task::spawn_blocking(move || Connection::start(&program, &file))
+        let (program, source) = (self.program.clone(), self.source.clone());
+        tokio::task::spawn_blocking(move || Connection::start(&program, &source))
     }
 
     async fn started(
@@ -294,8 +294,8 @@ impl HoldsRootKey for Keeper {
 
 impl Connection {
     /// Must be called within a tokio runtime, on a thread that may wait.
-    fn start(program: &KeeperProgram, file: &Path) -> io::Result<Self> {
-        let (mut ours, theirs) = StdUnixStream::pair()?;
+    fn start(program: &KeeperProgram, source: &KeySource) -> io::Result<Self> {
+        let (ours, theirs) = StdUnixStream::pair()?;
         let mut command = Command::new(&program.program);
         command
             .args(&program.arguments)
@@ -306,11 +306,7 @@ impl Connection {
             .stderr(Stdio::null());
         inherited::cover(&mut command)?;
         let child = command.spawn()?;
-        let file = HexPath::absolute(file).map_err(io::Error::other)?;
-        let opening = wire::encode(&Opening { file }).map_err(io::Error::other)?;
-        // Fits into the socket. One that is gone already is found so by the first question, which
-        // also says how it ended.
-        let _gone = ours.write_all(&opening);
+        say_source(&ours, source)?;
         ours.set_nonblocking(true)?;
         let socket = UnixStream::from_std(ours)?;
         Ok(Self { child, socket })
@@ -343,6 +339,25 @@ impl Connection {
             tokio::time::sleep(EXIT_POLL).await;
         }
     }
+}
+
+/// Tells a new keeper where its key comes from, which fits into the socket. One that is gone
+/// already is found so by the first question, which also says how it ended.
+fn say_source(mut socket: &StdUnixStream, source: &KeySource) -> io::Result<()> {
+    let opening = Opening::of(source).map_err(io::Error::other)?;
+    let opening = wire::encode(&opening).map_err(io::Error::other)?;
+    if let KeySource::Descriptor(_) = source
+        && let Ok(file) = crate::root_key::open(&source.path())
+    {
+        // Opened anew for each keeper, since this process reads none of it.
+        let sent = wire::send_with_file(socket.as_fd(), &opening, file.as_fd());
+        if let Ok(sent) = sent {
+            let _gone = socket.write_all(&opening[sent..]);
+        }
+        return Ok(());
+    }
+    let _gone = socket.write_all(&opening);
+    Ok(())
 }
 
 fn lost(problem: &str) -> VaultError {

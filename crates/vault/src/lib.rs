@@ -1,8 +1,9 @@
 //! Sealed, versioned secrets per workspace, the leases on them and the audit log of both.
 //!
 //! ```text
-//!   root key            32 random bytes in a file of its own, outside the data directory; read
-//!      |                by a process of its own, the keeper, which gives out other keys alone
+//!   root key            32 random bytes outside the data directory, in a file or given by a
+//!      |                service manager; read by a process of its own, the keeper, which gives
+//!      |                out other keys alone
 //!      |  wraps (HKDF, AES-256-GCM-SIV; bound to vault, purpose, workspace, both key ids)
 //!      +-----------------------------+
 //!      v                             v
@@ -53,7 +54,7 @@ pub use error::{Damage, VaultError};
 pub use keeper::{KeeperError, KeeperProgram, keep_root_key};
 pub use leases::{LEASE_TIME, LeaseRequest, LeaseRow};
 pub use listing::{SecretRow, VersionRow};
-pub use root_key::RootKey;
+pub use root_key::{KeySource, RootKey, SourceError};
 pub use rotation::RootRotation;
 pub use secrets::{NewSecret, OpenedSecret, Put, SealedVersion};
 pub use state::{CheckedState, SecretState, VersionState};

@@ -2,13 +2,17 @@
 //!
 //! What holds the root key gives out ids and other keys, never its own bytes. In every command it
 //! is a process of its own ([`crate::keeper`]); in this process it is held by the keeper itself and
-//! by tests. Whether a root key *may* be made is the vault's affair: it asks for a first one only
-//! when nothing is sealed.
+//! by tests. Where it comes from is a [`KeySource`]: a file of ours, which is made and replaced, or
+//! one that was given, which is read. Whether a root key *may* be made is the vault's affair: it
+//! asks for a first one only when nothing is sealed.
 
 #[cfg(test)]
 mod contract;
 mod file;
 mod file_holder;
+mod given;
+mod source;
+mod two;
 
 use std::fmt;
 use std::path::Path;
@@ -20,7 +24,10 @@ use crate::error::VaultError;
 use crate::keeper::{Keeper, KeeperProgram};
 use crate::keys::{Binding, Key, KeyId, Wrapped};
 
-pub(crate) use file_holder::FileHolder;
+pub(crate) use given::open;
+pub(crate) use source::Holder;
+pub use source::{KeySource, SourceError};
+use two::TwoHolders;
 
 /// What a holder says, to be awaited.
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, VaultError>> + Send + 'a>>;
@@ -32,8 +39,9 @@ pub(crate) trait HoldsRootKey: fmt::Debug + Send + Sync {
     /// Says that a question follows soon, for what takes time to start.
     fn prepare(&self) {}
 
-    /// The root key of a new vault: the one that is there, or else a new one. A new one is not put
-    /// inside `data`, the directory of the vault, whose copy must not hold the key to it.
+    /// The root key of a new vault: the one that is there, or else a new one, where the source is
+    /// one of ours. A new one is not put inside `data`, the directory of the vault, whose copy must
+    /// not hold the key to it.
     fn first<'a>(&'a self, data: &'a Path, lock: &'a OpeningLock) -> Answer<'a, KeyId>;
 
     /// Whether the key is there; if not, why.
@@ -70,11 +78,20 @@ pub struct RootKey {
 }
 
 impl RootKey {
-    /// The key in this file, which a process of `program` reads and no other. It is started when
+    /// The key of this source, which a process of `program` reads and no other. It is started when
     /// the vault is opened.
-    pub fn kept_by(program: KeeperProgram, file: &Path) -> Self {
+    pub fn kept_by(program: KeeperProgram, source: &KeySource) -> Self {
         Self {
-            holder: Arc::new(Keeper::new(program, file)),
+            holder: Arc::new(Keeper::new(program, source)),
+        }
+    }
+
+    /// This key, and the one that is to follow it: a rotation goes from the one to the other, and
+    /// until both are told apart no more, whichever counts opens the vault.
+    #[must_use]
+    pub fn followed_by(self, next: Self) -> Self {
+        Self {
+            holder: Arc::new(TwoHolders::new(self.holder, next.holder)),
         }
     }
 
@@ -82,7 +99,7 @@ impl RootKey {
     /// everywhere else.
     pub fn in_this_process(file: &Path) -> Self {
         Self {
-            holder: Arc::new(FileHolder::new(file)),
+            holder: Arc::new(Holder::new(&KeySource::File(file.to_owned()))),
         }
     }
 }

@@ -8,11 +8,12 @@ use vault::Vault;
 use crate::app::{ACTOR, App};
 use crate::args::VaultCommand;
 use crate::failure::{Failure, Kind, Result};
+use crate::settings;
 
 pub(crate) async fn vault(app: &App, command: VaultCommand) -> Result<()> {
     match command {
         VaultCommand::Verify => verify(app).await,
-        VaultCommand::RotateKey => rotate_key(app).await,
+        VaultCommand::RotateKey { to } => rotate_key(app, to.as_deref()).await,
         VaultCommand::Backup { file } => backup(app, &file).await,
         VaultCommand::Restore { file } => restore(app, &file).await,
     }
@@ -74,20 +75,31 @@ struct Rotated {
     old_key_id: String,
     new_key_id: String,
     workspaces: usize,
+    /// Where the new key is, if it is not where the old one was.
+    root_key: Option<String>,
 }
 
-async fn rotate_key(app: &App) -> Result<()> {
-    let rotation = app.vault().await?.rotate_root_key(None, ACTOR).await?;
+async fn rotate_key(app: &App, to: Option<&Path>) -> Result<()> {
+    let named = to.map(settings::key_source).transpose()?;
+    let next = named.or_else(|| app.settings.root_key_next.clone());
+    app.make_data_dir()?;
+    let vault = Vault::open(app.vault_place_with(next.as_ref())?).await?;
+    let rotation = vault.rotate_root_key(None, ACTOR).await?;
     let rotated = Rotated {
+        root_key: next.map(|source| source.to_string()),
         old_key_id: rotation.old_key_id,
         new_key_id: rotation.new_key_id,
         workspaces: rotation.workspaces,
     };
     app.output.show(&rotated, |rotated| {
-        format!(
-            "root key {} took the place of {}",
-            rotated.new_key_id, rotated.old_key_id
-        )
+        let (new, old) = (&rotated.new_key_id, &rotated.old_key_id);
+        let mut text = format!("root key {new} took the place of {old}");
+        if let Some(source) = &rotated.root_key {
+            text.push_str(&format!(
+                "; configure it as `root_key`, now {source}, before the old one is taken away"
+            ));
+        }
+        text
     })
 }
 
@@ -108,9 +120,7 @@ async fn backup(app: &App, file: &Path) -> Result<()> {
     app.output.show(&done, |done| {
         format!(
             "wrote {}; it needs root key {}, which is not in it: keep {} elsewhere",
-            done.file,
-            done.root_key_id,
-            app.settings.root_key.display()
+            done.file, done.root_key_id, app.settings.root_key
         )
     })
 }

@@ -15,7 +15,7 @@ use rustix::thread::set_no_new_privs;
 use super::wire::{self, Hex, Opening, Reply, Request, WireError, WireFailure};
 use crate::error::VaultError;
 use crate::keys::{Key, KeyId, Wrapped};
-use crate::root_key::FileHolder;
+use crate::root_key::Holder;
 
 /// Address space: the program itself, its libraries and a stack; the key needs a page.
 const MEMORY_MAX_BYTES: u64 = 256 << 20;
@@ -100,10 +100,10 @@ fn limit(resource: Resource, most: u64) -> io::Result<()> {
 }
 
 fn serve(socket: &UnixStream) -> Result<(), WireError> {
-    let Some((Opening { file }, _)) = wire::read(socket)? else {
+    let Some((opening, file)) = wire::read::<Opening>(socket)? else {
         return Ok(());
     };
-    let holder = FileHolder::new(file.path());
+    let holder = Holder::for_another(&opening.source(), file);
     while let Some((request, lock)) = wire::read::<Request>(socket)? {
         if request.changes_files() && lock.is_none() {
             return Err(WireError::Malformed("it has no lock".to_owned()));
@@ -116,7 +116,7 @@ fn serve(socket: &UnixStream) -> Result<(), WireError> {
     Ok(())
 }
 
-fn answer(holder: &FileHolder, request: &Request) -> Result<Reply, VaultError> {
+fn answer(holder: &Holder, request: &Request) -> Result<Reply, VaultError> {
     Ok(match request {
         Request::First { data } => id(holder.first(data.path())?),
         Request::BeginRotation { current, keep_old } => {

@@ -19,7 +19,7 @@ use super::{Keeper, KeeperError, KeeperProgram, keep_root_key};
 use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keys::KeyId;
-use crate::root_key::HoldsRootKey;
+use crate::root_key::{HoldsRootKey, KeySource};
 
 /// A keeper that has not ended by then hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -250,7 +250,7 @@ async fn a_program_that_is_no_keeper_is_named() {
             program: program.into(),
             arguments: arguments.iter().map(OsString::from).collect(),
         };
-        Keeper::new(program, &file)
+        Keeper::new(program, &KeySource::File(file.clone()))
     };
     let error = keeper("/no/such/program", &[])
         .require(KeyId([0; 16]))
@@ -284,7 +284,10 @@ async fn a_program_that_is_no_keeper_is_named() {
 #[tokio::test]
 async fn after_a_dead_keeper_comes_another() {
     let directory = tempfile::tempdir().unwrap();
-    let keeper = Keeper::new(own_program(), &directory.path().join("root.key"));
+    let keeper = Keeper::new(
+        own_program(),
+        &KeySource::File(directory.path().join("root.key")),
+    );
     let data = directory.path().join("data");
     let lock = OpeningLock::take(&data.join("vault.db")).await.unwrap();
     let root = keeper.first(&data, &lock).await.unwrap();
@@ -300,7 +303,10 @@ async fn after_a_dead_keeper_comes_another() {
 #[tokio::test]
 async fn a_question_given_up_is_not_answered_later() {
     let directory = tempfile::tempdir().unwrap();
-    let keeper = Keeper::new(own_program(), &directory.path().join("root.key"));
+    let keeper = Keeper::new(
+        own_program(),
+        &KeySource::File(directory.path().join("root.key")),
+    );
     let data = directory.path().join("data");
     let lock = OpeningLock::take(&data.join("vault.db")).await.unwrap();
     let root = keeper.first(&data, &lock).await.unwrap();

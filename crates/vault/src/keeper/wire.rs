@@ -4,7 +4,8 @@
 //! frame    4 bytes length, little endian, at most 64 KiB; then that many bytes of JSON
 //! JSON     {"version":1,"message":…}
 //!
-//! command to keeper   {"file":"<path>"}, once, which has no answer; then
+//! command to keeper   {"file":"<path>"}, once, or {"credential":…}, or {"descriptor":…} with the
+//!                     open file, which has no answer; then
 //!                     {"<name>":{…}}: first, settle, begin-rotation, each of which carries the
 //!                     opening lock's file (`SCM_RIGHTS`); require, wrap, unwrap
 //! keeper to command   done, id, wrapped, key, unopened, failed: one for each question, in order
@@ -34,7 +35,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWriteExt, Interest};
 
+use crate::database::parent;
+use crate::error::VaultError;
 use crate::keys::{Binding, KEY_BYTES, KEY_ID_BYTES, KeyId, KeyPurpose, WRAPPED_BYTES};
+use crate::root_key::KeySource;
 use crate::vault::VAULT_ID_BYTES;
 
 pub(super) use failure::WireFailure;
@@ -50,11 +54,37 @@ pub(super) const PROTOCOL: Protocol = Protocol {
 /// A frame with a key in it is much shorter, so that its buffer never grows and leaves no copy.
 const KEY_FRAME: usize = 4 * 1024;
 
-/// What a command says before it asks anything.
+/// What a command says before it asks anything: where the root key comes from.
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Opening {
-    pub(super) file: HexPath,
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Opening {
+    File(HexPath),
+    Credential { directory: HexPath, name: String },
+    Descriptor(u32),
+}
+
+impl Opening {
+    pub(super) fn of(source: &KeySource) -> Result<Self, VaultError> {
+        Ok(match source {
+            KeySource::File(path) => Self::File(HexPath::absolute(path)?),
+            KeySource::Credential { name, .. } => Self::Credential {
+                directory: HexPath::absolute(parent(&source.path()))?,
+                name: name.clone(),
+            },
+            KeySource::Descriptor(number) => Self::Descriptor(*number),
+        })
+    }
+
+    pub(super) fn source(self) -> KeySource {
+        match self {
+            Self::File(path) => KeySource::File(path.path().to_owned()),
+            Self::Credential { directory, name } => KeySource::Credential {
+                directory: Some(directory.path().to_owned()),
+                name,
+            },
+            Self::Descriptor(number) => KeySource::Descriptor(number),
+        }
+    }
 }
 
 /// What a command asks its keeper.

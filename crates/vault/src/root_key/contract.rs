@@ -1,12 +1,13 @@
 //! What every holder of a root key does, and each of them held against it.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ids::WorkspaceId;
 
-use super::{FileHolder, HoldsRootKey};
+use super::{Holder as HereHolder, HoldsRootKey, KeySource, RootKey};
 use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keeper::Keeper;
@@ -14,14 +15,53 @@ use crate::keeper::tests::own_program;
 use crate::keys::{Binding, Key, KeyId, KeyPurpose, Wrapped};
 
 const VAULT: &[u8] = &[7; 16];
+/// No process of tests has as many files open.
+const NO_DESCRIPTOR: u32 = 1_000_000;
 
 type Holder = Arc<dyn HoldsRootKey>;
 type Open = fn(&Path) -> Holder;
 
+/// Those of a file of ours, which they make and replace.
 const HOLDERS: [(&str, Open); 2] = [
-    ("file", |file| Arc::new(FileHolder::new(file))),
-    ("keeper", |file| Arc::new(Keeper::new(own_program(), file))),
+    ("file", |file| here(&KeySource::File(file.to_owned()))),
+    ("keeper", |file| kept(&KeySource::File(file.to_owned()))),
 ];
+/// Those of what was given, which they read.
+const GIVEN: [(&str, Open); 4] = [
+    ("credential", |file| here(&credential(file))),
+    ("keeper of a credential", |file| kept(&credential(file))),
+    ("descriptor", |file| here(&descriptor(file))),
+    ("keeper of a descriptor", |file| kept(&descriptor(file))),
+];
+
+fn here(source: &KeySource) -> Holder {
+    Arc::new(HereHolder::new(source))
+}
+
+fn kept(source: &KeySource) -> Holder {
+    Arc::new(Keeper::new(own_program(), source))
+}
+
+fn credential(file: &Path) -> KeySource {
+    KeySource::Credential {
+        directory: file.parent().map(Path::to_owned),
+        name: file.file_name().unwrap().to_str().unwrap().to_owned(),
+    }
+}
+
+/// The number of the file, open as if it had been inherited; of none, where there is no file.
+fn descriptor(file: &Path) -> KeySource {
+    let number = match super::open(file) {
+        Ok(open) => {
+            let number = open.as_raw_fd();
+            // Open until this process ends, as one is that was inherited.
+            std::mem::forget(open);
+            u32::try_from(number).unwrap()
+        }
+        Err(_) => NO_DESCRIPTOR,
+    };
+    KeySource::Descriptor(number)
+}
 
 /// A directory of its own for a key, and as many holders of it as are asked for.
 struct Place {
@@ -31,10 +71,28 @@ struct Place {
 
 impl Place {
     fn each() -> impl Iterator<Item = (&'static str, Self)> {
-        HOLDERS.into_iter().map(|(name, open)| {
-            let directory = tempfile::tempdir().unwrap();
-            (name, Self { directory, open })
-        })
+        HOLDERS.into_iter().map(Self::of)
+    }
+
+    fn of((name, open): (&'static str, Open)) -> (&'static str, Self) {
+        let directory = tempfile::tempdir().unwrap();
+        (name, Self { directory, open })
+    }
+
+    /// Of every source, with the key in the file.
+    async fn each_with_key() -> Vec<(&'static str, Self, KeyId)> {
+        let mut places = Vec::new();
+        for (name, place) in Self::each().chain(GIVEN.into_iter().map(Self::of)) {
+            let root = place.make(&place.lock().await).await;
+            places.push((name, place, root));
+        }
+        places
+    }
+
+    /// Makes the key's file, whatever reads it later.
+    async fn make(&self, lock: &OpeningLock) -> KeyId {
+        let ours = here(&KeySource::File(self.file()));
+        ours.first(&self.data(), lock).await.unwrap()
     }
 
     fn file(&self) -> PathBuf {
@@ -101,10 +159,12 @@ async fn the_first_key_is_made_once() {
 
 #[tokio::test]
 async fn wrapped_keys_open_only_as_what_they_are() {
-    for (name, place) in Place::each() {
+    for (name, place, root) in Place::each_with_key().await {
         let lock = place.lock().await;
         let holder = place.holder();
-        let root = holder.first(&place.data(), &lock).await.unwrap();
+        let first = holder.first(&place.data(), &lock).await.unwrap();
+        assert_eq!(first, root, "{name}");
+        holder.settle(root, &lock).await.unwrap();
         let (inner, other) = (Key::random(), Key::random());
         let audit = binding(KeyPurpose::Audit);
         let bytes = holder.wrap(root, audit, &inner).await.unwrap();
@@ -167,6 +227,126 @@ async fn a_rotation_has_two_keys_until_it_is_settled() {
         assert!(matches!(error, VaultError::RootKeyWrong { .. }), "{error}");
         let kept = (place.open)(&kept);
         assert!(opens(&kept, old, &inner, &under_old).await, "{name}");
+    }
+}
+
+/// What was given is read again as often as it is asked for, and nothing is ever written.
+#[tokio::test]
+async fn what_was_given_is_never_made_or_replaced() {
+    for given in GIVEN {
+        let (name, place) = Place::of(given);
+        let lock = place.lock().await;
+        let error = place.holder().first(&place.data(), &lock).await;
+        let error = error.unwrap_err();
+        assert!(
+            matches!(error, VaultError::RootKeyNotGiven { .. }),
+            "{name}: {error}"
+        );
+        assert!(error.hint().is_some() && !place.file().exists(), "{name}");
+        let wanted = KeyId([9; 16]);
+        let error = place.holder().require(wanted).await.unwrap_err();
+        assert!(
+            matches!(error, VaultError::RootKeyMissing { .. }),
+            "{name}: {error}"
+        );
+
+        let root = place.make(&lock).await;
+        let text = std::fs::read(place.file()).unwrap();
+        let holder = place.holder();
+        let error = holder.begin_rotation(root, None, &lock).await.unwrap_err();
+        assert!(
+            matches!(error, VaultError::RootKeyNotOurs { .. }),
+            "{name}: {error}"
+        );
+        assert!(error.hint().unwrap().contains("rotate-key --to"), "{name}");
+        for refused in [
+            holder.require(wanted).await,
+            holder.settle(wanted, &lock).await,
+        ] {
+            let error = refused.unwrap_err();
+            assert!(
+                matches!(error, VaultError::RootKeyWrong { .. }),
+                "{name}: {error}"
+            );
+        }
+        holder.settle(root, &lock).await.unwrap();
+        assert_eq!(std::fs::read(place.file()).unwrap(), text, "{name}");
+        assert!(!place.next().exists(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_given_and_is_open_to_others_or_no_key_is_refused() {
+    for given in GIVEN {
+        let (name, place) = Place::of(given);
+        let root = place.make(&place.lock().await).await;
+        let file = place.file();
+        let mode = |mode| std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        let told = async || place.holder().require(root).await.unwrap_err();
+        for other in [0o604, 0o620, 0o610, 0o644] {
+            mode(other);
+            let error = told().await;
+            assert!(
+                matches!(error, VaultError::RootKeyUnsafe { .. }),
+                "{name} {other:o}: {error}"
+            );
+        }
+        // As systemd lets the user of a service in.
+        mode(0o440);
+        place.holder().require(root).await.unwrap();
+        std::fs::write(&file, "not a key").unwrap();
+        let error = told().await;
+        assert!(
+            matches!(error, VaultError::RootKeyMalformed { .. }),
+            "{name}: {error}"
+        );
+        std::fs::remove_file(&file).unwrap();
+        let status = std::process::Command::new("mkfifo").arg(&file).status();
+        assert!(status.unwrap().success());
+        let error = told().await;
+        assert!(
+            error.to_string().contains("not a regular file"),
+            "{name}: {error}"
+        );
+    }
+}
+
+/// What we do not write is followed by another source.
+#[tokio::test]
+async fn a_rotation_goes_from_what_was_given_to_what_follows_it() {
+    for given in GIVEN {
+        let (name, place) = Place::of(given);
+        let lock = place.lock().await;
+        let old = place.make(&lock).await;
+        let new_file = place.directory.path().join("etc/new.key");
+        let key = |holder| RootKey { holder };
+        let new = key(kept(&KeySource::File(new_file.clone())));
+        let both = key(place.holder()).followed_by(new.clone()).holder;
+        both.prepare();
+        assert_eq!(
+            both.first(&place.data(), &lock).await.unwrap(),
+            old,
+            "{name}"
+        );
+        assert!(!new_file.exists(), "{name}: made by the rotation alone");
+        let next = both.begin_rotation(old, None, &lock).await.unwrap();
+        assert_ne!(next, old, "{name}");
+        let again = both.begin_rotation(old, None, &lock).await.unwrap();
+        assert_eq!(again, next, "{name}: one that was given up goes on");
+        let inner = Key::random();
+        for root in [old, next] {
+            let audit = binding(KeyPurpose::Audit);
+            let bytes = both.wrap(root, audit, &inner).await.unwrap();
+            assert!(opens(&both, root, &inner, &bytes).await, "{name}");
+            both.settle(root, &lock).await.unwrap();
+        }
+        let error = both.require(KeyId([9; 16])).await.unwrap_err();
+        assert!(
+            error.to_string().contains(&old.to_string()),
+            "{name}: {error}"
+        );
+        std::fs::remove_file(place.file()).unwrap();
+        new.holder.require(next).await.unwrap();
     }
 }
 

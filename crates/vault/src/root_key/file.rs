@@ -26,7 +26,7 @@ use crate::keys::{KEY_BYTES, Key, KeyId};
 const ROOT_KEY_ATTEMPTS: usize = 3;
 const HEADER: &str = "holdfast-root-key 1";
 /// A key file has 126 bytes; more than this is some other file.
-const FILE_LIMIT: u16 = 1024;
+pub(super) const FILE_LIMIT: u16 = 1024;
 /// Bits that let anyone but the owner at the key.
 const FORBIDDEN_MODE: u32 = 0o077;
 
@@ -231,7 +231,7 @@ fn format_key(key: &Key) -> Zeroizing<Vec<u8>> {
     text
 }
 
-fn parse(text: &[u8]) -> Result<Key, &'static str> {
+pub(super) fn parse(text: &[u8]) -> Result<Key, &'static str> {
     let text = std::str::from_utf8(text).map_err(|_| "is not a text")?;
     let mut lines = text.lines();
     if lines.next() != Some(HEADER) {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use credential::ExposeSecret;
 use ids::WorkspaceId;
-use vault::{RootKey, Vault, VaultPlace};
+use vault::{KeySource, RootKey, Vault, VaultPlace};
 
 use crate::role::{Kill, Moment, Victim};
 use crate::support::{Keeping, database, files, key_file, name, put};
@@ -35,7 +35,7 @@ async fn child() {
     };
     let place = VaultPlace {
         database: database(directory),
-        root_key: RootKey::kept_by(program, &key_file(directory)),
+        root_key: RootKey::kept_by(program, &KeySource::File(key_file(directory))),
     };
     let done = async {
         let vault = Vault::open(place).await?;

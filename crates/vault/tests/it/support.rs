@@ -11,7 +11,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
 use vault::{
-    Clock, NewSecret, OpenedSecret, RootKey, SealedVersion, Vault, VaultError, VaultPlace,
+    Clock, KeySource, NewSecret, OpenedSecret, RootKey, SealedVersion, Vault, VaultError,
+    VaultPlace,
 };
 
 /// Which process reads the root key.
@@ -167,7 +168,10 @@ impl Keeping {
     pub(crate) fn root_key(self, file: &Path) -> RootKey {
         match self {
             Self::Here => RootKey::in_this_process(file),
-            Self::Keeper => RootKey::kept_by(crate::role::program("key_keeper"), file),
+            Self::Keeper => {
+                let source = KeySource::File(file.to_owned());
+                RootKey::kept_by(crate::role::program("key_keeper"), &source)
+            }
         }
     }
 }

@@ -479,3 +479,58 @@ fn what_is_wrong_with_the_key_is_told_as_ever() {
     std::fs::write(&path, key).expect("written");
     home.run(&list).ok();
 }
+
+/// The key is taken from where it was made and given as a credential, and as an open file; a key
+/// that was given is followed by one in a file.
+#[test]
+fn a_root_key_that_was_given_is_read_and_followed() {
+    let home = Home::new();
+    home.run_with_input(&["secret", "set", "plain"], "value")
+        .ok();
+    let credentials = home.path().join("credentials");
+    std::fs::create_dir(&credentials).expect("made");
+    let given = credentials.join("root");
+    std::fs::rename(home.root_key(), &given).expect("moved");
+    let piped = |mut command: Command| {
+        let streams = [Stdio::piped(), Stdio::piped(), Stdio::piped()];
+        let [stdin, stdout, stderr] = streams;
+        let command = command.stdin(stdin).stdout(stdout).stderr(stderr);
+        home::finish(command.spawn().expect("it starts"), "")
+    };
+    let by_credential = |words: &[&str]| {
+        let mut command = home.command(words);
+        command
+            .env("HOLDFAST_ROOT_KEY", "credential:root")
+            .env("CREDENTIALS_DIRECTORY", &credentials);
+        piped(command)
+    };
+    by_credential(&["vault", "verify"]).ok();
+    by_credential(&["vault", "rotate-key"]).fails(11, "does not replace it");
+
+    let verify = home.command(&["vault", "verify"]);
+    let mut by_descriptor = Command::new("sh");
+    by_descriptor
+        .args(["-c", "exec \"$0\" vault verify 7<\"$KEY\""])
+        .arg(verify.get_program())
+        .envs(
+            verify
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env("HOLDFAST_ROOT_KEY", "fd:7")
+        .env("KEY", &given);
+    piped(by_descriptor).ok();
+    let mut nothing = home.command(&["vault", "verify"]);
+    nothing.env("HOLDFAST_ROOT_KEY", "fd:7");
+    piped(nothing).fails(11, "is missing");
+    let mut nowhere = home.command(&["vault", "verify"]);
+    nowhere.env("HOLDFAST_ROOT_KEY", "credential:root");
+    piped(nowhere).fails(3, "there is no $CREDENTIALS_DIRECTORY");
+
+    let new = home.root_key();
+    let new = new.to_str().expect("text");
+    by_credential(&["vault", "rotate-key", "--to", new]).ok();
+    by_credential(&["vault", "verify"]).fails(11, "was sealed under root key");
+    std::fs::remove_file(&given).expect("removed");
+    home.run(&["vault", "verify"]).ok();
+}

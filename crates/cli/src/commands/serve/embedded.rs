@@ -108,7 +108,7 @@ fn start(app: &App, socket: OwnedFd) -> io::Result<Child> {
         .arg("--run-dir")
         .arg(&settings.run_dir)
         .arg("--root-key")
-        .arg(&settings.root_key)
+        .arg(settings.root_key.typed())
         // A signal to our group is ours to pass on: calls that are being answered need the worker.
         .process_group(0)
         .stdin(Stdio::from(socket))

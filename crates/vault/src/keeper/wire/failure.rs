@@ -30,6 +30,12 @@ pub(crate) enum WireFailure {
         path: HexPath,
         problem: String,
     },
+    NotGiven {
+        path: HexPath,
+    },
+    NotOurs {
+        path: HexPath,
+    },
     Exists {
         path: HexPath,
     },
@@ -75,6 +81,8 @@ impl WireFailure {
                 path: hex(path)?,
                 problem: problem.clone(),
             },
+            VaultError::RootKeyNotGiven { path } => Self::NotGiven { path: hex(path)? },
+            VaultError::RootKeyNotOurs { path } => Self::NotOurs { path: hex(path)? },
             VaultError::Exists { path } => Self::Exists { path: hex(path)? },
             VaultError::Io { subject, source } => Self::io(subject, source),
             _ => return None,
@@ -115,6 +123,8 @@ impl From<WireFailure> for VaultError {
                 path: own(path),
                 problem,
             },
+            WireFailure::NotGiven { path } => Self::RootKeyNotGiven { path: own(path) },
+            WireFailure::NotOurs { path } => Self::RootKeyNotOurs { path: own(path) },
             WireFailure::Exists { path } => Self::Exists { path: own(path) },
             WireFailure::Io {
                 subject,
