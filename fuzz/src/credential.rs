@@ -84,7 +84,7 @@ fn check_silent(registry: &Registry, keys: &BTreeMap<String, Value>) {
 }
 
 /// What is stored comes back, and is stored again as the same text.
-fn check_kept(credential: &Credential) {
+pub(crate) fn check_kept(credential: &Credential) {
     let stored = credential.to_stored();
     let again = Credential::from_stored(&stored).expect("what was stored is read");
     assert_eq!(again.kind(), credential.kind());

@@ -7,6 +7,7 @@
 
 pub mod challenge;
 pub mod credential;
+pub mod docker_config;
 pub mod index;
 pub mod layer;
 pub mod manifest;
@@ -28,9 +29,10 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     target("challenge", challenge::check),
     target("credential", credential::check),
+    target("docker-config", docker_config::check),
     target("index", index::check),
     target("layer", layer::check),
     target("manifest", manifest::check),

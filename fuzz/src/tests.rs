@@ -28,6 +28,11 @@ fn credential_holds() {
 }
 
 #[test]
+fn docker_config_holds() {
+    exercise("docker-config", 60_000);
+}
+
+#[test]
 fn index_holds() {
     exercise("index", 15_000);
 }

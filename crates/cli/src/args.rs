@@ -239,10 +239,11 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("secret")
-    .args(["password_stdin", "token_stdin", "from_env"]).required(true))]
+    .args(["password_stdin", "token_stdin", "from_env", "from_docker"]).required(true))]
 pub(crate) struct LoginArgs {
-    /// Registry, or registry and path, that the credential is for
-    pub(crate) scope: String,
+    /// Registry, or registry and path, that the credential is for; several with --from-docker
+    #[arg(value_name = "SCOPE", required_unless_present = "from_docker")]
+    pub(crate) scopes: Vec<String>,
     /// User name that goes with --password-stdin
     #[arg(short, long, requires = "password_stdin")]
     pub(crate) username: Option<String>,
@@ -255,14 +256,25 @@ pub(crate) struct LoginArgs {
     /// Names of environment variables that hold the credential, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "KEY,…")]
     pub(crate) from_env: Vec<String>,
+    /// Take over logins of docker and podman, from their files and credential helpers; without a
+    /// scope, list them
+    #[arg(long)]
+    pub(crate) from_docker: bool,
+    /// Take over every login that is listed
+    #[arg(long, requires = "from_docker", conflicts_with = "scopes")]
+    pub(crate) all: bool,
+    /// File of logins, or the JSON of a Kubernetes Secret of them; - is standard input [default:
+    /// those of docker and podman]
+    #[arg(long, value_name = "FILE", requires = "from_docker")]
+    pub(crate) docker_config: Option<PathBuf>,
     /// Certificate authority of the registry and its token service (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "all")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Speak plain http to this registry
-    #[arg(long)]
+    #[arg(long, conflicts_with = "all")]
     pub(crate) plain_http: bool,
     /// Host of a token service that may receive this credential
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", conflicts_with = "all")]
     pub(crate) token_service: Option<String>,
 }
 

@@ -21,7 +21,7 @@ use crate::service_account;
 use crate::token_user::token_username;
 
 /// Longest value. A service account is near 2.5 KiB, a JWT with many groups rarely over 16 KiB.
-const VALUE_LIMIT: usize = 64 * 1024;
+pub(crate) const VALUE_LIMIT: usize = 64 * 1024;
 /// Longest user name; a registry's own limits are far below.
 const USERNAME_LIMIT: usize = 1024;
 
@@ -379,6 +379,6 @@ fn check_plain(text: &str) -> Result<(), Malformed> {
     }
 }
 
-fn check_token(key: &'static str, text: &str) -> Result<(), CredentialError> {
+pub(crate) fn check_token(key: &'static str, text: &str) -> Result<(), CredentialError> {
     check_plain(text).map_err(|problem| CredentialError::Malformed { key, problem })
 }

@@ -45,6 +45,8 @@
 pub mod auth;
 mod aws;
 mod detect;
+pub mod docker_config;
+pub mod docker_helper;
 mod error;
 mod expiry;
 mod fields;

@@ -9,7 +9,7 @@ use reference::{ParseRegistryError, ParseRepositoryError, Reference, Registry, c
 use crate::secret_name::SecretName;
 
 /// The key under which Docker's own configuration keeps Docker Hub's credential.
-const DOCKER_HUB_LEGACY_KEY: &str = "https://index.docker.io/v1/";
+pub(crate) const DOCKER_HUB_LEGACY_KEY: &str = "https://index.docker.io/v1/";
 /// Longest text that is read as a scope: a host, a port and a path at their limits fit.
 const TEXT_LIMIT: usize = 1024;
 

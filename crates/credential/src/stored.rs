@@ -126,7 +126,7 @@ struct Beta9Form {
 }
 
 /// A text that goes from the parser into a [`SecretString`].
-struct SecretText(SecretString);
+pub(crate) struct SecretText(pub(crate) SecretString);
 
 impl<'de> Deserialize<'de> for SecretText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

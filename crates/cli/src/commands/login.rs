@@ -1,5 +1,9 @@
 //! `holdfast login` and `logout`.
 
+mod docker_files;
+mod docker_helper;
+mod from_docker;
+
 use std::collections::BTreeMap;
 
 use broker::{LoginReport, LoginRequest, RegistrySettings};
@@ -9,7 +13,7 @@ use serde::Serialize;
 use crate::app::{App, parse_scope};
 use crate::args::LoginArgs;
 use crate::authority::read_pem;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::show_time;
 use crate::secret_input;
 
@@ -41,7 +45,15 @@ impl From<LoginReport> for LoggedIn {
 }
 
 pub(crate) async fn login(app: &App, args: LoginArgs) -> Result<()> {
-    let scope = parse_scope(&args.scope)?;
+    if args.from_docker {
+        return from_docker::login(app, &args).await;
+    }
+    let [scope] = args.scopes.as_slice() else {
+        return Err(Failure::invalid(
+            "several scopes at once are for --from-docker",
+        ));
+    };
+    let scope = parse_scope(scope)?;
     let given = credential(&scope, &args)?;
     let request = LoginRequest {
         credential: given.credential,

@@ -6,6 +6,7 @@ mod bounds;
 mod canaries;
 mod chaos;
 mod contexts;
+mod docker;
 mod ending;
 mod foreign_text;
 mod functions;
