@@ -3,17 +3,22 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
+use jiff::Timestamp;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName};
+use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 use crate::error::DialError;
 use crate::limits::Limits;
 
 /// Memory set aside before the first byte has come, whatever length the reply claims.
 const MAX_INITIAL_CAPACITY: usize = 64 * 1024;
+
+/// Longest wait that a host can ask for and be obeyed; beyond it, the caller is told.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// A reply whose body has not been read.
 pub struct Response {
@@ -43,6 +48,18 @@ impl Response {
     /// The length that the reply claims for its body.
     pub fn content_length(&self) -> Option<u64> {
         self.header(&CONTENT_LENGTH)?.trim().parse().ok()
+    }
+
+    /// When it was sent, by the clock of who sent it, where it says so.
+    pub fn date(&self) -> Option<Timestamp> {
+        let date = jiff::fmt::rfc2822::parse(self.header(&DATE)?).ok()?;
+        Some(date.timestamp())
+    }
+
+    /// How long it asks to wait. A date is one of the clock of who sent it.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let value = self.header(&RETRY_AFTER)?;
+        parse_retry_after(value, self.date().unwrap_or_else(Timestamp::now))
     }
 
     /// The body as it comes. A pause longer than the idle limit ends it with an error.
@@ -138,5 +155,40 @@ impl Stream for BodyStream {
 impl fmt::Debug for BodyStream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("BodyStream")
+    }
+}
+
+/// Seconds, or a date of HTTP. Bounded, so that a caller may add it to anything.
+fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER));
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    let wait = Duration::try_from(date.duration_since(now)).unwrap_or_default();
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_and_bounded() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("time");
+        let cases = [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("999999999", Some(3600)),
+            ("Thu, 01 Jan 2026 00:00:09 GMT", Some(9)),
+            ("Wed, 31 Dec 2025 00:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ];
+        for (value, seconds) in cases {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(parse_retry_after(value, now), expected, "{value:?}");
+        }
     }
 }

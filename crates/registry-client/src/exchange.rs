@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use credential::ExposeSecret;
 use credential::auth::{AuthError, AuthScheme, AuthSource, RegistryAuth, Rejection};
-use dial::header::{
-    ACCEPT, ACCEPT_ENCODING, DATE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use dial::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
 use dial::{DialError, Dialer, HttpClient, Method, Request, Response, Url};
-use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::challenge;
@@ -30,9 +27,6 @@ const MAX_ERROR_TEXT: usize = 200;
 /// A refusal's challenges are passed on up to this many and this long.
 const MAX_PASSED_CHALLENGES: usize = 16;
 const MAX_PASSED_CHALLENGE_BYTES: usize = 8 * 1024;
-
-/// Longest wait that a registry can ask for and be obeyed; beyond it, the caller is told.
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// A registry as everything in this crate speaks to it.
 #[derive(Debug)]
@@ -267,7 +261,7 @@ impl Core {
             } else {
                 challenges(&response)
             },
-            retry_after: retry_after(&response),
+            retry_after: response.retry_after(),
             text: self.error_text(response, scheme).await,
             foreign,
         }
@@ -279,7 +273,7 @@ impl Core {
         match response.status.as_u16() {
             429 => Some(RegistryError::RateLimited {
                 registry,
-                retry_after: retry_after(response),
+                retry_after: response.retry_after(),
             }),
             status @ (408 | 500 | 502..=504) => {
                 let message = format!("status {status}");
@@ -454,29 +448,6 @@ pub(crate) fn challenges(response: &Response) -> Vec<String> {
         .collect()
 }
 
-/// How long a reply asks to wait. A date is one of the clock of who sent it.
-pub fn retry_after(response: &Response) -> Option<Duration> {
-    let value = response.header(&RETRY_AFTER)?;
-    parse_retry_after(value, date_of(response).unwrap_or_else(Timestamp::now))
-}
-
-/// When a reply was sent, by the clock of who sent it, where it says so.
-pub fn date_of(response: &Response) -> Option<Timestamp> {
-    let date = jiff::fmt::rfc2822::parse(response.header(&DATE)?).ok()?;
-    Some(date.timestamp())
-}
-
-/// Seconds, or a date of HTTP. Bounded, so that a caller may add it to anything.
-fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER));
-    }
-    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
-    let wait = Duration::try_from(date.duration_since(now)).unwrap_or_default();
-    Some(wait.min(MAX_RETRY_AFTER))
-}
-
 /// Code and message of the first error in a registry's own format.
 fn error_message(body: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
@@ -517,25 +488,6 @@ fn without_secrets(text: String, scheme: &AuthScheme) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_is_read_and_bounded() {
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("time");
-        let cases = [
-            ("7", Some(7)),
-            (" 0 ", Some(0)),
-            ("999999999", Some(3600)),
-            ("Thu, 01 Jan 2026 00:00:09 GMT", Some(9)),
-            ("Wed, 31 Dec 2025 00:00:00 GMT", Some(0)),
-            ("-1", None),
-            ("soon", None),
-            ("", None),
-        ];
-        for (value, seconds) in cases {
-            let expected = seconds.map(Duration::from_secs);
-            assert_eq!(parse_retry_after(value, now), expected, "{value:?}");
-        }
-    }
 
     #[test]
     fn errors_do_not_repeat_what_was_sent() {

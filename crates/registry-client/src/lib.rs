@@ -34,7 +34,6 @@ pub use challenge::Challenge;
 pub use client::{Ping, RegistryClient};
 pub use endpoint::Endpoint;
 pub use error::RegistryError;
-pub use exchange::{date_of, retry_after};
 pub use manifest::{Descriptor, ManifestHead, PinnedManifest};
 pub use platform::Platform;
 pub use retry::RetryPolicy;

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use reference::Digest;
 
 use crate::error::RegistryError;
-use crate::exchange::{Call, Core, retry_after};
+use crate::exchange::{Call, Core};
 use crate::follow::{self, Landed, Lead, Outgoing};
 use crate::location::{Known, Location};
 use crate::retry::Attempts;
@@ -80,7 +80,7 @@ impl Core {
         let error = match landed {
             Ok(landed) if landed.response.status.is_success() => return Ok(landed),
             Ok(Landed { response, .. }) => {
-                self.storage_verdict(response.status.as_u16(), retry_after(&response))
+                self.storage_verdict(response.status.as_u16(), response.retry_after())
             }
             Err(error) => error,
         };

@@ -41,7 +41,7 @@ pub(crate) async fn ask(
         .map_err(|error| from_dial(&error))?;
     let times = Times {
         sent: now,
-        answered: registry_client::date_of(&response),
+        answered: response.date(),
     };
     if response.status.as_u16() != 200 {
         return Err(refusal(&response, &service, pass, scope));
@@ -136,7 +136,7 @@ fn refusal(response: &Response, service: &str, pass: &Pass, scope: Option<&str>)
             message: format!("token service {service} redirects; a credential does not follow"),
         },
         (429, _) => AuthError::RateLimited {
-            retry_after: registry_client::retry_after(response),
+            retry_after: response.retry_after(),
             message: format!("token service {service} is limiting requests"),
         },
         (408 | 500.., _) => AuthError::Unreachable {

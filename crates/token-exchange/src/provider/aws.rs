@@ -67,8 +67,8 @@ impl Operation<'_> {
         let request = signature::sign(self.request()?, keys, self, now)?;
         let response = clouds.send(request).await?;
         let status = response.status.as_u16();
-        let answered = registry_client::date_of(&response);
-        let retry_after = registry_client::retry_after(&response);
+        let answered = response.date();
+        let retry_after = response.retry_after();
         let body = response.read_bounded(MAX_REPLY_BYTES).await;
         let body = body.map_err(|error| wire::from_dial(&error))?;
         if status == 200 {
