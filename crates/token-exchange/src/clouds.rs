@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use credential::auth::AuthError;
-use dial::{AddressPolicy, Dialer, Request, Response, TlsProfile};
+use dial::{AddressPolicy, Dialer, HttpClient, TlsProfile};
 use jiff::Timestamp;
 
 use crate::clock::Clock;
@@ -35,13 +35,9 @@ impl Clouds {
         self.clock.now()
     }
 
-    pub(crate) async fn send(&self, request: Request) -> Result<Response, AuthError> {
-        let http = self
-            .dialer
-            .client(&self.tls, &AddressPolicy::default())
-            .map_err(|error| wire::from_dial(&error))?;
-        let sent = http.send(request).await;
-        sent.map_err(|error| wire::from_dial(&error))
+    pub(crate) fn http(&self) -> Result<HttpClient, AuthError> {
+        let http = self.dialer.client(&self.tls, &AddressPolicy::default());
+        http.map_err(|error| wire::from_dial(&error))
     }
 }
 

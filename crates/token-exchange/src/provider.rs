@@ -3,7 +3,6 @@
 //! What a registry then demands of it, and the token that it gets for it, is the same for all and
 //! stands in `mint`.
 
-mod aws;
 mod ecr;
 mod stored;
 

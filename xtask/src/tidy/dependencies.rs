@@ -141,6 +141,21 @@ const HOMES: &[Home] = &[
         why: "libraries type errors",
     },
     Home {
+        dependency: "aws-sigv4",
+        crates: &["aws-api"],
+        why: "one way to sign for AWS",
+    },
+    Home {
+        dependency: "aws-credential-types",
+        crates: &["aws-api"],
+        why: "one way to sign for AWS",
+    },
+    Home {
+        dependency: "aws-api",
+        crates: &["token-exchange"],
+        why: "a cloud's keys are used where they are exchanged",
+    },
+    Home {
         dependency: "libfuzzer-sys",
         crates: &["fuzz"],
         why: "a C++ runtime that nothing shipped may link",

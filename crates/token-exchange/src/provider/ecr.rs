@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use aws_api::{Answer, AwsError, Keys, Operation};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use credential::auth::AuthError;
@@ -16,11 +17,10 @@ use reference::Registry;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::aws::{Answer, Operation};
 use super::{PresentFuture, Presented, Provider};
 use crate::asker::Pass;
 use crate::clouds::Clouds;
-use crate::reply::Times;
+use crate::wire;
 
 const PRIVATE_TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
 const PUBLIC_TARGET: &str = "SpencerFrontendService.GetAuthorizationToken";
@@ -57,7 +57,9 @@ impl<'a> Ecr<'a> {
                     .to_owned(),
             });
         }
-        let answer = self.operation.ask(clouds, self.keys).await?;
+        let (http, clock, keys) = (clouds.http()?, || clouds.now(), Keys::from(self.keys));
+        let asked = self.operation.ask(&http, &clock, &keys).await;
+        let answer = asked.map_err(told)?;
         read(&answer).ok_or_else(|| AuthError::Unreachable {
             message: format!("{} answered without a usable token", self.operation.host),
         })
@@ -67,6 +69,23 @@ impl<'a> Ecr<'a> {
 impl Provider for Ecr<'_> {
     fn present<'a>(&'a self, clouds: &'a Clouds) -> PresentFuture<'a> {
         Box::pin(self.ask(clouds))
+    }
+}
+
+/// An error of AWS, told as one of auth.
+fn told(error: AwsError) -> AuthError {
+    let message = error.to_string();
+    match error {
+        AwsError::Dial(error) => wire::from_dial(&error),
+        AwsError::BadKeys { .. } => AuthError::BadCredential { message },
+        AwsError::NotAllowed { .. } => AuthError::NoPermission { message },
+        AwsError::RateLimited { retry_after, .. } => AuthError::RateLimited {
+            retry_after,
+            message,
+        },
+        AwsError::Unavailable { .. } => AuthError::Unreachable { message },
+        AwsError::Refused { .. } => AuthError::Refused { message },
+        _ => AuthError::Internal { message },
     }
 }
 
@@ -108,7 +127,7 @@ fn read(answer: &Answer) -> Option<Presented> {
     let stated = data.get("expiresAt")?.as_f64()?;
     Some(Presented {
         pass: pass(token)?,
-        not_after: Some(end(stated, answer.times)?),
+        not_after: Some(end(stated, answer)?),
         is_renewable: true,
     })
 }
@@ -130,14 +149,14 @@ fn pass(token: &str) -> Option<Pass> {
 }
 
 /// The end by our clock of what ends then by theirs. `None` for what has ended.
-fn end(stated_seconds: f64, times: Times) -> Option<Timestamp> {
-    let now = times.answered.unwrap_or(times.sent);
+fn end(stated_seconds: f64, answer: &Answer) -> Option<Timestamp> {
+    let now = answer.answered.unwrap_or(answer.sent);
     let left = stated_seconds - now.as_duration().as_secs_f64();
     if left.is_nan() || left <= 0.0 {
         return None;
     }
     let left = Duration::from_secs_f64(left.min(MAX_LIFE.as_secs_f64()));
-    times.sent.checked_add(left).ok()
+    answer.sent.checked_add(left).ok()
 }
 
 #[cfg(test)]
@@ -147,13 +166,12 @@ mod tests {
     use super::*;
 
     fn answer(body: &str) -> Answer {
-        let times = Times {
+        Answer {
+            body: body.to_owned().into(),
             sent: Timestamp::from_second(1_000_000).unwrap(),
             // A service whose clock is five minutes ahead of ours.
             answered: Some(Timestamp::from_second(1_000_300).unwrap()),
-        };
-        let body = body.to_owned().into();
-        Answer { body, times }
+        }
     }
 
     #[test]

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use credential::auth::AuthError;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::Operation;
+use crate::error::AwsError;
+use crate::operation::Operation;
 
 /// AWS takes dates that are off by five minutes; from somewhat less on, ours may be at fault.
 const SKEW: SignedDuration = SignedDuration::from_mins(4);
@@ -16,7 +16,7 @@ const SHOWN_MESSAGE_BYTES: usize = 300;
 
 /// A reply that is no answer.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: u16,
     name: String,
     message: String,
@@ -25,7 +25,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn read(
+    pub(crate) fn read(
         status: u16,
         body: &[u8],
         answered: Option<Timestamp>,
@@ -46,7 +46,7 @@ impl Refusal {
     }
 
     /// What the service's clock shows, when the request was refused for showing another time.
-    pub(super) fn clock_of_theirs(&self, ours: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn clock_of_theirs(&self, ours: Timestamp) -> Option<Timestamp> {
         let theirs = self.answered.filter(|_| self.is_about_signature())?;
         (theirs.duration_since(ours).abs() > SKEW).then_some(theirs)
     }
@@ -61,10 +61,10 @@ impl Refusal {
         )
     }
 
-    /// As an error of auth.
-    pub(super) fn told(&self, operation: &Operation<'_>) -> AuthError {
+    /// As an error, without what the request held.
+    pub(crate) fn told(&self, operation: &Operation<'_>) -> AwsError {
         let host = &operation.host;
-        let bad = |what: &str| AuthError::BadCredential {
+        let bad = |what: &str| AwsError::BadKeys {
             message: format!("{host} refused the AWS keys: {what}"),
         };
         match self.name.as_str() {
@@ -75,7 +75,7 @@ impl Refusal {
             _ if self.is_about_signature() => {
                 bad("the secret access key does not belong to the access key")
             }
-            "AccessDeniedException" | "AccessDenied" => AuthError::NoPermission {
+            "AccessDeniedException" | "AccessDenied" => AwsError::NotAllowed {
                 message: format!(
                     "AWS does not allow the keys {}: {}",
                     operation.permission,
@@ -87,14 +87,14 @@ impl Refusal {
         }
     }
 
-    fn told_by_status(&self, host: &str) -> AuthError {
+    fn told_by_status(&self, host: &str) -> AwsError {
         let status = self.status;
         match status {
             429 => self.limited(host),
-            408 | 500.. => AuthError::Unreachable {
+            408 | 500.. => AwsError::Unavailable {
                 message: format!("{host} answered with status {status}"),
             },
-            _ => AuthError::Refused {
+            _ => AwsError::Refused {
                 message: format!(
                     "{host} refused the request (status {status}, {})",
                     dial::quoted(self.name.as_bytes(), SHOWN_NAME_BYTES)
@@ -103,8 +103,8 @@ impl Refusal {
         }
     }
 
-    fn limited(&self, host: &str) -> AuthError {
-        AuthError::RateLimited {
+    fn limited(&self, host: &str) -> AwsError {
+        AwsError::RateLimited {
             retry_after: self.retry_after,
             message: format!("{host} is limiting requests"),
         }

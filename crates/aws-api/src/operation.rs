@@ -1,19 +1,16 @@
-//! One request to a service of AWS: signed, sent, and its refusal told.
+//! One request to a service, asked once, or twice where the clocks differ.
 
-mod refusal;
-mod signature;
+use std::fmt;
 
 use bytes::Bytes;
-use credential::AwsFields;
-use credential::auth::AuthError;
 use dial::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use dial::{Method, Request, Url};
+use dial::{HttpClient, Method, Request, Url};
 use jiff::Timestamp;
 
-use crate::clouds::Clouds;
-use crate::reply::Times;
-use crate::wire;
-use refusal::Refusal;
+use crate::error::AwsError;
+use crate::keys::Keys;
+use crate::refusal::Refusal;
+use crate::signature;
 
 /// Longest reply that is read. A token of ECR is below 4 KiB.
 const MAX_REPLY_BYTES: usize = 64 * 1024;
@@ -23,27 +20,38 @@ const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1")
 
 /// An operation of a service that speaks JSON, without input.
 #[derive(Debug)]
-pub(super) struct Operation<'a> {
+pub struct Operation<'a> {
     /// From a table.
-    pub(super) host: String,
-    pub(super) service: &'static str,
-    pub(super) region: &'a str,
-    pub(super) target: &'static str,
+    pub host: String,
+    pub service: &'static str,
+    pub region: &'a str,
+    pub target: &'static str,
     /// What a principal must be allowed, as policies call it.
-    pub(super) permission: &'static str,
+    pub permission: &'static str,
 }
 
 /// A service's answer, which may hold secrets.
-pub(super) struct Answer {
-    pub(super) body: Bytes,
-    pub(super) times: Times,
+pub struct Answer {
+    pub body: Bytes,
+    /// By our clock, when its request was sent.
+    pub sent: Timestamp,
+    /// By the service's clock, when it was answered, where it says so.
+    pub answered: Option<Timestamp>,
 }
+
+/// Our clock.
+pub type Clock<'a> = &'a (dyn Fn() -> Timestamp + Sync);
 
 impl Operation<'_> {
     /// Asks with these keys. Where the service says that our clock is wrong, once more by its own.
-    pub(super) async fn ask(&self, clouds: &Clouds, keys: &AwsFields) -> Result<Answer, AuthError> {
-        let now = clouds.now();
-        let refusal = match self.ask_at(clouds, keys, now).await? {
+    pub async fn ask(
+        &self,
+        http: &HttpClient,
+        clock: Clock<'_>,
+        keys: &Keys,
+    ) -> Result<Answer, AwsError> {
+        let now = clock();
+        let refusal = match self.ask_at(http, clock, keys, now).await? {
             Ok(answer) => return Ok(answer),
             Err(refusal) => refusal,
         };
@@ -51,7 +59,7 @@ impl Operation<'_> {
             return Err(refusal.told(self));
         };
         tracing::warn!(%theirs, ours = %now, "AWS has another time than this machine");
-        match self.ask_at(clouds, keys, theirs).await? {
+        match self.ask_at(http, clock, keys, theirs).await? {
             Ok(answer) => Ok(answer),
             Err(refusal) => Err(refusal.told(self)),
         }
@@ -59,27 +67,31 @@ impl Operation<'_> {
 
     async fn ask_at(
         &self,
-        clouds: &Clouds,
-        keys: &AwsFields,
+        http: &HttpClient,
+        clock: Clock<'_>,
+        keys: &Keys,
         now: Timestamp,
-    ) -> Result<Result<Answer, Refusal>, AuthError> {
-        let sent = clouds.now();
+    ) -> Result<Result<Answer, Refusal>, AwsError> {
+        let sent = clock();
         let request = signature::sign(self.request()?, keys, self, now)?;
-        let response = clouds.send(request).await?;
+        let response = http.send(request).await?;
         let status = response.status.as_u16();
         let answered = response.date();
         let retry_after = response.retry_after();
-        let body = response.read_bounded(MAX_REPLY_BYTES).await;
-        let body = body.map_err(|error| wire::from_dial(&error))?;
+        let body = response.read_bounded(MAX_REPLY_BYTES).await?;
         if status == 200 {
-            let times = Times { sent, answered };
-            return Ok(Ok(Answer { body, times }));
+            return Ok(Ok(Answer {
+                body,
+                sent,
+                answered,
+            }));
         }
         Ok(Err(Refusal::read(status, &body, answered, retry_after)))
     }
 
-    fn request(&self) -> Result<Request, AuthError> {
-        let url = Url::parse(&format!("https://{}/", self.host)).map_err(|_| no_request())?;
+    pub(crate) fn request(&self) -> Result<Request, AwsError> {
+        let url = Url::parse(&format!("https://{}/", self.host));
+        let url = url.map_err(|_| AwsError::NoRequest)?;
         let mut request = Request::new(Method::POST, url)
             .header(CONTENT_TYPE, JSON)
             .header(TARGET, HeaderValue::from_static(self.target));
@@ -88,8 +100,8 @@ impl Operation<'_> {
     }
 }
 
-fn no_request() -> AuthError {
-    AuthError::Internal {
-        message: "the AWS keys make no request".to_owned(),
+impl fmt::Debug for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Answer(redacted)")
     }
 }

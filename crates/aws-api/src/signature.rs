@@ -5,24 +5,25 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign as sign_http};
 use aws_sigv4::sign::v4::SigningParams;
-use credential::auth::AuthError;
-use credential::{AwsFields, ExposeSecret};
+use credential::ExposeSecret;
 use dial::Request;
 use dial::header::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 
-use super::{Operation, no_request};
+use crate::error::AwsError;
+use crate::keys::Keys;
+use crate::operation::Operation;
 
 /// The name of where keys come from, which the signer keeps beside them.
 const SOURCE: &str = "holdfast";
 
 /// The request with date and signature for this operation's service and region.
-pub(super) fn sign(
+pub(crate) fn sign(
     mut request: Request,
-    keys: &AwsFields,
+    keys: &Keys,
     operation: &Operation<'_>,
     now: Timestamp,
-) -> Result<Request, AuthError> {
+) -> Result<Request, AwsError> {
     let identity = Credentials::new(
         &keys.access_key_id,
         keys.secret_access_key.expose_secret(),
@@ -40,7 +41,7 @@ pub(super) fn sign(
         .time(system_time(now))
         .settings(SigningSettings::default())
         .build()
-        .map_err(|_| no_request())?
+        .map_err(|_| AwsError::NoRequest)?
         .into();
     let headers = request.headers.iter();
     let headers = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
@@ -50,13 +51,13 @@ pub(super) fn sign(
         headers,
         SignableBody::Bytes(&request.body),
     )
-    .map_err(|_| no_request())?;
+    .map_err(|_| AwsError::NoRequest)?;
     // The error could repeat a header, and one of them may be the session token.
-    let signed = sign_http(signable, &params).map_err(|_| no_request())?;
+    let signed = sign_http(signable, &params).map_err(|_| AwsError::NoRequest)?;
     let (instructions, _signature) = signed.into_parts();
     for (name, value) in instructions.headers() {
-        let name = HeaderName::try_from(name).map_err(|_| no_request())?;
-        let mut value = HeaderValue::try_from(value).map_err(|_| no_request())?;
+        let name = HeaderName::try_from(name).map_err(|_| AwsError::NoRequest)?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| AwsError::NoRequest)?;
         value.set_sensitive(true);
         request.headers.insert(name, value);
     }
@@ -81,15 +82,11 @@ mod tests {
         p2wUE8phUZampKsburEDy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xV\
         qr7ZD0u0iPPkUL64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA==";
 
-    fn keys(session_token: Option<&str>) -> AwsFields {
-        AwsFields {
+    fn keys(session_token: Option<&str>) -> Keys {
+        Keys {
             access_key_id: "AKIDEXAMPLE".to_owned(),
             secret_access_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned().into(),
             session_token: session_token.map(|token| token.to_owned().into()),
-            region: None,
-            role_arn: None,
-            external_id: None,
-            role_session_name: None,
         }
     }
 
@@ -103,7 +100,7 @@ mod tests {
         }
     }
 
-    fn signed(request: Request, keys: &AwsFields, operation: &Operation<'_>, at: &str) -> String {
+    fn signed(request: Request, keys: &Keys, operation: &Operation<'_>, at: &str) -> String {
         let signed = sign(request, keys, operation, at.parse().unwrap()).unwrap();
         signed.headers[AUTHORIZATION].to_str().unwrap().to_owned()
     }

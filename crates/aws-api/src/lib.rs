@@ -1,0 +1,15 @@
+//! AWS as a client: one request to one of its services, signed, sent, and its refusal told.
+//!
+//! Invariants: a secret key signs and is never sent; keys are those that were handed in, and none
+//! are looked for; hosts come from who asks, who has them from a table; what a refusal repeats of
+//! its request is not shown. Knows no registries, and keeps nothing between two requests.
+
+mod error;
+mod keys;
+mod operation;
+mod refusal;
+mod signature;
+
+pub use error::AwsError;
+pub use keys::Keys;
+pub use operation::{Answer, Clock, Operation};
