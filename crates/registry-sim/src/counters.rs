@@ -3,8 +3,10 @@
 //! Every value of a header that carries credentials counts whole; in other headers, the URL and the
 //! body, each known secret counts, raw, percent-encoded or as Basic.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -23,6 +25,8 @@ pub struct Counts {
 pub struct HostCounter {
     counts: Arc<watch::Sender<Counts>>,
     paths: Arc<Mutex<Vec<String>>>,
+    watched: KnownSecrets,
+    sightings: Arc<AtomicU64>,
 }
 
 /// Secrets that a test knows, to be looked for everywhere.
@@ -42,7 +46,19 @@ impl HostCounter {
         Self {
             counts: Arc::new(watch::Sender::new(Counts::default())),
             paths: Arc::default(),
+            watched: KnownSecrets::default(),
+            sightings: Arc::default(),
         }
+    }
+
+    /// From now on looks for this secret in all that arrives.
+    pub fn watch_for(&self, secret: &str) {
+        self.watched.add(secret);
+    }
+
+    /// How many requests had a secret that is watched for, in a header that is for it too.
+    pub fn sightings(&self) -> u64 {
+        self.sightings.load(Ordering::SeqCst)
     }
 
     pub fn read(&self) -> Counts {
@@ -72,6 +88,9 @@ impl HostCounter {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(path);
+        if is_sighted(parts, body, &self.watched) {
+            self.sightings.fetch_add(1, Ordering::SeqCst);
+        }
         let bytes = credential_bytes(parts, body, secrets);
         self.counts.send_modify(|counts| {
             counts.requests += 1;
@@ -86,6 +105,11 @@ impl KnownSecrets {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(secret.to_owned());
+    }
+
+    /// Whether one of them is in this text.
+    fn are_in(&self, text: &[u8]) -> bool {
+        self.count(text) > 0
     }
 
     /// Bytes of known secrets in this text.
@@ -115,6 +139,18 @@ fn occurrences(text: &[u8], wanted: &[u8]) -> u64 {
     text.windows(wanted.len())
         .filter(|window| *window == wanted)
         .count() as u64
+}
+
+/// Whether a secret that is watched for is anywhere in the request.
+fn is_sighted(parts: &Parts, body: &[u8], watched: &KnownSecrets) -> bool {
+    let in_header = |value: &HeaderValue| {
+        let basic = value.as_bytes().strip_prefix(b"Basic ");
+        let basic = basic.and_then(|encoded| BASE64_STANDARD.decode(encoded).ok());
+        watched.are_in(value.as_bytes()) || basic.is_some_and(|text| watched.are_in(&text))
+    };
+    watched.are_in(parts.uri.to_string().as_bytes())
+        || watched.are_in(body)
+        || parts.headers.values().any(in_header)
 }
 
 fn credential_bytes(parts: &Parts, body: &[u8], secrets: &KnownSecrets) -> u64 {
@@ -152,5 +188,22 @@ mod tests {
         assert_eq!(count("/v2/", None, "a s3cret/ in a s3cret/"), 14);
         assert_eq!(count("/v2/", Some(("authorization", "Bearer x")), ""), 8);
         assert_eq!(count("/v2/", Some(("x-other", "s3cret/")), ""), 7);
+    }
+
+    #[test]
+    fn what_is_watched_for_is_seen_inside_basic_too() {
+        let watched = KnownSecrets::default();
+        watched.add("s3cret/");
+        for (value, expected) in [
+            ("Bearer s3cret/", true),
+            ("Basic dTpzM2NyZXQv", true),
+            ("Basic dTpvdGhlcg==", false),
+        ] {
+            let request = Request::builder()
+                .uri("/v2/")
+                .header("authorization", value);
+            let (parts, ()) = request.body(()).expect("request").into_parts();
+            assert_eq!(is_sighted(&parts, b"", &watched), expected, "{value}");
+        }
     }
 }

@@ -3,19 +3,22 @@
 //! [`RegistrySim`] runs in the test's process, on loopback ports, and does what a real registry
 //! will not do when asked: expire tokens at once, send blobs to signed URLs on another host, answer
 //! 429, break off in mid-body. Each of its hosts counts the requests and every byte of credential
-//! that arrives. An [`EcrApi`] gives out ECR's tokens for AWS keys; a [`Switchboard`] is the proxy
-//! by which these are reached under the names of the real ones. A [`RawHost`] writes any bytes at
-//! all, where even that is too well-behaved. The module [`debian`] starts the `docker-registry` of
+//! that arrives. An [`EcrApi`] gives out ECR's tokens for AWS keys, a [`GoogleApi`] Google's for
+//! keys of service accounts and for tokens of other issuers; a [`Switchboard`] is the proxy by
+//! which these are reached under the names of the real ones. A [`RawHost`] writes any bytes at all,
+//! where even that is too well-behaved. The module [`debian`] starts the `docker-registry` of
 //! Debian in its two login modes.
 //!
 //! For tests and demonstrations only: it panics where a program would return errors.
 
 mod answer;
 mod authority;
+mod cloud_fault;
 mod counters;
 pub mod debian;
 mod ecr;
 mod faults;
+mod google;
 mod host;
 mod image;
 mod listener;
@@ -29,9 +32,11 @@ mod switchboard;
 mod tokens;
 
 pub use authority::{Authority, ServerPem};
+pub use cloud_fault::CloudFault;
 pub use counters::{Counts, HostCounter};
 pub use ecr::{EcrApi, EcrFault};
 pub use faults::Faults;
+pub use google::GoogleApi;
 pub use image::{Blob, Entry, Image, ImageBuilder, Layer};
 pub use raw::{RawHost, RawRequest, Step};
 pub use sim::{Login, Options, Realm, RegistrySim};

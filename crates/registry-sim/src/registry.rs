@@ -12,6 +12,9 @@ use crate::realm;
 use crate::sim::{Login, Shared, lock};
 use crate::tokens::Standing;
 
+/// Where the token service is on the registry's own host: ours, Google's and Azure's.
+const TOKEN_PATHS: [&str; 3] = ["/token", "/v2/token", "/oauth2/token"];
+
 /// What is asked for, read from the path.
 enum Asked<'a> {
     Base,
@@ -33,7 +36,7 @@ pub(crate) fn handler(shared: &Arc<Shared>) -> Handler {
     Arc::new(move |arrived| {
         let shared = Arc::clone(&shared);
         Box::pin(async move {
-            if arrived.parts.uri.path() == "/token" {
+            if TOKEN_PATHS.contains(&arrived.parts.uri.path()) {
                 return realm::answer(&shared, &arrived).await;
             }
             answer(&shared, &arrived)
