@@ -74,5 +74,14 @@ fn renewed_gcp(old: &GcpFields, secret: SecretString) -> GcpFields {
             json: secret,
             project_id: project_id.clone(),
         },
+        GcpFields::Federated {
+            federation,
+            project_id,
+            ..
+        } => GcpFields::Federated {
+            federation: federation.clone(),
+            subject_token: secret,
+            project_id: project_id.clone(),
+        },
     }
 }

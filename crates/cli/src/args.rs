@@ -239,7 +239,9 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("secret")
-    .args(["password_stdin", "token_stdin", "from_env", "from_docker"]).required(true))]
+    .args([
+        "password_stdin", "token_stdin", "service_account_file", "from_env", "from_docker",
+    ]).required(true))]
 pub(crate) struct LoginArgs {
     /// Registry, or registry and path, that the credential is for; several with --from-docker
     #[arg(value_name = "SCOPE", required_unless_present = "from_docker")]
@@ -253,6 +255,9 @@ pub(crate) struct LoginArgs {
     /// Read a ready registry token from standard input
     #[arg(long)]
     pub(crate) token_stdin: bool,
+    /// File with the JSON key of a Google service account
+    #[arg(long, value_name = "FILE")]
+    pub(crate) service_account_file: Option<PathBuf>,
     /// Names of environment variables that hold the credential, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "KEY,…")]
     pub(crate) from_env: Vec<String>,

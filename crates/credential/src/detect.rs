@@ -11,13 +11,14 @@ use zeroize::Zeroize;
 
 use crate::aws;
 use crate::error::{CredentialError, Malformed};
+use crate::federation;
 use crate::fields::{
     AwsFields, AzureFields, Credential, CredentialKind, Fields, GOOGLE_TOKEN_USER, GcpFields,
 };
 use crate::hints::{self, Hint};
 use crate::hosts::Service;
 use crate::known_keys::{self as keys, Family};
-use crate::service_account;
+use crate::service_account::{self, ServiceAccount, Sort};
 use crate::token_user::token_username;
 
 /// Longest value. A service account is near 2.5 KiB, a JWT with many groups rarely over 16 KiB.
@@ -61,16 +62,37 @@ pub fn from_token(
     username: Option<&str>,
     token: &SecretString,
 ) -> Result<Detected, CredentialError> {
-    let mut map = BTreeMap::new();
-    let mut insert = |key: &str, text: &str| {
-        map.insert(key.to_owned(), Value::String(text.to_owned()));
-    };
-    insert(keys::REGISTRY_TOKEN, token.expose_secret());
-    if let Some(username) = username {
-        insert(keys::REGISTRY_USERNAME, username);
-    }
-    let detected = detect(registry, &map);
-    wipe(map);
+    let mut keys = vec![(keys::REGISTRY_TOKEN, token.expose_secret())];
+    keys.extend(username.map(|username| (keys::REGISTRY_USERNAME, username)));
+    detect_texts(registry, &keys)
+}
+
+/// Reads a user name and a password. At some registries a user name says what the password is.
+pub fn from_password(
+    registry: &Registry,
+    username: &str,
+    password: &SecretString,
+) -> Result<Detected, CredentialError> {
+    let password = password.expose_secret();
+    let keys = [(keys::USERNAME, username), (keys::PASSWORD, password)];
+    detect_texts(registry, &keys)
+}
+
+/// Reads the key of a service account of Google's, as it is in the file that Google made.
+pub fn from_service_account(
+    registry: &Registry,
+    json: &SecretString,
+) -> Result<Detected, CredentialError> {
+    let key = keys::GOOGLE_APPLICATION_CREDENTIALS;
+    detect_texts(registry, &[(key, json.expose_secret())])
+}
+
+fn detect_texts(registry: &Registry, keys: &[(&str, &str)]) -> Result<Detected, CredentialError> {
+    let keys = keys.iter();
+    let keys = keys.map(|(key, text)| ((*key).to_owned(), Value::String((*text).to_owned())));
+    let keys = keys.collect();
+    let detected = detect(registry, &keys);
+    wipe(keys);
     detected
 }
 
@@ -158,8 +180,8 @@ impl<'a> Given<'a> {
 
     fn fields(&self, family: Family, registry: &Registry) -> Result<Fields, CredentialError> {
         match family {
-            Family::Plain => self.basic(keys::USERNAME, keys::PASSWORD),
-            Family::Docker => self.basic(keys::DOCKER_USERNAME, keys::DOCKER_PASSWORD),
+            Family::Plain => self.basic(registry, keys::USERNAME, keys::PASSWORD),
+            Family::Docker => self.basic(registry, keys::DOCKER_USERNAME, keys::DOCKER_PASSWORD),
             Family::Registry => self.registry(registry),
             Family::Aws => self.aws(),
             Family::Gcp => self.gcp(),
@@ -172,11 +194,22 @@ impl<'a> Given<'a> {
         }
     }
 
-    fn basic(&self, user: &'static str, password: &'static str) -> Result<Fields, CredentialError> {
+    fn basic(
+        &self,
+        registry: &Registry,
+        user: &'static str,
+        password: &'static str,
+    ) -> Result<Fields, CredentialError> {
         let username = self.username(user)?.ok_or_else(|| self.missing(user))?;
-        let password = self
-            .secret(password)
-            .ok_or_else(|| self.missing(password))?;
+        let key = password;
+        let password = self.secret(key).ok_or_else(|| self.missing(key))?;
+        if ServiceAccount::is_announced_by(&username) && Service::of(registry) == Service::Google {
+            let malformed = |problem| CredentialError::Malformed { key, problem };
+            let json = service_account::as_json(password.expose_secret()).map_err(malformed)?;
+            service_account::sort_of(&json).map_err(malformed)?;
+            let project_id = service_account::read(&json).map_err(malformed)?.project_id;
+            return Ok(Fields::Gcp(GcpFields::ServiceAccount { json, project_id }));
+        }
         Ok(Fields::Basic { username, password })
     }
 
@@ -184,7 +217,7 @@ impl<'a> Given<'a> {
         let (password, token) = (keys::REGISTRY_PASSWORD, keys::REGISTRY_TOKEN);
         self.exclude(password, token)?;
         if self.get(token).is_none() {
-            return self.basic(keys::REGISTRY_USERNAME, password);
+            return self.basic(registry, keys::REGISTRY_USERNAME, password);
         }
         self.token(registry, Some(keys::REGISTRY_USERNAME), token)
     }
@@ -194,7 +227,7 @@ impl<'a> Given<'a> {
         self.exclude(password, token)?;
         match self.get(token) {
             Some(_) => self.token(registry, Some(keys::DOCKERHUB_USERNAME), token),
-            None => self.basic(keys::DOCKERHUB_USERNAME, password),
+            None => self.basic(registry, keys::DOCKERHUB_USERNAME, password),
         }
     }
 
@@ -264,18 +297,61 @@ impl<'a> Given<'a> {
     fn gcp(&self) -> Result<Fields, CredentialError> {
         let (file, token) = (keys::GOOGLE_APPLICATION_CREDENTIALS, keys::GCP_ACCESS_TOKEN);
         self.exclude(file, token)?;
+        self.exclude(token, keys::GCP_SUBJECT_TOKEN)?;
         let project_id = self.checked(keys::GCP_PROJECT_ID, check_plain)?;
         if let Some(value) = self.get(file) {
             let malformed = |problem| CredentialError::Malformed { key: file, problem };
-            let account = service_account::check(value).map_err(malformed)?;
-            let project_id = project_id.or(account.project_id);
-            let json = account.json;
-            return Ok(Fields::Gcp(GcpFields::ServiceAccount { json, project_id }));
+            let json = service_account::as_json(value).map_err(malformed)?;
+            return match service_account::sort_of(&json).map_err(malformed)? {
+                Sort::ServiceAccount => self.service_account(json, project_id),
+                Sort::ExternalAccount => self.federated(&json, project_id),
+            };
+        }
+        if self.get(keys::GCP_SUBJECT_TOKEN).is_some() {
+            return Err(self.missing(file));
         }
         let text = self.get(token).ok_or_else(|| self.missing(token))?;
         check_token(token, text)?;
         let token = SecretString::from(text.to_owned());
         Ok(Fields::Gcp(GcpFields::AccessToken { token, project_id }))
+    }
+
+    fn service_account(
+        &self,
+        json: SecretString,
+        project_id: Option<String>,
+    ) -> Result<Fields, CredentialError> {
+        let key = keys::GOOGLE_APPLICATION_CREDENTIALS;
+        let malformed = |problem| CredentialError::Malformed { key, problem };
+        let account = service_account::read(&json).map_err(malformed)?;
+        if self.get(keys::GCP_SUBJECT_TOKEN).is_some() {
+            return Err(CredentialError::Conflict {
+                first: key,
+                second: keys::GCP_SUBJECT_TOKEN,
+            });
+        }
+        let project_id = project_id.or(account.project_id);
+        Ok(Fields::Gcp(GcpFields::ServiceAccount { json, project_id }))
+    }
+
+    fn federated(
+        &self,
+        json: &SecretString,
+        project_id: Option<String>,
+    ) -> Result<Fields, CredentialError> {
+        let (key, token) = (
+            keys::GOOGLE_APPLICATION_CREDENTIALS,
+            keys::GCP_SUBJECT_TOKEN,
+        );
+        let malformed = |problem| CredentialError::Malformed { key, problem };
+        let federation = federation::read(json.expose_secret()).map_err(malformed)?;
+        let text = self.get(token).ok_or_else(|| self.missing(token))?;
+        check_token(token, text)?;
+        Ok(Fields::Gcp(GcpFields::Federated {
+            federation,
+            subject_token: SecretString::from(text.to_owned()),
+            project_id,
+        }))
     }
 
     fn azure(&self) -> Result<Fields, CredentialError> {

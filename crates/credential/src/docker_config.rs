@@ -33,7 +33,7 @@ use crate::fields::Credential;
 use crate::hosts::Service;
 use crate::known_keys as keys;
 use crate::scope::{ParseScopeError, RegistryScope};
-use crate::stored::SecretText;
+use crate::secret_text::SecretText;
 
 use key::scope_of;
 

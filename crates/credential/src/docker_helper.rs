@@ -20,7 +20,7 @@ use serde::Deserialize;
 use crate::detect::Detected;
 use crate::docker_config;
 use crate::error::CredentialError;
-use crate::stored::SecretText;
+use crate::secret_text::SecretText;
 
 /// What a helper prints, beside the exit code 1, when it has nothing for a server.
 pub const NOT_FOUND: &str = "credentials not found in native keychain";

@@ -78,8 +78,14 @@ pub enum Malformed {
     IncompleteServiceAccount,
     #[error("is of type {0}, which is not supported")]
     UnsupportedKey(&'static str),
-    #[error("is a service account of another cloud than googleapis.com")]
-    ForeignServiceAccount,
+    #[error("names in {0} another cloud or host than Google's own")]
+    ForeignGoogle(&'static str),
+    #[error("names a file, an address or a program in credential_source, which is not followed")]
+    CredentialSource,
+    #[error("names no provider of a workload identity pool in audience")]
+    FederationAudience,
+    #[error("names in subject_token_type another sort of token than jwt or id_token")]
+    SubjectTokenType,
 }
 
 impl CredentialError {
@@ -124,10 +130,14 @@ impl CredentialError {
 }
 
 impl Malformed {
-    fn hint(self) -> Option<&'static str> {
+    /// What to do about it, where that is not plain from the message.
+    pub fn hint(self) -> Option<&'static str> {
         match self {
             Self::PathNotJson => Some("give what is in the file, not where it is"),
             Self::Whitespace => Some("was a line break copied along with it?"),
+            Self::CredentialSource => {
+                Some("take credential_source out, and give the token itself in GCP_SUBJECT_TOKEN")
+            }
             Self::UnsupportedKey(_) => {
                 Some("make a key for a service account that may read the registry")
             }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::expiry;
+use crate::federation::GcpFederation;
 
 /// The user name under which Google takes an access token as a password.
 pub(crate) const GOOGLE_TOKEN_USER: &str = "oauth2accesstoken";
@@ -95,7 +96,8 @@ pub struct AwsFields {
     pub role_session_name: Option<String>,
 }
 
-/// Either a token with an hour to live, or a service account's key.
+/// A token with an hour to live, a service account's key, or another issuer's token that Google
+/// believes.
 #[derive(Clone)]
 pub enum GcpFields {
     AccessToken {
@@ -104,6 +106,11 @@ pub enum GcpFields {
     },
     ServiceAccount {
         json: SecretString,
+        project_id: Option<String>,
+    },
+    Federated {
+        federation: GcpFederation,
+        subject_token: SecretString,
         project_id: Option<String>,
     },
 }
@@ -155,15 +162,25 @@ impl Credential {
     }
 
     /// User name and password for a token exchange or a Basic header, for kinds that have them.
-    /// AWS keys must first be traded at AWS; a bearer token has no user.
+    /// What must first be traded at a cloud has none, nor has a bearer token.
     pub fn basic_parts(&self) -> Option<(&str, &SecretString)> {
         match &self.fields {
             Fields::Basic { username, password } => Some((username, password)),
             Fields::Token { username, token } => Some((username.as_deref()?, token)),
             Fields::Gcp(GcpFields::AccessToken { token, .. }) => Some((GOOGLE_TOKEN_USER, token)),
-            Fields::Gcp(GcpFields::ServiceAccount { json, .. }) => Some((GOOGLE_JSON_USER, json)),
             Fields::Azure(azure) => Some((&azure.client_id, &azure.client_secret)),
-            Fields::Public | Fields::Aws(_) => None,
+            Fields::Public | Fields::Aws(_) | Fields::Gcp(_) => None,
+        }
+    }
+
+    /// Whether its cloud makes something else of it before a registry sees anything.
+    pub fn is_traded(&self) -> bool {
+        match &self.fields {
+            Fields::Aws(_) => true,
+            Fields::Gcp(gcp) => !matches!(gcp, GcpFields::AccessToken { .. }),
+            Fields::Public | Fields::Basic { .. } | Fields::Token { .. } | Fields::Azure(_) => {
+                false
+            }
         }
     }
 
@@ -185,6 +202,9 @@ impl Credential {
             Fields::Basic { password, .. } => expiry::of_secret(password),
             Fields::Token { token, .. } | Fields::Gcp(GcpFields::AccessToken { token, .. }) => {
                 expiry::of_secret(token)
+            }
+            Fields::Gcp(GcpFields::Federated { subject_token, .. }) => {
+                expiry::of_secret(subject_token)
             }
             Fields::Public | Fields::Aws(_) | Fields::Gcp(_) | Fields::Azure(_) => None,
         }

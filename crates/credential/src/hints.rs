@@ -29,6 +29,11 @@ pub enum Hint {
     )]
     GoogleAccessToken,
     #[error(
+        "the token in GCP_SUBJECT_TOKEN is used as long as its issuer gave it, and cannot be \
+         renewed; a service account's JSON in GOOGLE_APPLICATION_CREDENTIALS can"
+    )]
+    GoogleSubjectToken,
+    #[error(
         "an ECR password dies within 12 hours and cannot be renewed; AWS_ACCESS_KEY_ID and \
          AWS_SECRET_ACCESS_KEY can"
     )]
@@ -116,6 +121,7 @@ pub(crate) fn of(registry: &Registry, credential: &Credential) -> Vec<Hint> {
             }
         }
         Fields::Gcp(GcpFields::AccessToken { .. }) => hints.push(Hint::GoogleAccessToken),
+        Fields::Gcp(GcpFields::Federated { .. }) => hints.push(Hint::GoogleSubjectToken),
         Fields::Gcp(GcpFields::ServiceAccount { .. }) | Fields::Azure(_) | Fields::Public => {}
     }
     if service == Service::MicrosoftPublic && !matches!(credential.fields(), Fields::Public) {
@@ -126,7 +132,7 @@ pub(crate) fn of(registry: &Registry, credential: &Credential) -> Vec<Hint> {
 
 fn of_user(service: Service<'_>, username: &str, secret: &SecretString, hints: &mut Vec<Hint>) {
     match service {
-        Service::Google if username == GOOGLE_TOKEN_USER => hints.push(Hint::GoogleAccessToken),
+        Service::Google if is_google_token_user(username) => hints.push(Hint::GoogleAccessToken),
         Service::Ecr(_) | Service::EcrPublic if username == "AWS" => hints.push(Hint::EcrPassword),
         Service::Ecr(_) | Service::EcrPublic => hints.push(Hint::EcrUser),
         Service::Azure if username == ZERO_USER => hints.push(Hint::AzureToken),
@@ -137,6 +143,13 @@ fn of_user(service: Service<'_>, username: &str, secret: &SecretString, hints: &
         _ if username == "robot" => hints.push(Hint::HarborRobot),
         _ => {}
     }
+}
+
+/// Google's own tools have other names for the same thing.
+fn is_google_token_user(username: &str) -> bool {
+    let versioned = username.strip_prefix("_dcgcr_");
+    let versioned = versioned.is_some_and(|rest| rest.ends_with("_token"));
+    username == GOOGLE_TOKEN_USER || username == "_token" || versioned
 }
 
 fn of_password(username: &str, password: &SecretString, hints: &mut Vec<Hint>) {
@@ -238,12 +251,6 @@ mod tests {
                 "ghp_x",
                 vec![Hint::TokenOfAnotherService("GitHub")],
             ),
-            (
-                "gcr.io",
-                "oauth2accesstoken",
-                "ya29.x",
-                vec![Hint::GoogleAccessToken],
-            ),
             ("gcr.io", "_json_key", "{}", vec![]),
             (
                 "gcr.io",
@@ -276,6 +283,15 @@ mod tests {
                 "{registry} {username}"
             );
         }
+    }
+
+    #[test]
+    fn an_access_token_of_google_has_many_names() {
+        for username in ["oauth2accesstoken", "_token", "_dcgcr_2_0_0_token"] {
+            let found = hints("gcr.io", username, "ya29.x");
+            assert_eq!(found, [Hint::GoogleAccessToken], "{username}");
+        }
+        assert_eq!(hints("gcr.io", "_dcgcr_2", "x"), []);
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(crate) const AWS_ROLE_SESSION_NAME: &str = "AWS_ROLE_SESSION_NAME";
 pub(crate) const GOOGLE_APPLICATION_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 pub(crate) const GCP_PROJECT_ID: &str = "GCP_PROJECT_ID";
 pub(crate) const GCP_ACCESS_TOKEN: &str = "GCP_ACCESS_TOKEN";
+pub(crate) const GCP_SUBJECT_TOKEN: &str = "GCP_SUBJECT_TOKEN";
 pub(crate) const AZURE_CLIENT_ID: &str = "AZURE_CLIENT_ID";
 pub(crate) const AZURE_CLIENT_SECRET: &str = "AZURE_CLIENT_SECRET";
 pub(crate) const AZURE_TENANT_ID: &str = "AZURE_TENANT_ID";
@@ -49,7 +50,7 @@ pub(crate) const QUAY_USERNAME: &str = "QUAY_USERNAME";
 pub(crate) const QUAY_TOKEN: &str = "QUAY_TOKEN";
 
 /// Every key that is read, and its family.
-pub const KNOWN_KEYS: [(&str, Family); 30] = [
+pub const KNOWN_KEYS: [(&str, Family); 31] = [
     (USERNAME, Family::Plain),
     (PASSWORD, Family::Plain),
     (DOCKER_USERNAME, Family::Docker),
@@ -67,6 +68,7 @@ pub const KNOWN_KEYS: [(&str, Family); 30] = [
     (GOOGLE_APPLICATION_CREDENTIALS, Family::Gcp),
     (GCP_PROJECT_ID, Family::Gcp),
     (GCP_ACCESS_TOKEN, Family::Gcp),
+    (GCP_SUBJECT_TOKEN, Family::Gcp),
     (AZURE_CLIENT_ID, Family::Azure),
     (AZURE_CLIENT_SECRET, Family::Azure),
     (AZURE_TENANT_ID, Family::Azure),

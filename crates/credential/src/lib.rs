@@ -25,6 +25,7 @@
 //!             AWS_SESSION_TOKEN? AWS_REGION? AWS_ROLE_ARN?
 //!             AWS_EXTERNAL_ID? AWS_ROLE_SESSION_NAME?
 //! gcp         GOOGLE_APPLICATION_CREDENTIALS               gcp     Google
+//!             GCP_SUBJECT_TOKEN (external_account alone)
 //!             or GCP_ACCESS_TOKEN; GCP_PROJECT_ID?
 //! azure       AZURE_CLIENT_ID AZURE_CLIENT_SECRET          azure   ACR
 //!             AZURE_TENANT_ID?
@@ -39,7 +40,9 @@
 //! 5. A family that names a service is refused at every other registry, look-alikes among them:
 //!    a token meant for one host does not travel to another. Hosts are matched whole, on the
 //!    parsed registry ([`Service::of`]), never by a piece of the image's text.
-//! 6. The registry decides the user name of a token that came without one
+//! 6. At Google's registries `_json_key` and `_json_key_base64` beside a password are a service
+//!    account's JSON, whatever the keys are called.
+//! 7. The registry decides the user name of a token that came without one
 //!    ([`token_username`]).
 
 pub mod auth;
@@ -49,12 +52,14 @@ pub mod docker_config;
 pub mod docker_helper;
 mod error;
 mod expiry;
+mod federation;
 mod fields;
 mod hints;
 pub mod hosts;
 pub mod known_keys;
 mod scope;
 mod secret_name;
+mod secret_text;
 mod service_account;
 mod stored;
 mod suggestion;
@@ -62,13 +67,15 @@ mod token_user;
 
 pub use secrecy::{ExposeSecret, SecretString};
 
-pub use detect::{Detected, detect, from_token, wipe};
-pub use error::CredentialError;
+pub use detect::{Detected, detect, from_password, from_service_account, from_token, wipe};
+pub use error::{CredentialError, Malformed};
+pub use federation::GcpFederation;
 pub use fields::{AwsFields, AzureFields, Credential, CredentialKind, Fields, GcpFields};
 pub use hints::Hint;
 pub use hosts::Service;
 pub use known_keys::KNOWN_KEYS;
 pub use scope::{ParseScopeError, RegistryScope, most_specific};
 pub use secret_name::{ParseSecretNameError, SecretName};
+pub use service_account::ServiceAccount;
 pub use stored::StoredCredentialError;
 pub use token_user::token_username;

@@ -1,75 +1,133 @@
-//! Google service account keys: the JSON that the user pastes, checked before it is kept. Only the
-//! text is kept and sent; nothing in it is ever followed as an address, file or program.
+//! Google service account keys: the JSON that the user pastes, read before it is kept. Nothing in
+//! it is ever followed as an address, file or program.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::{Deserialize, Deserializer, Visitor};
 use zeroize::Zeroizing;
 
 use crate::error::Malformed;
+use crate::fields::GOOGLE_JSON_USER;
+use crate::secret_text::SecretText;
 
-/// The one sort of key that a registry takes as a password.
-const SUPPORTED_TYPE: &str = "service_account";
+/// The key of a service account itself.
+const SERVICE_ACCOUNT: &str = "service_account";
+/// Who is believed by a workload identity pool.
+const EXTERNAL_ACCOUNT: &str = "external_account";
 /// Google's own cloud; keys of sovereign ones are for other registries.
-const SUPPORTED_UNIVERSE: &str = "googleapis.com";
+pub(crate) const SUPPORTED_UNIVERSE: &str = "googleapis.com";
 /// Where Google's keys say that tokens come from.
 const TOKEN_URIS: [&str; 3] = [
     "https://oauth2.googleapis.com/token",
     "https://accounts.google.com/o/oauth2/token",
     "https://www.googleapis.com/oauth2/v4/token",
 ];
+/// Longest mail address, and what service accounts' are made of.
+const EMAIL_LIMIT: usize = 254;
+/// The user name under which Google takes the base64 of a service account's JSON as a password.
+const GOOGLE_BASE64_USER: &str = "_json_key_base64";
+
+/// A key that speaks for a service account of Google's.
+pub struct ServiceAccount {
+    pub client_email: String,
+    /// PKCS#8 in PEM.
+    pub private_key: SecretString,
+    /// Which of the account's keys it is.
+    pub private_key_id: Option<String>,
+    pub project_id: Option<String>,
+}
+
+/// Which of Google's JSON files it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sort {
+    ServiceAccount,
+    ExternalAccount,
+}
+
+#[derive(serde::Deserialize)]
+struct Probe {
+    #[serde(rename = "type")]
+    sort: Option<String>,
+}
 
 #[derive(serde::Deserialize)]
 struct KeyFile {
-    #[serde(rename = "type")]
-    sort: Option<String>,
-    client_email: Option<Text>,
-    private_key: Option<Text>,
+    client_email: Option<String>,
+    private_key: Option<SecretText>,
+    private_key_id: Option<String>,
     token_uri: Option<String>,
     universe_domain: Option<String>,
     project_id: Option<String>,
 }
 
-/// What a checked key tells about itself.
-#[derive(Debug)]
-pub(crate) struct ServiceAccount {
-    pub(crate) json: SecretString,
-    pub(crate) project_id: Option<String>,
+impl ServiceAccount {
+    /// Reads a key, given as JSON or as the base64 of it.
+    pub fn read(text: &SecretString) -> Result<Self, Malformed> {
+        let json = as_json(text.expose_secret())?;
+        match sort_of(&json)? {
+            Sort::ServiceAccount => read(&json),
+            Sort::ExternalAccount => Err(Malformed::UnsupportedKey(EXTERNAL_ACCOUNT)),
+        }
+    }
+
+    /// Whether this user name says that the password is such a key.
+    pub fn is_announced_by(username: &str) -> bool {
+        matches!(username, GOOGLE_JSON_USER | GOOGLE_BASE64_USER)
+    }
 }
 
-/// Checks a service account key, given as JSON or as the base64 of it.
-pub(crate) fn check(value: &str) -> Result<ServiceAccount, Malformed> {
-    let json = as_json(value.trim())?;
+impl fmt::Debug for ServiceAccount {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ServiceAccount(redacted)")
+    }
+}
+
+pub(crate) fn sort_of(json: &SecretString) -> Result<Sort, Malformed> {
     // Errors of the parser are not passed on: they can quote what they stumbled over.
+    let probe: Probe =
+        serde_json::from_str(json.expose_secret()).map_err(|_| Malformed::NotServiceAccountJson)?;
+    match probe.sort.as_deref() {
+        Some(SERVICE_ACCOUNT) => Ok(Sort::ServiceAccount),
+        Some(EXTERNAL_ACCOUNT) => Ok(Sort::ExternalAccount),
+        Some("authorized_user") => Err(Malformed::UnsupportedKey("authorized_user")),
+        Some("impersonated_service_account") => {
+            Err(Malformed::UnsupportedKey("impersonated_service_account"))
+        }
+        _ => Err(Malformed::NotServiceAccountJson),
+    }
+}
+
+pub(crate) fn read(json: &SecretString) -> Result<ServiceAccount, Malformed> {
     let key: KeyFile =
         serde_json::from_str(json.expose_secret()).map_err(|_| Malformed::NotServiceAccountJson)?;
-    match key.sort.as_deref() {
-        Some(SUPPORTED_TYPE) => {}
-        Some("external_account") => return Err(Malformed::UnsupportedKey("external_account")),
-        Some("authorized_user") => return Err(Malformed::UnsupportedKey("authorized_user")),
-        _ => return Err(Malformed::NotServiceAccountJson),
-    }
-    let present = |text: &Option<Text>| text.as_ref().is_some_and(|text| !text.empty);
-    if !present(&key.client_email) || !present(&key.private_key) {
+    let client_email = key.client_email.filter(|email| is_email(email));
+    let private_key = key.private_key.map(|key| key.0);
+    let private_key = private_key.filter(|key| !key.expose_secret().trim().is_empty());
+    let (Some(client_email), Some(private_key)) = (client_email, private_key) else {
         return Err(Malformed::IncompleteServiceAccount);
+    };
+    let is_foreign = |domain: &String| domain != SUPPORTED_UNIVERSE;
+    if key.universe_domain.as_ref().is_some_and(is_foreign) {
+        return Err(Malformed::ForeignGoogle("universe_domain"));
     }
-    let foreign_universe = key
-        .universe_domain
-        .is_some_and(|domain| domain != SUPPORTED_UNIVERSE);
-    let foreign_uri = key
-        .token_uri
-        .is_some_and(|uri| !TOKEN_URIS.contains(&uri.as_str()));
-    if foreign_universe || foreign_uri {
-        return Err(Malformed::ForeignServiceAccount);
+    let is_foreign = |uri: &String| !TOKEN_URIS.contains(&uri.as_str());
+    if key.token_uri.as_ref().is_some_and(is_foreign) {
+        return Err(Malformed::ForeignGoogle("token_uri"));
     }
-    let project_id = key.project_id.filter(|project| !project.is_empty());
-    Ok(ServiceAccount { json, project_id })
+    let present = |text: &String| !text.is_empty();
+    Ok(ServiceAccount {
+        client_email,
+        private_key,
+        private_key_id: key.private_key_id.filter(present),
+        project_id: key.project_id.filter(present),
+    })
 }
 
-fn as_json(value: &str) -> Result<SecretString, Malformed> {
+/// The JSON itself, of JSON or the base64 of it.
+pub(crate) fn as_json(value: &str) -> Result<SecretString, Malformed> {
+    let value = value.trim();
     if value.starts_with('{') {
         return Ok(SecretString::from(value.to_owned()));
     }
@@ -86,35 +144,18 @@ fn as_json(value: &str) -> Result<SecretString, Malformed> {
     }
 }
 
-/// A text of which only whether it is empty is kept, so that no copy of a private key is made.
-struct Text {
-    empty: bool,
-}
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-
-        impl Visitor<'_> for TextVisitor {
-            type Value = Text;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a text")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
-                Ok(Text {
-                    empty: text.trim().is_empty(),
-                })
-            }
-        }
-
-        deserializer.deserialize_str(TextVisitor)
-    }
+/// A name, an `@` and a domain of what may stand in a path as it is.
+pub(crate) fn is_email(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(allowed);
+    text.len() <= EMAIL_LIMIT
+        && text
+            .split_once('@')
+            .is_some_and(|(name, domain)| is_part(name) && is_part(domain))
 }
 
 #[cfg(test)]
-pub(crate) const SAMPLE: &str = r#"{"type":"service_account","project_id":"acme",
+const SAMPLE: &str = r#"{"type":"service_account","project_id":"acme",
     "private_key":"-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n",
     "client_email":"puller@acme.iam.gserviceaccount.com",
     "token_uri":"https://oauth2.googleapis.com/token"}"#;
@@ -123,14 +164,20 @@ pub(crate) const SAMPLE: &str = r#"{"type":"service_account","project_id":"acme"
 mod tests {
     use super::*;
 
+    fn check(text: &str) -> Result<ServiceAccount, Malformed> {
+        ServiceAccount::read(&SecretString::from(text.to_owned()))
+    }
+
     #[test]
     fn json_and_its_base64_are_the_same_key() {
         let spaced = format!("\n {SAMPLE} \n");
         let encoded = STANDARD.encode(SAMPLE);
         let wrapped = format!("{}\n{}\n", &encoded[..76], &encoded[76..]);
         for text in [SAMPLE, &spaced, &encoded, &wrapped] {
+            assert_eq!(as_json(text).unwrap().expose_secret(), SAMPLE);
             let account = check(text).unwrap();
-            assert_eq!(account.json.expose_secret(), SAMPLE);
+            assert_eq!(account.client_email, "puller@acme.iam.gserviceaccount.com");
+            assert!(account.private_key.expose_secret().contains("\nCANARY\n"));
             assert_eq!(account.project_id.as_deref(), Some("acme"));
         }
     }
@@ -165,14 +212,18 @@ mod tests {
                 with("puller@acme.iam.gserviceaccount.com", " "),
                 Malformed::IncompleteServiceAccount,
             ),
+            (with("puller@", "a/b@"), Malformed::IncompleteServiceAccount),
             (
                 with("oauth2.googleapis.com", "oauth2.googleapis.com.evil.com"),
-                Malformed::ForeignServiceAccount,
+                Malformed::ForeignGoogle("token_uri"),
             ),
-            (with("https:", "http:"), Malformed::ForeignServiceAccount),
+            (
+                with("https:", "http:"),
+                Malformed::ForeignGoogle("token_uri"),
+            ),
             (
                 with("\"token_uri\":", "\"universe_domain\":"),
-                Malformed::ForeignServiceAccount,
+                Malformed::ForeignGoogle("universe_domain"),
             ),
         ];
         for (text, expected) in table {

@@ -10,18 +10,19 @@
 //! that a JSON parser makes to resolve escapes are out of reach.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 
 use reference::Registry;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, Visitor};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::detect::{detect, wipe};
 use crate::error::CredentialError;
+use crate::federation::GcpFederation;
 use crate::fields::{AwsFields, AzureFields, Credential, CredentialKind, Fields, GcpFields};
+use crate::secret_text::SecretText;
 
 const VERSION: u64 = 1;
 /// Longest stored form that is read: two long values with every byte escaped, and the rest.
@@ -125,29 +126,6 @@ struct Beta9Form {
     credentials: BTreeMap<String, Value>,
 }
 
-/// A text that goes from the parser into a [`SecretString`].
-pub(crate) struct SecretText(pub(crate) SecretString);
-
-impl<'de> Deserialize<'de> for SecretText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-
-        impl Visitor<'_> for TextVisitor {
-            type Value = SecretText;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a text")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<SecretText, E> {
-                Ok(SecretText(SecretString::from(text.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
 /// Counts what is written.
 struct Length(usize);
 
@@ -178,17 +156,7 @@ fn entries(fields: &Fields) -> Vec<(&'static str, &str)> {
             entries
         }
         Fields::Aws(aws) => aws_entries(aws),
-        Fields::Gcp(gcp) => {
-            let (name, secret, project_id) = match gcp {
-                GcpFields::AccessToken { token, project_id } => ("access_token", token, project_id),
-                GcpFields::ServiceAccount { json, project_id } => {
-                    ("service_account_json", json, project_id)
-                }
-            };
-            let mut entries = vec![(name, secret.expose_secret())];
-            entries.extend(project_id.as_deref().map(|project| ("project_id", project)));
-            entries
-        }
+        Fields::Gcp(gcp) => gcp_entries(gcp),
         Fields::Azure(azure) => {
             let secret = azure.client_secret.expose_secret();
             let mut entries = vec![
@@ -204,6 +172,34 @@ fn entries(fields: &Fields) -> Vec<(&'static str, &str)> {
             entries
         }
     }
+}
+
+fn gcp_entries(gcp: &GcpFields) -> Vec<(&'static str, &str)> {
+    let mut entries = Vec::new();
+    let project_id = match gcp {
+        GcpFields::AccessToken { token, project_id } => {
+            entries.push(("access_token", token.expose_secret()));
+            project_id
+        }
+        GcpFields::ServiceAccount { json, project_id } => {
+            entries.push(("service_account_json", json.expose_secret()));
+            project_id
+        }
+        GcpFields::Federated {
+            federation,
+            subject_token,
+            project_id,
+        } => {
+            entries.push(("subject_token", subject_token.expose_secret()));
+            entries.push(("subject_token_type", &federation.subject_token_type));
+            entries.push(("audience", &federation.audience));
+            let account = federation.service_account.as_deref();
+            entries.extend(account.map(|account| ("service_account", account)));
+            project_id
+        }
+    };
+    entries.extend(project_id.as_deref().map(|project| ("project_id", project)));
+    entries
 }
 
 fn aws_entries(aws: &AwsFields) -> Vec<(&'static str, &str)> {
@@ -305,13 +301,22 @@ impl Taken {
 
     fn gcp(&mut self) -> Result<GcpFields, StoredCredentialError> {
         let project_id = self.text("project_id");
-        match self.optional("access_token") {
-            Some(token) => Ok(GcpFields::AccessToken { token, project_id }),
-            None => Ok(GcpFields::ServiceAccount {
-                json: self.required("service_account_json")?,
-                project_id,
-            }),
+        if let Some(token) = self.optional("access_token") {
+            return Ok(GcpFields::AccessToken { token, project_id });
         }
+        if let Some(subject_token) = self.optional("subject_token") {
+            return Ok(GcpFields::Federated {
+                federation: GcpFederation {
+                    audience: self.required_text("audience")?,
+                    subject_token_type: self.required_text("subject_token_type")?,
+                    service_account: self.text("service_account"),
+                },
+                subject_token,
+                project_id,
+            });
+        }
+        let json = self.required("service_account_json")?;
+        Ok(GcpFields::ServiceAccount { json, project_id })
     }
 }
 

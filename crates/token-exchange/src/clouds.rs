@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use credential::auth::AuthError;
-use dial::{AddressPolicy, Dialer, HttpClient, TlsProfile};
+use dial::{AddressPolicy, Dialer, HttpClient, Request, Response, TlsProfile};
 use jiff::Timestamp;
 
 use crate::clock::Clock;
@@ -38,6 +38,11 @@ impl Clouds {
     pub(crate) fn http(&self) -> Result<HttpClient, AuthError> {
         let http = self.dialer.client(&self.tls, &AddressPolicy::default());
         http.map_err(|error| wire::from_dial(&error))
+    }
+
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, AuthError> {
+        let sent = self.http()?.send(request).await;
+        sent.map_err(|error| wire::from_dial(&error))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use credential::{Credential, CredentialError};
+use credential::{CredentialError, Detected};
 use reference::Registry;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ pub fn from_key_names(
     registry: &Registry,
     names: &[&str],
     environment: &BTreeMap<String, String>,
-) -> Result<Credential, KeyNamesError> {
+) -> Result<Detected, KeyNamesError> {
     let mut keys = BTreeMap::new();
     for name in names {
         let value = environment
@@ -33,7 +33,7 @@ pub fn from_key_names(
     }
     let detected = credential::detect(registry, &keys);
     credential::wipe(keys);
-    Ok(detected?.credential)
+    Ok(detected?)
 }
 
 #[cfg(test)]
@@ -51,9 +51,9 @@ mod tests {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let environment = BTreeMap::from(environment);
-        let credential =
+        let detected =
             from_key_names(&registry, &["USERNAME", "PASSWORD"], &environment).expect("credential");
-        let (username, password) = credential.basic_parts().expect("basic");
+        let (username, password) = detected.credential.basic_parts().expect("basic");
         assert_eq!((username, password.expose_secret()), ("u", "p"));
         let error = from_key_names(&registry, &["USERNAME", "NOT_SET"], &environment);
         let expected = KeyNamesError::NotSet {

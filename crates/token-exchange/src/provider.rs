@@ -4,6 +4,8 @@
 //! stands in `mint`.
 
 mod ecr;
+mod google;
+mod oauth;
 mod stored;
 
 use std::pin::Pin;
@@ -40,6 +42,9 @@ pub(crate) fn of<'a>(
     if let Fields::Aws(keys) = credential.fields() {
         let ecr = ecr::Ecr::new(keys, registry).ok_or_else(|| not_ecr(registry))?;
         return Ok(Box::new(ecr));
+    }
+    if let Some(google) = google::Google::new(credential, registry)? {
+        return Ok(Box::new(google));
     }
     let stored = stored::Stored::new(credential).ok_or_else(|| AuthError::Internal {
         message: format!("no provider for {} credentials", credential.kind()),

@@ -35,19 +35,27 @@ pub(crate) struct Times {
 pub(crate) fn read(body: &[u8], times: Times) -> Option<Token> {
     let reply: Value = serde_json::from_slice(body).ok()?;
     let text = |name: &str| reply.get(name)?.as_str().filter(|text| !text.is_empty());
-    let token = text("access_token")
-        .or_else(|| text("token"))
-        .filter(|token| is_token(token))?;
+    let token = text("access_token").or_else(|| text("token"))?;
     let issued_at = text("issued_at").and_then(|text| text.parse().ok());
     Some(Token {
-        secret: SecretString::from(token.to_owned()),
+        secret: usable(token)?,
         not_after: end(life(reply.get("expires_in")), issued_at, times),
     })
 }
 
-/// Visible ASCII, as a header can carry it without being split or folded.
-fn is_token(token: &str) -> bool {
-    token.len() <= MAX_TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_graphic())
+/// A token of visible ASCII, as a header can carry it without being split or folded.
+pub(crate) fn usable(token: &str) -> Option<SecretString> {
+    let is_graphic = token.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_usable = !token.is_empty() && token.len() <= MAX_TOKEN_BYTES && is_graphic;
+    is_usable.then(|| SecretString::from(token.to_owned()))
+}
+
+/// The end by our clock of what ends then by theirs. `None` for what has ended.
+pub(crate) fn end_at(theirs: Timestamp, times: Times) -> Option<Timestamp> {
+    let now = times.answered.unwrap_or(times.sent);
+    let left = Duration::try_from(theirs.duration_since(now)).ok()?;
+    let left = Some(left.min(MAX_LIFE)).filter(|left| !left.is_zero())?;
+    times.sent.checked_add(left).ok()
 }
 
 /// Numbers come as numbers, as texts and with a fraction. Zero and less say nothing; a fraction of

@@ -31,8 +31,8 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "aws-lc-rs",
-        crates: &["vault", "registry-sim"],
-        why: "ciphers in vault",
+        crates: &["vault", "token-exchange", "registry-sim"],
+        why: "ciphers in vault; Google wants what a service account says signed with its RSA key",
     },
     Home {
         dependency: "reqwest",

@@ -7,7 +7,7 @@ mod from_docker;
 use std::collections::BTreeMap;
 
 use broker::{LoginReport, LoginRequest, RegistrySettings};
-use credential::{Credential, RegistryScope, from_token};
+use credential::{Detected, RegistryScope, from_password, from_service_account, from_token};
 use serde::Serialize;
 
 use crate::app::{App, parse_scope};
@@ -63,7 +63,8 @@ pub(crate) async fn login(app: &App, args: LoginArgs) -> Result<()> {
     let opened = app.open().await?;
     let report = opened.broker.login(opened.workspace, request).await?;
     let mut logged_in = LoggedIn::from(report);
-    logged_in.hints.splice(0..0, given.hints);
+    let hints = given.hints.iter().map(ToString::to_string);
+    logged_in.hints.splice(0..0, hints);
     app.output.show(&logged_in, render)
 }
 
@@ -88,38 +89,30 @@ fn render(report: &LoggedIn) -> String {
     text
 }
 
-struct Given {
-    credential: Credential,
-    hints: Vec<String>,
-}
-
-fn credential(scope: &RegistryScope, args: &LoginArgs) -> Result<Given> {
-    let detected = if args.token_stdin {
+fn credential(scope: &RegistryScope, args: &LoginArgs) -> Result<Detected> {
+    let registry = scope.registry();
+    if args.token_stdin {
         let token = secret_input::from_stdin("the token")?;
-        from_token(scope.registry(), args.username.as_deref(), &token)?
-    } else if let Some(username) = &args.username {
+        return Ok(from_token(registry, args.username.as_deref(), &token)?);
+    }
+    if let Some(path) = &args.service_account_file {
+        let json = secret_input::from_file("the service account's key", path)?;
+        return Ok(from_service_account(registry, &json)?);
+    }
+    if let Some(username) = &args.username {
         let password = secret_input::from_stdin("the password")?;
-        return Ok(Given {
-            credential: Credential::basic(username.clone(), password),
-            hints: Vec::new(),
-        });
-    } else {
-        let names: Vec<&str> = args.from_env.iter().map(String::as_str).collect();
-        let environment: BTreeMap<String, String> = names
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
-            .collect();
-        let credential = token_exchange::from_key_names(scope.registry(), &names, &environment)?;
-        return Ok(Given {
-            credential,
-            hints: Vec::new(),
-        });
-    };
-    let hints = detected.hints.iter().map(ToString::to_string).collect();
-    Ok(Given {
-        credential: detected.credential,
-        hints,
-    })
+        return Ok(from_password(registry, username, &password)?);
+    }
+    let names: Vec<&str> = args.from_env.iter().map(String::as_str).collect();
+    let environment: BTreeMap<String, String> = names
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+        .collect();
+    Ok(token_exchange::from_key_names(
+        registry,
+        &names,
+        &environment,
+    )?)
 }
 
 fn settings(args: &LoginArgs) -> Result<RegistrySettings> {

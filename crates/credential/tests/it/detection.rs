@@ -7,7 +7,7 @@ use credential::{
 use reference::Registry;
 use serde_json::json;
 
-use crate::{ECR, ROLE, SERVICE_ACCOUNT, detect_pairs, keys};
+use crate::{ECR, EXTERNAL_ACCOUNT, ROLE, SERVICE_ACCOUNT, detect_pairs, keys};
 
 const TABLE: &str = include_str!("../data/detection.txt");
 /// What the table must keep, at least, so that it is never emptied by mistake.
@@ -45,9 +45,12 @@ fn row(line: &str) -> Row {
 
 /// Resolves the stand-ins that the table's head explains.
 fn expand(text: &str) -> String {
+    let sourced = EXTERNAL_ACCOUNT.replacen('{', r#"{"credential_source":{"file":"/x"},"#, 1);
     [
         ("{ecr}", ECR),
         ("{account}", SERVICE_ACCOUNT),
+        ("{pool}", EXTERNAL_ACCOUNT),
+        ("{sourced}", &sourced),
         ("{role}", ROLE),
         ("{newline}", "\n"),
         ("{space}", " "),

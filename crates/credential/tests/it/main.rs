@@ -15,6 +15,11 @@ const SERVICE_ACCOUNT: &str = r#"{"type":"service_account","project_id":"acme",
     "private_key":"-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n",
     "client_email":"puller@acme.iam.gserviceaccount.com",
     "token_uri":"https://oauth2.googleapis.com/token"}"#;
+const EXTERNAL_ACCOUNT: &str = r#"{"type":"external_account",
+    "audience":"//iam.googleapis.com/projects/7/locations/global/workloadIdentityPools/p/providers/x",
+    "subject_token_type":"urn:ietf:params:oauth:token-type:jwt",
+    "token_url":"https://sts.googleapis.com/v1/token",
+    "service_account_impersonation_url":"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/puller@acme.iam.gserviceaccount.com:generateAccessToken"}"#;
 const ROLE: &str = "arn:aws:iam::123456789012:role/puller";
 
 fn keys(pairs: &[(&str, &str)]) -> BTreeMap<String, Value> {

@@ -6,7 +6,7 @@ use credential::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{ECR, ROLE, SERVICE_ACCOUNT, detect_pairs};
+use crate::{ECR, EXTERNAL_ACCOUNT, ROLE, SERVICE_ACCOUNT, detect_pairs};
 
 fn load(text: &str) -> Result<Credential, StoredCredentialError> {
     Credential::from_stored(&SecretString::from(text.to_owned()))
@@ -15,7 +15,7 @@ fn load(text: &str) -> Result<Credential, StoredCredentialError> {
 /// One credential of every form, by way of its keys.
 pub(crate) fn one_of_each(secret: &str) -> Vec<Credential> {
     let account = SERVICE_ACCOUNT.replace("CANARY", &secret.replace(['"', '\\'], "x"));
-    let tables: [(&str, Vec<(&str, &str)>); 8] = [
+    let tables: [(&str, Vec<(&str, &str)>); 9] = [
         ("r.io", vec![]),
         ("r.io", vec![("USERNAME", secret), ("PASSWORD", secret)]),
         ("r.io", vec![("REGISTRY_TOKEN", secret)]),
@@ -40,6 +40,13 @@ pub(crate) fn one_of_each(secret: &str) -> Vec<Credential> {
             vec![("GCP_ACCESS_TOKEN", secret), ("GCP_PROJECT_ID", secret)],
         ),
         ("gcr.io", vec![("GOOGLE_APPLICATION_CREDENTIALS", &account)]),
+        (
+            "gcr.io",
+            vec![
+                ("GOOGLE_APPLICATION_CREDENTIALS", EXTERNAL_ACCOUNT),
+                ("GCP_SUBJECT_TOKEN", secret),
+            ],
+        ),
         (
             "acme.azurecr.io",
             vec![
@@ -97,6 +104,10 @@ fn the_form_of_version_1_does_not_change() {
         ),
         (
             r#"{"version":1,"kind":"gcp","fields":{"service_account_json":"{}"}}"#,
+            CredentialKind::Gcp,
+        ),
+        (
+            r#"{"version":1,"kind":"gcp","fields":{"audience":"a","subject_token":"t","subject_token_type":"jwt"}}"#,
             CredentialKind::Gcp,
         ),
         (

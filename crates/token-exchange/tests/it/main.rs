@@ -1,8 +1,10 @@
 //! The exchange against a registry that misbehaves and against Debian's.
 
 mod check;
+mod cloud;
 mod debian;
 mod ecr;
+mod google;
 mod realms;
 mod secrecy;
 mod support;
