@@ -21,7 +21,7 @@ use crate::answer::json_reply;
 use crate::authority::Authority;
 use crate::cloud_fault::{CloudFault, dated, refusal};
 use crate::counters::{HostCounter, KnownSecrets};
-use crate::host::{Arrived, Host, Reserved};
+use crate::host::{Arrived, Host, Reserved, find};
 use crate::sim::lock;
 
 const TOKEN_HOST: &str = "oauth2.googleapis.com";
@@ -219,7 +219,7 @@ async fn serve(authority: &Authority, shared: &Arc<Shared>, answering: Answering
 
 /// A signed assertion becomes an access token.
 fn token(shared: &Shared, state: &State, arrived: &Arrived, now: Timestamp) -> Response {
-    let form = form(arrived);
+    let form = arrived.form();
     let field = |name: &str| find(&form, name);
     if arrived.parts.uri.path() != "/token"
         || field("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -284,7 +284,7 @@ fn check_assertion(
 
 /// A token of another issuer becomes one of Google's.
 fn exchange(_: &Shared, state: &State, arrived: &Arrived, _: Timestamp) -> Response {
-    let form = form(arrived);
+    let form = arrived.form();
     let field = |name: &str| find(&form, name);
     let expected = [
         (
@@ -351,17 +351,6 @@ fn access_token(token: &str, life: Duration) -> Response {
             "token_type": "Bearer",
         }),
     )
-}
-
-fn form(arrived: &Arrived) -> Vec<(String, String)> {
-    url::form_urlencoded::parse(&arrived.body)
-        .into_owned()
-        .collect()
-}
-
-fn find<'a>(form: &'a [(String, String)], wanted: &str) -> &'a str {
-    let found = form.iter().find(|(name, _)| name == wanted);
-    found.map_or("", |(_, value)| value)
 }
 
 fn new_key() -> KeyPair {

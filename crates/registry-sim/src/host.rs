@@ -26,6 +26,21 @@ pub(crate) struct Arrived {
     pub(crate) ripcord: Ripcord,
 }
 
+impl Arrived {
+    /// The fields of a body that is a form.
+    pub(crate) fn form(&self) -> Vec<(String, String)> {
+        url::form_urlencoded::parse(&self.body)
+            .into_owned()
+            .collect()
+    }
+}
+
+/// The value of a form's field; nothing is the empty one.
+pub(crate) fn find<'a>(form: &'a [(String, String)], wanted: &str) -> &'a str {
+    let found = form.iter().find(|(name, _)| name == wanted);
+    found.map_or("", |(_, value)| value)
+}
+
 pub(crate) type Handler = Arc<dyn Fn(Arrived) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// A running host. Dropping it ends it.

@@ -4,15 +4,16 @@
 //! will not do when asked: expire tokens at once, send blobs to signed URLs on another host, answer
 //! 429, break off in mid-body. Each of its hosts counts the requests and every byte of credential
 //! that arrives. An [`EcrApi`] gives out ECR's tokens for AWS keys, a [`GoogleApi`] Google's for
-//! keys of service accounts and for tokens of other issuers; a [`Switchboard`] is the proxy by
-//! which these are reached under the names of the real ones. A [`RawHost`] writes any bytes at all,
-//! where even that is too well-behaved. The module [`debian`] starts the `docker-registry` of
-//! Debian in its two login modes.
+//! keys of service accounts and for tokens of other issuers, an [`AzureApi`] those of a directory
+//! of Azure; a [`Switchboard`] is the proxy by which these are reached under the names of the real
+//! ones. A [`RawHost`] writes any bytes at all, where even that is too well-behaved. The module
+//! [`debian`] starts the `docker-registry` of Debian in its two login modes.
 //!
 //! For tests and demonstrations only: it panics where a program would return errors.
 
 mod answer;
 mod authority;
+mod azure;
 mod cloud_fault;
 mod counters;
 pub mod debian;
@@ -32,6 +33,7 @@ mod switchboard;
 mod tokens;
 
 pub use authority::{Authority, ServerPem};
+pub use azure::{AzureApi, AzureExchange, AzurePrincipal, unsigned_token};
 pub use cloud_fault::CloudFault;
 pub use counters::{Counts, HostCounter};
 pub use ecr::{EcrApi, EcrFault};

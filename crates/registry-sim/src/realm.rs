@@ -61,7 +61,8 @@ pub(crate) async fn answer(shared: &Shared, arrived: &Arrived) -> Response {
     if forbidden.as_ref().is_some_and(is_about) {
         return error_reply(403, "DENIED", "requested access to the resource is denied");
     }
-    let token = tokens.give(scopes, shared.options.token_life);
+    let options = &shared.options;
+    let token = tokens.give(scopes, options.token_life, options.token_says_its_end);
     shared.secrets.add(&token);
     reply_with(shared, &token)
 }

@@ -15,6 +15,9 @@ use crate::tokens::Standing;
 /// Where the token service is on the registry's own host: ours, Google's and Azure's.
 const TOKEN_PATHS: [&str; 3] = ["/token", "/v2/token", "/oauth2/token"];
 
+/// Where registries of Azure exchange tokens of a directory.
+const EXCHANGE_PATH: &str = "/oauth2/exchange";
+
 /// What is asked for, read from the path.
 enum Asked<'a> {
     Base,
@@ -38,6 +41,13 @@ pub(crate) fn handler(shared: &Arc<Shared>) -> Handler {
         Box::pin(async move {
             if TOKEN_PATHS.contains(&arrived.parts.uri.path()) {
                 return realm::answer(&shared, &arrived).await;
+            }
+            if arrived.parts.uri.path() == EXCHANGE_PATH {
+                let exchange = lock(&shared.exchange);
+                return match &*exchange {
+                    Some(exchange) => exchange.answer(&arrived),
+                    None => error_reply(404, "UNSUPPORTED", "no such path"),
+                };
             }
             answer(&shared, &arrived)
         })

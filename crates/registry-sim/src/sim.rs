@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::answer;
 use crate::authority::Authority;
+use crate::azure::AzureExchange;
 use crate::counters::{HostCounter, KnownSecrets};
 use crate::faults::Faults;
 use crate::host::{Handler, Host, Reserved};
@@ -58,6 +59,8 @@ pub struct Options {
     pub state_token_life: bool,
     /// The field of the reply that holds the token; the other one is an empty string.
     pub token_field: &'static str,
+    /// Tokens are JSON web tokens, which say themselves when they end.
+    pub token_says_its_end: bool,
     /// Blobs are on another host, behind signed URLs.
     pub redirect_blobs: bool,
     /// How long a signed URL says that it lives.
@@ -77,6 +80,7 @@ impl Default for Options {
             token_life: Duration::from_mins(5),
             state_token_life: true,
             token_field: "token",
+            token_says_its_end: false,
             redirect_blobs: false,
             location_life: Duration::from_mins(5),
             tls: None,
@@ -98,6 +102,8 @@ pub(crate) struct Shared {
     /// While closed, token requests wait.
     pub(crate) token_gate: watch::Sender<bool>,
     pub(crate) token_requests: HostCounter,
+    /// What a registry of Azure exchanges.
+    pub(crate) exchange: Mutex<Option<AzureExchange>>,
 }
 
 /// A registry in this process. Dropping it ends it.
@@ -158,6 +164,7 @@ impl RegistrySim {
             signatures: Mutex::default(),
             token_gate: watch::Sender::new(true),
             token_requests: HostCounter::new(),
+            exchange: Mutex::default(),
             options,
         });
         Self {
@@ -246,6 +253,11 @@ impl RegistrySim {
     pub fn set_password(&self, password: &str) {
         self.shared.secrets.add(password);
         lock(&self.shared.tokens).set_account(&self.shared.options.username, password);
+    }
+
+    /// From now on tokens of a directory of Azure are exchanged like this.
+    pub fn set_exchange(&self, exchange: AzureExchange) {
+        *lock(&self.shared.exchange) = Some(exchange);
     }
 
     /// Every token given out so far is expired from now on.

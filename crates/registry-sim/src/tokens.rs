@@ -7,6 +7,8 @@ use axum::http::HeaderMap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use crate::azure::unsigned_token;
+
 /// Accounts and tokens of one simulated registry.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
@@ -50,15 +52,20 @@ impl Tokens {
         self.accounts.values().any(|password| password == token)
     }
 
-    pub(crate) fn give(&mut self, scopes: Vec<String>, life: Duration) -> String {
+    pub(crate) fn give(&mut self, scopes: Vec<String>, life: Duration, says_end: bool) -> String {
         self.count += 1;
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).expect("the system has random numbers");
-        let token = format!(
+        let name = format!(
             "sim-token-{}-{}",
             self.count,
             BASE64_STANDARD.encode(random)
         );
+        let token = if says_end {
+            unsigned_token(&name, life)
+        } else {
+            name
+        };
         self.given.insert(
             token.clone(),
             Given {
