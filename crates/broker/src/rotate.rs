@@ -1,6 +1,8 @@
 //! A new secret for a credential that is there already: same scope, same kind, same settings.
 
-use credential::{AzureFields, Credential, Fields, GcpFields, RegistryScope, SecretString};
+use credential::{
+    AzureFields, AzureSecret, Credential, Fields, GcpFields, RegistryScope, SecretString,
+};
 use ids::WorkspaceId;
 
 use crate::binding::Bound;
@@ -56,7 +58,10 @@ fn renewed(old: &Credential, username: Option<String>, secret: SecretString) -> 
         (Fields::Gcp(old), None) => Fields::Gcp(renewed_gcp(old, secret)),
         (Fields::Azure(old), username) => Fields::Azure(AzureFields {
             client_id: username.unwrap_or_else(|| old.client_id.clone()),
-            client_secret: secret,
+            secret: match old.secret {
+                AzureSecret::ClientSecret(_) => AzureSecret::ClientSecret(secret),
+                AzureSecret::FederatedToken(_) => AzureSecret::FederatedToken(secret),
+            },
             tenant_id: old.tenant_id.clone(),
         }),
         (Fields::Public | Fields::Aws(_) | Fields::Gcp(_), _) => return None,

@@ -10,10 +10,12 @@ use serde_json::Value;
 use zeroize::Zeroize;
 
 use crate::aws;
+use crate::azure;
 use crate::error::{CredentialError, Malformed};
 use crate::federation;
 use crate::fields::{
-    AwsFields, AzureFields, Credential, CredentialKind, Fields, GOOGLE_TOKEN_USER, GcpFields,
+    AwsFields, AzureFields, AzureSecret, Credential, CredentialKind, Fields, GOOGLE_TOKEN_USER,
+    GcpFields,
 };
 use crate::hints::{self, Hint};
 use crate::hosts::Service;
@@ -355,13 +357,25 @@ impl<'a> Given<'a> {
     }
 
     fn azure(&self) -> Result<Fields, CredentialError> {
-        let (id, secret) = (keys::AZURE_CLIENT_ID, keys::AZURE_CLIENT_SECRET);
-        let client_id = self.username(id)?.ok_or_else(|| self.missing(id))?;
-        let client_secret = self.secret(secret).ok_or_else(|| self.missing(secret))?;
-        let tenant_id = self.checked(keys::AZURE_TENANT_ID, check_plain)?;
+        let (id, tenant) = (keys::AZURE_CLIENT_ID, keys::AZURE_TENANT_ID);
+        let (secret, token) = (keys::AZURE_CLIENT_SECRET, keys::AZURE_FEDERATED_TOKEN);
+        let client_id = self.checked(id, azure::check_client_id)?;
+        let client_id = client_id.ok_or_else(|| self.missing(id))?;
+        self.exclude(secret, token)?;
+        let tenant_id = self.checked(tenant, azure::check_tenant)?;
+        let secret = if let Some(text) = self.get(token) {
+            check_token(token, text)?;
+            if tenant_id.is_none() {
+                return Err(self.missing(tenant));
+            }
+            AzureSecret::FederatedToken(SecretString::from(text.to_owned()))
+        } else {
+            let given = self.secret(secret).ok_or_else(|| self.missing(secret))?;
+            AzureSecret::ClientSecret(given)
+        };
         Ok(Fields::Azure(AzureFields {
             client_id,
-            client_secret,
+            secret,
             tenant_id,
         }))
     }

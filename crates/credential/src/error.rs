@@ -70,6 +70,10 @@ pub enum Malformed {
     AwsRoleArn,
     #[error("is not a role session name")]
     AwsSessionName,
+    #[error("is not the id of an application, which is a GUID")]
+    AzureClientId,
+    #[error("is neither the id of a tenant, which is a GUID, nor one of its domains")]
+    AzureTenant,
     #[error("is a path or something else than the JSON of a service account")]
     PathNotJson,
     #[error("is not the JSON of a service account")]

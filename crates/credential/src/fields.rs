@@ -115,12 +115,21 @@ pub enum GcpFields {
     },
 }
 
-/// A service principal. Without a tenant it can still log in to a registry by itself.
+/// A service principal. With a secret and without a tenant it can still log in to a registry by
+/// itself.
 #[derive(Clone)]
 pub struct AzureFields {
     pub client_id: String,
-    pub client_secret: SecretString,
+    pub secret: AzureSecret,
     pub tenant_id: Option<String>,
+}
+
+/// What shows that somebody is a service principal.
+#[derive(Clone)]
+pub enum AzureSecret {
+    ClientSecret(SecretString),
+    /// A token of another issuer that the principal trusts.
+    FederatedToken(SecretString),
 }
 
 impl Credential {
@@ -168,7 +177,10 @@ impl Credential {
             Fields::Basic { username, password } => Some((username, password)),
             Fields::Token { username, token } => Some((username.as_deref()?, token)),
             Fields::Gcp(GcpFields::AccessToken { token, .. }) => Some((GOOGLE_TOKEN_USER, token)),
-            Fields::Azure(azure) => Some((&azure.client_id, &azure.client_secret)),
+            Fields::Azure(azure) => match (&azure.secret, &azure.tenant_id) {
+                (AzureSecret::ClientSecret(secret), None) => Some((&azure.client_id, secret)),
+                _ => None,
+            },
             Fields::Public | Fields::Aws(_) | Fields::Gcp(_) => None,
         }
     }
@@ -178,9 +190,8 @@ impl Credential {
         match &self.fields {
             Fields::Aws(_) => true,
             Fields::Gcp(gcp) => !matches!(gcp, GcpFields::AccessToken { .. }),
-            Fields::Public | Fields::Basic { .. } | Fields::Token { .. } | Fields::Azure(_) => {
-                false
-            }
+            Fields::Azure(azure) => azure.tenant_id.is_some(),
+            Fields::Public | Fields::Basic { .. } | Fields::Token { .. } => false,
         }
     }
 
@@ -206,6 +217,10 @@ impl Credential {
             Fields::Gcp(GcpFields::Federated { subject_token, .. }) => {
                 expiry::of_secret(subject_token)
             }
+            Fields::Azure(AzureFields {
+                secret: AzureSecret::FederatedToken(token),
+                ..
+            }) => expiry::of_secret(token),
             Fields::Public | Fields::Aws(_) | Fields::Gcp(_) | Fields::Azure(_) => None,
         }
     }
@@ -228,4 +243,4 @@ macro_rules! redacted {
     )+};
 }
 
-redacted!(Fields, AwsFields, GcpFields, AzureFields);
+redacted!(Fields, AwsFields, GcpFields, AzureFields, AzureSecret);

@@ -5,7 +5,7 @@ use reference::Registry;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::aws::TEMPORARY_KEY_PREFIX;
-use crate::fields::{Credential, Fields, GOOGLE_TOKEN_USER, GcpFields};
+use crate::fields::{AzureFields, AzureSecret, Credential, Fields, GOOGLE_TOKEN_USER, GcpFields};
 use crate::hosts::Service;
 
 /// Something the user should know. Displays as one sentence.
@@ -33,6 +33,15 @@ pub enum Hint {
          renewed; a service account's JSON in GOOGLE_APPLICATION_CREDENTIALS can"
     )]
     GoogleSubjectToken,
+    #[error(
+        "the token in AZURE_FEDERATED_TOKEN is used as long as its issuer gave it, and cannot be \
+         renewed; AZURE_CLIENT_SECRET can"
+    )]
+    AzureFederatedToken,
+    #[error(
+        "without AZURE_TENANT_ID the client secret itself goes to the registry, at each new token"
+    )]
+    AzureWithoutTenant,
     #[error(
         "an ECR password dies within 12 hours and cannot be renewed; AWS_ACCESS_KEY_ID and \
          AWS_SECRET_ACCESS_KEY can"
@@ -122,12 +131,21 @@ pub(crate) fn of(registry: &Registry, credential: &Credential) -> Vec<Hint> {
         }
         Fields::Gcp(GcpFields::AccessToken { .. }) => hints.push(Hint::GoogleAccessToken),
         Fields::Gcp(GcpFields::Federated { .. }) => hints.push(Hint::GoogleSubjectToken),
-        Fields::Gcp(GcpFields::ServiceAccount { .. }) | Fields::Azure(_) | Fields::Public => {}
+        Fields::Azure(azure) => hints.extend(of_azure(azure)),
+        Fields::Gcp(GcpFields::ServiceAccount { .. }) | Fields::Public => {}
     }
     if service == Service::MicrosoftPublic && !matches!(credential.fields(), Fields::Public) {
         hints.push(Hint::MicrosoftPublic);
     }
     hints
+}
+
+fn of_azure(azure: &AzureFields) -> Option<Hint> {
+    match &azure.secret {
+        AzureSecret::FederatedToken(_) => Some(Hint::AzureFederatedToken),
+        AzureSecret::ClientSecret(_) if azure.tenant_id.is_none() => Some(Hint::AzureWithoutTenant),
+        AzureSecret::ClientSecret(_) => None,
+    }
 }
 
 fn of_user(service: Service<'_>, username: &str, secret: &SecretString, hints: &mut Vec<Hint>) {

@@ -53,9 +53,15 @@ const EXACT: [(&str, Service<'static>); 16] = [
     ("docker.io", Service::DockerHub),
 ];
 
-/// Suffixes of Azure Container Registry in its clouds. In front stands the registry's name, or
-/// for a regional endpoint of the first one the name and the region.
-const AZURE_SUFFIXES: [&str; 4] = [".azurecr.io", ".azurecr.cn", ".azurecr.us", ".azurecr.de"];
+/// Suffixes of Azure Container Registry in its clouds, and who logs people in to each cloud. In
+/// front stands the registry's name, or for a regional endpoint of the first one the name and the
+/// region.
+const AZURE_CLOUDS: [(&str, &str); 4] = [
+    (".azurecr.io", "login.microsoftonline.com"),
+    (".azurecr.cn", "login.partner.microsoftonline.cn"),
+    (".azurecr.us", "login.microsoftonline.us"),
+    (".azurecr.de", "login.microsoftonline.de"),
+];
 const AZURE_REGIONAL_SUFFIX: &str = ".geo.azurecr.io";
 
 impl<'a> Service<'a> {
@@ -97,6 +103,18 @@ impl<'a> Service<'a> {
     }
 }
 
+/// The host of the directory that logs people in to a registry of Azure: that of the registry's own
+/// cloud.
+pub fn azure_directory(registry: &Registry) -> Option<&'static str> {
+    if Service::of(registry) != Service::Azure {
+        return None;
+    }
+    let host = registry.host();
+    let clouds = AZURE_CLOUDS.iter();
+    let mut clouds = clouds.filter(|(suffix, _)| host.ends_with(suffix));
+    clouds.next().map(|(_, directory)| *directory)
+}
+
 /// Whether this is one label, and so cannot smuggle a domain in front of a suffix.
 fn is_label(text: &str) -> bool {
     !text.is_empty() && !text.contains('.')
@@ -117,9 +135,9 @@ fn is_azure(host: &str) -> bool {
         .strip_suffix(AZURE_REGIONAL_SUFFIX)
         .and_then(|front| front.split_once('.'))
         .is_some_and(|(name, region)| is_label(name) && is_label(region));
-    let plain = AZURE_SUFFIXES
+    let plain = AZURE_CLOUDS
         .iter()
-        .filter_map(|suffix| host.strip_suffix(suffix));
+        .filter_map(|(suffix, _)| host.strip_suffix(suffix));
     regional || plain.into_iter().any(is_label)
 }
 
@@ -176,6 +194,32 @@ mod tests {
         ];
         for (registry, name) in table {
             assert_eq!(name_of(registry), name, "{registry}");
+        }
+    }
+
+    #[test]
+    fn each_cloud_of_azure_has_its_own_directory() {
+        let table = [
+            ("acme.azurecr.io", Some("login.microsoftonline.com")),
+            (
+                "acme-d4f2a1.azurecr.io:443",
+                Some("login.microsoftonline.com"),
+            ),
+            (
+                "acme.westeurope.geo.azurecr.io",
+                Some("login.microsoftonline.com"),
+            ),
+            ("acme.azurecr.cn", Some("login.partner.microsoftonline.cn")),
+            ("acme.azurecr.us", Some("login.microsoftonline.us")),
+            ("acme.azurecr.de", Some("login.microsoftonline.de")),
+            ("acme.westeurope.data.azurecr.io", None),
+            ("acme.azurecr.io.evil.com", None),
+            ("acme.azurecr.io:5000", None),
+            ("mcr.microsoft.com", None),
+        ];
+        for (registry, directory) in table {
+            let parsed = Registry::parse(registry).unwrap();
+            assert_eq!(azure_directory(&parsed), directory, "{registry}");
         }
     }
 

@@ -37,6 +37,7 @@ pub(crate) const GCP_ACCESS_TOKEN: &str = "GCP_ACCESS_TOKEN";
 pub(crate) const GCP_SUBJECT_TOKEN: &str = "GCP_SUBJECT_TOKEN";
 pub(crate) const AZURE_CLIENT_ID: &str = "AZURE_CLIENT_ID";
 pub(crate) const AZURE_CLIENT_SECRET: &str = "AZURE_CLIENT_SECRET";
+pub(crate) const AZURE_FEDERATED_TOKEN: &str = "AZURE_FEDERATED_TOKEN";
 pub(crate) const AZURE_TENANT_ID: &str = "AZURE_TENANT_ID";
 pub(crate) const NGC_API_KEY: &str = "NGC_API_KEY";
 pub(crate) const GITHUB_USERNAME: &str = "GITHUB_USERNAME";
@@ -50,7 +51,7 @@ pub(crate) const QUAY_USERNAME: &str = "QUAY_USERNAME";
 pub(crate) const QUAY_TOKEN: &str = "QUAY_TOKEN";
 
 /// Every key that is read, and its family.
-pub const KNOWN_KEYS: [(&str, Family); 31] = [
+pub const KNOWN_KEYS: [(&str, Family); 32] = [
     (USERNAME, Family::Plain),
     (PASSWORD, Family::Plain),
     (DOCKER_USERNAME, Family::Docker),
@@ -71,6 +72,7 @@ pub const KNOWN_KEYS: [(&str, Family); 31] = [
     (GCP_SUBJECT_TOKEN, Family::Gcp),
     (AZURE_CLIENT_ID, Family::Azure),
     (AZURE_CLIENT_SECRET, Family::Azure),
+    (AZURE_FEDERATED_TOKEN, Family::Azure),
     (AZURE_TENANT_ID, Family::Azure),
     (NGC_API_KEY, Family::Ngc),
     (GITHUB_USERNAME, Family::Github),

@@ -29,6 +29,8 @@
 //!             or GCP_ACCESS_TOKEN; GCP_PROJECT_ID?
 //! azure       AZURE_CLIENT_ID AZURE_CLIENT_SECRET          azure   ACR
 //!             AZURE_TENANT_ID?
+//!             or AZURE_CLIENT_ID AZURE_FEDERATED_TOKEN
+//!             AZURE_TENANT_ID
 //! ngc         NGC_API_KEY                                  token   nvcr.io
 //! github      GITHUB_TOKEN GITHUB_USERNAME?                token   ghcr.io and kin
 //! docker hub  DOCKERHUB_USERNAME DOCKERHUB_PASSWORD        basic   Docker Hub
@@ -47,6 +49,7 @@
 
 pub mod auth;
 mod aws;
+mod azure;
 mod detect;
 pub mod docker_config;
 pub mod docker_helper;
@@ -69,8 +72,11 @@ pub use secrecy::{ExposeSecret, SecretString};
 
 pub use detect::{Detected, detect, from_password, from_service_account, from_token, wipe};
 pub use error::{CredentialError, Malformed};
+pub use expiry::of_secret as stated_end;
 pub use federation::GcpFederation;
-pub use fields::{AwsFields, AzureFields, Credential, CredentialKind, Fields, GcpFields};
+pub use fields::{
+    AwsFields, AzureFields, AzureSecret, Credential, CredentialKind, Fields, GcpFields,
+};
 pub use hints::Hint;
 pub use hosts::Service;
 pub use known_keys::KNOWN_KEYS;

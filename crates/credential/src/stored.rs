@@ -21,7 +21,9 @@ use serde_json::Value;
 use crate::detect::{detect, wipe};
 use crate::error::CredentialError;
 use crate::federation::GcpFederation;
-use crate::fields::{AwsFields, AzureFields, Credential, CredentialKind, Fields, GcpFields};
+use crate::fields::{
+    AwsFields, AzureFields, AzureSecret, Credential, CredentialKind, Fields, GcpFields,
+};
 use crate::secret_text::SecretText;
 
 const VERSION: u64 = 1;
@@ -158,17 +160,16 @@ fn entries(fields: &Fields) -> Vec<(&'static str, &str)> {
         Fields::Aws(aws) => aws_entries(aws),
         Fields::Gcp(gcp) => gcp_entries(gcp),
         Fields::Azure(azure) => {
-            let secret = azure.client_secret.expose_secret();
+            let (name, secret) = match &azure.secret {
+                AzureSecret::ClientSecret(secret) => ("client_secret", secret),
+                AzureSecret::FederatedToken(token) => ("federated_token", token),
+            };
             let mut entries = vec![
                 ("client_id", azure.client_id.as_str()),
-                ("client_secret", secret),
+                (name, secret.expose_secret()),
             ];
-            entries.extend(
-                azure
-                    .tenant_id
-                    .as_deref()
-                    .map(|tenant| ("tenant_id", tenant)),
-            );
+            let tenant = azure.tenant_id.as_deref();
+            entries.extend(tenant.map(|tenant| ("tenant_id", tenant)));
             entries
         }
     }
@@ -247,11 +248,7 @@ fn from_own(form: OwnForm) -> Result<Credential, StoredCredentialError> {
         },
         CredentialKind::Aws => Fields::Aws(taken.aws()?),
         CredentialKind::Gcp => Fields::Gcp(taken.gcp()?),
-        CredentialKind::Azure => Fields::Azure(AzureFields {
-            client_id: taken.required_text("client_id")?,
-            client_secret: taken.required("client_secret")?,
-            tenant_id: taken.text("tenant_id"),
-        }),
+        CredentialKind::Azure => Fields::Azure(taken.azure()?),
     };
     if taken.fields.is_empty() {
         Ok(Credential::new(fields))
@@ -296,6 +293,17 @@ impl Taken {
             role_arn: self.text("role_arn"),
             external_id: self.optional("external_id"),
             role_session_name: self.text("role_session_name"),
+        })
+    }
+
+    fn azure(&mut self) -> Result<AzureFields, StoredCredentialError> {
+        Ok(AzureFields {
+            client_id: self.required_text("client_id")?,
+            secret: match self.optional("federated_token") {
+                Some(token) => AzureSecret::FederatedToken(token),
+                None => AzureSecret::ClientSecret(self.required("client_secret")?),
+            },
+            tenant_id: self.text("tenant_id"),
         })
     }
 

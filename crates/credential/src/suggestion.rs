@@ -4,7 +4,7 @@
 use crate::known_keys::{self, KNOWN_KEYS};
 
 /// Names that other tools have for known keys, and that no count of typing errors leads to.
-const OTHER_NAMES: [(&str, &str); 18] = [
+const OTHER_NAMES: [(&str, &str); 19] = [
     ("AWS_DEFAULT_REGION", known_keys::AWS_REGION),
     ("AWS_ACCESS_KEY", known_keys::AWS_ACCESS_KEY_ID),
     ("AWS_SECRET_KEY", known_keys::AWS_SECRET_ACCESS_KEY),
@@ -24,6 +24,10 @@ const OTHER_NAMES: [(&str, &str); 18] = [
         known_keys::GOOGLE_APPLICATION_CREDENTIALS,
     ),
     ("GOOGLE_OAUTH_ACCESS_TOKEN", known_keys::GCP_ACCESS_TOKEN),
+    (
+        "AZURE_FEDERATED_TOKEN_FILE",
+        known_keys::AZURE_FEDERATED_TOKEN,
+    ),
     ("NGC_CLI_API_KEY", known_keys::NGC_API_KEY),
     ("NVIDIA_API_KEY", known_keys::NGC_API_KEY),
     ("USER", known_keys::USERNAME),

@@ -171,7 +171,7 @@ impl Mint {
         let (mint, login) = (Arc::clone(self), Arc::clone(login));
         async move {
             let credential = login.identity.credential.open().await?;
-            let provider = provider::of(&credential, &login.endpoint.registry)?;
+            let provider = provider::of(&credential, &login)?;
             let presented = provider.present(&mint.clouds).await?;
             Ok(mint.asker_of(presented))
         }
@@ -334,7 +334,7 @@ fn without_scope(demand: &Demand) -> Demand {
 }
 
 /// The demand as last seen, or as the registry's door says now.
-async fn known_demand(login: &Login, door: &Door) -> Result<Demand, AuthError> {
+pub(crate) async fn known_demand(login: &Login, door: &Door) -> Result<Demand, AuthError> {
     match login.demand() {
         Some(demand) => Ok(demand),
         None => door_demand(login, door).await,

@@ -3,6 +3,7 @@
 //! What a registry then demands of it, and the token that it gets for it, is the same for all and
 //! stands in `mint`.
 
+mod azure;
 mod ecr;
 mod google;
 mod oauth;
@@ -17,6 +18,7 @@ use reference::Registry;
 
 use crate::asker::Pass;
 use crate::clouds::Clouds;
+use crate::login::Login;
 
 /// A pass as a provider has it, and until when it holds.
 pub(crate) struct Presented {
@@ -34,17 +36,21 @@ pub(crate) trait Provider: Send + Sync {
     fn present<'a>(&'a self, clouds: &'a Clouds) -> PresentFuture<'a>;
 }
 
-/// The provider for a credential at a registry.
+/// The provider for a login's credential at its registry.
 pub(crate) fn of<'a>(
     credential: &'a Credential,
-    registry: &'a Registry,
+    login: &'a Login,
 ) -> Result<Box<dyn Provider + 'a>, AuthError> {
+    let registry = &login.endpoint.registry;
     if let Fields::Aws(keys) = credential.fields() {
         let ecr = ecr::Ecr::new(keys, registry).ok_or_else(|| not_ecr(registry))?;
         return Ok(Box::new(ecr));
     }
     if let Some(google) = google::Google::new(credential, registry)? {
         return Ok(Box::new(google));
+    }
+    if let Some(azure) = azure::Azure::new(credential, login)? {
+        return Ok(Box::new(azure));
     }
     let stored = stored::Stored::new(credential).ok_or_else(|| AuthError::Internal {
         message: format!("no provider for {} credentials", credential.kind()),

@@ -36,11 +36,21 @@ pub(crate) fn read(body: &[u8], times: Times) -> Option<Token> {
     let reply: Value = serde_json::from_slice(body).ok()?;
     let text = |name: &str| reply.get(name)?.as_str().filter(|text| !text.is_empty());
     let token = text("access_token").or_else(|| text("token"))?;
+    let secret = usable(token)?;
     let issued_at = text("issued_at").and_then(|text| text.parse().ok());
-    Some(Token {
-        secret: usable(token)?,
-        not_after: end(life(reply.get("expires_in")), issued_at, times),
-    })
+    let not_after = match reply.get("expires_in") {
+        None | Some(Value::Null) => stated_end(&secret, times),
+        Some(_) => None,
+    };
+    let not_after =
+        not_after.unwrap_or_else(|| end(life(reply.get("expires_in")), issued_at, times));
+    Some(Token { secret, not_after })
+}
+
+/// The end that a token itself states, as Azure's do. Verified by nobody here; one that is wrong
+/// has the token renewed at the wrong time, within a day.
+pub(crate) fn stated_end(secret: &SecretString, times: Times) -> Option<Timestamp> {
+    end_at(credential::stated_end(secret)?, times)
 }
 
 /// A token of visible ASCII, as a header can carry it without being split or folded.
@@ -89,6 +99,8 @@ fn end(life: Duration, issued_at: Option<Timestamp>, times: Times) -> Timestamp 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
     use credential::ExposeSecret;
     use proptest::prelude::*;
 
@@ -149,6 +161,39 @@ mod tests {
             let expected = expected.map(|(token, life)| (token.to_owned(), life));
             assert_eq!(check(body), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn a_token_that_states_its_end_is_believed_for_a_day() {
+        let at = |seconds: i64| {
+            let claims = format!(r#"{{"exp":{}}}"#, sent().as_second() + seconds);
+            format!(
+                "eyJhbGciOiJSUzI1NiJ9.{}.c2ln",
+                BASE64_URL_SAFE_NO_PAD.encode(claims)
+            )
+        };
+        let cases = [
+            (at(4500), "", 4500),
+            (at(1), "", 1),
+            (at(4500), r#","expires_in":null"#, 4500),
+            // What the reply says counts for more.
+            (at(4500), r#","expires_in":300"#, 300),
+            (at(0), "", 60),
+            (at(-5), "", 60),
+            (at(10_000_000), "", 86_400),
+        ];
+        for (token, more, life) in cases {
+            let body = format!(r#"{{"access_token":"{token}"{more}}}"#);
+            assert_eq!(check(&body), Some((token.clone(), life)), "{more} {life}");
+        }
+        // A service whose clock is five minutes ahead of ours.
+        let times = Times {
+            sent: sent(),
+            answered: Some("2026-01-01T00:05:00Z".parse().expect("time")),
+        };
+        let body = format!(r#"{{"access_token":"{}"}}"#, at(4800));
+        let token = read(body.as_bytes(), times).expect("token");
+        assert_eq!(token.not_after.duration_since(sent()).as_secs(), 4500);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use credential::{
 use reference::Registry;
 use serde_json::json;
 
-use crate::{ECR, EXTERNAL_ACCOUNT, ROLE, SERVICE_ACCOUNT, detect_pairs, keys};
+use crate::{ECR, EXTERNAL_ACCOUNT, GUID, ROLE, SERVICE_ACCOUNT, detect_pairs, keys};
 
 const TABLE: &str = include_str!("../data/detection.txt");
 /// What the table must keep, at least, so that it is never emptied by mistake.
@@ -52,6 +52,7 @@ fn expand(text: &str) -> String {
         ("{pool}", EXTERNAL_ACCOUNT),
         ("{sourced}", &sourced),
         ("{role}", ROLE),
+        ("{guid}", GUID),
         ("{newline}", "\n"),
         ("{space}", " "),
     ]

@@ -20,6 +20,7 @@ const EXTERNAL_ACCOUNT: &str = r#"{"type":"external_account",
     "subject_token_type":"urn:ietf:params:oauth:token-type:jwt",
     "token_url":"https://sts.googleapis.com/v1/token",
     "service_account_impersonation_url":"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/puller@acme.iam.gserviceaccount.com:generateAccessToken"}"#;
+const GUID: &str = "409520d4-8100-4d1d-ad47-72432ddcc120";
 const ROLE: &str = "arn:aws:iam::123456789012:role/puller";
 
 fn keys(pairs: &[(&str, &str)]) -> BTreeMap<String, Value> {

@@ -6,7 +6,7 @@ use credential::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{ECR, EXTERNAL_ACCOUNT, ROLE, SERVICE_ACCOUNT, detect_pairs};
+use crate::{ECR, EXTERNAL_ACCOUNT, GUID, ROLE, SERVICE_ACCOUNT, detect_pairs};
 
 fn load(text: &str) -> Result<Credential, StoredCredentialError> {
     Credential::from_stored(&SecretString::from(text.to_owned()))
@@ -15,7 +15,7 @@ fn load(text: &str) -> Result<Credential, StoredCredentialError> {
 /// One credential of every form, by way of its keys.
 pub(crate) fn one_of_each(secret: &str) -> Vec<Credential> {
     let account = SERVICE_ACCOUNT.replace("CANARY", &secret.replace(['"', '\\'], "x"));
-    let tables: [(&str, Vec<(&str, &str)>); 9] = [
+    let tables: [(&str, Vec<(&str, &str)>); 10] = [
         ("r.io", vec![]),
         ("r.io", vec![("USERNAME", secret), ("PASSWORD", secret)]),
         ("r.io", vec![("REGISTRY_TOKEN", secret)]),
@@ -50,9 +50,17 @@ pub(crate) fn one_of_each(secret: &str) -> Vec<Credential> {
         (
             "acme.azurecr.io",
             vec![
-                ("AZURE_CLIENT_ID", secret),
+                ("AZURE_CLIENT_ID", GUID),
                 ("AZURE_CLIENT_SECRET", secret),
-                ("AZURE_TENANT_ID", secret),
+                ("AZURE_TENANT_ID", GUID),
+            ],
+        ),
+        (
+            "acme.azurecr.us",
+            vec![
+                ("AZURE_CLIENT_ID", GUID),
+                ("AZURE_FEDERATED_TOKEN", secret),
+                ("AZURE_TENANT_ID", "contoso.com"),
             ],
         ),
     ];
@@ -112,6 +120,10 @@ fn the_form_of_version_1_does_not_change() {
         ),
         (
             r#"{"version":1,"kind":"azure","fields":{"client_id":"c","client_secret":"s"}}"#,
+            CredentialKind::Azure,
+        ),
+        (
+            r#"{"version":1,"kind":"azure","fields":{"client_id":"c","federated_token":"t","tenant_id":"d"}}"#,
             CredentialKind::Azure,
         ),
     ];

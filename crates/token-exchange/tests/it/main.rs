@@ -1,5 +1,6 @@
 //! The exchange against a registry that misbehaves and against Debian's.
 
+mod azure;
 mod check;
 mod cloud;
 mod debian;
