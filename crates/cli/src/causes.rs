@@ -139,7 +139,10 @@ impl From<CredentialError> for Failure {
 
 impl From<KeyNamesError> for Failure {
     fn from(error: KeyNamesError) -> Self {
-        Self::of(Kind::Invalid, &error)
+        match error {
+            KeyNamesError::Credential(error) => error.into(),
+            error @ KeyNamesError::NotSet { .. } => Self::of(Kind::Invalid, &error),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod beta9_client;
 mod bounds;
 mod canaries;
 mod chaos;
+mod clouds;
 mod contexts;
 mod docker;
 mod ending;
