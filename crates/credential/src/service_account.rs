@@ -155,7 +155,7 @@ pub(crate) fn is_email(text: &str) -> bool {
 }
 
 #[cfg(test)]
-const SAMPLE: &str = r#"{"type":"service_account","project_id":"acme",
+pub(crate) const SAMPLE: &str = r#"{"type":"service_account","project_id":"acme",
     "private_key":"-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n",
     "client_email":"puller@acme.iam.gserviceaccount.com",
     "token_uri":"https://oauth2.googleapis.com/token"}"#;
