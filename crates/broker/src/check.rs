@@ -59,7 +59,7 @@ impl Broker {
 }
 
 impl Inner {
-    async fn check_one(
+    pub(crate) async fn check_one(
         &self,
         workspace: WorkspaceId,
         row: CredentialRow,

@@ -1,6 +1,7 @@
 //! Giving a credential, taking it back, and what there is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use control_store::RegistrySettings;
 use credential::auth::AuthError;
@@ -19,6 +20,14 @@ const ACTOR: &str = "login";
 
 /// How PEM files start, after any comment.
 const PEM_START: &[u8] = b"-----BEGIN ";
+
+/// The states of a credential that the clock decides.
+pub(crate) const EXPIRED: &str = "expired";
+pub(crate) const EXPIRING: &str = "expiring";
+
+/// For so long before its end a credential that works is said to end: over a night, somebody who
+/// can give another one sees it.
+const EXPIRING_BEFORE: Duration = Duration::from_hours(24);
 
 /// Scopes that a hint names.
 const SHOWN_SCOPES: usize = 3;
@@ -218,16 +227,19 @@ impl Inner {
             if scope.secret_name().as_str() != row.name {
                 return None;
             }
-            let expired = row.state.not_after.is_some_and(|end| end <= now);
+            let ends_within = |time| {
+                let end = row.state.not_after;
+                end.is_some_and(|end| now.checked_add(time).is_ok_and(|then| end <= then))
+            };
             Some(CredentialRow {
                 scope,
                 kind: row.kind,
                 secret_name: row.name,
                 version: row.version,
-                state: if expired {
-                    "expired"
-                } else {
-                    row.state.state.as_str()
+                state: match row.state.state {
+                    _ if ends_within(Duration::ZERO) => EXPIRED,
+                    SecretState::Ok if ends_within(EXPIRING_BEFORE) => EXPIRING,
+                    state => state.as_str(),
                 },
                 proven: row.state.proven,
                 checked_at: row.state.checked_at,

@@ -17,6 +17,7 @@ mod allowance;
 mod beta9;
 mod builds;
 mod caller;
+mod credential_health;
 mod denials;
 mod dispatch;
 mod foreign;

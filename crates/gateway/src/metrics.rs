@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use broker::{Health, HealthChange};
 use control_store::TaskOutcome;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -102,6 +103,8 @@ pub(crate) struct Metrics {
     starts: Family<Label, Counter>,
     start_durations: Histogram,
     start_phases: Histograms<Label>,
+    credentials: Family<Label, Gauge>,
+    credential_changes: Family<Label, Counter>,
     now: Now,
     /// Held while it is written, so that what there is now is of one moment.
     registry: Mutex<Registry>,
@@ -162,6 +165,14 @@ impl Default for Metrics {
                 "container_start_phase_duration",
                 "Parts of starts, which overlap",
                 Family::new_with_constructor(histogram),
+            ),
+            credentials: book.of(
+                "credentials",
+                "Registry credentials by their state when they were last looked at",
+            ),
+            credential_changes: book.of(
+                "credential_changes",
+                "Registry credentials that have come to be in another state",
             ),
             now,
             registry: Mutex::new(registry),
@@ -275,6 +286,18 @@ impl Metrics {
         if let Some(name) = known {
             let times = self.start_phases.get_or_create(&[("phase", name)]);
             times.observe(took.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn credentials(&self, health: &Health, changes: &[HealthChange]) {
+        self.credentials.clear();
+        for (state, count) in health.counts() {
+            let gauge = self.credentials.get_or_create(&[("state", state)]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        for change in changes {
+            let label = [("state", change.is)];
+            self.credential_changes.get_or_create(&label).inc();
         }
     }
 

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::beta9;
+use crate::credential_health::look_after_credentials;
 use crate::gateway::Gateway;
 use crate::http::{self, OperatorsSocket};
 use crate::listening::{HEADER_TIMEOUT, Listens, ServeError, accept, connection_builder};
@@ -93,11 +94,14 @@ impl BoundService {
     /// Answers until it is told to end, and then what it has begun.
     pub async fn run(self, shutdown: CancellationToken) {
         let faces = faces(self.gateway.clone());
+        let gateway = self.gateway.clone();
         let operators_face = http::router(self.gateway).layer(Extension(OperatorsSocket));
         let connections = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
         let graceful = GracefulShutdown::new();
         let renewing = self.tls.clone().map(ServerTls::keep_renewed);
         let _renewing = renewing.map(|renewing| AbortOnDropHandle::new(tokio::spawn(renewing)));
+        let looking = look_after_credentials(gateway);
+        let _looking = AbortOnDropHandle::new(tokio::spawn(looking));
         loop {
             let (stream, permit) = tokio::select! {
                 accepted = accept(&self.sockets, &connections) => accepted,

@@ -79,7 +79,7 @@ async fn a_credential_that_names_its_end_is_listed_as_expired_after_it() {
         "{report:?}"
     );
     let state = || async { stage.broker.list(stage.workspace).await.unwrap()[0].state };
-    assert_eq!(state().await, "ok");
+    assert_eq!(state().await, "expiring");
     stage.clock.turn(Duration::from_mins(11));
     assert_eq!(state().await, "expired");
 }
@@ -91,7 +91,7 @@ impl Stage {
     }
 }
 
-fn jwt(end: i64) -> String {
+pub(crate) fn jwt(end: i64) -> String {
     use base64::Engine as _;
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;
     let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
