@@ -39,5 +39,8 @@ fn tell(change: &HealthChange) {
         message,
     } = change;
     let message = message.as_deref().unwrap_or_default();
-    tracing::warn!(%workspace, %scope, version, was, is, message, "a credential's state has changed");
+    tracing::warn!(
+        %workspace, %scope, version, was, is, message,
+        "a credential's state has changed"
+    );
 }
