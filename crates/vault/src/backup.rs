@@ -32,6 +32,8 @@ impl Vault {
         let text = path
             .to_str()
             .ok_or_else(|| bad(path, "has a name that is not UTF-8"))?;
+        // Not while a rotation is under way: the copy would need two root keys.
+        let _lock = OpeningLock::take(&vault.place.database).await?;
         let entry = Entry::new(AuditAction::Backup, actor).detail(text);
         vault.record(entry).await?;
         // Made first, so that it is never readable by others, not even while it is written.

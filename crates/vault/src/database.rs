@@ -18,20 +18,31 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, Sqlite, SqliteConnection, Transaction,
+};
 
 use crate::error::{Doing, VaultError};
 
 /// How long a writer waits for the writer of another process. Transactions here take
 /// milliseconds; longer means that the machine is in trouble, and saying so is better.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long readers are waited for when the log is to be emptied. They take milliseconds, but for a
+/// look at everything or one that waits for a keeper.
+const TRUNCATE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long to wait while another process opens, migrates or rotates the root key.
 const OPENING_TIMEOUT: Duration = Duration::from_mins(1);
 /// Readers of one process: enough that a listing does not hold up a start.
 const READER_LIMIT: u32 = 4;
 
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "vault", include_str!("../migrations/0001_vault.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "vault", include_str!("../migrations/0001_vault.sql")),
+    (
+        2,
+        "rotation",
+        include_str!("../migrations/0002_rotation.sql"),
+    ),
+];
 
 /// Held while the files of one vault are being made, opened or replaced.
 #[derive(Debug)]
@@ -117,12 +128,21 @@ impl Database {
         &self.writer
     }
 
-    /// Moves the log into the file and empties it, so that erased pages do not linger there.
-    /// Readers of other processes can hold this up; the next one catches up.
+    /// Moves the log into the file and empties it, so that erased pages do not linger there. Who
+    /// reads for long holds this up, and this the writer, so not for long; the next one catches up.
     pub(crate) async fn truncate_log(&self) {
-        let _busy = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&self.writer)
-            .await;
+        let Ok(mut writer) = self.writer.acquire().await else {
+            return;
+        };
+        for statement in [
+            format!("PRAGMA busy_timeout = {}", TRUNCATE_TIMEOUT.as_millis()),
+            "PRAGMA wal_checkpoint(TRUNCATE)".to_owned(),
+            format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis()),
+        ] {
+            let _busy = sqlx::query(AssertSqlSafe(statement))
+                .execute(&mut *writer)
+                .await;
+        }
     }
 
     pub(crate) async fn close(&self) {

@@ -1,27 +1,37 @@
-//! A new root key under the same secrets.
+//! A new root key under the same secrets, while they are used.
 //!
 //! ```text
-//!   root.key A          root.key A             root.key A             root.key B
-//!                       root.key.next B        root.key.next B
-//!   rows under A   -->  rows under A      -->  rows under B      -->  rows under B
-//!                  sync               commit                 rename
+//!   root.key A          root.key A          root.key A          root.key A          root.key B
+//!                       root.key.next B     root.key.next B     root.key.next B
+//!   rows under A   -->  rows under A   -->  under A and B  -->  rows under B   -->  rows under B
+//!                sync                noted,              all of        the last     rename
+//!                                    batches             them          commit
 //! ```
 //!
-//! At every point the key that the rows need is on disk under one of the two names, and the
-//! vault's row says which. Opening finishes or undoes what a killed rotation left. Workspace keys
-//! are wrapped anew, not replaced: nothing sealed is touched, and whoever had the old root key
-//! *and* an old copy of the database can still read what was sealed then.
+//! At every point each key that a row needs is on disk under one of the two names; each row names
+//! its own, and the vault's row names the one that counts and, from before the first batch until
+//! the last commit, the next. The key is asked to wrap outside of transactions, and a batch is
+//! short, so that others write in between. Opening undoes what was not noted yet and finishes what
+//! was. Where the next key is of another source, that one has it in place of `root.key.next`.
+//!
+//! Workspace keys are wrapped anew, not replaced: nothing sealed is touched, and whoever had the
+//! old root key *and* an old copy of the database can still read what was sealed then.
 
 use std::path::{Path, PathBuf};
 
 use ids::WorkspaceId;
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::audit::{AuditAction, Entry};
 use crate::database::OpeningLock;
 use crate::error::{Doing, VaultError};
 use crate::keys::{KeyId, KeyPurpose};
-use crate::vault::{Inner, Vault, read_row, unwrap_audit};
+use crate::vault::{
+    Inner, OURSELVES, SELECT_WRAPPED, Vault, VaultRow, WrappedRow, read_row, workspace_key_damaged,
+};
+
+/// Keys in one commit: others wait for a few milliseconds at most.
+const BATCH_ROWS: usize = 64;
 
 /// What a rotation did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +45,8 @@ pub struct RootRotation {
 }
 
 impl Vault {
-    /// Puts a new root key in place of the old one. The old one is gone afterwards unless
-    /// `keep_old` names a path for it; backups made before need it.
+    /// Puts a new root key in place of the old one, while others read and write. The old one is
+    /// gone afterwards unless `keep_old` names a path for it; backups made before need it.
     pub async fn rotate_root_key(
         &self,
         keep_old: Option<&Path>,
@@ -50,15 +60,114 @@ impl Vault {
             path: vault.place.database.clone(),
             problem: "has lost its row".to_owned(),
         })?;
+        finish_interrupted(vault, &row, &lock).await?;
+        let row = read_row(&vault.database).await?.unwrap_or(row);
+        if row.next_root_key_id.is_some() {
+            return Err(first_damaged(vault, &row).await?);
+        }
         let old = row.root_key_id;
         let new = root_key.begin_rotation(old, keep_old, &lock).await?;
+        note_next(vault, new).await?;
+        let rotation = Rotation { vault, old, new };
+        let workspaces = rotation.finish(&lock, actor).await?;
+        Ok(RootRotation {
+            old_key_id: old.to_string(),
+            new_key_id: new.to_string(),
+            workspaces,
+            kept: keep_old.map(Path::to_owned),
+        })
+    }
+}
 
-        let mut transaction = vault.database.begin().await?;
-        let workspaces = rewrap_workspaces(vault, &mut transaction, old, new).await?;
-        let audit_key = unwrap_audit(root_key, &row).await?;
+/// A rotation that has been noted.
+struct Rotation<'a> {
+    vault: &'a Inner,
+    old: KeyId,
+    new: KeyId,
+}
+
+impl Rotation<'_> {
+    /// Wraps what is left under the old key, and lets the new one count. Answers how many workspace
+    /// keys were wrapped.
+    async fn finish(&self, lock: &OpeningLock, actor: &str) -> Result<usize, VaultError> {
+        let workspaces = self.rewrap_all().await?;
+        self.let_new_count(actor).await?;
+        self.vault.root_key().settle(self.new, lock).await?;
+        self.vault.database.truncate_log().await;
+        Ok(workspaces)
+    }
+
+    /// A key that does not open is left where it is, and told when all others are done: nothing is
+    /// lost by that, since the old key stays.
+    async fn rewrap_all(&self) -> Result<usize, VaultError> {
+        let (mut after, mut done, mut damaged) = (String::new(), 0, None);
+        loop {
+            let rows = self.batch(&after).await?;
+            let Some(last) = rows.last() else {
+                return damaged.map_or(Ok(done), Err);
+            };
+            after.clone_from(&last.workspace);
+            let mut wrapped = Vec::with_capacity(rows.len());
+            for row in rows {
+                match self.rewrap(&row).await {
+                    Ok(bytes) => wrapped.push((row, bytes)),
+                    Err(error @ VaultError::WorkspaceKeyDamaged { .. }) => damaged = Some(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            done += wrapped.len();
+            self.write(&wrapped).await?;
+        }
+    }
+
+    async fn batch(&self, after: &str) -> Result<Vec<WrappedRow>, VaultError> {
+        let query = format!(
+            "{SELECT_WRAPPED} WHERE workspace > ?1 AND workspace_key.root_key_id <> ?2
+             ORDER BY workspace LIMIT {BATCH_ROWS}"
+        );
+        sqlx::query_as(AssertSqlSafe(query))
+            .bind(after)
+            .bind(self.new.0.as_slice())
+            .fetch_all(self.vault.database.reader())
+            .await
+            .doing("reading workspace keys")
+    }
+
+    async fn rewrap(&self, row: &WrappedRow) -> Result<Vec<u8>, VaultError> {
+        let (vault, workspace) = (self.vault, parse_workspace(&row.workspace)?);
+        let key = vault.unwrap_workspace_under(self.old, workspace, row);
+        let key = key.await?;
+        let binding = vault.binding(KeyPurpose::Workspace(workspace));
+        vault.root_key().wrap(self.new, binding, &key).await
+    }
+
+    async fn write(&self, wrapped: &[(WrappedRow, Vec<u8>)]) -> Result<(), VaultError> {
+        let mut transaction = self.vault.database.begin().await?;
+        for (row, bytes) in wrapped {
+            // One that was dropped or replaced since it was read is not brought back.
+            sqlx::query(
+                "UPDATE workspace_key SET wrapped = ?1, root_key_id = ?2
+                 WHERE workspace = ?3 AND wrapped = ?4",
+            )
+            .bind(bytes)
+            .bind(self.new.0.as_slice())
+            .bind(&row.workspace)
+            .bind(&row.wrapped)
+            .execute(&mut *transaction)
+            .await
+            .doing("wrapping a workspace's key")?;
+        }
+        transaction.commit().await.doing("committing wrapped keys")
+    }
+
+    async fn let_new_count(&self, actor: &str) -> Result<(), VaultError> {
+        let (vault, old, new) = (self.vault, self.old, self.new);
         let binding = vault.binding(KeyPurpose::Audit);
-        let wrapped = root_key.wrap(new, binding, &audit_key).await?;
-        sqlx::query("UPDATE vault SET root_key_id = ?1, audit_key = ?2")
+        let audit_key = vault.audit_key.key();
+        let wrapped = vault.root_key().wrap(new, binding, audit_key).await?;
+        let mut transaction = vault.database.begin().await?;
+        refuse_left(&mut transaction, new).await?;
+        sqlx::query("UPDATE vault SET root_key_id = ?1, next_root_key_id = NULL, audit_key = ?2")
             .bind(new.0.as_slice())
             .bind(wrapped)
             .execute(&mut *transaction)
@@ -70,45 +179,69 @@ impl Vault {
         transaction
             .commit()
             .await
-            .doing("committing the new root key")?;
-
-        root_key.settle(new, &lock).await?;
-        vault.database.truncate_log().await;
-        Ok(RootRotation {
-            old_key_id: old.to_string(),
-            new_key_id: new.to_string(),
-            workspaces,
-            kept: keep_old.map(Path::to_owned),
-        })
+            .doing("committing the new root key")
     }
 }
 
-async fn rewrap_workspaces(
+/// Finishes a rotation that was cut short after it was noted. One whose rows do not all open goes
+/// on having two keys, so that what does open is not held up.
+pub(crate) async fn finish_interrupted(
     vault: &Inner,
-    connection: &mut SqliteConnection,
-    old: KeyId,
-    new: KeyId,
-) -> Result<usize, VaultError> {
-    let rows: Vec<(String, Vec<u8>, Vec<u8>)> =
-        sqlx::query_as("SELECT workspace, key_id, wrapped FROM workspace_key")
-            .fetch_all(&mut *connection)
-            .await
-            .doing("reading workspace keys")?;
-    for (text, key_id, wrapped) in &rows {
-        let workspace = parse_workspace(text)?;
-        let key = vault
-            .unwrap_workspace(old, workspace, key_id, wrapped)
-            .await?;
-        let binding = vault.binding(KeyPurpose::Workspace(workspace));
-        let wrapped = vault.root_key().wrap(new, binding, &key).await?;
-        sqlx::query("UPDATE workspace_key SET wrapped = ?1 WHERE workspace = ?2")
-            .bind(wrapped)
-            .bind(text)
-            .execute(&mut *connection)
-            .await
-            .doing("wrapping a workspace's key")?;
+    row: &VaultRow,
+    lock: &OpeningLock,
+) -> Result<(), VaultError> {
+    let Some(new) = row.next_root_key_id else {
+        return Ok(());
+    };
+    let old = row.root_key_id;
+    let rotation = Rotation { vault, old, new };
+    match rotation.finish(lock, OURSELVES).await {
+        Ok(_) | Err(VaultError::WorkspaceKeyDamaged { .. } | VaultError::AuditDamaged { .. }) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
-    Ok(rows.len())
+}
+
+async fn note_next(vault: &Inner, new: KeyId) -> Result<(), VaultError> {
+    let mut transaction = vault.database.begin().await?;
+    sqlx::query("UPDATE vault SET next_root_key_id = ?1")
+        .bind(new.0.as_slice())
+        .execute(&mut *transaction)
+        .await
+        .doing("noting the next root key")?;
+    transaction
+        .commit()
+        .await
+        .doing("committing the next root key")
+}
+
+/// What keeps a rotation from being finished.
+async fn first_damaged(vault: &Inner, row: &VaultRow) -> Result<VaultError, VaultError> {
+    let left: Option<String> = sqlx::query_scalar(
+        "SELECT workspace FROM workspace_key WHERE root_key_id <> ?1 ORDER BY workspace",
+    )
+    .bind(row.next_root_key_id.map(|next| next.0.to_vec()))
+    .fetch_optional(vault.database.writer())
+    .await
+    .doing("looking for keys that are left")?;
+    Ok(match left {
+        Some(workspace) => workspace_key_damaged(&workspace),
+        None => VaultError::AuditDamaged {
+            problem: "is not written on, so that the root key cannot be rotated".to_owned(),
+        },
+    })
+}
+
+/// Every row that was made since the rotation was noted is under the new key, so none is left.
+async fn refuse_left(connection: &mut SqliteConnection, new: KeyId) -> Result<(), VaultError> {
+    let left: Option<String> =
+        sqlx::query_scalar("SELECT workspace FROM workspace_key WHERE root_key_id <> ?1")
+            .bind(new.0.as_slice())
+            .fetch_optional(connection)
+            .await
+            .doing("looking for keys that are left")?;
+    left.map_or(Ok(()), |workspace| Err(workspace_key_damaged(&workspace)))
 }
 
 pub(crate) fn parse_workspace(text: &str) -> Result<WorkspaceId, VaultError> {

@@ -133,8 +133,10 @@ impl Vault {
         version: Option<u32>,
         purpose: &str,
     ) -> Result<OpenedSecret, VaultError> {
-        let opened = self.open_unrecorded(workspace, name, version).await;
         let vault = &*self.inner;
+        let opened = vault
+            .beside_rotations(|| self.open_unrecorded(workspace, name, version))
+            .await;
         match opened {
             Ok(opened) => {
                 let entry = Entry::new(AuditAction::Open, purpose)

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ids::WorkspaceId;
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, FromRow, Row as _, SqliteConnection};
 
 use crate::audit::{self, AuditAction, AuditKey, Entry};
 use crate::clock::Clock;
@@ -18,6 +19,7 @@ use crate::group_commit::{Change, GroupCommit};
 use crate::keys::{Binding, Key, KeyId, KeyPurpose, Wrapped, fill_random};
 use crate::process::ProcessName;
 use crate::root_key::{HoldsRootKey, RootKey};
+use crate::rotation;
 
 /// Bytes of the random id that every vault has.
 pub(crate) const VAULT_ID_BYTES: usize = 16;
@@ -63,9 +65,33 @@ pub(crate) struct Inner {
 pub(crate) struct VaultRow {
     pub(crate) vault_id: Vec<u8>,
     pub(crate) root_key_id: KeyId,
+    /// The root key that a rotation which is under way, or was cut short, goes to.
+    pub(crate) next_root_key_id: Option<KeyId>,
     pub(crate) audit_key_id: KeyId,
     pub(crate) audit_key: Vec<u8>,
 }
+
+/// A workspace's key as its row has it.
+#[derive(Debug)]
+pub(crate) struct WrappedRow {
+    pub(crate) workspace: String,
+    pub(crate) root_key_id: Vec<u8>,
+    /// Whether that is the vault's root key, or the one that a rotation goes to.
+    pub(crate) is_root_known: bool,
+    pub(crate) key_id: Vec<u8>,
+    pub(crate) wrapped: Vec<u8>,
+}
+
+/// Reads [`WrappedRow`]s; `WHERE` or `ORDER BY` may follow.
+pub(crate) const SELECT_WRAPPED: &str = "
+    SELECT workspace, workspace_key.root_key_id,
+           coalesce(workspace_key.root_key_id IN (vault.root_key_id, next_root_key_id), 0),
+           key_id, wrapped
+    FROM workspace_key, vault ";
+
+/// How often something is begun again whose root key a rotation has taken away meanwhile: what it
+/// read first was of before. Twice in a row takes two rotations.
+const ROTATION_ATTEMPTS: usize = 3;
 
 impl Vault {
     /// Opens the vault, or makes it with its root key when there is none. A vault whose root key
@@ -83,8 +109,9 @@ impl Vault {
             source,
         })?;
         let database = Database::open(&lock).await?;
-        let (vault_id, audit_key) = match read_row(&database).await? {
-            Some(row) => open_existing(root_key, &row, &lock).await?,
+        let row = read_row(&database).await?;
+        let (vault_id, audit_key) = match &row {
+            Some(row) => open_existing(root_key, row, &lock).await?,
             None => create(&database, &place, &lock, clock.now_ms()).await?,
         };
         let vault = Inner {
@@ -97,6 +124,9 @@ impl Vault {
             commits: GroupCommit::default(),
             workspace_keys: Mutex::default(),
         };
+        if let Some(row) = row {
+            rotation::finish_interrupted(&vault, &row, &lock).await?;
+        }
         Ok(Self {
             inner: Arc::new(vault),
         })
@@ -161,20 +191,16 @@ impl Inner {
         if let Some(key) = self.known_keys().get(&workspace) {
             return Ok(Some(Arc::clone(key)));
         }
-        let row: Option<(Vec<u8>, Vec<u8>, Vec<u8>)> = sqlx::query_as(
-            "SELECT root_key_id, key_id, wrapped FROM workspace_key, vault WHERE workspace = ?1",
-        )
-        .bind(workspace.to_string())
-        .fetch_optional(connection)
-        .await
-        .doing("reading a workspace's key")?;
-        let Some((root_key_id, key_id, wrapped)) = row else {
+        let query = AssertSqlSafe(format!("{SELECT_WRAPPED} WHERE workspace = ?1"));
+        let row: Option<WrappedRow> = sqlx::query_as(query)
+            .bind(workspace.to_string())
+            .fetch_optional(connection)
+            .await
+            .doing("reading a workspace's key")?;
+        let Some(row) = row else {
             return Ok(None);
         };
-        let root = key_id_of(&root_key_id)?;
-        let key = self
-            .unwrap_workspace(root, workspace, &key_id, &wrapped)
-            .await?;
+        let key = self.unwrap_workspace(workspace, &row).await?;
         Ok(Some(self.remember(workspace, key)))
     }
 
@@ -187,22 +213,25 @@ impl Inner {
         if let Some(key) = self.workspace_key(connection, workspace).await? {
             return Ok(key);
         }
-        let root_key_id: Vec<u8> = sqlx::query_scalar("SELECT root_key_id FROM vault")
-            .fetch_one(&mut *connection)
-            .await
-            .doing("reading the vault's row")?;
+        // While a rotation is under way, what is new is not wrapped under what it takes away.
+        let root_key_id: Vec<u8> =
+            sqlx::query_scalar("SELECT coalesce(next_root_key_id, root_key_id) FROM vault")
+                .fetch_one(&mut *connection)
+                .await
+                .doing("reading the vault's row")?;
         let root = key_id_of(&root_key_id)?;
         let key = Key::random();
         let binding = self.binding(KeyPurpose::Workspace(workspace));
         let wrapped = self.root_key().wrap(root, binding, &key).await?;
         sqlx::query(
-            "INSERT INTO workspace_key (workspace, key_id, wrapped, created_at)
-             VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO workspace_key (workspace, key_id, wrapped, created_at, root_key_id)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
         )
         .bind(workspace.to_string())
         .bind(key.id().0.as_slice())
         .bind(wrapped)
         .bind(self.clock.now_ms())
+        .bind(root_key_id)
         .execute(connection)
         .await
         .doing("writing a workspace's key")?;
@@ -221,23 +250,47 @@ impl Inner {
         }
     }
 
-    /// A workspace's key as its row has it, opened under the root key of this id.
+    /// A workspace's key as its row has it, opened under the root key that the row names.
     pub(crate) async fn unwrap_workspace(
+        &self,
+        workspace: WorkspaceId,
+        row: &WrappedRow,
+    ) -> Result<Key, VaultError> {
+        if !row.is_root_known {
+            return Err(workspace_key_damaged(&row.workspace));
+        }
+        let root = key_id_of(&row.root_key_id)?;
+        self.unwrap_workspace_under(root, workspace, row).await
+    }
+
+    pub(crate) async fn unwrap_workspace_under(
         &self,
         root: KeyId,
         workspace: WorkspaceId,
-        key_id: &[u8],
-        wrapped: &[u8],
+        row: &WrappedRow,
     ) -> Result<Key, VaultError> {
         let wrapped = Wrapped {
-            key_id: key_id_of(key_id)?,
-            bytes: wrapped,
+            key_id: key_id_of(&row.key_id)?,
+            bytes: &row.wrapped,
         };
         let binding = self.binding(KeyPurpose::Workspace(workspace));
         let key = self.root_key().unwrap(root, binding, wrapped).await?;
-        key.ok_or_else(|| VaultError::WorkspaceKeyDamaged {
-            workspace: workspace.to_string(),
-        })
+        key.ok_or_else(|| workspace_key_damaged(&row.workspace))
+    }
+
+    /// Does what reads rows and then asks for their root key, again where a rotation has come
+    /// between the two.
+    pub(crate) async fn beside_rotations<T, F: Future<Output = Result<T, VaultError>>>(
+        &self,
+        mut work: impl FnMut() -> F,
+    ) -> Result<T, VaultError> {
+        for _ in 1..ROTATION_ATTEMPTS {
+            match work().await {
+                Err(VaultError::RootKeyWrong { .. } | VaultError::RootKeyMissing { .. }) => {}
+                done => return done,
+            }
+        }
+        work().await
     }
 
     fn remember(&self, workspace: WorkspaceId, key: Key) -> Arc<Key> {
@@ -250,6 +303,24 @@ impl Inner {
         self.workspace_keys
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FromRow<'_, SqliteRow> for WrappedRow {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            workspace: row.try_get(0)?,
+            root_key_id: row.try_get(1)?,
+            is_root_known: row.try_get(2)?,
+            key_id: row.try_get(3)?,
+            wrapped: row.try_get(4)?,
+        })
+    }
+}
+
+pub(crate) fn workspace_key_damaged(workspace: &str) -> VaultError {
+    VaultError::WorkspaceKeyDamaged {
+        workspace: workspace.to_owned(),
     }
 }
 
@@ -278,18 +349,21 @@ pub(crate) async fn unwrap_audit(
 }
 
 pub(crate) async fn read_row(database: &Database) -> Result<Option<VaultRow>, VaultError> {
-    type Row = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
-    let row: Option<Row> =
-        sqlx::query_as("SELECT vault_id, root_key_id, audit_key_id, audit_key FROM vault")
-            .fetch_optional(database.writer())
-            .await
-            .doing("reading the vault's row")?;
-    let Some((vault_id, root_key_id, audit_key_id, audit_key)) = row else {
+    type Row = (Vec<u8>, Vec<u8>, Option<Vec<u8>>, Vec<u8>, Vec<u8>);
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT vault_id, root_key_id, next_root_key_id, audit_key_id, audit_key FROM vault",
+    )
+    .fetch_optional(database.writer())
+    .await
+    .doing("reading the vault's row")?;
+    let Some((vault_id, root_key_id, next_root_key_id, audit_key_id, audit_key)) = row else {
         return Ok(None);
     };
+    let next_root_key_id = next_root_key_id.as_deref().map(key_id_of).transpose()?;
     Ok(Some(VaultRow {
         vault_id,
         root_key_id: key_id_of(&root_key_id)?,
+        next_root_key_id,
         audit_key_id: key_id_of(&audit_key_id)?,
         audit_key,
     }))
@@ -300,7 +374,11 @@ async fn open_existing(
     row: &VaultRow,
     lock: &OpeningLock,
 ) -> Result<(Vec<u8>, Key), VaultError> {
-    root_key.settle(row.root_key_id, lock).await?;
+    match row.next_root_key_id {
+        None => root_key.settle(row.root_key_id, lock).await?,
+        // Rows of both are there, so neither counts for more yet.
+        Some(next) => root_key.require(next).await?,
+    }
     let audit_key = unwrap_audit(root_key, row).await?;
     Ok((row.vault_id.clone(), audit_key))
 }
@@ -326,6 +404,7 @@ async fn create(
     let row = VaultRow {
         vault_id,
         root_key_id: root,
+        next_root_key_id: None,
         audit_key_id: key.key().id(),
         audit_key: wrapped,
     };

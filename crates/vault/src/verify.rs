@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ids::WorkspaceId;
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::audit::{self, AuditHead, AuditRow, SecretHead};
 use crate::error::{Damage, Doing, VaultError};
@@ -14,7 +14,7 @@ use crate::keys::Key;
 use crate::rotation::parse_workspace;
 use crate::seal::{self, Context};
 use crate::secrets::{damaged, parse_secret_id, parse_version};
-use crate::vault::{Inner, Vault, key_id_of};
+use crate::vault::{Inner, SELECT_WRAPPED, Vault, WrappedRow};
 
 /// What was looked at, and what was wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,11 @@ impl Vault {
     /// was taken back, which the file alone cannot.
     pub async fn verify(&self, noted: Option<&AuditHead>) -> Result<AuditReport, VaultError> {
         let vault = &*self.inner;
+        vault.beside_rotations(|| self.verify_now(noted)).await
+    }
+
+    async fn verify_now(&self, noted: Option<&AuditHead>) -> Result<AuditReport, VaultError> {
+        let vault = &*self.inner;
         let mut report = AuditReport {
             head: None,
             workspaces: 0,
@@ -106,20 +111,16 @@ async fn verify_workspaces(
     connection: &mut SqliteConnection,
     report: &mut AuditReport,
 ) -> Result<(), VaultError> {
-    type Row = (Vec<u8>, String, Vec<u8>, Vec<u8>);
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT root_key_id, workspace, key_id, wrapped FROM workspace_key, vault
-         ORDER BY workspace",
-    )
-    .fetch_all(&mut *connection)
-    .await
-    .doing("reading workspace keys")?;
-    for (root_key_id, text, key_id, wrapped) in rows {
+    let query = AssertSqlSafe(format!("{SELECT_WRAPPED} ORDER BY workspace"));
+    let rows: Vec<WrappedRow> = sqlx::query_as(query)
+        .fetch_all(&mut *connection)
+        .await
+        .doing("reading workspace keys")?;
+    for row in rows {
         report.workspaces += 1;
-        let root = key_id_of(&root_key_id)?;
         let opened = async {
-            let workspace = parse_workspace(&text)?;
-            let key = vault.unwrap_workspace(root, workspace, &key_id, &wrapped);
+            let workspace = parse_workspace(&row.workspace)?;
+            let key = vault.unwrap_workspace(workspace, &row);
             Ok((workspace, key.await?))
         };
         match opened.await {

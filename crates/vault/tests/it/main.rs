@@ -12,6 +12,7 @@ mod leases;
 mod opening;
 mod role;
 mod rotation;
+mod rotation_load;
 mod secrets;
 mod support;
 mod tamper;

@@ -1,13 +1,14 @@
 //! This test program in other roles, which the tests start: a keeper, and a keeper that kills.
 //!
 //! The second stands between a vault and a real keeper, passes on what they say, and at the step
-//! that its arguments name kills one of them.
+//! that its arguments name kills one of them, or waits for the test.
 
 use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::net::{
@@ -90,11 +91,61 @@ impl Kill {
     }
 }
 
+/// Where a question waits for the test: two pipes in a directory, `asked` and `go`.
+#[derive(Clone, Debug)]
+pub(crate) struct Pause {
+    pub(crate) question: usize,
+    pub(crate) directory: PathBuf,
+}
+
+impl Pause {
+    pub(crate) fn program(&self) -> KeeperProgram {
+        for pipe in ["asked", "go"] {
+            let made = Command::new("mkfifo")
+                .arg(self.directory.join(pipe))
+                .status();
+            assert!(made.unwrap().success());
+        }
+        let mut program = program("killing_keeper");
+        let word = format!("pause={}={}", self.question, self.directory.display());
+        program.arguments.push(word.into());
+        program
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        let (question, directory) = word.strip_prefix("pause=")?.split_once('=')?;
+        Some(Self {
+            question: question.parse().ok()?,
+            directory: directory.into(),
+        })
+    }
+
+    /// The keeper's side: says that it was asked, and waits.
+    fn wait(&self) {
+        std::fs::write(self.directory.join("asked"), "asked").unwrap();
+        std::fs::read(self.directory.join("go")).unwrap();
+    }
+
+    /// The test's side: does this while the question waits.
+    pub(crate) async fn meanwhile<T>(&self, work: impl Future<Output = T>) -> T {
+        let pipe = |name| self.directory.join(name);
+        let (asked, go) = (pipe("asked"), pipe("go"));
+        let asked = tokio::task::spawn_blocking(|| std::fs::read(asked));
+        asked.await.unwrap().unwrap();
+        let done = work.await;
+        let go = tokio::task::spawn_blocking(|| std::fs::write(go, "go"));
+        go.await.unwrap().unwrap();
+        done
+    }
+}
+
 #[test]
 fn killing_keeper() {
-    let Some(kill) = std::env::args().find_map(|word| Kill::parse(&word)) else {
+    let kill = std::env::args().find_map(|word| Kill::parse(&word));
+    let pause = std::env::args().find_map(|word| Pause::parse(&word));
+    if kill.is_none() && pause.is_none() {
         return;
-    };
+    }
     let vault = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned().unwrap());
     let (keeper, theirs) = UnixStream::pair().unwrap();
     let child = program("key_keeper");
@@ -108,16 +159,19 @@ fn killing_keeper() {
         .unwrap();
     pass(&vault, &keeper);
     for question in 1.. {
-        let at = |moment| kill.question == question && kill.moment == moment;
+        let at = |moment| kill.filter(|kill| kill.question == question && kill.moment == moment);
         let Some((bytes, lock)) = receive(&vault) else {
             break;
         };
-        if at(Moment::Asked) {
+        if let Some(pause) = pause.as_ref().filter(|pause| pause.question == question) {
+            pause.wait();
+        }
+        if let Some(kill) = at(Moment::Asked) {
             return end(kill.victim, &mut child);
         }
         send(&keeper, &bytes, lock);
         let (reply, _) = receive(&keeper).unwrap();
-        if at(Moment::Done) {
+        if let Some(kill) = at(Moment::Done) {
             return end(kill.victim, &mut child);
         }
         send(&vault, &reply, None);
