@@ -677,8 +677,16 @@ pub(crate) struct StopArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VaultCommand {
-    /// Check every sealed row and the audit chain
-    Verify,
+    /// Check every sealed row and the audit chain, and print where the chain ends
+    Verify {
+        /// File outside the data directory, best on another machine, with an earlier end of the
+        /// chain: whether the vault was put back to an older copy shows there alone
+        #[arg(long, value_name = "FILE")]
+        anchor: Option<PathBuf>,
+        /// Note the end in the anchor's file when all is sound
+        #[arg(long)]
+        update: bool,
+    },
     /// Wrap the workspace keys under a new root key, while the vault is in use
     RotateKey {
         /// Where the new key comes from, if not from the file of the old one; a file is made.

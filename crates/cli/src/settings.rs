@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) root_key: KeySource,
     /// The source of the root key that is to follow.
     pub(crate) root_key_next: Option<KeySource>,
+    /// Where the end of the audit chain is noted.
+    pub(crate) audit_anchor: Option<PathBuf>,
     /// Mounts and containers, with what they write while they run.
     pub(crate) run_dir: PathBuf,
     pub(crate) workspace: WorkspaceName,
@@ -65,6 +67,7 @@ struct File {
     data_dir: Option<PathBuf>,
     root_key: Option<PathBuf>,
     root_key_next: Option<PathBuf>,
+    audit_anchor: Option<PathBuf>,
     run_dir: Option<PathBuf>,
     workspace: Option<String>,
     cache_limit: Option<String>,
@@ -125,6 +128,7 @@ impl Settings {
             is_data_dir_named: global.data_dir.is_some(),
             root_key: key_source(&choose(&global.root_key, file.root_key, ROOT_KEY))?,
             root_key_next: file.root_key_next.as_deref().map(key_source).transpose()?,
+            audit_anchor: file.audit_anchor,
             workspace: global
                 .workspace
                 .as_deref()

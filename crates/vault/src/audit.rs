@@ -16,6 +16,10 @@
 //! of the root key does not touch the chain. What this cannot see is the whole file put back to
 //! an older state: for that, compare [`AuditHead`]s noted outside.
 
+use std::fmt;
+use std::str::FromStr;
+
+use frames::hex;
 use ids::{SecretId, WorkspaceId};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -31,6 +35,8 @@ const SECRET_HEAD_DOMAIN: &str = "holdfast/vault/secret-head/v1";
 
 /// Longest actor, subject or detail that is kept. They are names and short reasons.
 const TEXT_LIMIT: usize = 1024;
+/// Bytes of an HMAC-SHA-256.
+const MAC_BYTES: usize = 32;
 /// Rows read at a time when the log is walked.
 const PAGE_ROWS: i64 = 1000;
 
@@ -100,6 +106,38 @@ pub struct AuditRow {
 pub struct AuditHead {
     pub sequence: u64,
     pub mac: Vec<u8>,
+}
+
+/// What is no [`AuditHead`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a number of rows, a colon and 64 hexadecimal digits")]
+pub struct NoAuditHead;
+
+/// `ROWS:DIGITS`, as it is noted.
+impl fmt::Display for AuditHead {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.sequence, *hex::encode(&self.mac))
+    }
+}
+
+impl FromStr for AuditHead {
+    type Err = NoAuditHead;
+
+    fn from_str(text: &str) -> Result<Self, NoAuditHead> {
+        let (sequence, digits) = text.split_once(':').ok_or(NoAuditHead)?;
+        let mut mac = vec![0; MAC_BYTES];
+        let sequence = sequence.parse().map_err(|_| NoAuditHead)?;
+        let head = Self {
+            sequence,
+            mac: hex::decode_into(digits, &mut mac)
+                .then_some(mac)
+                .ok_or(NoAuditHead)?,
+        };
+        // The chain begins with the row that makes the vault.
+        (head.sequence > 0 && head.to_string() == text)
+            .then_some(head)
+            .ok_or(NoAuditHead)
+    }
 }
 
 /// A row that is to be written.

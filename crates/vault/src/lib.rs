@@ -47,7 +47,7 @@ mod state;
 mod vault;
 mod verify;
 
-pub use audit::{AuditAction, AuditHead, AuditRow};
+pub use audit::{AuditAction, AuditHead, AuditRow, NoAuditHead};
 pub use backup::BackupReport;
 pub use clock::Clock;
 pub use error::{Damage, VaultError};

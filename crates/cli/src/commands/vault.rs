@@ -1,18 +1,23 @@
 //! `holdfast vault verify|rotate-key|backup|restore`.
 
-use std::path::Path;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use vault::Vault;
+use vault::{AuditHead, Vault};
 
 use crate::app::{ACTOR, App};
 use crate::args::VaultCommand;
+use crate::bounded_file;
 use crate::failure::{Failure, Kind, Result};
 use crate::settings;
 
+/// An end is a number and 64 digits.
+const ANCHOR_MAX_BYTES: u64 = 256;
+
 pub(crate) async fn vault(app: &App, command: VaultCommand) -> Result<()> {
     match command {
-        VaultCommand::Verify => verify(app).await,
+        VaultCommand::Verify { anchor, update } => verify(app, anchor, update).await,
         VaultCommand::RotateKey { to } => rotate_key(app, to.as_deref()).await,
         VaultCommand::Backup { file } => backup(app, &file).await,
         VaultCommand::Restore { file } => restore(app, &file).await,
@@ -25,6 +30,8 @@ struct Verified {
     workspaces: usize,
     secrets: usize,
     versions_opened: usize,
+    /// Where the audit chain ends, if it is whole.
+    head: Option<String>,
     findings: Vec<Finding>,
 }
 
@@ -34,14 +41,26 @@ struct Finding {
     message: String,
 }
 
-async fn verify(app: &App) -> Result<()> {
-    let report = app.vault().await?.verify(None).await?;
+async fn verify(app: &App, anchor: Option<PathBuf>, update: bool) -> Result<()> {
+    let anchor = anchor.or_else(|| app.settings.audit_anchor.clone());
+    let anchor = anchor.map(|path| Anchor::outside(path, &app.settings.data_dir));
+    let anchor = anchor.transpose()?;
+    if update && anchor.is_none() {
+        let failure = Failure::invalid("--update has no anchor's file to note the end in");
+        return Err(failure.hint("name it with --anchor, or as `audit_anchor`"));
+    }
+    let noted = match &anchor {
+        Some(anchor) => anchor.read(update)?,
+        None => None,
+    };
+    let report = app.vault().await?.verify(noted.as_ref()).await?;
     let findings = report.findings.iter();
     let verified = Verified {
         sound: report.is_sound(),
         workspaces: report.workspaces,
         secrets: report.secrets,
         versions_opened: report.versions_opened,
+        head: report.head.as_ref().map(ToString::to_string),
         findings: findings
             .map(|finding| Finding {
                 kind: finding.kind,
@@ -54,13 +73,19 @@ async fn verify(app: &App) -> Result<()> {
             "{} secrets in {} workspaces, {} versions opened",
             verified.secrets, verified.workspaces, verified.versions_opened
         );
+        if let Some(head) = &verified.head {
+            text.push_str(&format!("\naudit log ends at {head}"));
+        }
         for finding in &verified.findings {
             text.push_str(&format!("\n{}: {}", finding.kind, finding.message));
         }
         text
     })?;
     if verified.sound {
-        return Ok(());
+        return match (anchor, &report.head) {
+            (Some(anchor), Some(head)) if update => anchor.write(head),
+            _ => Ok(()),
+        };
     }
     let count = verified.findings.len();
     Err(Failure::new(
@@ -68,6 +93,56 @@ async fn verify(app: &App) -> Result<()> {
         format!("the vault is damaged in {count} places"),
     )
     .hint("put a backup back with `holdfast vault restore`"))
+}
+
+/// The file in which an end of the audit chain is noted.
+struct Anchor(PathBuf);
+
+impl Anchor {
+    /// Whoever puts the data directory back would put an anchor in it back as well.
+    fn outside(path: PathBuf, data_dir: &Path) -> Result<Self> {
+        let directory = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if !resolved(directory).starts_with(resolved(data_dir)) {
+            return Ok(Self(path));
+        }
+        let (anchor, data) = (path.display(), data_dir.display());
+        Err(
+            Failure::invalid(format!("the anchor {anchor} lies inside {data}"))
+                .hint("whoever puts an older copy there would put the anchor back as well"),
+        )
+    }
+
+    /// The end that is noted. A file that is missing is none only where it is to be made.
+    fn read(&self, may_be_made: bool) -> Result<Option<AuditHead>> {
+        let read = bounded_file::read(&self.0, ANCHOR_MAX_BYTES).and_then(bounded_file::text);
+        match read {
+            Ok(text) => text.trim_end().parse().map(Some).map_err(|error| {
+                Failure::invalid(format!("the anchor {}: {error}", self.0.display()))
+            }),
+            Err(error) if error.kind() == ErrorKind::NotFound && may_be_made => Ok(None),
+            Err(error) => {
+                let failure = Failure::invalid(format!("the anchor {}: {error}", self.0.display()));
+                Err(failure.hint("--update makes it, when you know that the vault is the latest"))
+            }
+        }
+    }
+
+    /// The old end stays until the new one is whole.
+    fn write(&self, head: &AuditHead) -> Result<()> {
+        let mut new = self.0.clone().into_os_string();
+        new.push(".new");
+        let written = std::fs::File::create(&new).and_then(|mut file| {
+            writeln!(file, "{head}")?;
+            file.sync_all()?;
+            std::fs::rename(&new, &self.0)
+        });
+        let at = |error| Failure::new(Kind::Machine, format!("{}: {error}", self.0.display()));
+        written.map_err(at)
+    }
 }
 
 #[derive(Debug, Serialize)]

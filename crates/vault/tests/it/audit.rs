@@ -115,7 +115,19 @@ async fn a_noted_head_shows_that_the_file_was_put_back() {
     let early = stage.vault.verify(None).await.unwrap().head.unwrap();
     stage.open("a", None).await.unwrap();
     let late = stage.vault.verify(None).await.unwrap().head.unwrap();
+    for text in [
+        "",
+        "1",
+        "1:",
+        "0:00",
+        "1:zz",
+        &format!("+{early}"),
+        &format!("{early} "),
+    ] {
+        assert!(text.parse::<AuditHead>().is_err(), "{text:?}");
+    }
     for noted in [&early, &late] {
+        assert_eq!(noted.to_string().parse(), Ok(noted.clone()));
         assert!(stage.vault.verify(Some(noted)).await.unwrap().is_sound());
     }
     let future = AuditHead {

@@ -98,3 +98,32 @@ async fn what_cannot_be_restored_leaves_nothing(keeping: Keeping) {
     assert!(matches!(error, VaultError::Io { .. }), "{error}");
     assert!(!target.database.exists());
 }
+
+/// A backup is looked at before anything is put in place.
+#[tokio::test]
+async fn a_backup_whose_audit_log_was_changed_is_not_restored() {
+    for change in [
+        "UPDATE audit SET actor = 'somebody else' WHERE sequence = 2",
+        "DELETE FROM audit WHERE sequence = 2",
+        "DELETE FROM audit WHERE sequence = (SELECT max(sequence) FROM audit)",
+        "UPDATE vault SET head_seal = zeroblob(32)",
+        "UPDATE vault SET audit_key = zeroblob(61)",
+    ] {
+        let stage = Stage::new().await;
+        stage.put("a", "one").await;
+        let path = stage.directory.path().join("data/backup.db");
+        stage.vault.backup(&path, "t").await.unwrap();
+        stage.sql_on(&path, change).await;
+        let target = elsewhere(&stage);
+        let restored = Vault::restore(&path, target.clone(), "t").await;
+        let error = restored.map(drop).expect_err(change);
+        assert!(
+            matches!(error, VaultError::BadBackup { .. }),
+            "{change}: {error}"
+        );
+        assert!(error.to_string().contains("audit log"), "{change}: {error}");
+        let names = std::fs::read_dir(target.database.parent().unwrap()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["vault.db.lock"], "{change}");
+    }
+}

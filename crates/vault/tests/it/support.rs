@@ -125,7 +125,11 @@ impl Stage {
 
     /// Runs SQL on the file behind the vault's back.
     pub(crate) async fn sql(&self, statements: &str) {
-        let mut connection = self.connection().await;
+        self.sql_on(&self.database(), statements).await;
+    }
+
+    pub(crate) async fn sql_on(&self, database: &Path, statements: &str) {
+        let mut connection = connection(database).await;
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
             .execute(&mut connection)
             .await
@@ -134,7 +138,7 @@ impl Stage {
     }
 
     pub(crate) async fn blob(&self, query: &str) -> Vec<u8> {
-        let mut connection = self.connection().await;
+        let mut connection = connection(&self.database()).await;
         let blob = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
             .fetch_one(&mut connection)
             .await
@@ -142,15 +146,15 @@ impl Stage {
         connection.close().await.unwrap();
         blob
     }
+}
 
-    async fn connection(&self) -> SqliteConnection {
-        SqliteConnectOptions::new()
-            .filename(self.database())
-            .foreign_keys(false)
-            .connect()
-            .await
-            .unwrap()
-    }
+async fn connection(database: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new()
+        .filename(database)
+        .foreign_keys(false)
+        .connect()
+        .await
+        .unwrap()
 }
 
 impl Keeping {
