@@ -3,6 +3,7 @@
 use control_store::StoreError;
 use credential::auth::AuthError;
 use credential::{ParseSecretNameError, RegistryScope, SecretName};
+use reference::Registry;
 use vault::VaultError;
 
 use crate::binding::BindingError;
@@ -19,6 +20,17 @@ pub enum BrokerError {
     },
     #[error("no credential for {scope} in this workspace")]
     NoCredential { scope: RegistryScope },
+    #[error("credential for {scope} is not shared with {recipient}")]
+    NotShared {
+        scope: RegistryScope,
+        recipient: &'static str,
+    },
+    /// Who asks by host cannot say which is meant.
+    #[error("several credentials of {registry} are shared with {recipient}, which asks for one")]
+    SeveralShared {
+        registry: Registry,
+        recipient: &'static str,
+    },
     #[error("credential for {scope} is not for {image}")]
     OtherScope { scope: RegistryScope, image: String },
     /// A cloud's credential, which has more parts than a name and a secret.
@@ -48,7 +60,9 @@ impl BrokerError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Auth { source, .. } => auth_kind(source),
-            Self::NoCredential { .. } => "not_found",
+            Self::NoCredential { .. } | Self::NotShared { .. } | Self::SeveralShared { .. } => {
+                "not_found"
+            }
             Self::OtherScope { .. }
             | Self::NotAPassword { .. }
             | Self::NothingToSeal { .. }
@@ -75,6 +89,12 @@ impl BrokerError {
         let text = match self {
             Self::Auth { scope, source } => return auth_hint(scope, source),
             Self::NoCredential { .. } => "`holdfast credentials list` shows what there is",
+            Self::NotShared { scope, recipient } => {
+                return Some(format!(
+                    "`holdfast credentials share {scope} --with {recipient}` has it handed out"
+                ));
+            }
+            Self::SeveralShared { .. } => "share the one of the whole registry, or a single one",
             Self::OtherScope { .. } => {
                 "name a scope that covers the image, or leave --credential away"
             }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The only path from a sealed secret to the wire. Invariants: nothing is sealed that a registry
-//! has not taken; a secret is opened to mint and for nothing else, with its audit row first; a
+//! has not taken; a secret is opened to mint, or for a program that somebody shares it with, and
+//! for nothing else, with its audit row first; a
 //! lease answers for one repository of one registry, by the newest committed version, and by none
 //! once the credential is removed; the settings that a credential was sealed with are those that
 //! it is sent with. Does not dial itself, and does not wait or retry: what is transient is said to
@@ -21,6 +22,7 @@ mod check;
 mod denial;
 mod error;
 mod explain;
+mod handout;
 mod health;
 mod lease;
 mod login;
@@ -34,6 +36,7 @@ pub use check::CheckReport;
 pub use denial::Denial;
 pub use error::BrokerError;
 pub use explain::{Chosen, Explanation, LostScope};
+pub use handout::{Asked, HandedOut};
 pub use health::{Health, HealthChange};
 pub use lease::{CredentialChoice, Lease};
 pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
@@ -41,5 +44,5 @@ pub use named_secret::NamedSecret;
 pub use token_exchange::Rung;
 pub use worker_events::WorkerEvent;
 
-pub use control_store::{ControlStore, GrantOutcome, GrantProof, RegistrySettings};
+pub use control_store::{ControlStore, GrantOutcome, GrantProof, Recipient, RegistrySettings};
 pub use vault::{SecretState, VersionRow};

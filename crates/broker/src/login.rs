@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use control_store::RegistrySettings;
+use control_store::{Recipient, RegistrySettings};
 use credential::auth::AuthError;
 use credential::{Credential, CredentialKind, RegistryScope, SecretName, SecretString};
 use ids::{LeaseId, SecretId, WorkspaceId};
@@ -184,6 +184,13 @@ impl Broker {
             .store
             .remove_settings(workspace, &scope.to_string())
             .await?;
+        for recipient in Recipient::ALL {
+            let text = scope.to_string();
+            broker
+                .store
+                .remove_share(workspace, &text, recipient)
+                .await?;
+        }
         Ok(LogoutReport {
             scope: scope.clone(),
             secret_name: name,

@@ -18,6 +18,7 @@ pub(crate) async fn check(store: Arc<dyn ControlStore>) {
     let ours = workspace(&*store, "ours").await;
     let theirs = workspace(&*store, "theirs").await;
     workspaces::settings_belong_to_a_workspace(&*store, ours, theirs).await;
+    workspaces::shares_are_of_one_secret(&*store, ours, theirs).await;
     images::publications_are_seen_by_their_workspace(&*store, ours, theirs).await;
     images::names_move_and_images_stay(&*store, ours).await;
     images::an_image_is_read_from_where_it_was_proven_last(&*store, ours).await;

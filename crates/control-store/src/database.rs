@@ -53,6 +53,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "deliveries",
         include_str!("../migrations/0005_deliveries.sql"),
     ),
+    (6, "shares", include_str!("../migrations/0006_shares.sql")),
 ];
 
 /// The writer and the readers of one file.

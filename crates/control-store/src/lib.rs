@@ -15,6 +15,7 @@ mod database;
 mod error;
 mod images;
 mod objects;
+mod shares;
 mod sqlite;
 mod store;
 mod stubs;
@@ -30,6 +31,7 @@ pub use images::{
     ProvenVersion, Publication, Python,
 };
 pub use objects::{Object, ObjectRecords};
+pub use shares::{Recipient, Share, ShareRecords};
 pub use sqlite::SqliteStore;
 pub use store::{ControlStore, Durability, StoreFuture};
 pub use stubs::{Definition, Stub, StubRecords};

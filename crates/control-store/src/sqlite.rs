@@ -5,6 +5,7 @@ mod grants;
 mod images;
 mod layers;
 mod objects;
+mod shares;
 mod stubs;
 mod tasks;
 mod tokens;

@@ -8,6 +8,7 @@ use crate::containers::ContainerRecords;
 use crate::error::StoreError;
 use crate::images::ImageRecords;
 use crate::objects::ObjectRecords;
+use crate::shares::ShareRecords;
 use crate::stubs::StubRecords;
 use crate::tasks::TaskRecords;
 use crate::tokens::TokenRecords;
@@ -30,6 +31,7 @@ pub enum Durability {
 /// parsed them.
 pub trait ControlStore:
     WorkspaceRecords
+    + ShareRecords
     + TokenRecords
     + ImageRecords
     + ObjectRecords

@@ -18,6 +18,7 @@ use registry_client::{Endpoint, RegistryError};
 use crate::clock::Clock;
 use crate::clouds::Clouds;
 use crate::flight::{Outcome, Slot, Wanted};
+use crate::handout::{self, UserPassword};
 use crate::identity::Identity;
 use crate::login::Login;
 use crate::mint::{Mint, Minted, Refused, from_registry};
@@ -89,6 +90,16 @@ impl TokenExchange {
     ) -> Result<Proof, AuthError> {
         let login = Arc::new(Login::new(self.0.dialer.clone(), endpoint, identity));
         proof::check(&self.0.dialer, &self.0.mint, login, repository).await
+    }
+
+    /// What a program of others that logs in by itself is given for this registry.
+    pub async fn user_password(
+        &self,
+        endpoint: Endpoint,
+        identity: Identity,
+    ) -> Result<UserPassword, AuthError> {
+        let login = Login::new(self.0.dialer.clone(), endpoint, identity);
+        handout::user_password(&self.0.mint.clouds, &login).await
     }
 
     /// Forgets an identity's tokens, such as when its credential is removed.

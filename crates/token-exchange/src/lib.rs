@@ -25,6 +25,7 @@ mod exchange;
 mod flight;
 #[doc(hidden)]
 pub mod fuzzing;
+mod handout;
 mod identity;
 mod key_names;
 mod life;
@@ -39,6 +40,7 @@ mod wire;
 
 pub use clock::{Clock, SystemClock};
 pub use exchange::{Source, TokenExchange, Vended};
+pub use handout::UserPassword;
 pub use identity::{Identity, OpenFuture, OpensCredential};
 pub use key_names::{KeyNamesError, from_key_names};
 pub use proof::{Proof, Proven};

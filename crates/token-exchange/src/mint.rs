@@ -27,7 +27,7 @@ const STORED: u64 = 0;
 #[derive(Debug)]
 pub(crate) struct Mint {
     pub(crate) clock: Arc<dyn Clock>,
-    clouds: Clouds,
+    pub(crate) clouds: Clouds,
     pub(crate) token_requests: AtomicU64,
     serial: AtomicU64,
 }

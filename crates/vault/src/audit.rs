@@ -62,6 +62,10 @@ pub enum AuditAction {
     Join,
     /// A machine was taken off.
     Leave,
+    /// A credential was given out to programs of others from then on.
+    Share,
+    /// And no longer.
+    Unshare,
 }
 
 impl AuditAction {
@@ -82,6 +86,8 @@ impl AuditAction {
             Self::Invite => "invite",
             Self::Join => "join",
             Self::Leave => "leave",
+            Self::Share => "share",
+            Self::Unshare => "unshare",
         }
     }
 }

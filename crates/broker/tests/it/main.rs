@@ -6,6 +6,7 @@ mod binding;
 mod canaries;
 mod check;
 mod grants;
+mod handout;
 mod health;
 mod leases;
 mod login;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use ids::{WorkspaceId, WorkspaceName};
+use ids::{SecretId, WorkspaceId, WorkspaceName};
 
+use crate::shares::{Recipient, Share};
 use crate::store::ControlStore;
 use crate::workspaces::RegistrySettings;
 
@@ -58,4 +59,33 @@ pub(super) async fn settings_belong_to_a_workspace(
         .put_settings(ours, "r.example", &settings)
         .await
         .unwrap_err();
+}
+
+pub(super) async fn shares_are_of_one_secret(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+    theirs: WorkspaceId,
+) {
+    let share = |scope: &str, recipient| Share {
+        scope: scope.to_owned(),
+        recipient,
+        secret_id: SecretId::new(),
+    };
+    let first = share("r.example", Recipient::Docker);
+    let kubelets = share("r.example", Recipient::Kubelet);
+    let second = share("r.example", Recipient::Docker);
+    for share in [&first, &kubelets, &second] {
+        store.put_share(ours, share).await.unwrap();
+    }
+    // In the place of the first.
+    assert_eq!(
+        store.shares(ours).await.unwrap(),
+        [second, kubelets.clone()]
+    );
+    assert_eq!(store.shares(theirs).await.unwrap(), []);
+    let remove = |of| store.remove_share(of, "r.example", Recipient::Docker);
+    assert!(!remove(theirs).await.unwrap());
+    assert!(remove(ours).await.unwrap());
+    assert!(!remove(ours).await.unwrap());
+    assert_eq!(store.shares(ours).await.unwrap(), [kubelets]);
 }

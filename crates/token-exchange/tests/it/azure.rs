@@ -399,3 +399,14 @@ async fn nothing_of_azures_credentials_is_shown() {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
 }
+
+#[tokio::test]
+async fn a_principal_is_handed_out_as_a_refresh_token() {
+    let azure = Azure::start().await;
+    let (exchange, at) = (&azure.registry.exchange, azure.registry.endpoint.clone());
+    let given = exchange.user_password(at, identity(azure.secret())).await;
+    let given = given.expect("a password");
+    let zeros = "00000000-0000-0000-0000-000000000000";
+    assert_eq!((given.username.as_str(), given.is_minted), (zeros, true));
+    assert!(!given.password.expose_secret().contains(SECRET));
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credential::auth::{AuthError, AuthScheme, AuthSource, RegistryAuth, Rejection};
-use credential::{Credential, ExposeSecret};
+use credential::{Credential, ExposeSecret, SecretString};
 use dial::{DialPolicy, Dialer, ProxySettings};
 use jiff::{SignedDuration, Timestamp};
 use registry_client::Endpoint;
@@ -404,4 +404,66 @@ async fn keys_are_for_registries_of_ecr() {
     assert!(matches!(error, AuthError::Refused { .. }), "{error}");
     assert!(error.to_string().contains("Amazon ECR"), "{error}");
     assert_eq!(ecr.asked(), 0);
+}
+
+/// For programs that log in by themselves.
+#[tokio::test]
+async fn keys_are_handed_out_as_a_password_that_is_minted() {
+    let ecr = Ecr::private().await;
+    let given = ecr
+        .exchange
+        .user_password(ecr.endpoint.clone(), identity(ecr.keys()));
+    let given = given.await.expect("a password");
+    let parts = (given.username.as_str(), given.password.expose_secret());
+    assert_eq!(parts, ("AWS", "ecr-password"));
+    let left = given
+        .not_after
+        .expect("an end")
+        .duration_since(ecr.clock.now());
+    assert!(given.is_minted && left.as_secs() <= 12 * 3600, "{left}");
+    assert!(!format!("{given:?}").contains("ecr-password"));
+    let elsewhere = ecr
+        .exchange
+        .user_password(endpoint("r.example"), identity(ecr.keys()));
+    let refused = elsewhere.await;
+    assert!(
+        matches!(refused, Err(AuthError::Refused { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_no_cloud_mints_is_handed_out_as_it_is_stored() {
+    let ecr = Ecr::private().await;
+    let password = |text: &str| SecretString::from(text.to_owned());
+    let basic = |user: &str| Credential::basic(user.to_owned(), password("p"));
+    let azure = "00000000-0000-0000-0000-000000000000";
+    for (host, user, expected) in [
+        ("r.example", "u", "u"),
+        ("r.example", "<token>", "<token>"),
+        ("acme.azurecr.io", "<token>", azure),
+    ] {
+        let given = ecr
+            .exchange
+            .user_password(endpoint(host), identity(basic(user)));
+        let given = given.await.expect("a password");
+        assert_eq!(
+            (given.username.as_str(), given.is_minted),
+            (expected, false)
+        );
+        assert_eq!(given.is_identity_token(), expected == "<token>");
+    }
+    for credential in [
+        Credential::registry_token(password("t")),
+        Credential::public(),
+    ] {
+        let asked = ecr
+            .exchange
+            .user_password(endpoint("r.example"), identity(credential));
+        let refused = asked.await;
+        assert!(
+            matches!(refused, Err(AuthError::Refused { .. })),
+            "{refused:?}"
+        );
+    }
 }

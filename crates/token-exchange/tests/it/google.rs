@@ -510,3 +510,16 @@ async fn many_who_ask_at_once_make_one_exchange() {
     let again = ask(source.as_ref(), HOST, Some(expired(first))).await;
     assert!(again.is_ok());
 }
+
+#[tokio::test]
+async fn a_key_is_handed_out_as_an_access_token() {
+    let google = Google::start().await;
+    let (exchange, at) = (&google.registry.exchange, google.registry.endpoint.clone());
+    let given = exchange.user_password(at, identity(google.key())).await;
+    let given = given.expect("a password");
+    let parts = (given.username.as_str(), given.password.expose_secret());
+    assert_eq!(
+        (parts, given.is_minted),
+        (("oauth2accesstoken", ACCESS), true)
+    );
+}
