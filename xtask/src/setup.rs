@@ -29,6 +29,7 @@ const PACKAGES: Packages = &[
     ("docker-registry", "the registry of the tests and the demo"),
     ("apache2-utils", "htpasswd, for that registry"),
     ("skopeo", "pushing test images, and a peer in benches"),
+    ("podman", "a program that our credential helper serves"),
     ("umoci", "packing test images, and a peer in benches"),
     ("debootstrap", "the root filesystem of the demo image"),
     ("containerd", "extraction to compare the mounted tree with"),

@@ -3,6 +3,8 @@
 //! No value here is a secret: secrets come by standard input, file or the name of an environment
 //! variable. What a flag means is decided in `commands`.
 
+mod credentials;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use jiff::SignedDuration;
 
 use crate::contexts::parse_name;
 use crate::failure::EXIT_CODES;
+
+pub(crate) use credentials::{CredentialsCommand, HelperCommand};
 
 /// Run functions and commands in private container images, on your own machines.
 #[derive(Debug, Parser)]
@@ -69,9 +73,13 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Remove a credential; new starts are refused at once
     Logout(LogoutArgs),
-    /// Look at credentials: list, check, explain, history, rotate, detect
+    /// Look at credentials: list, check, explain, history, rotate, detect, share, unshare
     #[command(subcommand)]
     Credentials(CredentialsCommand),
+    /// Answer docker and podman as their credential helper, also under the name
+    /// docker-credential-holdfast
+    #[command(subcommand)]
+    CredentialHelper(HelperCommand),
     /// Work with images: index, inspect, mount, verify, list, warm
     #[command(subcommand)]
     Image(ImageCommand),
@@ -287,44 +295,6 @@ pub(crate) struct LoginArgs {
 pub(crate) struct LogoutArgs {
     /// Scope to remove, as `credentials list` shows it
     pub(crate) scope: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum CredentialsCommand {
-    /// List credentials and their state
-    List,
-    /// Ask the registries whether the credentials still work
-    Check {
-        /// Only this scope
-        scope: Option<String>,
-    },
-    /// Say which credential an image would use, and why
-    Explain {
-        /// Image to explain
-        image: String,
-    },
-    /// Show the versions and uses of a credential
-    History {
-        /// Scope, as `credentials list` shows it
-        scope: String,
-    },
-    /// Replace the secret of a credential, keeping its settings
-    Rotate {
-        /// Scope, as `credentials list` shows it
-        scope: String,
-        /// User name, where it changes too
-        #[arg(short, long)]
-        username: Option<String>,
-        /// Read the new password or token from standard input
-        #[arg(long, required = true)]
-        password_stdin: bool,
-    },
-    /// Tell what kind of credential a JSON object on standard input is
-    Detect {
-        /// Registry or image that the credential is for
-        #[arg(long, value_name = "HOST")]
-        registry: String,
-    },
 }
 
 #[derive(Debug, Args)]

@@ -83,7 +83,9 @@ impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
         let kind = match &error {
             BrokerError::Auth { source, .. } => Self::from(source.clone()).kind,
-            BrokerError::NoCredential { .. } => Kind::NotFound,
+            BrokerError::NoCredential { .. }
+            | BrokerError::NotShared { .. }
+            | BrokerError::SeveralShared { .. } => Kind::NotFound,
             BrokerError::Vault(_) | BrokerError::Store(_) => of_database(error.kind()),
             _ => Kind::Invalid,
         };

@@ -4,6 +4,7 @@
 pub(crate) mod cache;
 pub(crate) mod containers;
 pub(crate) mod context;
+pub(crate) mod credential_helper;
 pub(crate) mod credentials;
 pub(crate) mod doctor;
 pub(crate) mod image;
@@ -25,11 +26,13 @@ use crate::app::App;
 use crate::args::{Cli, Command, WorkerCommand};
 use crate::failure::Result;
 
-/// Runs the command and gives the exit code of a success, which only `run` chooses.
+/// Runs the command and gives the exit code, which is that of a success but for `run` and what
+/// answers a program of others.
 pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
     let app = App::new(&cli.global);
     let app = match cli.command {
         Command::Run(args) => return run::run(app, *args).await,
+        Command::CredentialHelper(command) => return credential_helper::run(app, &command).await,
         _ => app?,
     };
     match cli.command {
@@ -55,6 +58,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Vault(command) => vault::vault(&app, command).await,
         Command::WorkerServer(args) => worker::serve(&app, args).await,
         Command::Run(_)
+        | Command::CredentialHelper(_)
         | Command::MountServer
         | Command::MountJanitor { .. }
         | Command::LayerIndexer { .. } => Ok(()),

@@ -20,14 +20,16 @@ mod resolved;
 mod secret_input;
 mod settings;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command};
-use commands::roles;
+use commands::{credential_helper, roles};
 use failure::{Failure, Kind, Result};
 
 fn main() -> ExitCode {
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
     {
         return roles::key_keeper();
     }
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(words());
     match &cli.command {
         Command::MountServer => return roles::mount_server(),
         Command::MountJanitor { directory } => return roles::mount_janitor(directory),
@@ -53,6 +55,18 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// What was typed. Docker starts its helpers by their programs' names.
+fn words() -> impl Iterator<Item = OsString> {
+    let mut words = std::env::args_os();
+    let program = words.next();
+    let name = program
+        .as_deref()
+        .and_then(|path| Path::new(path).file_name());
+    let is_helper = name.is_some_and(|name| name == credential_helper::PROGRAM);
+    let command = is_helper.then(|| OsString::from("credential-helper"));
+    program.into_iter().chain(command).chain(words)
 }
 
 fn run(cli: Cli) -> Result<u8> {

@@ -63,7 +63,7 @@ pub(crate) fn json_text<T: Serialize>(value: &T) -> Result<String> {
     Ok(out)
 }
 
-fn write_out(text: &str) -> Result<()> {
+pub(crate) fn write_out(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes());
     is_read(written.and_then(|()| stdout.flush()), "output").map(drop)

@@ -35,9 +35,7 @@ use crate::known_keys as keys;
 use crate::scope::{ParseScopeError, RegistryScope};
 use crate::secret_text::SecretText;
 
-use key::scope_of;
-
-pub use key::shown_key;
+pub use key::{scope_of, server_of, shown_key};
 
 /// Longest file. Kubernetes keeps no Secret over 1 MiB, and no person has a longer file.
 pub const TEXT_LIMIT: usize = 1024 * 1024;

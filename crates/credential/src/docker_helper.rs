@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use reference::Registry;
-use secrecy::ExposeSecret;
-use serde::Deserialize;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::detect::Detected;
 use crate::docker_config;
@@ -66,6 +67,34 @@ impl fmt::Display for HelperName {
     }
 }
 
+/// What docker has a helper keep.
+#[derive(Debug)]
+pub struct StoreRequest {
+    pub server: String,
+    pub username: SecretString,
+    pub secret: SecretString,
+}
+
+#[derive(Deserialize)]
+struct Store {
+    #[serde(rename = "ServerURL")]
+    server: String,
+    #[serde(rename = "Username")]
+    username: SecretText,
+    #[serde(rename = "Secret")]
+    secret: SecretText,
+}
+
+#[derive(Serialize)]
+struct Given<'a> {
+    #[serde(rename = "ServerURL")]
+    server: &'a str,
+    #[serde(rename = "Username")]
+    username: &'a str,
+    #[serde(rename = "Secret")]
+    secret: &'a str,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Reply {
@@ -84,6 +113,38 @@ pub fn read_reply(registry: &Registry, output: &[u8]) -> Result<Detected, Helper
     let (username, secret) = (reply.username.0, reply.secret.0);
     let login = docker_config::login(registry, username.expose_secret(), secret.expose_secret());
     Ok(login?)
+}
+
+/// Reads what `store` is sent.
+pub fn read_store(input: &[u8]) -> Result<StoreRequest, HelperReplyError> {
+    let store: Store = serde_json::from_slice(input).map_err(|_| HelperReplyError::NotReply)?;
+    Ok(StoreRequest {
+        server: store.server,
+        username: store.username.0,
+        secret: store.secret.0,
+    })
+}
+
+impl StoreRequest {
+    /// As a credential for the registry of its server.
+    pub fn credential(&self, registry: &Registry) -> Result<Detected, CredentialError> {
+        let (username, secret) = (self.username.expose_secret(), self.secret.expose_secret());
+        docker_config::login(registry, username, secret)
+    }
+}
+
+/// The answer to `get`, for docker to read.
+pub fn reply(server: &str, username: &str, secret: &SecretString) -> Zeroizing<String> {
+    let given = Given {
+        server,
+        username,
+        secret: secret.expose_secret(),
+    };
+    // Without growing, which would leave copies behind: each byte of a text is six at most.
+    let mut text =
+        Vec::with_capacity(64 + 6 * (server.len() + username.len() + given.secret.len()));
+    serde_json::to_writer(&mut text, &given).expect("texts serialise, and memory is at hand");
+    Zeroizing::new(String::from_utf8(text).expect("JSON is UTF-8"))
 }
 
 /// Reads the answer to `list`: the servers, without their users.
@@ -134,6 +195,25 @@ mod tests {
         for text in bad {
             let error = read(text).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("CANARY"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_and_given_is_read_back() {
+        let registry = Registry::parse("r.example").unwrap();
+        let secret = SecretString::from("p\"\u{7f}\n\u{1}é".to_owned());
+        let text = reply("r.example", "u", &secret);
+        let kept = read_store(text.as_bytes()).unwrap();
+        assert_eq!(
+            (kept.server.as_str(), kept.username.expose_secret()),
+            ("r.example", "u")
+        );
+        assert_eq!(kept.secret.expose_secret(), secret.expose_secret());
+        let credential = kept.credential(&registry).unwrap().credential;
+        assert_eq!(credential.basic_parts().unwrap().0, "u");
+        for text in ["CANARY", r#"{"ServerURL":"CANARY","Username":"u"}"#] {
+            let error = read_store(text.as_bytes()).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("CANARY"));
         }
     }
 

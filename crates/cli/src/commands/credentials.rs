@@ -1,4 +1,6 @@
-//! `holdfast credentials list|check|explain|history|rotate|detect`.
+//! `holdfast credentials list|check|explain|history|rotate|detect|share|unshare`.
+
+mod share;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +26,8 @@ pub(crate) async fn credentials(app: &App, command: CredentialsCommand) -> Resul
         CredentialsCommand::Rotate {
             scope, username, ..
         } => rotate(app, &scope, username).await,
+        CredentialsCommand::Share { scope, with } => share::share(app, &scope, with).await,
+        CredentialsCommand::Unshare { scope, with } => share::unshare(app, &scope, with).await,
         CredentialsCommand::Detect { registry } => detect_kind(app, &registry),
     }
 }
@@ -37,6 +41,8 @@ struct Row {
     state: &'static str,
     checked_at: Option<String>,
     not_after: Option<String>,
+    /// Programs of others that it is handed out to.
+    shared_with: Vec<&'static str>,
 }
 
 impl From<CredentialRow> for Row {
@@ -49,6 +55,7 @@ impl From<CredentialRow> for Row {
             state: row.state,
             checked_at: row.checked_at.map(show_time),
             not_after: row.not_after.map(show_time),
+            shared_with: Vec::new(),
         }
     }
 }
@@ -56,7 +63,13 @@ impl From<CredentialRow> for Row {
 async fn list(app: &App) -> Result<()> {
     let opened = app.open().await?;
     let rows = opened.broker.list(opened.workspace).await?;
-    let rows: Vec<Row> = rows.into_iter().map(Row::from).collect();
+    let mut rows: Vec<Row> = rows.into_iter().map(Row::from).collect();
+    for (shared, recipient) in opened.broker.shared(opened.workspace).await? {
+        let scope = shared.scope.to_string();
+        let own = rows.iter_mut().find(|row| row.scope == scope);
+        own.into_iter()
+            .for_each(|row| row.shared_with.push(recipient.as_str()));
+    }
     app.output.show(&rows, |rows| {
         if rows.is_empty() {
             return "no credentials: `holdfast login REGISTRY` adds one".to_owned();
@@ -69,12 +82,13 @@ async fn list(app: &App) -> Result<()> {
                 row.state.to_owned(),
                 row.checked_at.clone().unwrap_or_else(|| "never".to_owned()),
                 or_dash(row.not_after.as_deref()),
+                or_dash((!row.shared_with.is_empty()).then_some(&row.shared_with.join(", "))),
             ]
         });
-        table(
-            &["SCOPE", "KIND", "VERSION", "STATE", "CHECKED", "ENDS"],
-            cells,
-        )
+        let headings = [
+            "SCOPE", "KIND", "VERSION", "STATE", "CHECKED", "ENDS", "SHARED",
+        ];
+        table(&headings, cells)
     })
 }
 

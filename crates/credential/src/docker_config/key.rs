@@ -30,6 +30,15 @@ pub fn shown_key(key: &str) -> String {
     format!("{hidden}{seen}")
 }
 
+/// What docker calls the registry of a scope where it asks for one.
+pub fn server_of(registry: &Registry) -> String {
+    if registry.is_docker_hub() {
+        DOCKER_HUB_LEGACY_KEY.to_owned()
+    } else {
+        registry.to_string()
+    }
+}
+
 /// Whether docker and podman would write the key of this scope so.
 pub(super) fn is_own(key: &str, scope: &RegistryScope) -> bool {
     if scope.registry().is_docker_hub() && scope.path().is_none() {
@@ -39,7 +48,8 @@ pub(super) fn is_own(key: &str, scope: &RegistryScope) -> bool {
     }
 }
 
-pub(super) fn scope_of(key: &str) -> Result<RegistryScope, DockerLoginError> {
+/// The scope that a key, or what docker asks a helper for, stands for.
+pub fn scope_of(key: &str) -> Result<RegistryScope, DockerLoginError> {
     let bare = key
         .strip_prefix("https://")
         .or_else(|| key.strip_prefix("http://"));

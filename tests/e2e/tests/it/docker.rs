@@ -1,8 +1,9 @@
 //! Logins of docker, podman and Kubernetes, taken over; and ours, given to them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -36,9 +37,9 @@ fn from_docker(home: &Home, words: &[&str], input: &str) -> Finished {
         .env("HOME", home.path())
         .env("PATH", path)
         .env("HOLDFAST_TOKEN", "CANARY")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let finished = finish(command.spawn().expect("it starts"), input);
     let said = format!("{}{}", finished.stdout, finished.stderr);
     assert!(
@@ -206,4 +207,223 @@ fn login_says_what_goes_together() {
     home.run(&["login", "--from-docker", "--all", "--plain-http"])
         .fails(2, "--plain-http");
     from_docker(&home, &[], "").fails(5, "keeps a file of logins");
+}
+
+/// The helper of this home, on its path under docker's name for it, and a file that names it.
+struct Helper<'a> {
+    home: &'a Home,
+    auth_file: PathBuf,
+}
+
+impl<'a> Helper<'a> {
+    fn of(home: &'a Home, host: &str) -> Self {
+        let link = home.path().join("docker-credential-holdfast");
+        symlink(e2e::home::binary(), link).expect("a link");
+        let config = json!({ "auths": {}, "credHelpers": { host: "holdfast" } });
+        let auth_file = write(home, "auth.json", &config.to_string());
+        Self { home, auth_file }
+    }
+
+    fn command(&self, program: &str, words: &[&str]) -> Command {
+        let own = self.home.command(&[]);
+        let mut command = Command::new(program);
+        command.args(words).env_clear();
+        for (name, value) in own.get_envs() {
+            value.map(|value| command.env(name, value));
+        }
+        let path = format!(
+            "{}:/usr/sbin:/usr/bin:/sbin:/bin",
+            self.home.path().display()
+        );
+        command
+            .env("PATH", path)
+            .env("HOME", self.home.path())
+            .env("REGISTRY_AUTH_FILE", &self.auth_file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, program: &str, words: &[&str], input: &str) -> Finished {
+        let child = self.command(program, words).spawn();
+        let child = child.unwrap_or_else(|error| {
+            panic!("{program}: {error}: run `cargo xtask setup`");
+        });
+        finish(child, input)
+    }
+
+    fn ask(&self, action: &str, input: &str) -> Finished {
+        let program = self.home.path().join("docker-credential-holdfast");
+        self.run(program.to_str().expect("utf-8"), &[action], input)
+    }
+
+    fn share(&self, scope: &str) -> Finished {
+        self.home
+            .run(&["credentials", "share", scope, "--with", "docker"])
+            .ok()
+    }
+}
+
+const NOT_FOUND: &str = "credentials not found in native keychain\n";
+
+#[test]
+fn skopeo_and_podman_pull_with_what_is_shared() {
+    let stage = Stage::logged_in(busybox());
+    let (host, image) = (stage.registry.host(), stage.image.as_str());
+    let helper = Helper::of(&stage.home, host);
+    let storage = stage.home.path().join("podman");
+    let storage = storage.to_str().expect("utf-8");
+    let docker_image = format!("docker://{image}");
+    let inspect = ["inspect", "--tls-verify=false", &docker_image];
+    let pull = [
+        "--root",
+        &format!("{storage}/root"),
+        "--runroot",
+        &format!("{storage}/run"),
+        "--storage-driver",
+        "vfs",
+        "pull",
+        "--quiet",
+        "--tls-verify=false",
+        image,
+    ];
+    let refused = helper.run("skopeo", &inspect, "");
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!(
+        refused.stderr.contains("is not shared with docker"),
+        "{refused:?}"
+    );
+
+    let shared = helper.share(&stage.scope());
+    assert!(
+        shared.stdout.contains("stored user name and password"),
+        "{}",
+        shared.stdout
+    );
+    let inspected = helper.run("skopeo", &inspect, "").ok().json();
+    assert_eq!(inspected["Name"], json!(image.trim_end_matches(":v1")));
+    helper.run("podman", &pull, "").ok();
+
+    let unshare = ["credentials", "unshare", &stage.scope(), "--with", "docker"];
+    stage.home.run(&unshare).ok();
+    assert_ne!(helper.run("skopeo", &inspect, "").code, 0);
+    stage.home.run(&unshare).fails(5, "is shared with docker");
+}
+
+#[test]
+fn podman_logs_in_and_out_through_the_helper() {
+    let stage = Stage::new(busybox());
+    let host = stage.registry.host();
+    let helper = Helper::of(&stage.home, host);
+    let login = |password: &str| {
+        let words = [
+            "login",
+            "--tls-verify=false",
+            "-u",
+            USER,
+            "--password-stdin",
+            host,
+        ];
+        helper.run("podman", &words, password)
+    };
+    assert_ne!(login("wrong").code, 0);
+    login(PASSWORD).ok();
+    assert_eq!(scopes(&stage.home), [host]);
+    let below = stage.scope();
+    stage.home.login(&below, USER, PASSWORD).ok();
+    helper.run("podman", &["logout", host], "").ok();
+    // That of the host, and no other.
+    assert_eq!(scopes(&stage.home), [below]);
+}
+
+#[test]
+fn the_helper_speaks_as_dockers_own_do() {
+    let stage = Stage::new(busybox());
+    let host = stage.registry.host();
+    let helper = Helper::of(&stage.home, host);
+    let nothing = helper.ask("get", host);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (1, NOT_FOUND));
+    assert!(!stage.home.data_dir().exists(), "a question makes no vault");
+    assert_eq!(helper.ask("list", "").ok().stdout, "{}\n");
+    helper.ask("erase", host).ok();
+
+    let given = |password: &str| {
+        json!({ "ServerURL": host, "Username": USER, "Secret": password }).to_string()
+    };
+    let wrong = helper.ask("store", &given("CANARY"));
+    assert_eq!(
+        (wrong.code, wrong.stderr.contains("CANARY")),
+        (1, false),
+        "{wrong:?}"
+    );
+    assert!(wrong.stdout.contains("refused the credential"), "{wrong:?}");
+    helper.ask("store", &given(PASSWORD)).ok();
+    let unshared = helper.ask("get", host);
+    assert_eq!((unshared.code, unshared.stdout.as_str()), (1, NOT_FOUND));
+    assert!(
+        unshared.stderr.contains("credentials share"),
+        "{unshared:?}"
+    );
+    assert_eq!(helper.ask("list", "").ok().stdout, "{}\n");
+}
+
+#[test]
+fn the_helper_gives_what_is_shared_and_refuses_the_rest() {
+    let stage = Stage::new(busybox());
+    let host = stage.registry.host();
+    let helper = Helper::of(&stage.home, host);
+    stage.home.login(host, USER, PASSWORD).ok();
+    helper.share(host);
+    for server in [host, &format!("http://{host}/v2/"), &format!("{host}\n")] {
+        let reply = helper.ask("get", server).ok().json();
+        let expected = json!({
+            "ServerURL": server.trim(), "Username": USER, "Secret": PASSWORD,
+        });
+        assert_eq!(reply, expected);
+    }
+    assert_eq!(helper.ask("list", "").ok().json(), json!({ host: USER }));
+    let listed = stage
+        .home
+        .run(&["credentials", "list", "--json"])
+        .ok()
+        .json();
+    assert_eq!(listed[0]["shared_with"], json!(["docker"]));
+
+    for (action, input, says) in [
+        ("get", "", "no credentials server URL"),
+        ("get", "a.example\nb.example", "more than one line"),
+        ("get", "not a host", "credentials not found"),
+        ("get", &"a".repeat(65 << 10), "longer than"),
+        ("store", "CANARY", "no credential as docker stores it"),
+        (
+            "store",
+            r#"{"ServerURL":"","Username":"u","Secret":"s"}"#,
+            "server URL",
+        ),
+        (
+            "store",
+            r#"{"ServerURL":"a.example","Username":"","Secret":"s"}"#,
+            "USERNAME",
+        ),
+    ] {
+        let said = helper.ask(action, input);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(
+            said.stdout.contains(says) && !said.stdout.contains("CANARY"),
+            "{said:?}"
+        );
+    }
+    let version = helper.ask("version", "").ok().stdout;
+    assert!(
+        version.starts_with("docker-credential-holdfast (Holdfast) "),
+        "{version}"
+    );
+    let same = stage
+        .home
+        .run_with_input(&["credential-helper", "get"], host)
+        .ok();
+    assert_eq!(same.json()["Secret"], json!(PASSWORD));
+    helper.ask("erase", host).ok();
+    assert_eq!(scopes(&stage.home), [""; 0]);
 }

@@ -69,6 +69,7 @@ fn credentials_and_indexes_are_listed() {
             "not_after",
             "scope",
             "secret_name",
+            "shared_with",
             "state",
             "version"
         ]
