@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use credential::docker_config::{DockerConfig, DockerLogin, Source, keep_first_of_each_scope};
 use credential::docker_helper::{HelperName, read_list, read_reply};
+use credential::kubelet::KubeletRequest;
 use credential::{Detected, ExposeSecret, RegistryScope, SecretString};
 use reference::Registry;
 
@@ -14,9 +15,10 @@ use crate::text::check_message;
 /// A secret at least this long is hardly in a message by accident.
 const TELLING_BYTES: usize = 16;
 
-/// All of it is one file, and one answer of a helper.
+/// All of it is one file, one answer of a helper and one question of a kubelet.
 pub fn check(bytes: &[u8]) {
     check_reply(bytes);
+    check_kubelet(bytes);
     let Ok(text) = str::from_utf8(bytes) else {
         return;
     };
@@ -66,6 +68,16 @@ fn check_detected(detected: &Detected) {
     if let Some((_, secret)) = detected.credential.basic_parts() {
         let secret = secret.expose_secret();
         assert!(secret.len() < TELLING_BYTES || !shown.contains(secret));
+    }
+}
+
+fn check_kubelet(bytes: &[u8]) {
+    match KubeletRequest::parse(bytes) {
+        Ok(request) => {
+            let response = request.response(None);
+            serde_json::from_str::<serde_json::Value>(&response).expect("JSON");
+        }
+        Err(error) => check_message(&error.to_string()),
     }
 }
 

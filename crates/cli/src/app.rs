@@ -104,6 +104,19 @@ impl App {
         })
     }
 
+    /// The same where there is one: a question makes no installation.
+    pub(crate) async fn open_if_there(&self) -> Result<Option<Opened>> {
+        let database = self.settings.data_dir.join("vault.db");
+        match database.try_exists() {
+            Ok(true) => Ok(Some(self.open().await?)),
+            Ok(false) => Ok(None),
+            Err(error) => Err(Failure::new(
+                Kind::Machine,
+                format!("{}: {error}", database.display()),
+            )),
+        }
+    }
+
     pub(crate) fn image_store(&self) -> Result<ImageStore> {
         once(&self.image_store, || {
             self.make_data_dir()?;

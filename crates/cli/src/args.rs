@@ -80,6 +80,8 @@ pub(crate) enum Command {
     /// docker-credential-holdfast
     #[command(subcommand)]
     CredentialHelper(HelperCommand),
+    /// Answer Kubernetes' kubelet as its credential provider plugin
+    KubeletCredentialProvider,
     /// Work with images: index, inspect, mount, verify, list, warm
     #[command(subcommand)]
     Image(ImageCommand),

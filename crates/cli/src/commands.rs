@@ -8,6 +8,7 @@ pub(crate) mod credential_helper;
 pub(crate) mod credentials;
 pub(crate) mod doctor;
 pub(crate) mod image;
+pub(crate) mod kubelet;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod ps;
@@ -39,6 +40,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Login(args) => login::login(&app, args).await,
         Command::Logout(args) => login::logout(&app, &args.scope).await,
         Command::Credentials(command) => credentials::credentials(&app, command).await,
+        Command::KubeletCredentialProvider => kubelet::answer(&app).await,
         Command::Image(command) => image::image(&app, command).await,
         Command::Cache(command) => cache::cache(&app, &command),
         Command::Secret(command) => secret::secret(&app, command).await,

@@ -60,6 +60,7 @@ mod fields;
 mod hints;
 pub mod hosts;
 pub mod known_keys;
+pub mod kubelet;
 mod scope;
 mod secret_name;
 mod secret_text;

@@ -68,7 +68,7 @@ async fn get(app: &App) -> Result<Zeroizing<String>> {
     let server = read_server()?;
     // What is no scope can have no credential.
     let scope = scope_of(&server).map_err(|_| not_found())?;
-    let opened = open_if_there(app).await?.ok_or_else(not_found)?;
+    let opened = app.open_if_there().await?.ok_or_else(not_found)?;
     let asked = asked(&scope);
     let given = opened
         .broker
@@ -124,7 +124,7 @@ async fn settings(opened: &Opened, scope: &RegistryScope) -> Result<RegistrySett
 /// Clients erase what may not be there.
 async fn erase(app: &App) -> Result<Zeroizing<String>> {
     let scope = parse_server(&read_server()?)?;
-    if let Some(opened) = open_if_there(app).await? {
+    if let Some(opened) = app.open_if_there().await? {
         match opened.broker.logout(opened.workspace, &scope).await {
             Ok(_) | Err(BrokerError::NoCredential { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -135,7 +135,7 @@ async fn erase(app: &App) -> Result<Zeroizing<String>> {
 
 async fn list(app: &App) -> Result<Zeroizing<String>> {
     let mut users: BTreeMap<String, String> = BTreeMap::new();
-    if let Some(opened) = open_if_there(app).await? {
+    if let Some(opened) = app.open_if_there().await? {
         let listed = opened
             .broker
             .handed_out_to(opened.workspace, Recipient::Docker);
@@ -155,19 +155,6 @@ fn asked(scope: &RegistryScope) -> Asked {
             registry,
             repository: path.to_owned(),
         },
-    }
-}
-
-/// A question makes no installation where there is none.
-async fn open_if_there(app: &App) -> Result<Option<Opened>> {
-    let database = app.settings.data_dir.join("vault.db");
-    match database.try_exists() {
-        Ok(true) => Ok(Some(app.open().await?)),
-        Ok(false) => Ok(None),
-        Err(error) => Err(Failure::new(
-            Kind::Machine,
-            format!("{}: {error}", database.display()),
-        )),
     }
 }
 

@@ -427,3 +427,66 @@ fn the_helper_gives_what_is_shared_and_refuses_the_rest() {
     helper.ask("erase", host).ok();
     assert_eq!(scopes(&stage.home), [""; 0]);
 }
+
+/// As Kubernetes' documentation has it, with what later versions add.
+fn kubelet_request(image: &str) -> String {
+    let request = json!({
+        "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+        "kind": "CredentialProviderRequest",
+        "image": image,
+        "serviceAccountToken": "CANARY",
+        "serviceAccountAnnotations": { "example.com/role": "CANARY" },
+    });
+    request.to_string()
+}
+
+#[test]
+fn the_kubelet_is_given_what_is_shared_for_the_image() {
+    let stage = Stage::new(busybox());
+    let ask = |input: &str| {
+        let words = ["kubelet-credential-provider"];
+        let finished = stage.home.run_with_input(&words, input);
+        assert!(!format!("{finished:?}").contains("CANARY"), "{finished:?}");
+        finished
+    };
+    let response = |duration: &str, auth: Value| {
+        json!({
+            "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+            "kind": "CredentialProviderResponse",
+            "cacheKeyType": "Image",
+            "cacheDuration": duration,
+            "auth": auth,
+        })
+    };
+    let nothing = response("0s", json!({}));
+    let request = kubelet_request(&stage.image);
+    assert_eq!(ask(&request).ok().json(), nothing);
+    assert!(!stage.home.data_dir().exists(), "a question makes no vault");
+    stage.home.login(&stage.scope(), USER, PASSWORD).ok();
+    stage
+        .home
+        .run(&["credentials", "share", &stage.scope(), "--with", "docker"])
+        .ok();
+    let unshared = ask(&request).ok();
+    assert_eq!(unshared.json(), nothing);
+    assert!(
+        unshared.stderr.contains("is not shared with kubelet"),
+        "{unshared:?}"
+    );
+
+    stage
+        .home
+        .run(&["credentials", "share", &stage.scope(), "--with", "kubelet"])
+        .ok();
+    let repository = stage.image.trim_end_matches(":v1");
+    let auth = json!({ repository: { "username": USER, "password": PASSWORD } });
+    assert_eq!(ask(&request).ok().json(), response("600s", auth));
+    // The kubelet itself would take `acme` for a part of `acmetest`.
+    let beside = format!("{}test/fn:v1", stage.scope());
+    assert_eq!(ask(&kubelet_request(&beside)).ok().json(), nothing);
+
+    let v2 = request.replace("k8s.io/v1", "k8s.io/v2");
+    ask(&v2).fails(3, "another apiVersion");
+    ask("CANARY").fails(3, "not the JSON of a CredentialProviderRequest");
+    ask(&kubelet_request("r.example/*")).fails(3, "an image that is none");
+}
