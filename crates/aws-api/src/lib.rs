@@ -1,4 +1,5 @@
-//! AWS as a client: one request to one of its services, signed, sent, and its refusal told.
+//! AWS as a client: one request to one of its services, signed, sent, and its refusal told; and
+//! the sessions of roles, whose keys sign further ones.
 //!
 //! Invariants: a secret key signs and is never sent; keys are those that were handed in, and none
 //! are looked for; hosts come from who asks, who has them from a table; what a refusal repeats of
@@ -9,7 +10,10 @@ mod keys;
 mod operation;
 mod refusal;
 mod signature;
+mod sts;
+mod xml;
 
 pub use error::AwsError;
 pub use keys::Keys;
-pub use operation::{Answer, Clock, Operation};
+pub use operation::{Answer, Clock, Input, Operation};
+pub use sts::{Role, Session, Sts};

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::error::AwsError;
 use crate::operation::Operation;
+use crate::xml;
 
 /// AWS takes dates that are off by five minutes; from somewhat less on, ours may be at fault.
 const SKEW: SignedDuration = SignedDuration::from_mins(4);
@@ -31,15 +32,14 @@ impl Refusal {
         answered: Option<Timestamp>,
         retry_after: Option<Duration>,
     ) -> Self {
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
-        // With the name of the service's model in front, or without.
-        let name = text("__type").rsplit('#').next().unwrap_or_default();
-        let message = Some(text("message")).filter(|message| !message.is_empty());
+        let (name, message) = read_json(body).unwrap_or_else(|| {
+            let text = |field| xml::text(body, field).unwrap_or_default();
+            (text("Code"), text("Message"))
+        });
         Self {
             status,
-            name: name.to_owned(),
-            message: message.unwrap_or_else(|| text("Message")).to_owned(),
+            name,
+            message,
             answered,
             retry_after,
         }
@@ -63,21 +63,24 @@ impl Refusal {
 
     /// As an error, without what the request held.
     pub(crate) fn told(&self, operation: &Operation<'_>) -> AwsError {
-        let host = &operation.host;
+        let (host, shown) = (&operation.host, operation.shown);
         let bad = |what: &str| AwsError::BadKeys {
-            message: format!("{host} refused the AWS keys: {what}"),
+            message: format!("{host} refused {shown}: {what}"),
         };
         match self.name.as_str() {
             "ExpiredTokenException" | "ExpiredToken" => bad("the session has expired"),
             "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" => {
                 bad("no such access key, or not with this session token")
             }
+            "InvalidIdentityToken" | "IDPRejectedClaim" => {
+                bad("the role's account does not know it")
+            }
             _ if self.is_about_signature() => {
                 bad("the secret access key does not belong to the access key")
             }
             "AccessDeniedException" | "AccessDenied" => AwsError::NotAllowed {
                 message: format!(
-                    "AWS does not allow the keys {}: {}",
+                    "AWS does not allow {shown} {}: {}",
                     operation.permission,
                     dial::quoted(self.message.as_bytes(), SHOWN_MESSAGE_BYTES)
                 ),
@@ -109,4 +112,15 @@ impl Refusal {
             message: format!("{host} is limiting requests"),
         }
     }
+}
+
+/// Name and message, as services say them that speak JSON.
+fn read_json(body: &[u8]) -> Option<(String, String)> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
+    // With the name of the service's model in front, or without.
+    let name = text("__type").rsplit('#').next().unwrap_or_default();
+    let message = Some(text("message")).filter(|message| !message.is_empty());
+    let message = message.unwrap_or_else(|| text("Message"));
+    Some((name.to_owned(), message.to_owned()))
 }

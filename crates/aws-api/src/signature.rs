@@ -76,6 +76,7 @@ mod tests {
     use dial::{Method, Url};
 
     use super::*;
+    use crate::operation::Input;
 
     const SESSION_TOKEN: &str = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZ\
         TwdQWLWsKWHGBuFqwAeMicRXmxfpSPfIeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUp\
@@ -95,7 +96,11 @@ mod tests {
             host: host.to_owned(),
             service,
             region,
-            target: "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken",
+            input: Input::Json {
+                target: "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken",
+                body: Bytes::from_static(b"{}"),
+            },
+            shown: "",
             permission: "",
         }
     }

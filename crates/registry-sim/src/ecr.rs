@@ -1,28 +1,23 @@
 //! The API of Amazon ECR, private and public, as far as it gives out tokens.
 //!
-//! It checks the signature of each request as AWS documents it (Signature Version 4), written apart
-//! from the library that signs, and refuses dates that its clock does not agree with.
+//! It checks the signature of each request, and refuses dates that its clock does not agree with.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::answer::{json_reply, with_header};
 use crate::authority::Authority;
+use crate::aws_signature::{self, Key, header};
 use crate::counters::{HostCounter, KnownSecrets};
 use crate::host::{Arrived, Host, Reserved};
 use crate::sim::lock;
-
-/// How far a request's date may be off.
-const MOST_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// What it answers instead of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +132,7 @@ impl Shared {
             Some(EcrFault::Body(body)) => {
                 crate::answer::reply(200, "application/x-amz-json-1.1", body.clone().into())
             }
-            None => match self.check(&state, arrived, now) {
+            None => match aws_signature::check(arrived, self.key(&state), now) {
                 Err(name) => refusal(name),
                 Ok(()) => token(&state, header(arrived, "x-amz-target"), now),
             },
@@ -146,39 +141,12 @@ impl Shared {
         with_header(reply, "date", &date.to_string())
     }
 
-    /// Whether the request is signed as AWS documents it; else the name of the error.
-    fn check(&self, state: &State, arrived: &Arrived, now: Timestamp) -> Result<(), &'static str> {
-        let authorization = header(arrived, "authorization");
-        let fields = authorization
-            .strip_prefix("AWS4-HMAC-SHA256 ")
-            .ok_or("MissingAuthenticationTokenException")?;
-        let field = |name: &str| {
-            let found = fields
-                .split(", ")
-                .find_map(|field| field.strip_prefix(name));
-            found.ok_or("IncompleteSignatureException")
-        };
-        let (key_id, scope) = field("Credential=")?
-            .split_once('/')
-            .ok_or("IncompleteSignatureException")?;
-        let session = state.session_token.as_deref().unwrap_or_default();
-        if key_id != self.access_key_id || header(arrived, "x-amz-security-token") != session {
-            return Err("UnrecognizedClientException");
+    fn key<'a>(&'a self, state: &'a State) -> Key<'a> {
+        Key {
+            access_key_id: &self.access_key_id,
+            secret_access_key: &state.secret_access_key,
+            session_token: state.session_token.as_deref(),
         }
-        let date = header(arrived, "x-amz-date");
-        let sent = Timestamp::strptime("%Y%m%dT%H%M%SZ%z", format!("{date}+0000"))
-            .map_err(|_| "IncompleteSignatureException")?;
-        let is_off = now.duration_since(sent).abs() > MOST_SKEW;
-        let signed = signature(
-            &state.secret_access_key,
-            scope,
-            field("SignedHeaders=")?,
-            arrived,
-        );
-        if is_off || signed != field("Signature=")? {
-            return Err("InvalidSignatureException");
-        }
-        Ok(())
     }
 }
 
@@ -206,42 +174,4 @@ fn refusal(name: &str) -> Response {
         "message": "User: arn:aws:iam::123456789012:user/puller is not authorized",
     });
     json_reply(400, &body)
-}
-
-/// The signature that a request of this scope (date, region, service) must have.
-fn signature(secret: &str, scope: &str, signed_headers: &str, arrived: &Arrived) -> String {
-    let mut canonical = format!("{}\n{}\n\n", arrived.parts.method, arrived.parts.uri.path());
-    for name in signed_headers.split(';') {
-        let _ = writeln!(canonical, "{name}:{}", header(arrived, name).trim());
-    }
-    let body = hex(&Sha256::digest(&arrived.body));
-    let _ = write!(canonical, "\n{signed_headers}\n{body}");
-    let date = header(arrived, "x-amz-date");
-    let hash = hex(&Sha256::digest(canonical.as_bytes()));
-    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{hash}");
-    let first = format!("AWS4{secret}").into_bytes();
-    let key = scope.split('/').fold(first, |key, part| mac(&key, part));
-    hex(&mac(&key, &text))
-}
-
-/// The value of a header; of HTTP/2, whose `host` is in the URL.
-fn header<'a>(arrived: &'a Arrived, name: &str) -> &'a str {
-    let value = arrived.parts.headers.get(name);
-    let value = value.and_then(|value| value.to_str().ok());
-    match (value, arrived.parts.uri.authority()) {
-        (None, Some(authority)) if name == "host" => authority.as_str(),
-        (value, _) => value.unwrap_or_default(),
-    }
-}
-
-fn mac(key: &[u8], text: &str) -> Vec<u8> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -3,16 +3,18 @@
 //! [`RegistrySim`] runs in the test's process, on loopback ports, and does what a real registry
 //! will not do when asked: expire tokens at once, send blobs to signed URLs on another host, answer
 //! 429, break off in mid-body. Each of its hosts counts the requests and every byte of credential
-//! that arrives. An [`EcrApi`] gives out ECR's tokens for AWS keys, a [`GoogleApi`] Google's for
-//! keys of service accounts and for tokens of other issuers, an [`AzureApi`] those of a directory
-//! of Azure; a [`Switchboard`] is the proxy by which these are reached under the names of the real
-//! ones. A [`RawHost`] writes any bytes at all, where even that is too well-behaved. The module
-//! [`debian`] starts the `docker-registry` of Debian in its two login modes.
+//! that arrives. An [`EcrApi`] gives out ECR's tokens for AWS keys, an [`StsApi`] the keys of a
+//! role, a [`GoogleApi`] Google's for keys of service accounts and for tokens of other issuers, an
+//! [`AzureApi`] those of a directory of Azure; a [`Switchboard`] is the proxy by which these are
+//! reached under the names of the real ones. A [`RawHost`] writes any bytes at all, where even that
+//! is too well-behaved. The module [`debian`] starts the `docker-registry` of Debian in its two
+//! login modes.
 //!
 //! For tests and demonstrations only: it panics where a program would return errors.
 
 mod answer;
 mod authority;
+mod aws_signature;
 mod azure;
 mod cloud_fault;
 mod counters;
@@ -29,6 +31,7 @@ mod registry;
 mod sim;
 mod storage;
 mod store;
+mod sts;
 mod switchboard;
 mod tokens;
 
@@ -42,4 +45,5 @@ pub use google::GoogleApi;
 pub use image::{Blob, Entry, Image, ImageBuilder, Layer};
 pub use raw::{RawHost, RawRequest, Step};
 pub use sim::{Login, Options, Realm, RegistrySim};
+pub use sts::{Assumed, StsApi};
 pub use switchboard::Switchboard;

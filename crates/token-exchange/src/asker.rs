@@ -1,11 +1,13 @@
 //! Who asks a registry, in the words that registries and their token services know.
 
 use std::fmt;
+use std::sync::Arc;
 
 use credential::SecretString;
 use jiff::Timestamp;
 
 use crate::life::{Life, Perishable};
+use crate::provider::Role;
 
 /// What is shown at a registry's door, or at its token service.
 #[derive(Clone)]
@@ -19,6 +21,8 @@ pub(crate) enum Pass {
     IdentityToken(SecretString),
     /// Is sent as it is.
     Bearer(SecretString),
+    /// Gives a password for each repository, and is not sent itself.
+    Role(Arc<Role>),
 }
 
 /// A pass, and how long it holds.
@@ -53,6 +57,7 @@ impl fmt::Debug for Pass {
             Self::Password { .. } => "Password(redacted)",
             Self::IdentityToken(_) => "IdentityToken(redacted)",
             Self::Bearer(_) => "Bearer(redacted)",
+            Self::Role(_) => "Role(redacted)",
         })
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Minted {
     pub(crate) scheme: AuthScheme,
     pub(crate) rung: Rung,
     pub(crate) life: Life,
-    /// The scope that was asked for, for a token.
+    /// The scope that was asked for, for a token; the repository, for a password of one.
     scope: Option<String>,
     /// Which asker it was minted for.
     asker: u64,
@@ -206,29 +206,25 @@ impl Mint {
         }
         match demand {
             Demand::Nothing => Ok(self.passed_on(&asker, AuthScheme::Anonymous)),
-            Demand::Basic => self.basic(login, &asker),
+            Demand::Basic => self.basic(login, &asker, repository).await,
             Demand::Token(demand) => self.token(login, door, asker, demand, repository).await,
         }
     }
 
-    fn basic(&self, login: &Login, asker: &Asker) -> Outcome<Minted> {
-        let scheme = match &asker.pass {
-            Pass::Password { username, password } => AuthScheme::Basic {
-                username: username.clone(),
-                password: password.clone(),
-            },
-            Pass::IdentityToken(_) => {
-                return Err(AuthError::Refused {
-                    message: format!(
-                        "{} wants a password; an identity token is for token services only",
-                        login.endpoint.registry
-                    ),
-                });
-            }
-            Pass::Bearer(token) => AuthScheme::Bearer(token.clone()),
-            Pass::Nothing => AuthScheme::Anonymous,
+    async fn basic(&self, login: &Login, asker: &Asker, repository: &str) -> Outcome<Minted> {
+        let Pass::Role(role) = &asker.pass else {
+            return Ok(self.passed_on(asker, basic_scheme(login, &asker.pass)?));
         };
-        Ok(self.passed_on(asker, scheme))
+        let presented = role.password(&self.clouds, repository).await?;
+        let now = self.clock.now();
+        Ok(Minted {
+            scheme: basic_scheme(login, &presented.pass)?,
+            rung: Rung::RepositoryPassword,
+            life: Life::new(self.next_serial(), now, presented.not_after, true),
+            scope: Some(repository.to_owned()),
+            asker: asker.life.serial,
+            last_end: asker.last_end(),
+        })
     }
 
     async fn token(
@@ -261,6 +257,11 @@ impl Mint {
         demand: &TokenDemand,
         repository: &str,
     ) -> Outcome<Minted> {
+        if let Pass::Role(_) = &asker.pass {
+            let registry = &login.endpoint.registry;
+            let message = format!("{registry} has a token service, which takes no AWS roles");
+            return Err(AuthError::Refused { message });
+        }
         let scope = wanted_scope(demand, repository);
         let base = door.registry.base_url().await.map_err(from_registry)?;
         let allowed = login.identity.token_service.as_deref();
@@ -307,6 +308,24 @@ impl Mint {
 
     fn next_serial(&self) -> u64 {
         self.serial.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The pass as a registry takes it that wants a password.
+fn basic_scheme(login: &Login, pass: &Pass) -> Outcome<AuthScheme> {
+    let registry = &login.endpoint.registry;
+    let only = |what: &str| AuthError::Refused {
+        message: format!("{registry} wants a password; {what}"),
+    };
+    match pass {
+        Pass::Password { username, password } => Ok(AuthScheme::Basic {
+            username: username.clone(),
+            password: password.clone(),
+        }),
+        Pass::Bearer(token) => Ok(AuthScheme::Bearer(token.clone())),
+        Pass::Nothing => Ok(AuthScheme::Anonymous),
+        Pass::IdentityToken(_) => Err(only("an identity token is for token services only")),
+        Pass::Role(_) => Err(only("a role is none")),
     }
 }
 

@@ -20,6 +20,8 @@ use crate::asker::Pass;
 use crate::clouds::Clouds;
 use crate::login::Login;
 
+pub(crate) use ecr::Role;
+
 /// A pass as a provider has it, and until when it holds.
 pub(crate) struct Presented {
     pub(crate) pass: Pass,

@@ -12,6 +12,8 @@ pub enum Rung {
     SignedLocation,
     /// A short token for pulling one repository, minted from the credential.
     RepositoryBearer,
+    /// A short-lived user name and password for pulling one repository, minted from a role.
+    RepositoryPassword,
     /// The token that was given at login, as it is.
     GivenToken,
     /// A short-lived user name and password, minted from the credential: everything that the
@@ -27,6 +29,7 @@ impl Rung {
             Self::Anonymous => "anonymous",
             Self::SignedLocation => "signed location",
             Self::RepositoryBearer => "repository bearer",
+            Self::RepositoryPassword => "repository password",
             Self::GivenToken => "given token (whole identity)",
             Self::MintedPassword => "minted password (whole identity, for hours)",
             Self::Basic => "basic (whole identity)",

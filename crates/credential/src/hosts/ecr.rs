@@ -12,6 +12,8 @@ pub struct EcrHost<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Partition {
+    /// As it stands in the names of resources.
+    name: &'static str,
     /// What follows the region in a registry's host.
     registry: &'static str,
     /// What follows the region in the API's host.
@@ -23,8 +25,9 @@ struct Partition {
     marker: &'static str,
 }
 
-const fn classic(suffix: &'static str) -> Partition {
+const fn classic(name: &'static str, suffix: &'static str) -> Partition {
     Partition {
+        name,
         registry: suffix,
         api: suffix,
         api_prefix: "api.ecr.",
@@ -33,8 +36,9 @@ const fn classic(suffix: &'static str) -> Partition {
     }
 }
 
-const fn dual_stack(registry: &'static str, api: &'static str) -> Partition {
+const fn dual_stack(name: &'static str, registry: &'static str, api: &'static str) -> Partition {
     Partition {
+        name,
         registry,
         api,
         api_prefix: "ecr.",
@@ -46,19 +50,24 @@ const fn dual_stack(registry: &'static str, api: &'static str) -> Partition {
 /// Suffixes that AWS documents. Dual-stack hosts of its European sovereign cloud are not among
 /// them.
 const PARTITIONS: [Partition; 9] = [
-    classic(".amazonaws.com"),
-    classic(".amazonaws.com.cn"),
-    classic(".amazonaws.eu"),
-    classic(".c2s.ic.gov"),
-    classic(".sc2s.sgov.gov"),
-    classic(".cloud.adc-e.uk"),
-    classic(".csp.hci.ic.gov"),
-    dual_stack(".on.aws", ".api.aws"),
+    classic("aws", ".amazonaws.com"),
+    classic("aws-cn", ".amazonaws.com.cn"),
+    classic("aws-eusc", ".amazonaws.eu"),
+    classic("aws-iso", ".c2s.ic.gov"),
+    classic("aws-iso-b", ".sc2s.sgov.gov"),
+    classic("aws-iso-e", ".cloud.adc-e.uk"),
+    classic("aws-iso-f", ".csp.hci.ic.gov"),
+    dual_stack("aws", ".on.aws", ".api.aws"),
     dual_stack(
+        "aws-cn",
         ".on.amazonwebservices.com.cn",
         ".api.amazonwebservices.com.cn",
     ),
 ];
+
+/// Its registries have the suffix of the commercial partition.
+const GOV_CLOUD: &str = "aws-us-gov";
+const GOV_CLOUD_REGIONS: &str = "us-gov-";
 
 /// Digits of an AWS account.
 const ACCOUNT_DIGITS: usize = 12;
@@ -100,41 +109,67 @@ impl<'a> EcrHost<'a> {
         };
         format!("{prefix}{}{}", self.region, partition.api)
     }
+
+    /// The host that gives out sessions of roles in this registry's region, by the name that AWS's
+    /// own clients choose.
+    pub fn sts_host(&self) -> String {
+        let is_dual_stack = self.partition.api != self.partition.registry;
+        // GovCloud's plain one is its FIPS one.
+        let is_plain = !self.fips || (self.partition() == GOV_CLOUD && !is_dual_stack);
+        let prefix = if is_plain { "sts." } else { "sts-fips." };
+        format!("{prefix}{}{}", self.region, self.partition.api)
+    }
+
+    /// The partition, as it stands in the names of resources.
+    pub fn partition(&self) -> &'static str {
+        if self.partition.name == "aws" && self.region.starts_with(GOV_CLOUD_REGIONS) {
+            return GOV_CLOUD;
+        }
+        self.partition.name
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Host after the account, region, whether FIPS, and the API's host; `*` is the region.
+    /// Host after the account, region, whether FIPS, the API's host, that of sessions, and the
+    /// partition; `*` is the region. Sessions' hosts are those that botocore 1.44 chooses.
     const REGISTRIES: &str = "
-        dkr.ecr.*.amazonaws.com us-east-1 - api.ecr.*.amazonaws.com
-        dkr.ecr-fips.*.amazonaws.com us-gov-west-1 fips ecr-fips.*.amazonaws.com
-        dkr-ecr.*.on.aws eu-west-1 - ecr.*.api.aws
-        dkr-ecr-fips.*.on.aws us-east-2 fips ecr-fips.*.api.aws
-        dkr.ecr.*.amazonaws.com.cn cn-north-1 - api.ecr.*.amazonaws.com.cn
-        dkr-ecr.*.on.amazonwebservices.com.cn cn-north-1 - ecr.*.api.amazonwebservices.com.cn
-        dkr.ecr.*.amazonaws.eu eusc-de-east-1 - api.ecr.*.amazonaws.eu
-        dkr.ecr.*.c2s.ic.gov us-iso-east-1 - api.ecr.*.c2s.ic.gov
-        dkr.ecr.*.sc2s.sgov.gov us-isob-east-1 - api.ecr.*.sc2s.sgov.gov
-        dkr.ecr.*.cloud.adc-e.uk eu-isoe-west-1 - api.ecr.*.cloud.adc-e.uk
-        dkr.ecr.*.csp.hci.ic.gov us-isof-south-1 - api.ecr.*.csp.hci.ic.gov
+        dkr.ecr.*.amazonaws.com us-east-1 - api.ecr.*.amazonaws.com sts.*.amazonaws.com aws
+        dkr.ecr-fips.*.amazonaws.com us-east-1 fips ecr-fips.*.amazonaws.com \
+            sts-fips.*.amazonaws.com aws
+        dkr.ecr-fips.*.amazonaws.com us-gov-west-1 fips ecr-fips.*.amazonaws.com \
+            sts.*.amazonaws.com aws-us-gov
+        dkr-ecr.*.on.aws eu-west-1 - ecr.*.api.aws sts.*.api.aws aws
+        dkr-ecr-fips.*.on.aws us-east-2 fips ecr-fips.*.api.aws sts-fips.*.api.aws aws
+        dkr.ecr.*.amazonaws.com.cn cn-north-1 - api.ecr.*.amazonaws.com.cn \
+            sts.*.amazonaws.com.cn aws-cn
+        dkr-ecr.*.on.amazonwebservices.com.cn cn-north-1 - ecr.*.api.amazonwebservices.com.cn \
+            sts.*.api.amazonwebservices.com.cn aws-cn
+        dkr.ecr.*.amazonaws.eu eusc-de-east-1 - api.ecr.*.amazonaws.eu sts.*.amazonaws.eu aws-eusc
+        dkr.ecr.*.c2s.ic.gov us-iso-east-1 - api.ecr.*.c2s.ic.gov sts.*.c2s.ic.gov aws-iso
+        dkr.ecr.*.sc2s.sgov.gov us-isob-east-1 - api.ecr.*.sc2s.sgov.gov \
+            sts.*.sc2s.sgov.gov aws-iso-b
+        dkr.ecr.*.cloud.adc-e.uk eu-isoe-west-1 - api.ecr.*.cloud.adc-e.uk \
+            sts.*.cloud.adc-e.uk aws-iso-e
+        dkr.ecr.*.csp.hci.ic.gov us-isof-south-1 - api.ecr.*.csp.hci.ic.gov \
+            sts.*.csp.hci.ic.gov aws-iso-f
     ";
 
     #[test]
     fn registries_of_every_partition() {
-        for line in REGISTRIES
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-        {
-            let columns: Vec<&str> = line.split(' ').collect();
-            let [rest, region, fips, api] = columns.try_into().expect(line);
+        let lines = REGISTRIES.lines().map(str::trim);
+        for line in lines.filter(|line| !line.is_empty()) {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            let [rest, region, fips, api, sts, partition] = columns.try_into().expect(line);
             let host = format!("123456789012.{}", rest.replace('*', region));
             let ecr = EcrHost::parse(&host).expect(&host);
             assert_eq!((ecr.account, ecr.region), ("123456789012", region));
             assert_eq!(ecr.fips, fips == "fips", "{line}");
             assert_eq!(ecr.api_host(), api.replace('*', region));
+            assert_eq!(ecr.sts_host(), sts.replace('*', region));
+            assert_eq!(ecr.partition(), partition, "{line}");
         }
     }
 

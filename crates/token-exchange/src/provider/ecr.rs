@@ -3,16 +3,18 @@
 //! One signed request to the API of the registry's own region. What it gives lives for twelve
 //! hours, less where the keys are of a session, and opens whatever the keys' principal may read, in
 //! every account: it is no token for one repository. Private registries take it as it is, and the
-//! public one exchanges it at its token service.
+//! public one exchanges it at its token service. With a role, see `role`, it is for one.
 
-use std::time::Duration;
+mod role;
 
-use aws_api::{Answer, AwsError, Keys, Operation};
+use std::sync::Arc;
+
+use aws_api::{Answer, AwsError, Input, Keys, Operation};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use credential::auth::AuthError;
 use credential::{AwsFields, SecretString, Service};
-use jiff::Timestamp;
 use reference::Registry;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -21,6 +23,8 @@ use super::{PresentFuture, Presented, Provider};
 use crate::asker::Pass;
 use crate::clouds::Clouds;
 use crate::wire;
+
+pub(crate) use role::Role;
 
 const PRIVATE_TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
 const PUBLIC_TARGET: &str = "SpencerFrontendService.GetAuthorizationToken";
@@ -32,44 +36,53 @@ const PUBLIC_API: &str = "api.ecr-public.us-east-1.amazonaws.com";
 const PUBLIC_DUAL_STACK_API: &str = "ecr-public.us-east-1.api.aws";
 const PUBLIC_DUAL_STACK_HOST: &str = "ecr-public.aws.com";
 
-/// Longest life that is believed; the documented one is half of it.
-const MAX_LIFE: Duration = Duration::from_hours(24);
 /// Longest token; real ones are below 3 KiB.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// AWS keys at a registry of ECR.
 pub(super) struct Ecr<'a> {
-    keys: &'a AwsFields,
-    operation: Operation<'a>,
+    fields: &'a AwsFields,
+    registry: &'a Registry,
 }
 
 impl<'a> Ecr<'a> {
     /// Nothing for a registry that is not one of ECR.
-    pub(super) fn new(keys: &'a AwsFields, registry: &'a Registry) -> Option<Self> {
-        let operation = operation(registry)?;
-        Some(Self { keys, operation })
+    pub(super) fn new(fields: &'a AwsFields, registry: &'a Registry) -> Option<Self> {
+        operation(registry).map(|_| Self { fields, registry })
     }
 
-    async fn ask(&self, clouds: &Clouds) -> Result<Presented, AuthError> {
-        if self.keys.role_arn.is_some() {
-            return Err(AuthError::Refused {
-                message: "AWS roles are not supported yet; log in with keys that may pull"
-                    .to_owned(),
-            });
+    async fn pass(&self, clouds: &Clouds) -> Result<Presented, AuthError> {
+        let Some(role) = Role::of(self.fields, self.registry) else {
+            return ask(clouds, self.registry, &Keys::from(self.fields)).await;
+        };
+        if Service::of(self.registry) == Service::EcrPublic {
+            // The token service there makes one repository's of it.
+            return role.password(clouds, "").await;
         }
-        let (http, clock, keys) = (clouds.http()?, || clouds.now(), Keys::from(self.keys));
-        let asked = self.operation.ask(&http, &clock, &keys).await;
-        let answer = asked.map_err(told)?;
-        read(&answer).ok_or_else(|| AuthError::Unreachable {
-            message: format!("{} answered without a usable token", self.operation.host),
+        Ok(Presented {
+            pass: Pass::Role(Arc::new(role)),
+            not_after: None,
+            is_renewable: false,
         })
     }
 }
 
 impl Provider for Ecr<'_> {
     fn present<'a>(&'a self, clouds: &'a Clouds) -> PresentFuture<'a> {
-        Box::pin(self.ask(clouds))
+        Box::pin(self.pass(clouds))
     }
+}
+
+/// What the registry's API gives for these keys.
+async fn ask(clouds: &Clouds, registry: &Registry, keys: &Keys) -> Result<Presented, AuthError> {
+    let operation = operation(registry).ok_or_else(|| AuthError::Internal {
+        message: format!("{registry} is no registry of ECR"),
+    })?;
+    let (http, clock) = (clouds.http()?, || clouds.now());
+    let answer = operation.ask(&http, &clock, Some(keys)).await;
+    read(&answer.map_err(told)?).ok_or_else(|| AuthError::Unreachable {
+        message: format!("{} answered without a usable token", operation.host),
+    })
 }
 
 /// An error of AWS, told as one of auth.
@@ -90,23 +103,32 @@ fn told(error: AwsError) -> AuthError {
 }
 
 fn operation(registry: &Registry) -> Option<Operation<'_>> {
-    match Service::of(registry) {
-        Service::Ecr(ecr) => Some(Operation {
-            host: ecr.api_host(),
-            service: "ecr",
-            region: ecr.region,
-            target: PRIVATE_TARGET,
-            permission: "ecr:GetAuthorizationToken",
-        }),
-        Service::EcrPublic => Some(Operation {
-            host: public_api(registry.host()).to_owned(),
-            service: "ecr-public",
-            region: PUBLIC_REGION,
-            target: PUBLIC_TARGET,
-            permission: "ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken",
-        }),
-        _ => None,
-    }
+    let (host, service, region, target, permission) = match Service::of(registry) {
+        Service::Ecr(ecr) => (
+            ecr.api_host(),
+            "ecr",
+            ecr.region,
+            PRIVATE_TARGET,
+            "ecr:GetAuthorizationToken",
+        ),
+        Service::EcrPublic => (
+            public_api(registry.host()).to_owned(),
+            "ecr-public",
+            PUBLIC_REGION,
+            PUBLIC_TARGET,
+            "ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken",
+        ),
+        _ => return None,
+    };
+    let body = Bytes::from_static(b"{}");
+    Some(Operation {
+        host,
+        service,
+        region,
+        input: Input::Json { target, body },
+        shown: "the AWS keys",
+        permission,
+    })
 }
 
 fn public_api(host: &str) -> &'static str {
@@ -127,7 +149,7 @@ fn read(answer: &Answer) -> Option<Presented> {
     let stated = data.get("expiresAt")?.as_f64()?;
     Some(Presented {
         pass: pass(token)?,
-        not_after: Some(end(stated, answer)?),
+        not_after: Some(answer.end_of(stated)?),
         is_renewable: true,
     })
 }
@@ -148,20 +170,10 @@ fn pass(token: &str) -> Option<Pass> {
     })
 }
 
-/// The end by our clock of what ends then by theirs. `None` for what has ended.
-fn end(stated_seconds: f64, answer: &Answer) -> Option<Timestamp> {
-    let now = answer.answered.unwrap_or(answer.sent);
-    let left = stated_seconds - now.as_duration().as_secs_f64();
-    if left.is_nan() || left <= 0.0 {
-        return None;
-    }
-    let left = Duration::from_secs_f64(left.min(MAX_LIFE.as_secs_f64()));
-    answer.sent.checked_add(left).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use credential::ExposeSecret;
+    use jiff::Timestamp;
 
     use super::*;
 

@@ -14,22 +14,22 @@ use token_exchange::{Clock, Proven, TokenExchange};
 
 use crate::support::{HandClock, REPOSITORY, ask, endpoint, identity, image, pull_with, registry};
 
-const PRIVATE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
-const PRIVATE_API: &str = "api.ecr.eu-west-1.amazonaws.com";
-const PUBLIC: &str = "public.ecr.aws";
-const PUBLIC_API: &str = "api.ecr-public.us-east-1.amazonaws.com";
-const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
-const KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+pub(crate) const PRIVATE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+pub(crate) const PRIVATE_API: &str = "api.ecr.eu-west-1.amazonaws.com";
+pub(crate) const PUBLIC: &str = "public.ecr.aws";
+pub(crate) const PUBLIC_API: &str = "api.ecr-public.us-east-1.amazonaws.com";
+pub(crate) const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
+pub(crate) const KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 /// A registry of ECR, its API, and an exchange that reaches both.
-struct Ecr {
+pub(crate) struct Ecr {
     host: &'static str,
-    sim: RegistrySim,
-    api: EcrApi,
-    exchange: TokenExchange,
-    endpoint: Endpoint,
+    pub(crate) sim: RegistrySim,
+    pub(crate) api: EcrApi,
+    pub(crate) exchange: TokenExchange,
+    pub(crate) endpoint: Endpoint,
     dialer: Dialer,
-    clock: Arc<HandClock>,
+    pub(crate) clock: Arc<HandClock>,
     _switchboard: Switchboard,
 }
 
@@ -45,8 +45,19 @@ impl Ecr {
 
     async fn start(host: &'static str, api_host: &str, login: Login) -> Self {
         let authority = Authority::naming(&[host, api_host]);
-        let ca_pem = authority.pem().as_bytes().to_vec();
         let api = EcrApi::start(&authority, (KEY_ID, KEY)).await;
+        Self::reached(host, authority, login, api, &[(api_host, "")]).await
+    }
+
+    /// A registry and its API, with what else is reached; the API itself where that says nothing.
+    pub(crate) async fn reached(
+        host: &'static str,
+        authority: Authority,
+        login: Login,
+        api: EcrApi,
+        lines: &[(&str, &str)],
+    ) -> Self {
+        let ca_pem = authority.pem().as_bytes().to_vec();
         let sim = RegistrySim::start(Options {
             login,
             username: "AWS".to_owned(),
@@ -56,7 +67,12 @@ impl Ecr {
         })
         .await;
         sim.push(REPOSITORY, "latest", &image());
-        let switchboard = Switchboard::start(&[(host, sim.host()), (api_host, api.host())]).await;
+        let named = lines.iter().map(|(name, at)| match *at {
+            "" => (*name, api.host()),
+            at => (*name, at),
+        });
+        let lines: Vec<_> = named.chain([(host, sim.host())]).collect();
+        let switchboard = Switchboard::start(&lines).await;
         let proxies = ProxySettings {
             https: switchboard.url(),
             ..ProxySettings::none()
@@ -83,7 +99,7 @@ impl Ecr {
         }
     }
 
-    fn source(&self, credential: Credential) -> Arc<dyn AuthSource> {
+    pub(crate) fn source(&self, credential: Credential) -> Arc<dyn AuthSource> {
         self.exchange
             .source(self.endpoint.clone(), identity(credential))
     }
@@ -92,7 +108,7 @@ impl Ecr {
         self.keys_with(&[])
     }
 
-    fn keys_with(&self, more: &[(&str, &str)]) -> Credential {
+    pub(crate) fn keys_with(&self, more: &[(&str, &str)]) -> Credential {
         let keys = [
             ("AWS_ACCESS_KEY_ID", KEY_ID),
             ("AWS_SECRET_ACCESS_KEY", KEY),
@@ -103,13 +119,13 @@ impl Ecr {
         detected.expect("a credential").credential
     }
 
-    async fn pull(&self, source: Arc<dyn AuthSource>) {
+    pub(crate) async fn pull(&self, source: Arc<dyn AuthSource>) {
         pull_with(&self.dialer, self.endpoint.clone(), source)
             .await
             .expect("a pull");
     }
 
-    async fn error(&self, credential: Credential) -> AuthError {
+    pub(crate) async fn error(&self, credential: Credential) -> AuthError {
         let source = self.source(credential);
         ask(source.as_ref(), self.host, None)
             .await
@@ -117,18 +133,18 @@ impl Ecr {
     }
 
     /// Time passes, here and at AWS.
-    fn turn(&self, by: Duration) {
+    pub(crate) fn turn(&self, by: Duration) {
         self.clock.turn(by);
         let ahead = self.clock.now().duration_since(Timestamp::now());
         self.api.set_clock_ahead(ahead);
     }
 
-    fn asked(&self) -> u64 {
+    pub(crate) fn asked(&self) -> u64 {
         self.api.counter().read().requests
     }
 }
 
-fn password(auth: &RegistryAuth) -> &str {
+pub(crate) fn password(auth: &RegistryAuth) -> &str {
     match &auth.scheme {
         AuthScheme::Basic { username, password } if username == "AWS" => password.expose_secret(),
         other => panic!("{other:?}"),
@@ -136,7 +152,7 @@ fn password(auth: &RegistryAuth) -> &str {
 }
 
 /// What a registry of ECR says where it may be the repository or the token.
-fn forbidden(auth: &RegistryAuth) -> Rejection {
+pub(crate) fn forbidden(auth: &RegistryAuth) -> Rejection {
     Rejection {
         serial: auth.serial,
         status: 403,
@@ -146,7 +162,7 @@ fn forbidden(auth: &RegistryAuth) -> Rejection {
     }
 }
 
-fn expired(auth: &RegistryAuth) -> Rejection {
+pub(crate) fn expired(auth: &RegistryAuth) -> Rejection {
     Rejection {
         says_expired: true,
         ..forbidden(auth)

@@ -7,6 +7,7 @@ mod debian;
 mod ecr;
 mod google;
 mod realms;
+mod role;
 mod secrecy;
 mod support;
 mod tokens;
