@@ -1,5 +1,6 @@
 //! Python environments of the tests, the demo and the benches: our own package's dependencies, the
-//! `beta9` client as it comes from `PyPI`, newest and oldest that we hold to, and peers of benches.
+//! `beta9` client as it comes from `PyPI`, newest and oldest that we hold to, a stand-in for
+//! AWS, and peers of benches.
 //!
 //! Each is made once below `target/python` and named after what is in it, so that other versions
 //! are another environment. Needs `python3-venv` and `PyPI`.
@@ -19,6 +20,7 @@ const ENVIRONMENTS: &[Environment] = &[
     ("sdk", &["cloudpickle==3.1.3", "httpcore2[asyncio]==2.16.2"]),
     ("beta9-0.1.291", &["beta9==0.1.291"]),
     ("beta9-0.1.245", &["beta9==0.1.245"]),
+    ("moto-5.2.5", &["moto[server]==5.2.5"]),
 ];
 
 /// Peers, large ones: made by the bench that asks for them and by nothing else.
