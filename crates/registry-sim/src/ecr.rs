@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::answer::{json_reply, with_header};
 use crate::authority::Authority;
@@ -26,6 +27,8 @@ pub enum EcrFault {
     Named(&'static str),
     /// A status without an error.
     Status(u16),
+    /// Status 429, and to wait for so many seconds.
+    Limited(u32),
     /// These bytes, with status 200.
     Body(String),
 }
@@ -39,6 +42,8 @@ pub struct EcrApi {
 struct Shared {
     access_key_id: String,
     state: Mutex<State>,
+    /// While closed, requests wait.
+    gate: watch::Sender<bool>,
 }
 
 struct State {
@@ -75,6 +80,7 @@ impl EcrApi {
                 clock_ahead: SignedDuration::ZERO,
                 fault: None,
             }),
+            gate: watch::Sender::new(true),
         });
         let secrets = KnownSecrets::default();
         secrets.add(secret_access_key);
@@ -83,7 +89,13 @@ impl EcrApi {
             &secrets,
             Arc::new(move |arrived| {
                 let shared = Arc::clone(&answering);
-                Box::pin(async move { shared.answer(&arrived) })
+                Box::pin(async move {
+                    let mut gate = shared.gate.subscribe();
+                    let open = gate.wait_for(|open| *open).await;
+                    open.map(drop)
+                        .expect("the gate lives as long as the service");
+                    shared.answer(&arrived)
+                })
             }),
         );
         Self { shared, host }
@@ -116,6 +128,15 @@ impl EcrApi {
         lock(&self.shared.state).clock_ahead = by;
     }
 
+    /// Requests wait from now on, until the gate is opened.
+    pub fn close_gate(&self) {
+        self.shared.gate.send_replace(false);
+    }
+
+    pub fn open_gate(&self) {
+        self.shared.gate.send_replace(true);
+    }
+
     /// Changes what goes wrong.
     pub fn set_fault(&self, fault: Option<EcrFault>) {
         lock(&self.shared.state).fault = fault;
@@ -129,6 +150,10 @@ impl Shared {
         let reply = match &state.fault {
             Some(EcrFault::Named(name)) => refusal(name),
             Some(EcrFault::Status(status)) => json_reply(*status, &json!({})),
+            Some(EcrFault::Limited(seconds)) => {
+                let reply = json_reply(429, &json!({}));
+                with_header(reply, "retry-after", &seconds.to_string())
+            }
             Some(EcrFault::Body(body)) => {
                 crate::answer::reply(200, "application/x-amz-json-1.1", body.clone().into())
             }

@@ -15,6 +15,8 @@ pub struct Faults {
     pub token_too_many_requests: u32,
     /// The next so many token requests are answered 503.
     pub token_unavailable: u32,
+    /// The token service answers all with this status and body.
+    pub token_says: Option<(u16, String)>,
     /// The token service answers 403 to whoever asks for this repository.
     pub token_forbidden: Option<String>,
     /// Replies with a blob end early, as by a closed connection, after so many bytes.

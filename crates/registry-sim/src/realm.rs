@@ -6,7 +6,7 @@ use axum::http::Method;
 use axum::response::Response;
 use serde_json::json;
 
-use crate::answer::{error_reply, json_reply, too_many_requests};
+use crate::answer::{error_reply, json_reply, reply, too_many_requests};
 use crate::faults::Faults;
 use crate::host::{Arrived, Handler};
 use crate::sim::{Login, Shared, lock};
@@ -71,6 +71,9 @@ fn busy(shared: &Shared) -> Option<Response> {
     let mut faults = lock(&shared.faults);
     if Faults::take(&mut faults.token_too_many_requests) {
         return Some(too_many_requests(&faults));
+    }
+    if let Some((status, body)) = &faults.token_says {
+        return Some(reply(*status, "text/plain", body.clone().into()));
     }
     Faults::take(&mut faults.token_unavailable)
         .then(|| error_reply(503, "UNAVAILABLE", "come back later"))

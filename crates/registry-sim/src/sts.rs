@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::answer::{reply, with_header};
 use crate::authority::Authority;
@@ -43,6 +44,8 @@ struct Shared {
     access_key_id: String,
     secret_access_key: String,
     state: Mutex<State>,
+    /// While closed, requests wait.
+    gate: watch::Sender<bool>,
 }
 
 struct State {
@@ -80,6 +83,7 @@ impl StsApi {
                 fault: None,
                 assumed: Vec::new(),
             }),
+            gate: watch::Sender::new(true),
         });
         let secrets = KnownSecrets::default();
         secrets.add(secret_access_key);
@@ -88,7 +92,13 @@ impl StsApi {
             &secrets,
             Arc::new(move |arrived| {
                 let shared = Arc::clone(&answering);
-                Box::pin(async move { shared.answer(&arrived) })
+                Box::pin(async move {
+                    let mut gate = shared.gate.subscribe();
+                    let open = gate.wait_for(|open| *open).await;
+                    open.map(drop)
+                        .expect("the gate lives as long as the service");
+                    shared.answer(&arrived)
+                })
             }),
         );
         Self { shared, host }
@@ -139,6 +149,15 @@ impl StsApi {
         lock(&self.shared.state).clock_ahead = by;
     }
 
+    /// Requests wait from now on, until the gate is opened.
+    pub fn close_gate(&self) {
+        self.shared.gate.send_replace(false);
+    }
+
+    pub fn open_gate(&self) {
+        self.shared.gate.send_replace(true);
+    }
+
     /// Changes what goes wrong.
     pub fn set_fault(&self, fault: Option<EcrFault>) {
         lock(&self.shared.state).fault = fault;
@@ -152,6 +171,9 @@ impl Shared {
         let reply = match &state.fault {
             Some(EcrFault::Named(name)) => refusal(name),
             Some(EcrFault::Status(status)) => xml(*status, ""),
+            Some(EcrFault::Limited(seconds)) => {
+                with_header(xml(429, ""), "retry-after", &seconds.to_string())
+            }
             Some(EcrFault::Body(body)) => xml(200, body),
             None => match self.check(&state, arrived, now) {
                 Err(name) => refusal(name),

@@ -23,7 +23,7 @@ pub(crate) const KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 /// A registry of ECR, its API, and an exchange that reaches both.
 pub(crate) struct Ecr {
-    host: &'static str,
+    pub(crate) host: &'static str,
     pub(crate) sim: RegistrySim,
     pub(crate) api: EcrApi,
     pub(crate) exchange: TokenExchange,
@@ -34,36 +34,45 @@ pub(crate) struct Ecr {
 }
 
 impl Ecr {
-    async fn private() -> Self {
-        Self::start(PRIVATE, PRIVATE_API, Login::EcrLike).await
+    pub(crate) async fn private() -> Self {
+        Self::start(PRIVATE, PRIVATE_API, with_login(Login::EcrLike)).await
     }
 
-    async fn public() -> Self {
+    pub(crate) async fn public() -> Self {
+        Self::public_living(Duration::from_mins(5)).await
+    }
+
+    /// The public one, whose tokens live for so long.
+    pub(crate) async fn public_living(token_life: Duration) -> Self {
         let realm = Realm::Url(format!("https://{PUBLIC}/token"));
-        Self::start(PUBLIC, PUBLIC_API, Login::Bearer(realm)).await
+        let options = Options {
+            login: Login::Bearer(realm),
+            token_life,
+            ..Options::default()
+        };
+        Self::start(PUBLIC, PUBLIC_API, options).await
     }
 
-    async fn start(host: &'static str, api_host: &str, login: Login) -> Self {
+    async fn start(host: &'static str, api_host: &str, options: Options) -> Self {
         let authority = Authority::naming(&[host, api_host]);
         let api = EcrApi::start(&authority, (KEY_ID, KEY)).await;
-        Self::reached(host, authority, login, api, &[(api_host, "")]).await
+        Self::reached(host, authority, options, api, &[(api_host, "")]).await
     }
 
     /// A registry and its API, with what else is reached; the API itself where that says nothing.
     pub(crate) async fn reached(
         host: &'static str,
         authority: Authority,
-        login: Login,
+        options: Options,
         api: EcrApi,
         lines: &[(&str, &str)],
     ) -> Self {
         let ca_pem = authority.pem().as_bytes().to_vec();
         let sim = RegistrySim::start(Options {
-            login,
             username: "AWS".to_owned(),
             password: "ecr-password".to_owned(),
             tls: Some(authority),
-            ..Options::default()
+            ..options
         })
         .await;
         sim.push(REPOSITORY, "latest", &image());
@@ -104,7 +113,7 @@ impl Ecr {
             .source(self.endpoint.clone(), identity(credential))
     }
 
-    fn keys(&self) -> Credential {
+    pub(crate) fn keys(&self) -> Credential {
         self.keys_with(&[])
     }
 
@@ -141,6 +150,13 @@ impl Ecr {
 
     pub(crate) fn asked(&self) -> u64 {
         self.api.counter().read().requests
+    }
+}
+
+pub(crate) fn with_login(login: Login) -> Options {
+    Options {
+        login,
+        ..Options::default()
     }
 }
 

@@ -3,6 +3,7 @@
 mod azure;
 mod check;
 mod cloud;
+mod contract;
 mod debian;
 mod ecr;
 mod google;

@@ -11,6 +11,7 @@ use token_exchange::{Clock, Rung};
 
 use crate::ecr::{
     Ecr, KEY, KEY_ID, PRIVATE, PRIVATE_API, PUBLIC, PUBLIC_API, expired, forbidden, password,
+    with_login,
 };
 use crate::support::{REPOSITORY, ask, identity, image, registry};
 
@@ -19,13 +20,13 @@ const PUBLIC_STS: &str = "sts.us-east-1.amazonaws.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/team/puller";
 
 /// A registry whose keys may pull only in a role.
-struct Stage {
-    ecr: Ecr,
-    sts: StsApi,
+pub(crate) struct Stage {
+    pub(crate) ecr: Ecr,
+    pub(crate) sts: StsApi,
 }
 
 impl Stage {
-    async fn private() -> Self {
+    pub(crate) async fn private() -> Self {
         Self::start(PRIVATE, PRIVATE_API, STS, Login::EcrLike).await
     }
 
@@ -35,7 +36,7 @@ impl Stage {
         let api = EcrApi::start(&authority, sts.session_key()).await;
         api.demand_session(sts.session_token());
         let lines = [(api_host, ""), (sts_host, sts.host())];
-        let ecr = Ecr::reached(host, authority, login, api, &lines).await;
+        let ecr = Ecr::reached(host, authority, with_login(login), api, &lines).await;
         Self { ecr, sts }
     }
 
@@ -45,7 +46,7 @@ impl Stage {
         self.ecr.keys_with(&entries)
     }
 
-    fn source(&self) -> Arc<dyn AuthSource> {
+    pub(crate) fn source(&self) -> Arc<dyn AuthSource> {
         self.ecr.source(self.credential(&[]))
     }
 
