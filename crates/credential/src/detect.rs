@@ -89,7 +89,11 @@ pub fn from_service_account(
     detect_texts(registry, &[(key, json.expose_secret())])
 }
 
-fn detect_texts(registry: &Registry, keys: &[(&str, &str)]) -> Result<Detected, CredentialError> {
+/// Reads texts by their keys.
+pub(crate) fn detect_texts(
+    registry: &Registry,
+    keys: &[(&str, &str)],
+) -> Result<Detected, CredentialError> {
     let keys = keys.iter();
     let keys = keys.map(|(key, text)| ((*key).to_owned(), Value::String((*text).to_owned())));
     let keys = keys.collect();

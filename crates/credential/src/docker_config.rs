@@ -23,14 +23,12 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use reference::Registry;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::detect::{Detected, VALUE_LIMIT, check_token, detect, wipe};
+use crate::detect::{Detected, VALUE_LIMIT, check_token, detect_texts};
 use crate::docker_helper::HelperName;
 use crate::error::CredentialError;
 use crate::fields::Credential;
-use crate::hosts::Service;
 use crate::known_keys as keys;
 use crate::scope::{ParseScopeError, RegistryScope};
 use crate::secret_text::SecretText;
@@ -42,9 +40,6 @@ pub const TEXT_LIMIT: usize = 1024 * 1024;
 
 /// The user name that stands for "the password is an identity token".
 pub const IDENTITY_TOKEN_USER: &str = "<token>";
-
-/// User names under which Google takes a service account's JSON as the password.
-const GOOGLE_JSON_USERS: [&str; 2] = ["_json_key", "_json_key_base64"];
 
 /// As docker writes it and as others do, who leave the padding away.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -181,29 +176,11 @@ pub(crate) fn login(
     username: &str,
     password: &str,
 ) -> Result<Detected, CredentialError> {
-    if Service::of(registry) == Service::Google && GOOGLE_JSON_USERS.contains(&username) {
-        let account = detect_texts(
-            registry,
-            &[(keys::GOOGLE_APPLICATION_CREDENTIALS, password)],
-        );
-        // Other JSON than a service account's is Google's to refuse, as the password that it is.
-        if let Ok(account) = account {
-            return Ok(account);
-        }
-    }
     let texts = [
         (keys::DOCKER_USERNAME, username),
         (keys::DOCKER_PASSWORD, password),
     ];
     detect_texts(registry, &texts)
-}
-
-fn detect_texts(registry: &Registry, texts: &[(&str, &str)]) -> Result<Detected, CredentialError> {
-    let text = |(key, text): &(&str, &str)| ((*key).to_owned(), Value::String((*text).to_owned()));
-    let map: BTreeMap<String, Value> = texts.iter().map(text).collect();
-    let detected = detect(registry, &map);
-    wipe(map);
-    detected
 }
 
 #[derive(Default, Deserialize)]

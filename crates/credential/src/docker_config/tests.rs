@@ -3,6 +3,7 @@
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
+use crate::{Fields, GcpFields};
 
 fn read(text: &str) -> DockerConfig {
     DockerConfig::parse(&SecretString::from(text)).expect(text)
@@ -22,7 +23,12 @@ fn shown(login: &DockerLogin) -> String {
             let held = match (credential.basic_parts(), credential.bearer()) {
                 (Some((user, password)), _) => format!("{user}|{}", password.expose_secret()),
                 (None, Some(token)) => format!("bearer|{}", token.expose_secret()),
-                (None, None) => "nothing".to_owned(),
+                (None, None) => match credential.fields() {
+                    Fields::Gcp(GcpFields::ServiceAccount { json, .. }) => {
+                        format!("key|{}", json.expose_secret())
+                    }
+                    _ => "nothing".to_owned(),
+                },
             };
             format!("{scope} {} {held}", detected.kind)
         }
@@ -98,9 +104,16 @@ fn googles_json_is_a_service_account() {
             r#"{{"auths":{{"gcr.io":{{"auth":"{}"}}}}}}"#,
             auth(user, &password)
         ));
-        // Not what a registry takes: Google makes of it what one does.
-        assert_eq!(all_shown(&config), ["gcr.io gcp nothing"]);
+        let expected = format!("gcr.io gcp key|{json}");
+        assert_eq!(all_shown(&config), [expected]);
     }
+    let config = read(&format!(
+        r#"{{"auths":{{"gcr.io":{{"auth":"{}"}}}}}}"#,
+        auth("_json_key", "/CANARY.json")
+    ));
+    let refused = "gcr.io: credential key DOCKER_PASSWORD is a path or something else than the \
+                   JSON of a service account";
+    assert_eq!(all_shown(&config), [refused]);
 }
 
 #[test]
