@@ -30,13 +30,8 @@ pub(crate) enum Pass {
 pub(crate) struct Asker {
     pub(crate) pass: Pass,
     pub(crate) life: Life,
-}
-
-impl Asker {
-    /// When it can ask no more; nothing, where a cloud gives it another pass.
-    pub(crate) fn last_end(&self) -> Option<Timestamp> {
-        self.life.end.filter(|_| !self.life.is_renewable)
-    }
+    /// When it can ask no more, whatever a cloud gives it: the credential itself says so.
+    pub(crate) last_end: Option<Timestamp>,
 }
 
 impl Perishable for Asker {

@@ -173,11 +173,11 @@ impl Mint {
             let credential = login.identity.credential.open().await?;
             let provider = provider::of(&credential, &login)?;
             let presented = provider.present(&mint.clouds).await?;
-            Ok(mint.asker_of(presented))
+            Ok(mint.asker_of(presented, credential.not_after()))
         }
     }
 
-    fn asker_of(&self, presented: Presented) -> Asker {
+    fn asker_of(&self, presented: Presented, last_end: Option<Timestamp>) -> Asker {
         let Presented {
             pass,
             not_after,
@@ -190,7 +190,11 @@ impl Mint {
             STORED
         };
         let life = Life::new(serial, self.clock.now(), not_after, is_renewable);
-        Asker { pass, life }
+        Asker {
+            pass,
+            life,
+            last_end,
+        }
     }
 
     async fn satisfy(
@@ -280,7 +284,7 @@ impl Mint {
             ),
             scope: Some(scope.unwrap_or_default().to_owned()),
             asker: asker.life.serial,
-            last_end: asker.last_end(),
+            last_end: asker.last_end,
         })
     }
 
@@ -302,7 +306,7 @@ impl Mint {
             },
             scope: None,
             asker: asker.life.serial,
-            last_end: asker.last_end(),
+            last_end: asker.last_end,
         }
     }
 

@@ -433,6 +433,22 @@ async fn a_check_asks_google_and_then_the_registry() {
 }
 
 #[tokio::test]
+async fn a_subject_token_ends_what_is_made_of_it() {
+    let google = Google::start().await;
+    // {"exp":1900000000}
+    let subject = "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjE5MDAwMDAwMDB9.c2ln";
+    google.api.believe(subject);
+    let proof = google
+        .registry
+        .check(google.federated(subject, |_| {}))
+        .await;
+    let end = proof.expect("a proof").not_after.expect("an end");
+    assert_eq!(end.as_second(), 1_900_000_000);
+    let proof = google.registry.check(google.key()).await;
+    assert_eq!(proof.expect("a proof").not_after, None);
+}
+
+#[tokio::test]
 async fn keys_of_google_are_for_its_registries() {
     let google = Google::start().await;
     for (host, credential) in [
