@@ -185,6 +185,16 @@ impl Credential {
         }
     }
 
+    /// Whether its cloud makes something else of it before a registry sees anything.
+    pub fn is_traded(&self) -> bool {
+        match &self.fields {
+            Fields::Aws(_) => true,
+            Fields::Gcp(gcp) => !matches!(gcp, GcpFields::AccessToken { .. }),
+            Fields::Azure(azure) => azure.tenant_id.is_some(),
+            Fields::Public | Fields::Basic { .. } | Fields::Token { .. } => false,
+        }
+    }
+
     /// The token to send as it is, for a credential that is one.
     pub fn bearer(&self) -> Option<&SecretString> {
         match &self.fields {
