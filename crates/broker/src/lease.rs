@@ -310,7 +310,14 @@ impl Lease {
         };
         let current = self.follow(holder, &mut *holder.state.lock().await).await?;
         let location = self.source(holder, current).location(request).await;
-        let location = location.map_err(|error| about_version(error, holder, current))?;
+        let location = match location {
+            Ok(location) => location,
+            Err(error) => {
+                let error = about_version(error, holder, current);
+                self.note_failure(current, &error).await;
+                return Err(error);
+            }
+        };
         // Removed while it was asked for: then nobody gets it.
         self.current(holder).await?;
         if let Some(location) = &location {

@@ -94,6 +94,13 @@ impl Locations {
         stands.then(|| found.clone())
     }
 
+    /// Whether the registry sent the blob itself when that was looked at last, however long ago.
+    pub(crate) fn was_nowhere(&self, repository: &str, digest: &Digest) -> bool {
+        let known = lock(&self.known);
+        let found = known.get(&(repository.to_owned(), digest.clone()));
+        matches!(found, Some(Known::Nowhere { .. }))
+    }
+
     /// Where a redirect led, for as long as its query says.
     pub(crate) fn found(&self, repository: &str, digest: &Digest, url: Url) -> Location {
         let life = life(&url, Timestamp::now());
@@ -126,9 +133,15 @@ impl Locations {
         self.keep(repository, digest, Known::Nowhere { until });
     }
 
-    /// The blob could not be read there.
+    /// The blob could not be read there. What was found meanwhile stays.
     pub(crate) fn refuse(&self, repository: &str, digest: &Digest, serial: u64) {
-        self.keep(repository, digest, Known::Refused { serial });
+        let newer = match self.known(repository, digest) {
+            Some(Known::At(location)) => location.serial != serial,
+            _ => false,
+        };
+        if !newer {
+            self.keep(repository, digest, Known::Refused { serial });
+        }
     }
 
     /// What is read there cannot be believed.
@@ -154,10 +167,15 @@ impl Locations {
         if known.len() >= MAX_LOCATIONS && !known.contains_key(&key) {
             let now = Instant::now();
             known.retain(|_, other| matches!(other, Known::At(location) if now < location.until));
+            // Any of them is found again by who wants it.
+            let other = known.keys().next().cloned();
+            if known.len() >= MAX_LOCATIONS
+                && let Some(other) = other
+            {
+                known.remove(&other);
+            }
         }
-        if known.len() < MAX_LOCATIONS || known.contains_key(&key) {
-            known.insert(key, found);
-        }
+        known.insert(key, found);
     }
 }
 

@@ -44,9 +44,11 @@ impl Core {
 
     async fn open_once(&self, call: &Call<'_>, digest: &Digest) -> Result<Landed, RegistryError> {
         if let Some(Known::At(location)) = self.locations.known(call.repository, digest) {
-            // Whatever goes wrong there, another one is asked for.
-            if let Ok(landed) = self.open_at(call, digest, &location).await {
-                return Ok(landed);
+            match self.open_at(call, digest, &location).await {
+                Err(error @ RegistryError::RateLimited { .. }) => return Err(error),
+                // Whatever else goes wrong there, another one is asked for.
+                Err(_) => {}
+                landed => return landed,
             }
         }
         if self.asks_for_locations
@@ -103,10 +105,19 @@ impl Core {
             Some(Known::Refused { serial }) => Some(serial),
             None => None,
         };
-        let given = self.session.location(repository, digest, refused).await?;
-        let Some(given) = given else {
-            self.locations.nowhere(repository, digest);
-            return Ok(None);
+        let given = match self.session.location(repository, digest, refused).await {
+            Ok(Some(given)) => given,
+            Ok(None) => {
+                self.locations.nowhere(repository, digest);
+                return Ok(None);
+            }
+            // An auth that is held may last for as long as the source is away.
+            Err(error)
+                if error.is_transient() && self.locations.was_nowhere(repository, digest) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
         };
         let url = self.readable(&given)?;
         let life = given.not_after.duration_since(Timestamp::now());

@@ -314,10 +314,11 @@ impl Source {
     }
 }
 
-/// Whether this refusal can be helped by minting. One without a challenge may only mean "no".
+/// Whether this refusal can be helped by minting. One without a challenge may only mean "no", and
+/// another process may say so for ever: neither wears out a token that is young, nor a password.
 fn may_renew(held: &Minted, rejection: &Rejection, now: Timestamp) -> bool {
     let is_told = rejection.is_about_auth() || !rejection.challenges.is_empty();
-    is_told || held.life.may_help(now)
+    (is_told && !rejection.is_hearsay) || held.life.may_help(now)
 }
 
 #[cfg(test)]

@@ -59,6 +59,14 @@ pub(crate) async fn user_password(
             let username = service.unwrap_or(IDENTITY_TOKEN_USER).to_owned();
             (username, token)
         }
+        Pass::Role(_) => {
+            return Err(AuthError::Refused {
+                message: format!(
+                    "the AWS role for {registry} pulls from one repository at a time, and other \
+                     programs ask for a whole registry"
+                ),
+            });
+        }
         Pass::Bearer(_) | Pass::Nothing => {
             return Err(AuthError::Refused {
                 message: format!(

@@ -227,7 +227,7 @@ impl Mint {
             life: Life::new(self.next_serial(), now, presented.not_after, true),
             scope: Some(repository.to_owned()),
             asker: asker.life.serial,
-            last_end: asker.last_end(),
+            last_end: asker.last_end,
         })
     }
 

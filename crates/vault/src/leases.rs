@@ -211,6 +211,7 @@ pub(crate) async fn make(
     }
 }
 
+/// A commit may land though who led it went away: then this is the second try of what is there.
 async fn begin_within(
     vault: &Inner,
     connection: &mut SqliteConnection,
@@ -221,7 +222,8 @@ async fn begin_within(
     sqlx::query(
         "INSERT INTO lease (lease_id, workspace, secret_id, version, image, container, owner,
                             begun_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (lease_id) DO NOTHING",
     )
     .bind(new.lease.to_string())
     .bind(new.workspace.to_string())

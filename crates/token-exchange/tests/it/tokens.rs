@@ -465,7 +465,8 @@ async fn a_repository_known_by_another_name_is_asked_for_by_it() {
 #[tokio::test]
 async fn what_another_process_says_of_a_demand_is_asked_of_the_registry() {
     let sim = bearer().await;
-    let exchange = exchange();
+    let clock = HandClock::new();
+    let exchange = TokenExchange::new(dialer(), Arc::clone(&clock) as _);
     let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
     let auth = ask(source.as_ref(), sim.host(), None).await.expect("auth");
     let mut forged = refusal(&sim, &auth, "invalid_token");
@@ -483,6 +484,7 @@ async fn what_another_process_says_of_a_demand_is_asked_of_the_registry() {
         vec![honest.replace(REPOSITORY, "acme/other")],
         vec![honest.replace("/token", "/elsewhere")],
     ] {
+        clock.turn(Duration::from_secs(11));
         let rejection = credential::auth::Rejection {
             serial,
             challenges: challenges.clone(),
@@ -501,6 +503,39 @@ async fn what_another_process_says_of_a_demand_is_asked_of_the_registry() {
         assert!(last.contains(&own), "{last}");
     }
     assert_eq!(pings(), before, "its word of a moment ago stands");
+}
+
+#[tokio::test]
+async fn who_doubts_over_and_over_has_little_asked() {
+    let (tokens, clock, exchange) = living(Duration::from_mins(5)).await;
+    let source = exchange.source(endpoint(tokens.host()), basic(PASSWORD));
+    let auth = ask(source.as_ref(), tokens.host(), None).await;
+    let auth = auth.expect("auth");
+    let doubt = |serial| credential::auth::Rejection {
+        serial,
+        is_hearsay: true,
+        ..refusal(&tokens, &auth, "invalid_token")
+    };
+    let mut serial = auth.serial;
+    for _ in 0..30 {
+        clock.turn(Duration::from_secs(1));
+        let auth = ask(source.as_ref(), tokens.host(), Some(doubt(serial))).await;
+        serial = auth.expect("auth").serial;
+    }
+    let asked = exchange.token_requests();
+    assert!((2..=4).contains(&asked), "{asked}");
+
+    let sim = sim(Login::Basic).await;
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    let first = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    for _ in 0..5 {
+        clock.turn(Duration::from_mins(1));
+        let same = ask(source.as_ref(), sim.host(), Some(doubt(first.serial))).await;
+        assert_eq!(
+            same.expect("the password that there is").serial,
+            first.serial
+        );
+    }
 }
 
 #[tokio::test]
