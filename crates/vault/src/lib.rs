@@ -38,6 +38,8 @@ mod keeper;
 mod keys;
 mod leases;
 mod listing;
+#[doc(hidden)]
+pub mod measuring;
 mod process;
 mod root_key;
 mod rotation;
