@@ -113,6 +113,11 @@ impl Row {
     }
 
     fn cells(&self) -> [String; 7] {
+        let ratio = match self.ratio() {
+            // There is nothing beside it; the name says why.
+            ratio if ratio.is_nan() => "-".to_owned(),
+            ratio => format!("{ratio:.2}"),
+        };
         let ok = match (self.target, self.target.holds(self.ratio())) {
             (Target::None, _) => "",
             (_, true) => "ok",
@@ -123,7 +128,7 @@ impl Row {
             self.ours.show(),
             self.peer.show(),
             self.peer_name.clone(),
-            format!("{:.2}", self.ratio()),
+            ratio,
             self.target.show(),
             ok.to_owned(),
         ]
@@ -224,5 +229,11 @@ mod tests {
             assert_eq!(json["ok"], ok, "{target:?}");
         }
         assert_eq!(row(Target::None).cells()[1], "2.00 (1.00-3.00)");
+        let alone = Row {
+            peer: Samples::default(),
+            ..row(Target::None)
+        };
+        assert_eq!(alone.cells()[2..5], ["-", "peer", "-"].map(str::to_owned));
+        assert!(alone.json()["ratio"].is_null());
     }
 }
