@@ -4,6 +4,7 @@
 //! range are shown; a missed target is printed and is not an error, since a benchmark is no test.
 
 mod calls;
+mod credentials;
 mod image;
 mod lab;
 mod link;
@@ -21,6 +22,8 @@ use self::lab::Lab;
 use self::report::Row;
 use crate::arguments::Arguments;
 use crate::setup;
+
+const NAMES: &str = "image, calls, credentials";
 
 /// Turns that each contender gets unless `--runs` says otherwise.
 const DEFAULT_RUNS: usize = 3;
@@ -43,15 +46,18 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     };
     let name = arguments
         .next_word()
-        .context("which bench? there are: image, calls")?;
+        .with_context(|| format!("which bench? there are: {NAMES}"))?;
     arguments.finish()?;
-    let parts = match name.as_str() {
-        "image" => image::PARTS,
-        "calls" => calls::PARTS,
-        other => bail!("no bench named {other}; there are: image, calls"),
-    };
     setup::require_root()?;
-    let rows = measure(parts, options)?;
+    let rows = match name.as_str() {
+        "image" => measure(image::PARTS, options, Lab::new)?,
+        "calls" => measure(calls::PARTS, options, Lab::new)?,
+        "credentials" => {
+            let lab = |options| credentials::Lab::new(&options);
+            measure(credentials::PARTS, options, lab)?
+        }
+        other => bail!("no bench named {other}; there are: {NAMES}"),
+    };
     report::print(&rows);
     if let Some(path) = json {
         report::write_json(&path, &name, &rows)?;
@@ -60,20 +66,25 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
 }
 
 /// A part of a bench by the name that `--only` takes.
-type Part = (&'static str, fn(&Lab) -> Result<Vec<Row>>);
+type Part<L> = (&'static str, fn(&L) -> Result<Vec<Row>>);
 
-fn measure(parts: &[Part], mut options: Options) -> Result<Vec<Row>> {
+fn measure<L>(
+    parts: &[Part<L>],
+    mut options: Options,
+    lab: impl FnOnce(Options) -> Result<L>,
+) -> Result<Vec<Row>> {
     let only = options.only.take();
     let is_chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
-    let chosen: Vec<&Part> = parts.iter().filter(|(name, _)| is_chosen(name)).collect();
+    let chosen: Vec<&Part<L>> = parts.iter().filter(|(name, _)| is_chosen(name)).collect();
     if chosen.is_empty() {
         let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
         bail!("no such part; there are: {}", names.join(", "));
     }
-    let lab = Lab::new(options)?;
+    let runs = options.runs;
+    let lab = lab(options)?;
     let mut rows = Vec::new();
     for (name, part) in chosen {
-        println!("measuring {name} ({} runs each)", lab.runs);
+        println!("measuring {name} ({runs} runs each)");
         rows.extend(part(&lab)?);
     }
     Ok(rows)

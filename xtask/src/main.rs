@@ -41,6 +41,7 @@ Tasks:
                                   measure side by side; NAME is image
                                   (parts: index, start, reads, cold)
                                   or calls (parts: warm, throughput, cold)
+                                  or credentials (parts: cipher, vault, vend, crowd, rotating)
   exact [--stacks N] [--seed N]   compare random images with tar, overlay and containerd
   fuzz [TARGET…] [--minutes N] [--jobs N]
                                   look for inputs that break a reader, N minutes for each target

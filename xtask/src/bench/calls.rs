@@ -13,8 +13,9 @@ mod throughput;
 mod warm;
 
 use super::Part;
+use super::lab::Lab;
 
-pub(super) const PARTS: &[Part] = &[
+pub(super) const PARTS: &[Part<Lab>] = &[
     ("warm", warm::rows),
     ("throughput", throughput::rows),
     ("cold", cold::rows),

@@ -8,7 +8,7 @@ mod start;
 use super::Part;
 use super::lab::Lab;
 
-pub(super) const PARTS: &[Part] = &[
+pub(super) const PARTS: &[Part<Lab>] = &[
     ("index", index::rows),
     ("start", start::rows),
     ("reads", reads::rows),

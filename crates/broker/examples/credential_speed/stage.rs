@@ -1,0 +1,92 @@
+//! An installation in a folder, logged in to a simulated registry.
+
+use std::path::Path;
+
+use broker::{Broker, BrokerPaths, CredentialChoice, Lease, LoginRequest, RegistrySettings};
+use credential::auth::{AuthRequest, AuthSource};
+use credential::{Credential, RegistryScope, SecretString};
+use dial::{DialPolicy, Dialer};
+use ids::{WorkspaceId, WorkspaceName};
+use reference::Reference;
+use registry_sim::{Login, Options, Realm, RegistrySim};
+use vault::{RootKey, VaultPlace};
+
+use crate::Outcome;
+
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub(crate) broker: Broker,
+    host: String,
+}
+
+impl Stage {
+    pub(crate) async fn new(folder: &Path, host: &str) -> Outcome<Self> {
+        let paths = BrokerPaths {
+            vault: place(folder),
+            state: folder.join("data/state.db"),
+        };
+        let broker = Broker::open(paths, Dialer::new(DialPolicy::default())).await?;
+        let host = host.to_owned();
+        Ok(Self { broker, host })
+    }
+
+    /// A workspace with a credential for the registry.
+    pub(crate) async fn workspace(&self, number: usize) -> Outcome<WorkspaceId> {
+        let name = WorkspaceName::parse(&format!("team-{number}"))?;
+        let workspace = self.broker.workspace(&name).await?;
+        let Options {
+            username, password, ..
+        } = Options::default();
+        let request = LoginRequest {
+            scope: self.scope()?,
+            credential: Credential::basic(username, SecretString::from(password)),
+            settings: RegistrySettings::default(),
+        };
+        self.broker.login(workspace, request).await?;
+        Ok(workspace)
+    }
+
+    pub(crate) fn scope(&self) -> Outcome<RegistryScope> {
+        Ok(RegistryScope::parse(&self.host)?)
+    }
+
+    pub(crate) async fn lease(&self, workspace: WorkspaceId, app: usize) -> Outcome<Lease> {
+        let image = Reference::parse(&format!("{}/acme/app-{app}:latest", self.host))?;
+        let lease = self.broker.lease(workspace, &image, CredentialChoice::Auto);
+        Ok(lease.await?)
+    }
+
+    /// What one start of one image needs: a lease, auth to read with, and the lease's end.
+    pub(crate) async fn vend(&self, workspace: WorkspaceId, app: usize) -> Outcome<()> {
+        let lease = self.lease(workspace, app).await?;
+        ask(&lease).await?;
+        lease.end().await?;
+        Ok(())
+    }
+}
+
+pub(crate) async fn ask(lease: &Lease) -> Outcome<()> {
+    let request = AuthRequest {
+        registry: lease.image().registry(),
+        repository: lease.image().repository(),
+        rejected: None,
+    };
+    lease.auth(request).await?;
+    Ok(())
+}
+
+/// A registry with a token service, on loopback.
+pub(crate) async fn registry() -> RegistrySim {
+    RegistrySim::with_login(Login::Bearer(Realm::SameHost)).await
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a root key of a minute's life, which is asked for once and at rotations"
+)]
+pub(crate) fn place(folder: &Path) -> VaultPlace {
+    VaultPlace {
+        database: folder.join("data/vault.db"),
+        root_key: RootKey::in_this_process(&folder.join("etc/root.key")),
+    }
+}
