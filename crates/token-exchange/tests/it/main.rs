@@ -7,6 +7,7 @@ mod contract;
 mod debian;
 mod ecr;
 mod google;
+mod quirks;
 mod realms;
 mod role;
 mod secrecy;

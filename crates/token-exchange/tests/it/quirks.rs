@@ -1,0 +1,116 @@
+//! What single services do in a way of their own.
+
+use credential::Credential;
+use credential::auth::AuthError;
+use registry_sim::{Login, Options, Realm, RegistrySim};
+
+use crate::support::{PASSWORD, REPOSITORY, ask, basic, endpoint, exchange, identity, image, pull};
+
+async fn sim(login: Login, username: &str) -> RegistrySim {
+    let sim = RegistrySim::start(Options {
+        login,
+        username: username.to_owned(),
+        ..Options::default()
+    })
+    .await;
+    sim.push(REPOSITORY, "latest", &image());
+    sim
+}
+
+#[tokio::test]
+async fn user_names_of_robots_arrive_as_they_are() {
+    let cases = [
+        ("quay.io", "acme+robot", "account=acme%2Brobot"),
+        ("nvcr.io", "$oauthtoken", "account=%24oauthtoken"),
+        ("Harbor", "robot$acme+ci", "account=robot%24acme%2Bci"),
+        (
+            "GitLab",
+            "gitlab+deploy-token-7",
+            "account=gitlab%2Bdeploy-token-7",
+        ),
+        (
+            "GitLab's jobs",
+            "gitlab-ci-token",
+            "account=gitlab-ci-token",
+        ),
+    ];
+    for (service, username, account) in cases {
+        for login in [Login::Basic, Login::Bearer(Realm::SameHost)] {
+            let has_tokens = matches!(login, Login::Bearer(_));
+            let sim = sim(login, username).await;
+            let credential = Credential::basic(username.to_owned(), PASSWORD.to_owned().into());
+            let source = exchange().source(endpoint(sim.host()), identity(credential));
+            pull(sim.host(), source).await.expect(service);
+            let asked = sim.token_requests().paths();
+            assert_eq!(asked.len(), usize::from(has_tokens), "{service}");
+            let is_named = |path: &String| path.contains(account);
+            assert!(asked.iter().all(is_named), "{service}: {asked:?}");
+        }
+    }
+}
+
+/// GitHub answers 403 `denied` where others answer 401, and to a token that may not read one
+/// repository too.
+#[tokio::test]
+async fn a_token_that_github_no_longer_knows_is_found_wrong_where_it_is_checked() {
+    let sim = sim(Login::Bearer(Realm::SameHost), "puller").await;
+    let denied = r#"{"errors":[{"code":"DENIED","message":"denied"}]}"#;
+    sim.faults(|faults| faults.token_says = Some((403, denied.to_owned())));
+    let exchange = exchange();
+    let checked = exchange
+        .check(endpoint(sim.host()), basic(PASSWORD), Some(REPOSITORY))
+        .await;
+    let error = checked.expect_err("a refusal");
+    assert!(matches!(error, AuthError::BadCredential { .. }), "{error}");
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    let error = ask(source.as_ref(), sim.host(), None).await;
+    let error = error.expect_err("a refusal");
+    assert!(matches!(error, AuthError::NoPermission { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn odd_replies_of_token_services_are_read_or_refused() {
+    let cases = [
+        ("token alone, as GitLab's", r#"{"token":"t"}"#, Some(60)),
+        (
+            "both",
+            r#"{"token":"t","access_token":"t","expires_in":300}"#,
+            Some(300),
+        ),
+        (
+            "one empty",
+            r#"{"token":"t","access_token":"","expires_in":300}"#,
+            Some(300),
+        ),
+        ("no life", r#"{"token":"t","expires_in":0}"#, Some(60)),
+        (
+            "issued at zero",
+            r#"{"token":"t","expires_in":300,"issued_at":"0001-01-01T00:00:00Z"}"#,
+            Some(300),
+        ),
+        ("both empty", r#"{"token":"","access_token":""}"#, None),
+        ("a page", "<html>sign in</html>", None),
+    ];
+    for (what, body, life) in cases {
+        let sim = sim(Login::Bearer(Realm::SameHost), "puller").await;
+        sim.faults(|faults| faults.token_says = Some((200, body.to_owned())));
+        let source = exchange().source(endpoint(sim.host()), basic(PASSWORD));
+        let before = jiff::Timestamp::now();
+        let auth = ask(source.as_ref(), sim.host(), None).await;
+        let left = auth.map(|auth| auth.not_after.expect("an end").duration_since(before));
+        match (left, life) {
+            (Ok(left), Some(life)) => {
+                let is_near = (left.as_secs() - life).abs() <= 5;
+                assert!(is_near, "{what}: {left}");
+            }
+            (Err(error), None) => {
+                assert!(
+                    matches!(error, AuthError::Unreachable { .. }),
+                    "{what}: {error}"
+                );
+                assert!(!error.to_string().contains("sign in"), "{error}");
+            }
+            (left, _) => panic!("{what}: {left:?}"),
+        }
+    }
+}
