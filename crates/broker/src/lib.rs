@@ -28,6 +28,7 @@ mod lease;
 mod login;
 mod named_secret;
 mod rotate;
+mod shred;
 mod worker_events;
 
 pub use binding::BindingError;
@@ -41,6 +42,7 @@ pub use health::{Health, HealthChange};
 pub use lease::{CredentialChoice, Lease};
 pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
 pub use named_secret::NamedSecret;
+pub use shred::ShredReport;
 pub use token_exchange::Rung;
 pub use worker_events::WorkerEvent;
 

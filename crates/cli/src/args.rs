@@ -123,7 +123,7 @@ pub(crate) enum Command {
     Context(ContextCommand),
     /// Say what this machine lacks and how to mend it
     Doctor,
-    /// Check, re-key, back up and restore the vault
+    /// Check, re-key, shred, back up and restore the vault
     #[command(subcommand)]
     Vault(VaultCommand),
     /// Serve one mounted image (started by holdfast itself)
@@ -665,6 +665,17 @@ pub(crate) enum VaultCommand {
         /// What runs meanwhile needs it as `root_key_next`
         #[arg(long, value_name = "SOURCE")]
         to: Option<PathBuf>,
+    },
+    /// Make all that a workspace has sealed unreadable for ever, and end the leases on it
+    ///
+    /// Its key is replaced, so that copies of its rows open nowhere. A backup of the whole vault
+    /// still opens; remove those that were made before.
+    Shred {
+        /// Workspace
+        name: String,
+        /// Do not ask for the name again
+        #[arg(long)]
+        yes: bool,
     },
     /// Write a copy of the vault, sealed as it is
     Backup {

@@ -50,6 +50,8 @@ pub enum AuditAction {
     Deny,
     Rotate,
     Remove,
+    /// A workspace's key was replaced, so that nothing that was sealed under it opens.
+    Shred,
     Retire,
     LeaseBegin,
     LeaseMove,
@@ -77,6 +79,7 @@ impl AuditAction {
             Self::Deny => "deny",
             Self::Rotate => "rotate",
             Self::Remove => "remove",
+            Self::Shred => "shred",
             Self::Retire => "retire",
             Self::LeaseBegin => "lease-begin",
             Self::LeaseMove => "lease-move",

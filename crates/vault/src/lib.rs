@@ -45,6 +45,7 @@ mod root_key;
 mod rotation;
 mod seal;
 mod secrets;
+mod shred;
 mod state;
 mod vault;
 mod verify;

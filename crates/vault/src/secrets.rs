@@ -5,6 +5,7 @@
 //! any plaintext leaves; opening writes its audit row first.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use credential::SecretName;
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::audit::{AuditAction, Entry, SecretHead};
 use crate::error::{Damage, Doing, VaultError};
+use crate::keys::Key;
 use crate::leases;
 use crate::seal::{self, Context, Fresh};
 use crate::vault::{Inner, Vault};
@@ -190,30 +192,14 @@ impl Vault {
     ) -> Result<SealedVersion, VaultError> {
         let vault = &*self.inner;
         let mut transaction = vault.database.begin().await?;
-        let Some(found) = find(&mut transaction, workspace, name.as_str()).await? else {
-            return Err(not_found(name));
-        };
-        let now = vault.clock.now_ms();
-        erase(
-            vault,
-            &mut transaction,
-            workspace,
-            name.as_str(),
-            &found,
-            now,
-        )
-        .await?;
-        let version = u32::try_from(found.current_version).unwrap_or(u32::MAX);
+        let removed = remove_within(vault, &mut transaction, workspace, name.as_str()).await?;
         let entry = Entry::new(AuditAction::Remove, actor)
             .of(workspace, name.as_str())
-            .version(found.secret_id, version);
+            .version(removed.secret_id, removed.version);
         vault.audit(&mut transaction, &[entry]).await?;
         transaction.commit().await.doing("committing a removal")?;
         vault.database.truncate_log().await;
-        Ok(SealedVersion {
-            secret_id: found.secret_id,
-            version,
-        })
+        Ok(removed)
     }
 
     async fn open_unrecorded(
@@ -245,6 +231,39 @@ impl Vault {
         check_head(vault, workspace, name.as_str(), &found)?;
         Ok(opened)
     }
+}
+
+/// Removes a secret in the caller's transaction.
+pub(crate) async fn remove_within(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    name: &str,
+) -> Result<SealedVersion, VaultError> {
+    let found = find(connection, workspace, name).await?;
+    let found = found.ok_or_else(|| VaultError::NotFound {
+        name: name.to_owned(),
+    })?;
+    let now = vault.clock.now_ms();
+    erase(vault, connection, workspace, name, &found, now).await?;
+    Ok(SealedVersion {
+        secret_id: found.secret_id,
+        version: u32::try_from(found.current_version).unwrap_or(u32::MAX),
+    })
+}
+
+/// The names of a workspace's live secrets.
+pub(crate) async fn live_within(
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+) -> Result<Vec<String>, VaultError> {
+    sqlx::query_scalar(
+        "SELECT name FROM secret WHERE workspace = ?1 AND removed_at IS NULL ORDER BY name",
+    )
+    .bind(workspace.to_string())
+    .fetch_all(connection)
+    .await
+    .doing("listing the secrets of a workspace")
 }
 
 /// The current version, when it is exactly this. One that is damaged is not: another may take its
@@ -497,10 +516,7 @@ async fn open_version(
             });
         }
     };
-    let key = vault.workspace_key(connection, workspace).await?;
-    let key = key.ok_or_else(|| VaultError::WorkspaceKeyDamaged {
-        workspace: workspace.to_string(),
-    })?;
+    let key = some_key(vault, connection, workspace).await?;
     let context = Context {
         vault_id: &vault.vault_id,
         workspace,
@@ -510,7 +526,14 @@ async fn open_version(
         kind: &kind,
         scope: &scope,
     };
-    let plaintext = seal::open(&key, &context, &sealed)
+    let mut opened = seal::open(&key, &context, &sealed);
+    if matches!(opened, Err(Damage::WrongKey))
+        && vault.forget_replaced_key(connection, workspace).await?
+    {
+        let key = some_key(vault, connection, workspace).await?;
+        opened = seal::open(&key, &context, &sealed);
+    }
+    let plaintext = opened
         .map_err(|damage| damaged(name, version, damage))
         .and_then(|bytes| {
             secret_string(&bytes).ok_or_else(|| damaged(name, version, Damage::Altered))
@@ -521,6 +544,18 @@ async fn open_version(
         kind,
         scope,
         plaintext,
+    })
+}
+
+/// The key of a workspace that has secrets, and so must have one.
+async fn some_key(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+) -> Result<Arc<Key>, VaultError> {
+    let key = vault.workspace_key(connection, workspace).await?;
+    key.ok_or_else(|| VaultError::WorkspaceKeyDamaged {
+        workspace: workspace.to_string(),
     })
 }
 

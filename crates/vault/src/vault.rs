@@ -82,6 +82,14 @@ pub(crate) struct WrappedRow {
     pub(crate) wrapped: Vec<u8>,
 }
 
+/// A workspace's key that is not in the table yet.
+#[derive(Debug)]
+pub(crate) struct NewWorkspaceKey {
+    pub(crate) key: Key,
+    pub(crate) wrapped: Vec<u8>,
+    pub(crate) root_key_id: Vec<u8>,
+}
+
 /// Reads [`WrappedRow`]s; `WHERE` or `ORDER BY` may follow.
 pub(crate) const SELECT_WRAPPED: &str = "
     SELECT workspace, workspace_key.root_key_id,
@@ -210,33 +218,74 @@ impl Inner {
         connection: &mut SqliteConnection,
         workspace: WorkspaceId,
     ) -> Result<Arc<Key>, VaultError> {
+        self.forget_replaced_key(connection, workspace).await?;
         if let Some(key) = self.workspace_key(connection, workspace).await? {
             return Ok(key);
         }
+        let new = self.new_workspace_key(connection, workspace).await?;
+        sqlx::query(
+            "INSERT INTO workspace_key (workspace, key_id, wrapped, created_at, root_key_id)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )
+        .bind(workspace.to_string())
+        .bind(new.key.id().0.as_slice())
+        .bind(new.wrapped)
+        .bind(self.clock.now_ms())
+        .bind(new.root_key_id)
+        .execute(connection)
+        .await
+        .doing("writing a workspace's key")?;
+        // Not remembered before it is committed: the next caller reads it from the table.
+        Ok(Arc::new(new.key))
+    }
+
+    /// A key that is to be a workspace's, and its row.
+    pub(crate) async fn new_workspace_key(
+        &self,
+        connection: &mut SqliteConnection,
+        workspace: WorkspaceId,
+    ) -> Result<NewWorkspaceKey, VaultError> {
         // While a rotation is under way, what is new is not wrapped under what it takes away.
         let root_key_id: Vec<u8> =
             sqlx::query_scalar("SELECT coalesce(next_root_key_id, root_key_id) FROM vault")
-                .fetch_one(&mut *connection)
+                .fetch_one(connection)
                 .await
                 .doing("reading the vault's row")?;
         let root = key_id_of(&root_key_id)?;
         let key = Key::random();
         let binding = self.binding(KeyPurpose::Workspace(workspace));
         let wrapped = self.root_key().wrap(root, binding, &key).await?;
-        sqlx::query(
-            "INSERT INTO workspace_key (workspace, key_id, wrapped, created_at, root_key_id)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-        )
-        .bind(workspace.to_string())
-        .bind(key.id().0.as_slice())
-        .bind(wrapped)
-        .bind(self.clock.now_ms())
-        .bind(root_key_id)
-        .execute(connection)
-        .await
-        .doing("writing a workspace's key")?;
-        // Not remembered before it is committed: the next caller reads it from the table.
-        Ok(Arc::new(key))
+        Ok(NewWorkspaceKey {
+            key,
+            wrapped,
+            root_key_id,
+        })
+    }
+
+    /// Forgets a key that another process has replaced. Says whether that was so.
+    pub(crate) async fn forget_replaced_key(
+        &self,
+        connection: &mut SqliteConnection,
+        workspace: WorkspaceId,
+    ) -> Result<bool, VaultError> {
+        let Some(known) = self.known_keys().get(&workspace).map(|key| key.id()) else {
+            return Ok(false);
+        };
+        let stored: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT key_id FROM workspace_key WHERE workspace = ?1")
+                .bind(workspace.to_string())
+                .fetch_optional(connection)
+                .await
+                .doing("reading the id of a workspace's key")?;
+        let is_replaced = stored.is_none_or(|stored| stored != known.0);
+        if is_replaced {
+            self.forget_key(workspace);
+        }
+        Ok(is_replaced)
+    }
+
+    pub(crate) fn forget_key(&self, workspace: WorkspaceId) {
+        self.known_keys().remove(&workspace);
     }
 
     pub(crate) fn root_key(&self) -> &dyn HoldsRootKey {

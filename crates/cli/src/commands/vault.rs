@@ -1,8 +1,9 @@
-//! `holdfast vault verify|rotate-key|backup|restore`.
+//! `holdfast vault verify|rotate-key|shred|backup|restore`.
 
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use ids::WorkspaceName;
 use serde::Serialize;
 use vault::{AuditHead, Vault};
 
@@ -12,6 +13,8 @@ use crate::bounded_file;
 use crate::failure::{Failure, Kind, Result};
 use crate::settings;
 
+/// A name and the end of its line fit.
+const ANSWER_MAX_BYTES: u64 = 1024;
 /// An end is a number and 64 digits.
 const ANCHOR_MAX_BYTES: u64 = 256;
 
@@ -19,6 +22,7 @@ pub(crate) async fn vault(app: &App, command: VaultCommand) -> Result<()> {
     match command {
         VaultCommand::Verify { anchor, update } => verify(app, anchor, update).await,
         VaultCommand::RotateKey { to } => rotate_key(app, to.as_deref()).await,
+        VaultCommand::Shred { name, yes } => shred(app, &name, yes).await,
         VaultCommand::Backup { file } => backup(app, &file).await,
         VaultCommand::Restore { file } => restore(app, &file).await,
     }
@@ -176,6 +180,57 @@ async fn rotate_key(app: &App, to: Option<&Path>) -> Result<()> {
         }
         text
     })
+}
+
+#[derive(Debug, Serialize)]
+struct Shredded {
+    workspace: String,
+    secrets: usize,
+    grants_revoked: u64,
+}
+
+async fn shred(app: &App, name: &str, yes: bool) -> Result<()> {
+    let name = WorkspaceName::parse(name).map_err(Failure::invalid)?;
+    let opened = app.open().await?;
+    let known = opened.broker.known_workspace(&name).await?;
+    let workspace = known.ok_or_else(|| {
+        Failure::new(Kind::NotFound, format!("there is no workspace {name}"))
+            .hint("a workspace is named as with --workspace")
+    })?;
+    if !yes {
+        confirm(app, &name).await?;
+    }
+    let report = opened.broker.shred(workspace, &name, ACTOR).await?;
+    let shredded = Shredded {
+        workspace: name.to_string(),
+        secrets: report.secrets,
+        grants_revoked: report.grants_revoked,
+    };
+    app.output.show(&shredded, |shredded| {
+        let Shredded {
+            workspace, secrets, ..
+        } = shredded;
+        format!("shredded workspace {workspace}: {secrets} secrets; backups still have them")
+    })
+}
+
+/// Asks for the name again, which no slip of a finger types.
+async fn confirm(app: &App, name: &WorkspaceName) -> Result<()> {
+    app.output.note(&format!(
+        "all secrets of workspace {name} will be gone; type its name again:"
+    ));
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        let stdin = std::io::stdin().lock().take(ANSWER_MAX_BYTES);
+        BufReader::new(stdin).read_line(&mut line).map(|_| line)
+    });
+    let line = read.await.map_err(std::io::Error::other).flatten();
+    let line = line.map_err(|error| Failure::invalid(format!("standard input: {error}")))?;
+    if line.trim() == name.as_str() {
+        return Ok(());
+    }
+    Err(Failure::invalid("that is not its name; nothing was done")
+        .hint("--yes does it without asking"))
 }
 
 #[derive(Debug, Serialize)]

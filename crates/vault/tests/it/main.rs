@@ -14,6 +14,7 @@ mod role;
 mod rotation;
 mod rotation_load;
 mod secrets;
+mod shred;
 mod support;
 mod tamper;
 mod tamper_bytes;

@@ -22,5 +22,5 @@ mod run;
 mod serve;
 mod serving;
 mod support;
-mod vault_anchor;
+mod vault;
 mod workers;

@@ -1,4 +1,4 @@
-//! The end of the audit chain, noted outside: an older copy of the vault is noticed.
+//! What operators do with the vault: hold it against a noted end of its audit log, shred.
 
 use e2e::Home;
 
@@ -55,4 +55,30 @@ fn a_vault_that_was_put_back_disagrees_with_its_anchor() {
         .fails(3, "put the anchor back as well");
     home.run(&["vault", "verify", "--update"])
         .fails(3, "--anchor");
+}
+
+#[test]
+fn a_workspace_is_shredded_when_its_name_is_typed_again() {
+    let home = Home::new();
+    let of = |workspace, words: &[&str], input: &str| {
+        let words = [&["--workspace", workspace], words].concat();
+        home.run_with_input(&words, input)
+    };
+    for workspace in ["red", "blue"] {
+        of(workspace, &["secret", "set", "plain"], "value").ok();
+    }
+    let shred = ["vault", "shred", "red"];
+    home.run(&["vault", "shred", "green", "--yes"])
+        .fails(5, "there is no workspace green");
+    for answer in ["", "blue\n", "yes\n"] {
+        home.run_with_input(&shred, answer)
+            .fails(3, "nothing was done");
+    }
+    assert!(of("red", &["secret", "list"], "").stdout.contains("plain"));
+    home.run_with_input(&shred, "red\n").ok();
+    assert!(!of("red", &["secret", "list"], "").stdout.contains("plain"));
+    assert!(of("blue", &["secret", "list"], "").stdout.contains("plain"));
+    of("red", &["secret", "set", "plain"], "anew").ok();
+    home.run(&["vault", "verify"]).ok();
+    home.run(&["vault", "shred", "blue", "--yes"]).ok();
 }
