@@ -15,8 +15,7 @@ const SKEW: SignedDuration = SignedDuration::from_mins(4);
 const SHOWN_NAME_BYTES: usize = 80;
 const SHOWN_MESSAGE_BYTES: usize = 300;
 
-/// A reply that is no answer.
-#[derive(Debug)]
+/// A reply that is no answer. What it says may repeat what was sent.
 pub(crate) struct Refusal {
     status: u16,
     name: String,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ pub(crate) struct Login {
     /// For every repository the same.
     pub(crate) asker: Arc<Slot<Asker>>,
     slots: Mutex<HashMap<String, Arc<Slot<Minted>>>>,
+    /// Whether a token service has taken the pass, and whose turn it is to find out.
+    is_proven: AtomicBool,
+    proving: tokio::sync::Mutex<()>,
     /// Who asks the registry for who holds no auth. It knows this login, and does not keep it.
     reader: OnceLock<RegistryClient>,
 }
@@ -69,6 +73,8 @@ impl Login {
             remembered: Mutex::new(remembered),
             asker: Arc::default(),
             slots: Mutex::default(),
+            is_proven: AtomicBool::new(false),
+            proving: tokio::sync::Mutex::default(),
             reader: OnceLock::new(),
         }
     }
@@ -83,6 +89,20 @@ impl Login {
             remembered.door = Some(door.clone());
             Ok(door)
         })
+    }
+
+    /// A turn to show a pass to a token service. While none was ever taken one is shown at a time,
+    /// and a refusal is everybody's: accounts are locked after a few wrong passwords.
+    pub(crate) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.is_proven.load(Ordering::Acquire) {
+            return None;
+        }
+        let turn = self.proving.lock().await;
+        (!self.is_proven.load(Ordering::Acquire)).then_some(turn)
+    }
+
+    pub(crate) fn is_taken(&self) {
+        self.is_proven.store(true, Ordering::Release);
     }
 
     /// The client that reads with `auth`, made once.

@@ -270,9 +270,20 @@ impl Mint {
         let base = door.registry.base_url().await.map_err(from_registry)?;
         let allowed = login.identity.token_service.as_deref();
         let realm = realm::judge(&login.endpoint, &base, &demand.realm, allowed)?;
+        let turn = login.turn().await;
         let (scope, pass, now) = (scope.as_deref(), &asker.pass, self.clock.now());
+        if let Some(refusal) = login.refusal(now).filter(|_| turn.is_some()) {
+            return Err(refusal);
+        }
         self.token_requests.fetch_add(1, Ordering::Relaxed);
-        let token = wire::ask(&door.http, &realm, demand, scope, pass, now).await?;
+        let token = wire::ask(&door.http, &realm, demand, scope, pass, now).await;
+        let token = token.inspect_err(|error| {
+            // Before the next has its turn.
+            if turn.is_some() {
+                login.remember_refusal(error, self.clock.now());
+            }
+        })?;
+        login.is_taken();
         Ok(Minted {
             scheme: AuthScheme::Bearer(token.secret),
             rung: Rung::RepositoryBearer,

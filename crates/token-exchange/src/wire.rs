@@ -126,6 +126,9 @@ fn refusal(response: &Response, service: &str, pass: &Pass, scope: Option<&str>)
         (403, _) if let Some(scope) = scope => AuthError::NoPermission {
             message: format!("token service {service} gives the credential no token for {scope}"),
         },
+        (400, _) if let Some(scope) = scope => AuthError::Refused {
+            message: format!("token service {service} makes nothing of the question for {scope}"),
+        },
         (400 | 401 | 403, _) => AuthError::BadCredential {
             message: format!("token service {service} refused the credential (status {status})"),
         },

@@ -29,13 +29,31 @@ pub(super) struct Reply {
     retry_after: Option<Duration>,
 }
 
-/// Why there is no token, in the service's own words.
-#[derive(Debug, Default)]
+/// Why there is no token, in the service's own words, which may repeat what was sent.
+#[derive(Default)]
 pub(super) struct Refusal {
     /// From the list of OAuth, or the service's own.
     pub(super) error: String,
     pub(super) description: String,
     pub(super) subtype: String,
+}
+
+/// The refusals of RFC 6749 and RFC 8693.
+const OAUTH_ERRORS: [&str; 8] = [
+    "access_denied",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "invalid_target",
+    "unauthorized_client",
+    "unsupported_grant_type",
+];
+
+impl Refusal {
+    fn is_of_oauth(&self) -> bool {
+        OAUTH_ERRORS.contains(&self.error.as_str())
+    }
 }
 
 /// A form to be sent to a service.
@@ -124,8 +142,12 @@ impl Reply {
         let status = self.status;
         let name = || dial::quoted(refusal.error.as_bytes(), SHOWN_NAME_BYTES);
         let why = known.map_or_else(|| format!("status {status}, {}", name()), str::to_owned);
-        AuthError::BadCredential {
-            message: format!("{host} refused {what}: {why}"),
+        let message = format!("{host} refused {what}: {why}");
+        // What is not in the words of OAuth may be of somebody between.
+        if known.is_some() || refusal.is_of_oauth() {
+            AuthError::BadCredential { message }
+        } else {
+            AuthError::Refused { message }
         }
     }
 }

@@ -302,7 +302,7 @@ async fn refusals_of_google_are_told_apart() {
         ),
         ("invalid_grant", "canary", "bad", "deleted or disabled"),
         ("unauthorized_client", "canary", "bad", "may not do this"),
-        ("odd", "canary", "bad", "odd"),
+        ("odd", "canary", "refused", "odd"),
     ];
     for (name, description, expected, text) in cases {
         google.api.set_fault(Some(named(name, description)));

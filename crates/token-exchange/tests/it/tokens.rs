@@ -539,6 +539,27 @@ async fn who_doubts_over_and_over_has_little_asked() {
 }
 
 #[tokio::test]
+async fn a_wrong_password_is_tried_once_for_many_repositories() {
+    let sim = bearer().await;
+    let exchange = exchange();
+    let own = registry(sim.host());
+    let source = exchange.source(endpoint(sim.host()), basic("wrong-password"));
+    let names: Vec<String> = (0..20).map(|number| format!("acme/app-{number}")).collect();
+    let asked = names.iter().map(|repository| {
+        source.auth(AuthRequest {
+            registry: &own,
+            repository,
+            rejected: None,
+        })
+    });
+    for answer in futures::future::join_all(asked).await {
+        let error = answer.expect_err("a refusal");
+        assert!(matches!(error, AuthError::BadCredential { .. }), "{error}");
+    }
+    assert_eq!(exchange.token_requests(), 1);
+}
+
+#[tokio::test]
 async fn a_limit_is_obeyed_without_asking() {
     let sim = bearer().await;
     let clock = HandClock::new();
