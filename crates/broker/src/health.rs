@@ -10,6 +10,7 @@ use std::time::Duration;
 use credential::RegistryScope;
 use ids::{SecretId, WorkspaceId};
 use jiff::Timestamp;
+use reference::Registry;
 use vault::SecretState;
 
 use crate::broker::Broker;
@@ -38,18 +39,41 @@ pub struct HealthChange {
     pub message: Option<String>,
 }
 
-/// The states that were seen last.
+/// What was seen in the last round, and what the next ones go by.
 #[derive(Debug, Default)]
-pub struct Health(HashMap<SecretId, &'static str>);
+pub struct Health {
+    states: HashMap<SecretId, &'static str>,
+    /// When each was last asked about, whatever came of it.
+    tried: HashMap<SecretId, Timestamp>,
+    /// Registries that have refused somebody or limit us, until then.
+    resting: HashMap<Registry, Timestamp>,
+}
 
 impl Health {
     /// How many credentials are in each state.
     pub fn counts(&self) -> HashMap<&'static str, usize> {
         let mut counts = HashMap::new();
-        for state in self.0.values() {
+        for state in self.states.values() {
             *counts.entry(*state).or_default() += 1;
         }
         counts
+    }
+
+    /// Since when a credential has not been asked about; the very beginning, if ever.
+    fn last_tried(&self, row: &CredentialRow) -> Timestamp {
+        let tried = self.tried.get(&row.secret_id).copied();
+        row.checked_at.max(tried).unwrap_or(Timestamp::MIN)
+    }
+
+    fn is_due(&self, row: &CredentialRow, now: Timestamp) -> bool {
+        let Some(after) = interval(row.state) else {
+            return false;
+        };
+        let resting = self.resting.get(row.scope.registry());
+        let age = now.duration_since(self.last_tried(row));
+        // A clock that was set back makes it time, too.
+        let is_time = Duration::try_from(age).map_or(true, |age| age >= after);
+        is_time && resting.is_none_or(|until| now >= *until)
     }
 }
 
@@ -57,22 +81,30 @@ impl Broker {
     /// Asks about the credentials of all workspaces whose time has come. Answers what has changed
     /// since the last round, whoever found it out.
     pub async fn look_after(&self, health: &mut Health) -> Result<Vec<HealthChange>, BrokerError> {
-        let (mut seen, mut changes) = (HashMap::new(), Vec::new());
-        let mut checks_left = CHECKS_AT_ONCE;
+        let mut rows = Vec::new();
         for workspace in self.inner.store.workspaces().await? {
-            for row in self.inner.credentials(workspace.id).await? {
-                let secret_id = row.secret_id;
-                let before = health.0.get(&secret_id).copied();
-                let change = self.look_at(workspace.id, row, &mut checks_left).await?;
-                seen.insert(secret_id, change.is);
-                // One that is new to us has not changed, unless the check itself found that.
-                let was = before.unwrap_or(change.was);
-                if was != change.is {
-                    changes.push(HealthChange { was, ..change });
-                }
+            let own = self.inner.credentials(workspace.id).await?;
+            rows.extend(own.into_iter().map(|row| (workspace.id, row)));
+        }
+        // Who has waited for longest is first, so that nobody is passed over for ever.
+        rows.sort_by_key(|(_, row)| health.last_tried(row));
+        let (mut states, mut changes) = (HashMap::new(), Vec::new());
+        let mut checks_left = CHECKS_AT_ONCE;
+        for (workspace, row) in rows {
+            let secret_id = row.secret_id;
+            let before = health.states.get(&secret_id).copied();
+            let change = self.look_at(workspace, row, health, &mut checks_left).await;
+            states.insert(secret_id, change.is);
+            // One that is new to us has not changed, unless the check itself found that.
+            let was = before.unwrap_or(change.was);
+            if was != change.is {
+                changes.push(HealthChange { was, ..change });
             }
         }
-        *health = Health(seen);
+        health
+            .tried
+            .retain(|secret_id, _| states.contains_key(secret_id));
+        health.states = states;
         Ok(changes)
     }
 
@@ -81,8 +113,9 @@ impl Broker {
         &self,
         workspace: WorkspaceId,
         row: CredentialRow,
+        health: &mut Health,
         checks_left: &mut usize,
-    ) -> Result<HealthChange, BrokerError> {
+    ) -> HealthChange {
         let mut change = HealthChange {
             workspace,
             scope: row.scope.clone(),
@@ -91,34 +124,53 @@ impl Broker {
             is: row.state,
             message: None,
         };
-        if *checks_left > 0 && is_due(&row, self.inner.clock.now()) {
-            *checks_left -= 1;
-            let is_expiring = row.state == EXPIRING;
-            let report = self.inner.check_one(workspace, row).await?;
-            // That it ends soon says more than that it still works.
-            let still_ok = is_expiring && report.state == SecretState::Ok.as_str();
-            change.is = if still_ok { EXPIRING } else { report.state };
-            change.message = report.message;
+        let now = self.inner.clock.now();
+        if *checks_left == 0 || !health.is_due(&row, now) {
+            return change;
         }
-        Ok(change)
+        *checks_left -= 1;
+        health.tried.insert(row.secret_id, now);
+        let report = match self.inner.check_one(workspace, row).await {
+            Ok(report) => report,
+            // One that cannot be opened is not to keep the others from their turn.
+            Err(error) => {
+                tracing::warn!(%workspace, scope = %change.scope, %error, "cannot be checked");
+                return change;
+            }
+        };
+        if let Some(until) = rest(report.state).and_then(|rest| now.checked_add(rest).ok()) {
+            health
+                .resting
+                .insert(change.scope.registry().clone(), until);
+        }
+        // That it ends soon says more than that it still works.
+        if change.was != EXPIRING || report.state != SecretState::Ok.as_str() {
+            change.is = report.state;
+        }
+        change.message = report.message;
+        change
     }
 }
 
-fn is_due(row: &CredentialRow, now: Timestamp) -> bool {
-    let refused = [SecretState::BadCredential, SecretState::Refused].map(SecretState::as_str);
+/// How long a registry is left alone that has given this answer: the same account may be stored in
+/// many workspaces, and a limit is one for all of them.
+fn rest(state: &str) -> Option<Duration> {
+    let states = [SecretState::BadCredential, SecretState::RateLimited].map(SecretState::as_str);
+    states.contains(&state).then_some(RETRY_AFTER)
+}
+
+/// How often a credential of this state is asked about.
+fn interval(state: &str) -> Option<Duration> {
+    let refused = [SecretState::BadCredential, SecretState::Refused];
     let passing = [
         SecretState::RateLimited,
         SecretState::Unreachable,
         SecretState::TlsError,
-    ]
-    .map(SecretState::as_str);
-    let after = match row.state {
-        EXPIRED => return false,
-        state if refused.contains(&state) => REFUSED_AGAIN_AFTER,
-        state if passing.contains(&state) => RETRY_AFTER,
-        _ => CHECK_EVERY,
-    };
-    let age = |checked: Timestamp| Duration::try_from(now.duration_since(checked));
-    row.checked_at
-        .is_none_or(|checked| age(checked).is_ok_and(|age| age >= after))
+    ];
+    match state {
+        EXPIRED => None,
+        state if refused.map(SecretState::as_str).contains(&state) => Some(REFUSED_AGAIN_AFTER),
+        state if passing.map(SecretState::as_str).contains(&state) => Some(RETRY_AFTER),
+        _ => Some(CHECK_EVERY),
+    }
 }

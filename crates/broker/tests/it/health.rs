@@ -80,3 +80,33 @@ async fn what_ends_is_told_before_it_ends() {
     stage.clock.turn(Duration::from_hours(24));
     assert_eq!(round(&stage, &mut health).await, [("expiring", "expired")]);
 }
+
+/// One account that many workspaces have stored is not locked by looking after all of them.
+#[tokio::test]
+async fn a_registry_that_refuses_is_left_alone_for_a_while() {
+    let sim = sim(Login::Bearer(Realm::SameHost)).await;
+    let stage = Stage::new().await;
+    for name in ["one", "two", "three"] {
+        let workspace = stage
+            .broker
+            .workspace(&name.parse().unwrap())
+            .await
+            .unwrap();
+        let login = stage.broker.login(workspace, request(sim.host(), PASSWORD));
+        login.await.unwrap();
+    }
+    sim.set_password("another");
+    stage.clock.turn(Duration::from_hours(7));
+    let mut health = Health::default();
+    let asked = || sim.token_requests().read().requests;
+    for told in 1..=3 {
+        let before = asked();
+        assert_eq!(round(&stage, &mut health).await, [("ok", "bad_credential")]);
+        assert_eq!(round(&stage, &mut health).await, []);
+        assert_eq!(
+            (asked() - before, health.counts()["bad_credential"]),
+            (1, told)
+        );
+        stage.clock.turn(Duration::from_mins(31));
+    }
+}
