@@ -108,6 +108,8 @@ pub enum DockerLoginError {
     Empty,
     #[error("names a helper by something else than letters, digits, dots, dashes and underscores")]
     HelperName,
+    #[error("is what holdfast gives docker, which is here already")]
+    OwnHelper,
     #[error("holds no credential, and a helper that a Kubernetes Secret names is not run")]
     HelperOfSecret,
     #[error(transparent)]
@@ -169,6 +171,9 @@ pub fn keep_first_of_each_scope(logins: &mut [DockerLogin]) {
         }
     }
 }
+
+/// The name under which docker asks this program.
+const OWN_HELPER: &str = "holdfast";
 
 /// A user name and a password as docker and its helpers have them.
 pub(crate) fn login(
@@ -264,7 +269,11 @@ impl Helpers {
 }
 
 fn helper_name(name: &str) -> Result<HelperName, DockerLoginError> {
-    HelperName::parse(name).ok_or(DockerLoginError::HelperName)
+    match HelperName::parse(name) {
+        // What it gives is made of what is sealed here, and must not take its place.
+        Some(name) if name.as_str() == OWN_HELPER => Err(DockerLoginError::OwnHelper),
+        name => name.ok_or(DockerLoginError::HelperName),
+    }
 }
 
 impl Form {

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use broker::{Asked, BrokerError, LoginRequest, Recipient, RegistrySettings};
-use credential::RegistryScope;
 use credential::docker_config::{TEXT_LIMIT, scope_of, server_of};
 use credential::docker_helper::{NOT_FOUND, read_store, reply};
+use credential::{Credential, CredentialKind, RegistryScope};
 use zeroize::Zeroizing;
 
 use crate::app::{App, Opened};
@@ -103,6 +103,7 @@ async fn store(app: &App) -> Result<Zeroizing<String>> {
     let scope = parse_server(&request.server)?;
     let credential = request.credential(scope.registry())?.credential;
     let opened = app.open().await?;
+    refuse_what_was_minted(&opened, &scope, &credential).await?;
     let request = LoginRequest {
         settings: settings(&opened, &scope).await?,
         scope,
@@ -113,6 +114,30 @@ async fn store(app: &App) -> Result<Zeroizing<String>> {
         .login_with(opened.workspace, request, ACTOR)
         .await?;
     Ok(Zeroizing::default())
+}
+
+/// Docker stores again what it was given, and a password of some hours must not take the place of
+/// the keys that it was made of.
+async fn refuse_what_was_minted(
+    opened: &Opened,
+    scope: &RegistryScope,
+    credential: &Credential,
+) -> Result<()> {
+    let rows = opened.broker.list(opened.workspace).await?;
+    let clouds = [
+        CredentialKind::Aws,
+        CredentialKind::Gcp,
+        CredentialKind::Azure,
+    ];
+    let is_of_cloud = |kind: &str| clouds.iter().any(|cloud| cloud.as_str() == kind);
+    let sealed = rows.iter().find(|row| row.scope == *scope);
+    if credential.is_traded() || !sealed.is_some_and(|row| is_of_cloud(&row.kind)) {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!(
+        "{scope} has a cloud's credential here, of which passwords are made; `holdfast login` \
+         replaces it"
+    )))
 }
 
 async fn settings(opened: &Opened, scope: &RegistryScope) -> Result<RegistrySettings> {

@@ -120,7 +120,8 @@ fn googles_json_is_a_service_account() {
 fn helpers_have_what_the_file_has_not() {
     let config = read(
         r#"{"auths":{"a.example":{},"b.example":{"auth":"dTpw"},"c.example":{"auth":"dTpw"}},
-            "credHelpers":{"c.example":"gcloud","d.example":"ecr-login","e.example":"../x"},
+            "credHelpers":{"c.example":"gcloud","d.example":"ecr-login","e.example":"../x",
+                "f.example":"holdfast"},
             "credsStore":"pass"}"#,
     );
     let expected = [
@@ -130,6 +131,7 @@ fn helpers_have_what_the_file_has_not() {
         "d.example in ecr-login as d.example",
         "e.example: names a helper by something else than letters, digits, dots, dashes and \
          underscores",
+        "f.example: is what holdfast gives docker, which is here already",
     ];
     assert_eq!(all_shown(&config), expected);
     assert_eq!(

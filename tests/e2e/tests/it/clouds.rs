@@ -187,6 +187,24 @@ fn googles_credentials_log_in_in_every_form() {
     assert_eq!(cloud.check()[0]["state"], "ok");
 }
 
+/// Docker stores again what it was given.
+#[test]
+fn what_was_minted_does_not_take_the_place_of_its_key() {
+    let (cloud, api) = google();
+    let key = api.service_account().to_string();
+    let words = ["login", GOOGLE, "-u", "_json_key", "--password-stdin"];
+    cloud.run(&words, &[], &key).ok();
+    let store = |username: &str, secret: &str| {
+        let request = json!({ "ServerURL": GOOGLE, "Username": username, "Secret": secret });
+        cloud.run(&["credential-helper", "store"], &[], &request.to_string())
+    };
+    let refused = store("oauth2accesstoken", "ya29.access");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stdout.contains("holdfast login"), "{refused:?}");
+    store("_json_key", &key).ok();
+    assert_eq!(cloud.check()[0]["state"], "ok");
+}
+
 #[test]
 fn what_googles_json_must_not_say_is_refused_at_login() {
     let (cloud, api) = google();
