@@ -11,10 +11,7 @@ use jiff::Timestamp;
 use crate::asker::Pass;
 use crate::clouds::Clouds;
 use crate::login::Login;
-use crate::provider;
-
-/// The user name under which docker's clients expect an identity token.
-const IDENTITY_TOKEN_USER: &str = "<token>";
+use crate::provider::{self, IDENTITY_TOKEN_USER};
 
 /// A user name and a password, for a registry or its token service.
 #[derive(Clone)]

@@ -21,6 +21,7 @@ use crate::clouds::Clouds;
 use crate::login::Login;
 
 pub(crate) use ecr::Role;
+pub(crate) use stored::IDENTITY_TOKEN_USER;
 
 /// A pass as a provider has it, and until when it holds.
 pub(crate) struct Presented {

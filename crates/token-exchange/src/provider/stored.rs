@@ -7,8 +7,8 @@ use super::{PresentFuture, Presented, Provider};
 use crate::asker::Pass;
 use crate::clouds::Clouds;
 
-/// The user name that stands for "the password is an identity token".
-const IDENTITY_TOKEN_USER: &str = "<token>";
+/// The user name that stands for "the password is an identity token", with docker and its clients.
+pub(crate) const IDENTITY_TOKEN_USER: &str = "<token>";
 
 /// A credential that registries and token services take as it is.
 pub(super) struct Stored {
