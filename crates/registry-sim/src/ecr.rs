@@ -11,12 +11,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use crate::answer::{json_reply, with_header};
 use crate::authority::Authority;
 use crate::aws_signature::{self, Key, header};
 use crate::counters::{HostCounter, KnownSecrets};
+use crate::gate::Gate;
 use crate::host::{Arrived, Host, Reserved};
 use crate::sim::lock;
 
@@ -43,7 +43,7 @@ struct Shared {
     access_key_id: String,
     state: Mutex<State>,
     /// While closed, requests wait.
-    gate: watch::Sender<bool>,
+    gate: Gate,
 }
 
 struct State {
@@ -80,7 +80,7 @@ impl EcrApi {
                 clock_ahead: SignedDuration::ZERO,
                 fault: None,
             }),
-            gate: watch::Sender::new(true),
+            gate: Gate::default(),
         });
         let secrets = KnownSecrets::default();
         secrets.add(secret_access_key);
@@ -90,10 +90,7 @@ impl EcrApi {
             Arc::new(move |arrived| {
                 let shared = Arc::clone(&answering);
                 Box::pin(async move {
-                    let mut gate = shared.gate.subscribe();
-                    let open = gate.wait_for(|open| *open).await;
-                    open.map(drop)
-                        .expect("the gate lives as long as the service");
+                    shared.gate.pass().await;
                     shared.answer(&arrived)
                 })
             }),
@@ -130,11 +127,11 @@ impl EcrApi {
 
     /// Requests wait from now on, until the gate is opened.
     pub fn close_gate(&self) {
-        self.shared.gate.send_replace(false);
+        self.shared.gate.close();
     }
 
     pub fn open_gate(&self) {
-        self.shared.gate.send_replace(true);
+        self.shared.gate.open();
     }
 
     /// Changes what goes wrong.

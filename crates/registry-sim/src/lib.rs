@@ -21,6 +21,7 @@ mod counters;
 pub mod debian;
 mod ecr;
 mod faults;
+mod gate;
 mod google;
 mod host;
 mod image;

@@ -23,10 +23,7 @@ pub(crate) async fn answer(shared: &Shared, arrived: &Arrived) -> Response {
     shared
         .token_requests
         .record(&arrived.parts, &arrived.body, &shared.secrets);
-    let mut gate = shared.token_gate.subscribe();
-    gate.wait_for(|open| *open)
-        .await
-        .expect("the gate lives as long as the registry");
+    shared.token_gate.pass().await;
     if let Some(response) = busy(shared) {
         return response;
     }

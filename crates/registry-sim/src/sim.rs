@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::sync::watch;
 
 use crate::answer;
 use crate::authority::Authority;
 use crate::azure::AzureExchange;
 use crate::counters::{HostCounter, KnownSecrets};
 use crate::faults::Faults;
+use crate::gate::Gate;
 use crate::host::{Handler, Host, Reserved};
 use crate::image::Image;
 use crate::storage::Signatures;
@@ -100,7 +100,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Mutex<Faults>,
     pub(crate) signatures: Mutex<Signatures>,
     /// While closed, token requests wait.
-    pub(crate) token_gate: watch::Sender<bool>,
+    pub(crate) token_gate: Gate,
     pub(crate) token_requests: HostCounter,
     /// What a registry of Azure exchanges.
     pub(crate) exchange: Mutex<Option<AzureExchange>>,
@@ -162,7 +162,7 @@ impl RegistrySim {
             tokens: Mutex::new(tokens),
             faults: Mutex::default(),
             signatures: Mutex::default(),
-            token_gate: watch::Sender::new(true),
+            token_gate: Gate::default(),
             token_requests: HostCounter::new(),
             exchange: Mutex::default(),
             options,
@@ -272,11 +272,11 @@ impl RegistrySim {
 
     /// Token requests wait from now on, until the gate is opened.
     pub fn close_token_gate(&self) {
-        self.shared.token_gate.send_replace(false);
+        self.shared.token_gate.close();
     }
 
     pub fn open_token_gate(&self) {
-        self.shared.token_gate.send_replace(true);
+        self.shared.token_gate.open();
     }
 
     /// Requests for a token, on whichever host.

@@ -10,13 +10,13 @@ use std::time::Duration;
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use tokio::sync::watch;
 
 use crate::answer::{reply, with_header};
 use crate::authority::Authority;
 use crate::aws_signature::{self, Key};
 use crate::counters::{HostCounter, KnownSecrets};
 use crate::ecr::EcrFault;
+use crate::gate::Gate;
 use crate::host::{Arrived, Host, Reserved};
 use crate::sim::lock;
 
@@ -45,7 +45,7 @@ struct Shared {
     secret_access_key: String,
     state: Mutex<State>,
     /// While closed, requests wait.
-    gate: watch::Sender<bool>,
+    gate: Gate,
 }
 
 struct State {
@@ -83,7 +83,7 @@ impl StsApi {
                 fault: None,
                 assumed: Vec::new(),
             }),
-            gate: watch::Sender::new(true),
+            gate: Gate::default(),
         });
         let secrets = KnownSecrets::default();
         secrets.add(secret_access_key);
@@ -93,10 +93,7 @@ impl StsApi {
             Arc::new(move |arrived| {
                 let shared = Arc::clone(&answering);
                 Box::pin(async move {
-                    let mut gate = shared.gate.subscribe();
-                    let open = gate.wait_for(|open| *open).await;
-                    open.map(drop)
-                        .expect("the gate lives as long as the service");
+                    shared.gate.pass().await;
                     shared.answer(&arrived)
                 })
             }),
@@ -151,11 +148,11 @@ impl StsApi {
 
     /// Requests wait from now on, until the gate is opened.
     pub fn close_gate(&self) {
-        self.shared.gate.send_replace(false);
+        self.shared.gate.close();
     }
 
     pub fn open_gate(&self) {
-        self.shared.gate.send_replace(true);
+        self.shared.gate.open();
     }
 
     /// Changes what goes wrong.
