@@ -22,8 +22,9 @@ pub(crate) struct CloudRegistry {
     pub(crate) exchange: TokenExchange,
     pub(crate) endpoint: Endpoint,
     pub(crate) clock: Arc<HandClock>,
-    dialer: Dialer,
-    _switchboard: Switchboard,
+    pub(crate) dialer: Dialer,
+    /// Held as long as the registry is to be reached.
+    pub(crate) switchboard: Switchboard,
 }
 
 impl CloudRegistry {
@@ -62,7 +63,7 @@ impl CloudRegistry {
             sim,
             clock,
             dialer,
-            _switchboard: switchboard,
+            switchboard,
         }
     }
 

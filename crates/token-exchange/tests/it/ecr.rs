@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use credential::auth::{AuthError, AuthScheme, AuthSource, RegistryAuth, Rejection};
 use credential::{Credential, ExposeSecret, SecretString};
-use dial::{DialPolicy, Dialer, ProxySettings};
+use dial::Dialer;
 use jiff::{SignedDuration, Timestamp};
 use registry_client::Endpoint;
 use registry_sim::{Authority, EcrApi, EcrFault, Login, Options, Realm, RegistrySim, Switchboard};
 use serde_json::json;
 use token_exchange::{Clock, Proven, TokenExchange};
 
+use crate::cloud::CloudRegistry;
 use crate::support::{HandClock, REPOSITORY, ask, endpoint, identity, image, pull_with, registry};
 
 pub(crate) const PRIVATE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
@@ -67,41 +68,31 @@ impl Ecr {
         api: EcrApi,
         lines: &[(&str, &str)],
     ) -> Self {
-        let ca_pem = authority.pem().as_bytes().to_vec();
-        let sim = RegistrySim::start(Options {
+        let options = Options {
             username: "AWS".to_owned(),
             password: "ecr-password".to_owned(),
-            tls: Some(authority),
             ..options
-        })
-        .await;
-        sim.push(REPOSITORY, "latest", &image());
-        let named = lines.iter().map(|(name, at)| match *at {
+        };
+        let lines = lines.iter().map(|(name, at)| match *at {
             "" => (*name, api.host()),
             at => (*name, at),
         });
-        let lines: Vec<_> = named.chain([(host, sim.host())]).collect();
-        let switchboard = Switchboard::start(&lines).await;
-        let proxies = ProxySettings {
-            https: switchboard.url(),
-            ..ProxySettings::none()
-        };
-        let dialer = Dialer::new(DialPolicy {
-            proxies,
-            ..DialPolicy::default()
-        });
-        let clock = HandClock::new();
-        let clouds = Some(ca_pem.clone());
-        let as_clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        let lines: Vec<_> = lines.collect();
+        let CloudRegistry {
+            host,
+            sim,
+            exchange,
+            endpoint,
+            clock,
+            dialer,
+            switchboard,
+        } = CloudRegistry::start(host, authority, &lines, options).await;
         Self {
             host,
             sim,
             api,
-            exchange: TokenExchange::trusting_for_clouds(dialer.clone(), as_clock, clouds),
-            endpoint: Endpoint {
-                ca_pem: Some(ca_pem),
-                ..endpoint(host)
-            },
+            exchange,
+            endpoint,
             dialer,
             clock,
             _switchboard: switchboard,
