@@ -107,6 +107,13 @@ impl KnownSecrets {
             .push(secret.to_owned());
     }
 
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Whether one of them is in this text.
     fn are_in(&self, text: &[u8]) -> bool {
         self.count(text) > 0

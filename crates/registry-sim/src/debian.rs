@@ -1,8 +1,9 @@
 //! Debian's `docker-registry`, started for one test: login by htpasswd, or by tokens of an issuer
 //! in this process.
 //!
-//! Each registry listens on a free loopback port and keeps its data in a directory of its own. It
-//! ends when the value is dropped, and with this process however that ends.
+//! Each registry listens on a free loopback port and keeps its data in a directory of its own, but
+//! for the blobs of one that is given a bucket. It ends when the value is dropped, and with this
+//! process however that ends.
 
 mod issuer;
 mod process;
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::authority::Authority;
 use crate::image::Image;
+use crate::moto::Bucket;
 pub use issuer::Issuer;
 use process::RegistryProcess;
 
@@ -55,12 +57,17 @@ impl DebianRegistry {
 
     /// With tokens of an issuer that knows this user.
     pub async fn token(username: &str, password: &str) -> Self {
-        Self::start_token(username, password, None).await
+        Self::start_token(username, password, None, None).await
     }
 
     /// The same over TLS, issuer included, with certificates of this authority.
     pub async fn token_tls(username: &str, password: &str, authority: Authority) -> Self {
-        Self::start_token(username, password, Some(authority)).await
+        Self::start_token(username, password, Some(authority), None).await
+    }
+
+    /// With tokens, and blobs in a bucket: it sends readers there, by signed URLs.
+    pub async fn token_in_bucket(username: &str, password: &str, bucket: &Bucket) -> Self {
+        Self::start_token(username, password, None, Some(bucket)).await
     }
 
     fn start_htpasswd(username: &str, password: &str, authority: Option<Authority>) -> Self {
@@ -69,15 +76,17 @@ impl DebianRegistry {
         write_htpasswd(&file, username, password);
         let auth = json!({ "htpasswd": { "realm": "basic realm", "path": file } });
         let (username, password) = (username.to_owned(), password.to_owned());
-        Self::start(
-            directory,
-            &auth,
-            Access::Htpasswd { username, password },
-            authority,
-        )
+        let config = config(directory.path(), &auth, authority.as_ref());
+        let access = Access::Htpasswd { username, password };
+        Self::start(directory, &config, access, authority)
     }
 
-    async fn start_token(username: &str, password: &str, authority: Option<Authority>) -> Self {
+    async fn start_token(
+        username: &str,
+        password: &str,
+        authority: Option<Authority>,
+        bucket: Option<&Bucket>,
+    ) -> Self {
         let directory = temporary_directory();
         let issuer = Issuer::start(username, password, authority.as_ref()).await;
         let bundle = directory.path().join("issuer.pem");
@@ -85,22 +94,25 @@ impl DebianRegistry {
         let auth = json!({ "token": {
             "realm": issuer.url(), "service": SERVICE, "issuer": SERVICE, "rootcertbundle": bundle,
         } });
-        Self::start(directory, &auth, Access::Token(issuer), authority)
+        let mut config = config(directory.path(), &auth, authority.as_ref());
+        if let Some(bucket) = bucket {
+            config["storage"] = in_bucket(bucket);
+        }
+        Self::start(directory, &config, Access::Token(issuer), authority)
     }
 
     fn start(
         directory: TempDir,
-        auth: &Value,
+        config: &Value,
         access: Access,
         authority: Option<Authority>,
     ) -> Self {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = config(directory.path(), auth, authority.as_ref());
-        write_config(directory.path(), &config, free);
+        write_config(directory.path(), config, free);
         let process = RegistryProcess::start(&directory.path().join("config.yml"));
         let address = process.address();
         // When it is started again, it shall be found at the same place.
-        write_config(directory.path(), &config, address);
+        write_config(directory.path(), config, address);
         let host = address.to_string();
         Self {
             directory,
@@ -183,6 +195,18 @@ impl DebianRegistry {
         push::push(&base, tag, image, &authorization, self.ca_pem()).await;
     }
 
+    /// What lets `skopeo copy` push, with rights that do not depend on the user's password.
+    pub fn skopeo_login(&self, repository: &str) -> String {
+        match &self.access {
+            Access::Htpasswd { username, password } => {
+                format!("--dest-creds={username}:{password}")
+            }
+            Access::Token(issuer) => {
+                format!("--dest-registry-token={}", issuer.push_token(repository))
+            }
+        }
+    }
+
     /// The last lines that it has written, for a failing test to show.
     pub fn log_tail(&self) -> String {
         self.process
@@ -213,6 +237,14 @@ fn config(directory: &Path, auth: &Value, authority: Option<&Authority>) -> Valu
         config["http"]["tls"] = json!({ "certificate": certificate, "key": key });
     }
     config
+}
+
+/// The keys are as good as any to `moto`.
+fn in_bucket(bucket: &Bucket) -> Value {
+    json!({ "s3": {
+        "region": "us-east-1", "regionendpoint": bucket.endpoint, "bucket": bucket.name,
+        "accesskey": "any", "secretkey": "any", "secure": false, "v4auth": true,
+    } })
 }
 
 /// JSON is YAML, too.

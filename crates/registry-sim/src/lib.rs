@@ -8,7 +8,7 @@
 //! [`AzureApi`] those of a directory of Azure; a [`Switchboard`] is the proxy by which these are
 //! reached under the names of the real ones. A [`RawHost`] writes any bytes at all, where even that
 //! is too well-behaved. The module [`debian`] starts the `docker-registry` of Debian in its two
-//! login modes.
+//! login modes, with its blobs in a directory or in a [`Bucket`] of [`Moto`].
 //!
 //! For tests and demonstrations only: it panics where a program would return errors.
 
@@ -26,6 +26,7 @@ mod google;
 mod host;
 mod image;
 mod listener;
+mod moto;
 mod raw;
 mod realm;
 mod registry;
@@ -44,6 +45,7 @@ pub use ecr::{EcrApi, EcrFault};
 pub use faults::Faults;
 pub use google::GoogleApi;
 pub use image::{Blob, Entry, Image, ImageBuilder, Layer};
+pub use moto::{Bucket, Moto};
 pub use raw::{RawHost, RawRequest, Step};
 pub use sim::{Login, Options, Realm, RegistrySim};
 pub use sts::{Assumed, StsApi};

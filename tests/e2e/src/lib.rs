@@ -6,5 +6,6 @@
 
 pub mod home;
 pub mod image;
+pub mod memory;
 
 pub use home::{Finished, Home};

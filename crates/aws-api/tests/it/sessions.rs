@@ -6,10 +6,8 @@ use base64::prelude::BASE64_STANDARD;
 use credential::SecretString;
 use dial::{AddressPolicy, DialPolicy, Dialer, HttpClient, ProxySettings, TlsProfile};
 use jiff::Timestamp;
-use registry_sim::{Authority, StsApi, Switchboard};
+use registry_sim::{Authority, Moto, StsApi, Switchboard};
 use serde_json::Value;
-
-use crate::moto::Moto;
 
 const STS: &str = "sts.eu-west-1.amazonaws.com";
 const ECR: &str = "api.ecr.eu-west-1.amazonaws.com";
@@ -104,8 +102,8 @@ async fn token(http: &HttpClient, keys: &Keys) -> String {
 #[tokio::test]
 async fn moto_gives_sessions_whose_keys_get_tokens() {
     let authority = authority();
-    let moto = Moto::start(&authority);
-    let way = Way::to(&moto.host, &authority).await;
+    let moto = Moto::start_tls(&authority);
+    let way = Way::to(moto.host(), &authority).await;
     let (clock, http) = (&Timestamp::now, &way.http);
     let external_id = SecretString::from("id".to_owned());
     let sts = sts();

@@ -1,7 +1,6 @@
 //! A mount that is given signed locations holds no auth at all.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -11,6 +10,7 @@ use credential::auth::{
     AuthError, AuthFuture, AuthRequest, AuthSource, LocationFuture, LocationRequest,
 };
 use dial::Dialer;
+use e2e::memory::holds;
 use image_mount::MountProcess;
 use registry_client::{Endpoint, RegistryClient};
 use registry_sim::{Login, Options};
@@ -45,35 +45,6 @@ impl AuthSource for LocationsAlone {
             })
         })
     }
-}
-
-/// Whether any of these is in what a process has mapped and can read.
-fn holds(process: u32, wanted: &[String]) -> bool {
-    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
-    let memory = File::open(format!("/proc/{process}/mem")).unwrap();
-    let readable = maps.lines().filter_map(|line| {
-        let (range, rest) = line.split_once(' ')?;
-        let (start, end) = range.split_once('-')?;
-        let number = |text| u64::from_str_radix(text, 16).ok();
-        rest.starts_with('r')
-            .then_some((number(start)?, number(end)?))
-    });
-    let mut searched = 0;
-    let mut found = false;
-    for (start, end) in readable {
-        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
-        // What the kernel keeps for itself cannot be read.
-        let Ok(length) = memory.read_at(&mut bytes, start) else {
-            continue;
-        };
-        searched += length;
-        found |= wanted.iter().any(|wanted| {
-            let mut places = bytes[..length].windows(wanted.len());
-            places.any(|at| at == wanted.as_bytes())
-        });
-    }
-    assert!(searched > 1 << 20, "only {searched} bytes were searched");
-    found
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

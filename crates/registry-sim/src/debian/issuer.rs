@@ -82,6 +82,11 @@ impl Issuer {
         &self.host.counter
     }
 
+    /// The password, and each token that was issued.
+    pub fn secrets(&self) -> Vec<String> {
+        self.state.secrets.all()
+    }
+
     /// How long tokens live from now on. The registry takes them for 60 s longer.
     pub fn set_life(&self, life: Duration) {
         lock(&self.state.settings).life = life;

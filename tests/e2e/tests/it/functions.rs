@@ -18,7 +18,7 @@ const SECRET: &str = "canary-1d9f3c0a7be24b6f";
 /// A registry that demands a login, with an image that has a Python, and a gateway.
 pub(crate) struct Stage {
     pub(crate) home: Home,
-    registry: DebianRegistry,
+    pub(crate) registry: DebianRegistry,
     pub(crate) image: String,
     serving: Option<Serving>,
     pub(crate) token: String,
@@ -30,9 +30,12 @@ impl Stage {
     }
 
     pub(crate) fn with(serve: impl FnOnce(&Home) -> Serving) -> Self {
-        let registry = DebianRegistry::htpasswd(USER, PASSWORD);
+        Self::of(DebianRegistry::htpasswd(USER, PASSWORD), serve)
+    }
+
+    pub(crate) fn of(registry: DebianRegistry, serve: impl FnOnce(&Home) -> Serving) -> Self {
         let image = format!("{}/acme/python:v1", registry.host());
-        push(&image);
+        push(&image, &registry.skopeo_login("acme/python"));
         let home = Home::new().with_own_program();
         let serving = serve(&home);
         let token = serving.first_token();
@@ -135,7 +138,7 @@ pub(crate) fn python(environment: &str) -> PathBuf {
 }
 
 /// The demo's image, which has a Debian and its Python.
-fn push(image: &str) {
+fn push(image: &str, login: &str) {
     let folder = target().join("holdfast-demo");
     let entries = std::fs::read_dir(&folder).expect("run `cargo xtask pack`");
     let layouts = entries.flatten().map(|entry| entry.path());
@@ -145,7 +148,7 @@ fn push(image: &str) {
         .expect("run `cargo xtask pack`");
     let status = Command::new("skopeo")
         .args(["copy", "--quiet", "--dest-tls-verify=false"])
-        .arg(format!("--dest-creds={USER}:{PASSWORD}"))
+        .arg(login)
         .arg(format!("oci:{}:demo", layout.display()))
         .arg(format!("docker://{image}"))
         .status()

@@ -16,6 +16,8 @@ mod hostile_image;
 mod hostile_registry;
 mod json;
 mod keeper;
+mod least;
+mod machines;
 mod patience;
 mod possession;
 mod run;

@@ -52,6 +52,12 @@ impl Serving {
         Self::start_as(home, &WITHOUT_WORKER)
     }
 
+    /// The same, where other machines reach it.
+    pub(crate) fn start_with_workers_at(home: &Home, address: &str) -> Self {
+        let words = ["gateway", "--listen", "127.0.0.1:0", "--workers", address];
+        Self::start_as(home, &words)
+    }
+
     /// One that shows callers a certificate of this authority, which is written to `ca.pem`.
     pub(crate) fn start_in_tls(home: &Home, authority: &Authority, address: &str) -> Self {
         let pem = authority.server_pem();
@@ -118,6 +124,10 @@ impl Serving {
         self.listening["gateway"].as_str().expect("a URL")
     }
 
+    pub(crate) fn process(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Host and port.
     pub(crate) fn address(&self) -> &str {
         self.listening["address"].as_str().expect("an address")
@@ -136,8 +146,7 @@ impl Serving {
 
     /// Ends it as an operator does.
     pub(crate) fn end(mut self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("it runs");
+        kill_process(self.process(), Signal::TERM).expect("it runs");
         let status = self.child.wait().expect("it ends");
         assert!(status.success(), "{status}");
     }

@@ -15,7 +15,7 @@ fn run_worker(home: &Home, gateway: &str) -> Child {
     home.spawn(&["worker", "run", gateway, "--name", "node-1"])
 }
 
-fn join(home: &Home, gateway: &str, token: &str) -> Child {
+pub(crate) fn join(home: &Home, gateway: &str, token: &str) -> Child {
     let mut child = run_worker(home, gateway);
     let mut input = child.stdin.take().expect("piped");
     input.write_all(token.as_bytes()).expect("it reads");
