@@ -2,7 +2,8 @@
 //!
 //! Classification is by table and fails closed: an IPv6 address outside the global unicast block is
 //! not public, whatever it may become one day. Transition formats that carry an IPv4 address inside
-//! (6to4, NAT64, Teredo) are never taken for public, since the inner address is where they lead.
+//! (6to4, NAT64, Teredo, ISATAP) are never taken for public, since the inner address is where they
+//! lead.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -134,6 +135,8 @@ fn classify_v6(address: Ipv6Addr) -> AddressClass {
         return classify_mapped(inner);
     }
     match address.segments() {
+        // The interface identifier of RFC 5214, below any prefix, with a local or a global address.
+        [.., 0x0000 | 0x0200, 0x5efe, _, _] => Forbidden("an ISATAP address"),
         [0, 0, 0, 0, 0, 0, ..] => Forbidden("an unspecified address"),
         [0x0064, 0xff9b, ..] => Forbidden("a NAT64 address"),
         // AWS (fd00:ec2::/32) and Google (fd20:ce::/32) answer for their metadata services there.
@@ -199,6 +202,10 @@ mod tests {
         for address in ["127.0.0.1", "127.255.0.1", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(class(address), AddressClass::Loopback, "{address}");
         }
+    }
+
+    #[test]
+    fn what_leads_astray_is_forbidden() {
         let forbidden = [
             "0.0.0.0",
             "0.1.2.3",
@@ -221,6 +228,11 @@ mod tests {
             "64:ff9b:1::1",
             "2002:7f00:1::",
             "2001::1",
+            "2001::a9fe:a9fe",
+            "2606:4700::5efe:a9fe:a9fe",
+            "2606:4700::200:5efe:808:808",
+            "fd12::5efe:7f00:1",
+            "::ffff:0:127.0.0.1",
             "fe80::1",
             "ff02::1",
             "fd00:ec2::254",

@@ -13,7 +13,7 @@ use crate::limits::{self, Limits};
 use crate::policy::{AddressPolicy, DialPolicy, Judge};
 use crate::proxy;
 use crate::request::Request;
-use crate::resolver::{PolicyResolver, resolve_judged};
+use crate::resolver::{Names, PolicyResolver, of_the_system, resolve_judged};
 use crate::response::Response;
 use crate::tls::{TlsProfile, client_config, plain_config};
 
@@ -23,13 +23,20 @@ pub struct Dialer(Arc<Inner>);
 
 struct Inner {
     policy: DialPolicy,
+    names: Names,
     clients: Mutex<HashMap<(TlsProfile, AddressPolicy), HttpClient>>,
 }
 
 impl Dialer {
     pub fn new(policy: DialPolicy) -> Self {
+        Self::with_names(policy, of_the_system())
+    }
+
+    /// The same, where names lead to what `names` says. Their addresses are judged like others.
+    pub fn with_names(policy: DialPolicy, names: Names) -> Self {
         Self(Arc::new(Inner {
             policy,
+            names,
             clients: Mutex::new(HashMap::new()),
         }))
     }
@@ -54,7 +61,7 @@ impl Dialer {
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = HttpClient::build(&self.0.policy, tls, addresses)?;
+        let client = HttpClient::build(&self.0, tls, addresses)?;
         if clients.len() >= limits::MAX_CLIENTS {
             // Clients in use live on in their holders; what is lost is only the sharing.
             clients.clear();
@@ -79,6 +86,7 @@ pub struct HttpClient(Arc<Profile>);
 
 struct Profile {
     judge: Arc<Judge>,
+    names: Names,
     tls: TlsProfile,
     limits: Limits,
     matcher: Matcher,
@@ -91,14 +99,20 @@ struct Profile {
 
 impl HttpClient {
     fn build(
-        policy: &DialPolicy,
+        dialer: &Inner,
         tls: &TlsProfile,
         addresses: &AddressPolicy,
     ) -> Result<Self, DialError> {
-        let judge = Arc::new(Judge::new(policy, addresses));
-        let http = direct_client(&plain_config(tls)?, policy.limits, &judge)?;
+        let policy = &dialer.policy;
+        let resolver = PolicyResolver {
+            judge: Arc::new(Judge::new(policy, addresses)),
+            names: Arc::clone(&dialer.names),
+        };
+        let (judge, names) = (Arc::clone(&resolver.judge), Arc::clone(&resolver.names));
+        let http = direct_client(&plain_config(tls)?, policy.limits, resolver)?;
         Ok(Self(Arc::new(Profile {
             judge,
+            names,
             tls: tls.clone(),
             limits: policy.limits,
             matcher: policy.proxies.matcher(),
@@ -162,8 +176,8 @@ impl HttpClient {
         };
         if let Some(Host::Domain(name)) = url.host() {
             // Behind a proxy, names often do not resolve here; then the proxy decides.
-            if let Err(error @ DialError::Denied { .. }) = resolve_judged(&self.0.judge, name).await
-            {
+            let judged = resolve_judged(&self.0.judge, &self.0.names, name).await;
+            if let Err(error @ DialError::Denied { .. }) = judged {
                 return Err(error);
             }
         }
@@ -192,7 +206,11 @@ impl HttpClient {
             return Ok(client);
         }
         let config = client_config(&profile.tls)?;
-        let client = direct_client(&config, profile.limits, &profile.judge)?;
+        let resolver = PolicyResolver {
+            judge: Arc::clone(&profile.judge),
+            names: Arc::clone(&profile.names),
+        };
+        let client = direct_client(&config, profile.limits, resolver)?;
         Ok(profile.https.get_or_init(|| client))
     }
 }
@@ -209,11 +227,8 @@ impl fmt::Debug for HttpClient {
 fn direct_client(
     tls: &rustls::ClientConfig,
     limits: Limits,
-    judge: &Arc<Judge>,
+    resolver: PolicyResolver,
 ) -> Result<reqwest::Client, DialError> {
-    let resolver = PolicyResolver {
-        judge: Arc::clone(judge),
-    };
     base_client(tls, limits)
         .dns_resolver(Arc::new(resolver))
         .build()

@@ -29,6 +29,7 @@ pub use policy::{AddressPolicy, DialPolicy};
 pub use proxy::ProxySettings;
 pub use quote::quoted;
 pub use request::Request;
+pub use resolver::Names;
 pub use response::{BodyStream, Response};
 pub use tls::TlsProfile;
 
