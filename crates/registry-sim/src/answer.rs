@@ -7,6 +7,8 @@ use bytes::Bytes;
 use futures::stream;
 use serde_json::{Value, json};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::faults::Faults;
 use crate::host::Arrived;
@@ -48,8 +50,14 @@ pub(crate) fn too_many_requests(faults: &Faults) -> Response {
     }
 }
 
-/// A blob or the asked part of it, with whatever is wrong at the moment.
-pub(crate) fn blob_reply(bytes: &Bytes, arrived: &Arrived, faults: &mut Faults) -> Response {
+/// A blob or the asked part of it, with whatever is wrong at the moment. What goes out is added to
+/// `sent_bytes`.
+pub(crate) fn blob_reply(
+    bytes: &Bytes,
+    arrived: &Arrived,
+    faults: &mut Faults,
+    sent_bytes: &Arc<AtomicU64>,
+) -> Response {
     let total = bytes.len() as u64;
     let asked = arrived
         .parts
@@ -85,7 +93,12 @@ pub(crate) fn blob_reply(bytes: &Bytes, arrived: &Arrived, faults: &mut Faults) 
     let body = if arrived.parts.method == axum::http::Method::HEAD {
         Body::empty()
     } else {
-        body(part, arrived.ripcord.clone(), faults)
+        body(
+            part,
+            arrived.ripcord.clone(),
+            faults,
+            Arc::clone(sent_bytes),
+        )
     };
     builder.body(body).expect("a valid reply")
 }
@@ -112,15 +125,17 @@ struct Sending {
     break_in: Option<(u64, bool)>,
     faults: Faults,
     ripcord: Ripcord,
+    sent_bytes: Arc<AtomicU64>,
 }
 
-fn body(bytes: Bytes, ripcord: Ripcord, faults: &mut Faults) -> Body {
+fn body(bytes: Bytes, ripcord: Ripcord, faults: &mut Faults, sent_bytes: Arc<AtomicU64>) -> Body {
     let break_in = faults.take_break();
     let sending = Sending {
         rest: bytes,
         break_in,
         faults: faults.clone(),
         ripcord,
+        sent_bytes,
     };
     Body::from_stream(stream::unfold(sending, next_piece))
 }
@@ -148,6 +163,9 @@ async fn next_piece(mut sending: Sending) -> Option<(io::Result<Bytes>, Sending)
         tokio::time::sleep(pause).await;
     }
     let piece = sending.rest.split_to(length);
+    sending
+        .sent_bytes
+        .fetch_add(length as u64, Ordering::SeqCst);
     Some((Ok(piece), sending))
 }
 

@@ -13,10 +13,10 @@ use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// A CA made for one test.
-#[derive(Debug)]
+/// A CA made for one test. Clones are the same one.
+#[derive(Debug, Clone)]
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
     pem: String,
     names: Vec<String>,
 }
@@ -49,7 +49,7 @@ impl Authority {
         ];
         let pem = params.self_signed(&key).expect("a CA certificate").pem();
         Self {
-            issuer: Issuer::new(params, key),
+            issuer: Arc::new(Issuer::new(params, key)),
             pem,
             names: Vec::new(),
         }

@@ -1,15 +1,16 @@
 //! What arrived at a host: requests, and bytes of credential.
 //!
 //! Every value of a header that carries credentials counts whole; in other headers, the URL and the
-//! body, each known secret counts, raw, percent-encoded or as Basic.
+//! body, each known secret counts, raw, percent-encoded or in base64, alone or between other bytes.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use tokio::sync::watch;
 
 /// A reading of a host's counters.
@@ -129,14 +130,25 @@ impl KnownSecrets {
     }
 }
 
-/// The secret itself, percent-encoded, and in base64.
-fn forms(secret: &str) -> Vec<String> {
-    let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    let mut forms = vec![secret.to_owned(), BASE64_STANDARD.encode(secret)];
-    if encoded != secret {
-        forms.push(encoded);
-    }
-    forms
+/// The secret itself and in base64, and both percent-encoded.
+fn forms(secret: &str) -> BTreeSet<String> {
+    let plain = (0..3).flat_map(|before| encoded_after(before, secret));
+    let plain: Vec<String> = plain.chain([secret.to_owned()]).collect();
+    let percent = |text: &String| url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    let encoded: Vec<String> = plain.iter().map(percent).collect();
+    plain.into_iter().chain(encoded).collect()
+}
+
+/// What base64 makes of a secret that comes after so many bytes of others: the characters that
+/// depend on nothing but the secret.
+fn encoded_after(before: usize, secret: &str) -> [String; 2] {
+    let whole = [&vec![0; before], secret.as_bytes()].concat();
+    let own = (before * 8).div_ceil(6)..whole.len() * 8 / 6;
+    let texts = [
+        BASE64_STANDARD_NO_PAD.encode(&whole),
+        BASE64_URL_SAFE_NO_PAD.encode(&whole),
+    ];
+    texts.map(|text| text[own.clone()].to_owned())
 }
 
 fn occurrences(text: &[u8], wanted: &[u8]) -> u64 {
@@ -150,11 +162,7 @@ fn occurrences(text: &[u8], wanted: &[u8]) -> u64 {
 
 /// Whether a secret that is watched for is anywhere in the request.
 fn is_sighted(parts: &Parts, body: &[u8], watched: &KnownSecrets) -> bool {
-    let in_header = |value: &HeaderValue| {
-        let basic = value.as_bytes().strip_prefix(b"Basic ");
-        let basic = basic.and_then(|encoded| BASE64_STANDARD.decode(encoded).ok());
-        watched.are_in(value.as_bytes()) || basic.is_some_and(|text| watched.are_in(&text))
-    };
+    let in_header = |value: &HeaderValue| watched.are_in(value.as_bytes());
     watched.are_in(parts.uri.to_string().as_bytes())
         || watched.are_in(body)
         || parts.headers.values().any(in_header)
@@ -176,6 +184,7 @@ fn credential_bytes(parts: &Parts, body: &[u8], secrets: &KnownSecrets) -> u64 {
 mod tests {
     use super::*;
     use axum::http::Request;
+    use base64::prelude::BASE64_STANDARD;
 
     #[test]
     fn credentials_are_found_wherever_they_are() {
@@ -195,6 +204,19 @@ mod tests {
         assert_eq!(count("/v2/", None, "a s3cret/ in a s3cret/"), 14);
         assert_eq!(count("/v2/", Some(("authorization", "Bearer x")), ""), 8);
         assert_eq!(count("/v2/", Some(("x-other", "s3cret/")), ""), 7);
+        for before in ["", "a", "ab", "abc"] {
+            for after in ["", "d", "de"] {
+                let text = format!("{before}s3cret/{after}");
+                let standard = BASE64_STANDARD.encode(&text);
+                let others = [
+                    BASE64_URL_SAFE_NO_PAD.encode(&text),
+                    url::form_urlencoded::byte_serialize(standard.as_bytes()).collect(),
+                ];
+                for encoded in others.into_iter().chain([standard]) {
+                    assert!(count("/v2/", None, &encoded) > 0, "{text} as {encoded}");
+                }
+            }
+        }
     }
 
     #[test]

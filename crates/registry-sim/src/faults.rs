@@ -17,6 +17,10 @@ pub struct Faults {
     pub token_unavailable: u32,
     /// The token service answers all with this status and body.
     pub token_says: Option<(u16, String)>,
+    /// How many replies `token_says` is; `None` is all.
+    pub token_says_times: Option<u32>,
+    /// The token service redirects everybody to this.
+    pub token_redirects_to: Option<String>,
     /// The token service answers 403 to whoever asks for this repository.
     pub token_forbidden: Option<String>,
     /// Replies with a blob end early, as by a closed connection, after so many bytes.
@@ -64,14 +68,18 @@ impl Faults {
             (None, Some(bytes)) => (bytes, false),
             (None, None) => return None,
         };
-        match &mut self.break_times {
-            Some(0) => None,
-            Some(times) => {
-                *times -= 1;
-                Some(found)
-            }
-            None => Some(found),
-        }
+        Self::take_of(&mut self.break_times).then_some(found)
+    }
+
+    /// What the token service says instead of a token.
+    pub(crate) fn take_token_says(&mut self) -> Option<(u16, String)> {
+        let says = self.token_says.clone()?;
+        Self::take_of(&mut self.token_says_times).then_some(says)
+    }
+
+    /// Takes one from a count that may have no end.
+    fn take_of(count: &mut Option<u32>) -> bool {
+        count.as_mut().is_none_or(Self::take)
     }
 
     /// The pause after this many bytes, to keep to the rate.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::http::Method;
 use axum::response::Response;
+use bytes::Bytes;
 use serde_json::json;
 
-use crate::answer::{error_reply, json_reply, reply, too_many_requests};
+use crate::answer::{error_reply, json_reply, reply, too_many_requests, with_header};
 use crate::faults::Faults;
 use crate::host::{Arrived, Handler};
 use crate::sim::{Login, Shared, lock};
@@ -69,8 +70,12 @@ fn busy(shared: &Shared) -> Option<Response> {
     if Faults::take(&mut faults.token_too_many_requests) {
         return Some(too_many_requests(&faults));
     }
-    if let Some((status, body)) = &faults.token_says {
-        return Some(reply(*status, "text/plain", body.clone().into()));
+    if let Some((status, body)) = faults.take_token_says() {
+        return Some(reply(status, "text/plain", body.into()));
+    }
+    if let Some(target) = &faults.token_redirects_to {
+        let redirect = reply(307, "text/plain", Bytes::new());
+        return Some(with_header(redirect, "location", target));
     }
     Faults::take(&mut faults.token_unavailable)
         .then(|| error_reply(503, "UNAVAILABLE", "come back later"))

@@ -127,6 +127,10 @@ fn refuse(shared: &Shared, arrived: &Arrived, repository: Option<&str>) -> Optio
         Login::EcrLike => Some(unauthorized(shared, arrived, "Basic realm=\"ecr\"")),
         Login::Bearer(_) | Login::PublicBearer => {
             let standing = tokens.standing(headers, repository);
+            if standing == Standing::Expired && shared.options.is_400_for_expired {
+                let text = "Your authorization token has expired. Reauthenticate and try again.";
+                return Some(error_reply(400, "DENIED", text));
+            }
             bearer_challenge(shared, repository, standing)
                 .map(|challenge| unauthorized(shared, arrived, &challenge))
         }
@@ -207,5 +211,5 @@ fn blob(shared: &Shared, arrived: &Arrived, repository: &str, digest: &str) -> R
         let signed = lock(&shared.signatures).sign(&shared.storage_url, repository, digest, life);
         return with_header(reply(307, "text/plain", Bytes::new()), "location", &signed);
     }
-    blob_reply(&bytes, arrived, &mut faults)
+    blob_reply(&bytes, arrived, &mut faults, &shared.blob_bytes)
 }

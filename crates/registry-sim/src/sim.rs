@@ -1,5 +1,6 @@
 //! The simulated registry as a test sees it: its options, its switches, its counters.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ pub enum Realm {
 }
 
 /// How a simulated registry is set up.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub login: Login,
     pub username: String,
@@ -59,6 +60,8 @@ pub struct Options {
     pub state_token_life: bool,
     /// The field of the reply that holds the token; the other one is an empty string.
     pub token_field: &'static str,
+    /// A token that has ended is answered 400 without a challenge, as ECR Public does.
+    pub is_400_for_expired: bool,
     /// Tokens are JSON web tokens, which say themselves when they end.
     pub token_says_its_end: bool,
     /// Blobs are on another host, behind signed URLs.
@@ -80,6 +83,7 @@ impl Default for Options {
             token_life: Duration::from_mins(5),
             state_token_life: true,
             token_field: "token",
+            is_400_for_expired: false,
             token_says_its_end: false,
             redirect_blobs: false,
             location_life: Duration::from_mins(5),
@@ -104,6 +108,8 @@ pub(crate) struct Shared {
     pub(crate) token_requests: HostCounter,
     /// What a registry of Azure exchanges.
     pub(crate) exchange: Mutex<Option<AzureExchange>>,
+    /// Bytes of blobs that went out, from the registry and from the storage.
+    pub(crate) blob_bytes: Arc<AtomicU64>,
 }
 
 /// A registry in this process. Dropping it ends it.
@@ -165,6 +171,7 @@ impl RegistrySim {
             token_gate: Gate::default(),
             token_requests: HostCounter::new(),
             exchange: Mutex::default(),
+            blob_bytes: Arc::default(),
             options,
         });
         Self {
@@ -277,6 +284,11 @@ impl RegistrySim {
 
     pub fn open_token_gate(&self) {
         self.shared.token_gate.open();
+    }
+
+    /// Bytes of blobs that went out so far, from whichever host.
+    pub fn blob_bytes(&self) -> u64 {
+        self.shared.blob_bytes.load(Ordering::SeqCst)
     }
 
     /// Requests for a token, on whichever host.

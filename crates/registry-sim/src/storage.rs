@@ -65,7 +65,10 @@ fn answer(shared: &Shared, arrived: &Arrived) -> Response {
         .rsplit_once('/')
         .and_then(|(repository, digest)| lock(&shared.store).blob(repository, digest));
     match found {
-        Some(bytes) => blob_reply(&bytes, arrived, &mut lock(&shared.faults)),
+        Some(bytes) => {
+            let faults = &mut lock(&shared.faults);
+            blob_reply(&bytes, arrived, faults, &shared.blob_bytes)
+        }
         None => refusal(404, "NoSuchKey"),
     }
 }
