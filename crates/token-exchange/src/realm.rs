@@ -80,15 +80,23 @@ fn is_known_pair(endpoint: &Endpoint, url: &Url, host: &str) -> bool {
             .any(|(known, service)| *known == registry && *service == host)
 }
 
-/// Without a port, what the user allowed is the usual port of the scheme.
+/// Without a port, what the user allowed is the usual port of the scheme. It is read as the realm
+/// was, so that an address may be written in any way.
 fn is_allowed(url: &Url, allowed: Option<&str>) -> bool {
     let Some(allowed) = allowed else { return false };
-    let allowed = allowed.trim().trim_end_matches('/');
+    let allowed = allowed.trim();
     let allowed = allowed.split_once("://").map_or(allowed, |(_, rest)| rest);
     let allowed = allowed.split('/').next().unwrap_or_default();
-    let usual = |text: &str| text.strip_suffix(":443").map(str::to_owned);
-    let allowed = usual(allowed).unwrap_or_else(|| allowed.to_owned());
-    !allowed.is_empty() && authority(url).eq_ignore_ascii_case(&allowed)
+    let allowed = Url::parse(&format!("{}://{allowed}/", url.scheme()));
+    allowed.is_ok_and(|allowed| allowed == same_place(url))
+}
+
+/// The URL without its path and query.
+fn same_place(url: &Url) -> Url {
+    let mut place = url.clone();
+    place.set_path("/");
+    place.set_query(None);
+    place
 }
 
 /// `host` or `host:port` of a URL, as a user would type it.
@@ -146,6 +154,11 @@ mod tests {
                 "https://auth.example:8443/token",
                 Some("AUTH.example:8443"),
             ),
+            (
+                "r.example",
+                "https://[fd12::10.0.0.1]:8443/token",
+                Some("[FD12:0::a00:1]:8443"),
+            ),
         ];
         for (registry, realm, allowed) in cases {
             let judged = allows(registry, realm, allowed);
@@ -171,6 +184,8 @@ mod tests {
         r.example               https://auth.example:8443/t         auth.example  auth.example:8443
         r.example               https://sub.auth.example/t          auth.example  sub.auth.example
         r.example               https://evil.example/t              /   evil.example
+        r.example               https://evil.example/t              auth.example@evil.example  evil
+        127.0.0.1:5000          http://auth.example/t               auth.example:443  auth.example
         127.0.0.1:5000          http://localhost:5001/t             -   localhost:5001
     ";
 
