@@ -10,5 +10,6 @@ mod handout;
 mod health;
 mod leases;
 mod login;
+mod matrix;
 mod scopes;
 mod support;

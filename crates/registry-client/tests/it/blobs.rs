@@ -2,9 +2,9 @@
 
 use futures::TryStreamExt;
 use registry_client::{RegistryClient, RegistryError};
-use registry_sim::{Faults, Image, ImageBuilder, Layer, RegistrySim};
+use registry_sim::{Faults, Image, RegistrySim};
 
-use crate::support::{REPOSITORY, anonymous, big_layer, image, pull};
+use crate::support::{REPOSITORY, anonymous, big_layer, image};
 
 type Fault = fn(&mut Faults);
 
@@ -176,29 +176,4 @@ async fn a_blob_beyond_the_limit_is_not_asked_for() {
         "{error}"
     );
     assert_eq!(sim.registry().read().requests, 0);
-}
-
-#[tokio::test]
-async fn foreign_layers_are_read_from_the_registry_or_not_at_all() {
-    let sim = RegistrySim::anonymous().await;
-    let url = format!("{}/layer", sim.stranger_url());
-    let layer = Layer::gzip(&[]).foreign(&[&url]);
-    let image = ImageBuilder::new().layer(layer).build();
-    sim.push(REPOSITORY, "latest", &image);
-    let client = anonymous(&sim);
-    let pinned = pull(&client).await.expect("manifest");
-    assert_eq!(pinned.layers[0].urls, [url]);
-    assert!(
-        client
-            .blob_bytes(REPOSITORY, &pinned.layers[0], 4096)
-            .await
-            .is_ok()
-    );
-    sim.remove_blob(REPOSITORY, &image.layers[0].digest);
-    let error = client
-        .blob_bytes(REPOSITORY, &pinned.layers[0], 4096)
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("foreign layer"), "{error}");
-    assert_eq!(sim.stranger().read().requests, 0);
 }

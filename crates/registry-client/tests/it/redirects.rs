@@ -1,4 +1,4 @@
-//! Redirects: where credentials go (home) and where they do not (anywhere else).
+//! Redirects: locations that are used again, that die, and that lead nowhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use registry_client::{RegistryClient, RegistryError};
 use registry_sim::{Image, Login, Options, RegistrySim};
 
-use crate::support::{PASSWORD, Password, REPOSITORY, big_layer, client, image, pull};
+use crate::support::{PASSWORD, Password, REPOSITORY, big_layer, client, image};
 
 async fn redirecting() -> (RegistrySim, Image, RegistryClient) {
     let options = Options {
@@ -28,16 +28,6 @@ async fn range(client: &RegistryClient, image: &Image) -> Result<(), RegistryErr
         .await?;
     assert!(bytes == image.layers[1].bytes[10..20_000]);
     Ok(())
-}
-
-#[tokio::test]
-async fn no_credential_follows_a_redirect() {
-    let (sim, image, client) = redirecting().await;
-    pull(&client).await.expect("manifest");
-    range(&client, &image).await.expect("range");
-    assert!(sim.registry().read().credential_bytes > 0);
-    assert!(sim.storage().read().requests > 0);
-    assert_eq!(sim.storage().read().credential_bytes, 0);
 }
 
 #[tokio::test]
@@ -99,57 +89,12 @@ async fn broken_replies_of_a_location_are_resumed() {
 }
 
 #[tokio::test]
-async fn a_challenge_of_another_host_gets_nothing() {
-    let (sim, image, client) = redirecting().await;
-    sim.faults(|faults| faults.redirect_to = Some(format!("{}/blob", sim.stranger_url())));
-    let error = range(&client, &image).await.unwrap_err();
-    assert!(error.is_transient(), "{error}");
-    assert!(sim.stranger().read().requests > 0);
-    assert_eq!(sim.stranger().read().credential_bytes, 0);
-}
-
-#[tokio::test]
-async fn the_same_host_at_another_port_is_another_origin() {
-    let (sim, image, client) = redirecting().await;
-    let look_alike = sim.stranger_url().replace("localhost", "127.0.0.1");
-    sim.faults(|faults| faults.redirect_to = Some(format!("{look_alike}/v2/")));
-    range(&client, &image).await.unwrap_err();
-    assert!(sim.stranger().read().requests > 0);
-    assert_eq!(sim.stranger().read().credential_bytes, 0);
-}
-
-#[tokio::test]
-async fn the_way_back_home_is_not_authorised_either() {
-    let (sim, image, client) = redirecting().await;
-    let home = format!("http://{}/v2/", sim.host());
-    sim.faults(|faults| {
-        faults.redirect_to = Some(format!("{}/blob", sim.stranger_url()));
-        faults.stranger_redirects_to = Some(home);
-    });
-    // Authorised, `/v2/` would answer 200, and the error would be about what came.
-    let error = range(&client, &image).await.unwrap_err();
-    assert!(error.to_string().contains("status 401"), "{error}");
-}
-
-#[tokio::test]
 async fn redirects_that_lead_astray_are_refused() {
     let (sim, image, client) = redirecting().await;
-    let host = sim.host().to_owned();
+    let own = format!("/v2/{REPOSITORY}/blobs/{}", big_layer(&image).digest);
     let cases = [
-        (
-            "http://169.254.169.254/latest/meta-data".to_owned(),
-            "not allowed",
-        ),
-        ("http://[fd00:ec2::254]/latest".to_owned(), "not allowed"),
         ("http://registry.example/x".to_owned(), "plain http"),
-        ("file:///etc/passwd".to_owned(), "not http"),
-        ("ftp://a/b".to_owned(), "not http"),
-        (format!("http://user:pw@{host}/"), "user name"),
-        ("http://".to_owned(), "no valid URL"),
-        (
-            "/v2/".to_owned() + REPOSITORY + "/blobs/" + &big_layer(&image).digest.to_string(),
-            "circles",
-        ),
+        (own, "circles"),
     ];
     for (target, expected) in cases {
         sim.faults(|faults| faults.redirect_to = Some(target.clone()));

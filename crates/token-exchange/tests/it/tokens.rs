@@ -100,17 +100,9 @@ async fn a_ready_token_is_sent_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_identity_token_goes_to_the_token_service_alone() {
-    let sim = bearer().await;
+async fn an_identity_token_is_not_for_a_registry_without_a_token_service() {
     let credential = Credential::basic("<token>".to_owned(), PASSWORD.to_owned().into());
-    let source = exchange().source(endpoint(sim.host()), identity(credential.clone()));
-    pull(sim.host(), source).await.expect("pull");
-    let requests = sim.token_requests().paths();
-    assert!(
-        requests.iter().all(|path| path == "POST /token"),
-        "{requests:?}"
-    );
-    let plain = self::sim(Login::Basic).await;
+    let plain = sim(Login::Basic).await;
     let source = exchange().source(endpoint(plain.host()), identity(credential));
     let error = ask(source.as_ref(), plain.host(), None).await.unwrap_err();
     assert!(matches!(error, AuthError::Refused { .. }), "{error}");
@@ -358,17 +350,6 @@ async fn a_refusal_does_not_stand_for_ever_on_a_clock_that_was_set_back() {
         assert!(matches!(error, AuthError::RateLimited { .. }), "{error}");
         clock.turn_back(by);
         ask(source.as_ref(), sim.host(), None).await.expect("auth");
-    }
-}
-
-#[tokio::test]
-async fn a_token_that_lives_two_seconds_pulls() {
-    let (sim, _, exchange) = living(Duration::from_secs(2)).await;
-    for _ in 0..5 {
-        let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
-        pull(sim.host(), source).await.expect("pull");
-        // Whatever the clock says, the registry has had enough of it.
-        sim.expire_tokens();
     }
 }
 
