@@ -15,6 +15,7 @@ use crate::answer::{error_reply, json_reply};
 use crate::authority::Authority;
 use crate::cloud_fault::{CloudFault, dated, refusal};
 use crate::counters::{HostCounter, KnownSecrets};
+use crate::gate::Gate;
 use crate::host::{Arrived, Host, Reserved, find};
 use crate::sim::lock;
 
@@ -53,6 +54,8 @@ pub struct AzureApi {
 struct Shared {
     principal: AzurePrincipal,
     state: Mutex<State>,
+    /// While closed, requests wait.
+    gate: Gate,
 }
 
 struct State {
@@ -83,13 +86,17 @@ impl AzureApi {
                 clock_ahead: SignedDuration::ZERO,
                 fault: None,
             }),
+            gate: Gate::default(),
         });
         let answering = Arc::clone(&shared);
         let host = Reserved::new("127.0.0.1", Some(authority)).await.serve(
             &KnownSecrets::default(),
             Arc::new(move |arrived| {
                 let shared = Arc::clone(&answering);
-                Box::pin(async move { shared.answer(&arrived) })
+                Box::pin(async move {
+                    shared.gate.pass().await;
+                    shared.answer(&arrived)
+                })
             }),
         );
         Self { shared, host }
@@ -113,6 +120,15 @@ impl AzureApi {
     /// Sets its clock ahead of the real one.
     pub fn set_clock_ahead(&self, by: SignedDuration) {
         lock(&self.shared.state).clock_ahead = by;
+    }
+
+    /// Requests wait from now on, until the gate is opened.
+    pub fn close_gate(&self) {
+        self.shared.gate.close();
+    }
+
+    pub fn open_gate(&self) {
+        self.shared.gate.open();
     }
 
     /// Changes what goes wrong.

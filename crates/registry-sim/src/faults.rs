@@ -23,6 +23,13 @@ pub struct Faults {
     pub token_redirects_to: Option<String>,
     /// The token service answers 403 to whoever asks for this repository.
     pub token_forbidden: Option<String>,
+    /// The token service answers 401 to whoever asks for this repository.
+    pub token_unauthorized: Option<String>,
+    /// The token service answers a `POST` with this status.
+    pub token_post_says: Option<u16>,
+    /// So many pulls are left of a hundred: each manifest says so and each `GET` of one takes one.
+    /// There is a 429 after the last.
+    pub pulls_left: Option<u32>,
     /// Replies with a blob end early, as by a closed connection, after so many bytes.
     pub truncate_after: Option<u64>,
     /// The same with a reset of the connection.

@@ -21,6 +21,7 @@ use crate::answer::json_reply;
 use crate::authority::Authority;
 use crate::cloud_fault::{CloudFault, dated, refusal};
 use crate::counters::{HostCounter, KnownSecrets};
+use crate::gate::Gate;
 use crate::host::{Arrived, Host, Reserved, find};
 use crate::sim::lock;
 
@@ -53,6 +54,8 @@ pub struct GoogleApi {
 struct Shared {
     key: &'static KeyPair,
     state: Mutex<State>,
+    /// While closed, requests wait.
+    gate: Gate,
 }
 
 struct State {
@@ -94,6 +97,7 @@ impl GoogleApi {
                 clock_ahead: SignedDuration::ZERO,
                 fault: None,
             }),
+            gate: Gate::default(),
         });
         Self {
             token: serve(authority, &shared, token).await,
@@ -177,6 +181,15 @@ impl GoogleApi {
         lock(&self.shared.state).clock_ahead = by;
     }
 
+    /// Requests wait from now on, until the gate is opened.
+    pub fn close_gate(&self) {
+        self.shared.gate.close();
+    }
+
+    pub fn open_gate(&self) {
+        self.shared.gate.open();
+    }
+
     /// Changes what goes wrong.
     pub fn set_fault(&self, fault: Option<CloudFault>) {
         lock(&self.shared.state).fault = fault;
@@ -197,24 +210,29 @@ fn service_account(private_key: &str) -> Value {
 
 async fn serve(authority: &Authority, shared: &Arc<Shared>, answering: Answering) -> Host {
     let shared = Arc::clone(shared);
-    let answer = move |arrived: Arrived| {
-        let state = lock(&shared.state);
-        let now = Timestamp::now() + state.clock_ahead;
-        let reply = match &state.fault {
-            Some(fault) => fault.answer(),
-            None => answering(&shared, &state, &arrived, now),
-        };
-        dated(reply, now)
-    };
-    let answer = Arc::new(answer);
     let reserved = Reserved::new("127.0.0.1", Some(authority)).await;
     reserved.serve(
         &KnownSecrets::default(),
         Arc::new(move |arrived| {
-            let answer = Arc::clone(&answer);
-            Box::pin(async move { answer(arrived) })
+            let shared = Arc::clone(&shared);
+            Box::pin(async move {
+                shared.gate.pass().await;
+                shared.answer(answering, &arrived)
+            })
         }),
     )
+}
+
+impl Shared {
+    fn answer(&self, answering: Answering, arrived: &Arrived) -> Response {
+        let state = lock(&self.state);
+        let now = Timestamp::now() + state.clock_ahead;
+        let reply = match &state.fault {
+            Some(fault) => fault.answer(),
+            None => answering(self, &state, arrived, now),
+        };
+        dated(reply, now)
+    }
 }
 
 /// A signed assertion becomes an access token.

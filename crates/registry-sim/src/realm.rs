@@ -29,6 +29,10 @@ pub(crate) async fn answer(shared: &Shared, arrived: &Arrived) -> Response {
         return response;
     }
     let post = arrived.parts.method == Method::POST;
+    let post_says = lock(&shared.faults).token_post_says;
+    if let Some(status) = post_says.filter(|_| post) {
+        return error_reply(status, "UNSUPPORTED", "no such grant");
+    }
     let fields = if post {
         &arrived.body[..]
     } else {
@@ -54,15 +58,24 @@ pub(crate) async fn answer(shared: &Shared, arrived: &Arrived) -> Response {
         .filter(|(name, _)| name == "scope")
         .flat_map(|(_, value)| value.split(' ').map(str::to_owned))
         .collect();
-    let forbidden = lock(&shared.faults).token_forbidden.clone();
-    let is_about = |name: &String| scopes.contains(&format!("repository:{name}:pull"));
-    if forbidden.as_ref().is_some_and(is_about) {
-        return error_reply(403, "DENIED", "requested access to the resource is denied");
+    if let Some(refusal) = refusal_of(&lock(&shared.faults), &scopes) {
+        return refusal;
     }
     let options = &shared.options;
     let token = tokens.give(scopes, options.token_life, options.token_says_its_end);
     shared.secrets.add(&token);
     reply_with(shared, &token)
+}
+
+/// The answer to who asks for what is kept from everybody.
+fn refusal_of(faults: &Faults, scopes: &[String]) -> Option<Response> {
+    let is_about = |name: &String| scopes.contains(&format!("repository:{name}:pull"));
+    let text = "requested access to the resource is denied";
+    if faults.token_forbidden.as_ref().is_some_and(is_about) {
+        return Some(error_reply(403, "DENIED", text));
+    }
+    let is_unauthorized = faults.token_unauthorized.as_ref().is_some_and(is_about);
+    is_unauthorized.then(|| error_reply(401, "UNAUTHORIZED", text))
 }
 
 fn busy(shared: &Shared) -> Option<Response> {

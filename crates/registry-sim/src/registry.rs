@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::http::Method;
 use axum::response::Response;
 use bytes::Bytes;
 
@@ -75,7 +76,7 @@ fn answer(shared: &Shared, arrived: &Arrived) -> Response {
         Asked::Manifest {
             repository,
             reference,
-        } => manifest(shared, repository, reference),
+        } => manifest(shared, arrived, repository, reference),
         Asked::Blob { repository, digest } => blob(shared, arrived, repository, digest),
         Asked::Tags { repository } => tags(shared, repository),
     }
@@ -176,7 +177,31 @@ fn unauthorized(shared: &Shared, arrived: &Arrived, challenge: &str) -> Response
     )
 }
 
-fn manifest(shared: &Shared, repository: &str, reference: &str) -> Response {
+fn manifest(shared: &Shared, arrived: &Arrived, repository: &str, reference: &str) -> Response {
+    let mut faults = lock(&shared.faults);
+    let Some(left) = faults.pulls_left else {
+        drop(faults);
+        return unlimited_manifest(shared, repository, reference);
+    };
+    if left == 0 && arrived.parts.method == Method::GET {
+        return too_many_requests(&faults);
+    }
+    let left = left - u32::from(arrived.parts.method == Method::GET);
+    faults.pulls_left = Some(left);
+    drop(faults);
+    let headers = [
+        ("ratelimit-limit", "100;w=21600".to_owned()),
+        ("ratelimit-remaining", format!("{left};w=21600")),
+        ("docker-ratelimit-source", "127.0.0.1".to_owned()),
+    ];
+    let response = unlimited_manifest(shared, repository, reference);
+    let headers = headers.into_iter();
+    headers.fold(response, |response, (name, value)| {
+        with_header(response, name, &value)
+    })
+}
+
+fn unlimited_manifest(shared: &Shared, repository: &str, reference: &str) -> Response {
     let Some(stored) = lock(&shared.store).manifest(repository, reference) else {
         return error_reply(404, "MANIFEST_UNKNOWN", "manifest unknown");
     };
