@@ -18,14 +18,23 @@ const HOST: &str = "acme.azurecr.io";
 const DIRECTORY: &str = "login.microsoftonline.com";
 const TENANT: &str = "409520d4-8100-4d1d-ad47-72432ddcc120";
 const CLIENT: &str = "7f3a9d21-8100-4d1d-ad47-72432ddcc121";
-const SECRET: &str = "canary~secret/of-a+principal";
+pub(crate) const SECRET: &str = "canary~secret/of-a+principal";
 const FEDERATED: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjaSJ9.canary-signature";
 /// What the directory gives.
 const ACCESS: &str = "aad-access-token";
 
-struct Azure {
-    registry: CloudRegistry,
-    api: AzureApi,
+pub(crate) struct Azure {
+    pub(crate) registry: CloudRegistry,
+    pub(crate) api: AzureApi,
+    refresh_token: String,
+}
+
+/// For how long what a registry of Azure gives is good.
+pub(crate) struct Lives {
+    /// What is given for a token of the directory.
+    pub(crate) refresh_token: Duration,
+    /// What is given for that, for one repository.
+    pub(crate) token: Duration,
 }
 
 impl Azure {
@@ -34,11 +43,19 @@ impl Azure {
     }
 
     async fn at(host: &'static str, directory: &str, tenant: &str) -> Self {
-        Self::living(host, directory, tenant, Duration::from_mins(75)).await
+        let lives = Lives {
+            refresh_token: Duration::from_hours(3),
+            token: Duration::from_mins(75),
+        };
+        Self::living(host, directory, tenant, lives).await
     }
 
-    /// One whose tokens for a repository live for so long.
-    async fn living(host: &'static str, directory: &str, tenant: &str, life: Duration) -> Self {
+    /// The usual one, whose tokens live for so long.
+    pub(crate) async fn with_lives(lives: Lives) -> Self {
+        Self::living(HOST, DIRECTORY, TENANT, lives).await
+    }
+
+    async fn living(host: &'static str, directory: &str, tenant: &str, lives: Lives) -> Self {
         let authority = Authority::naming(&[host, directory]);
         let principal = AzurePrincipal {
             tenant: tenant.to_owned(),
@@ -47,11 +64,11 @@ impl Azure {
             federated_token: FEDERATED.to_owned(),
         };
         let api = AzureApi::start(&authority, principal).await;
-        let refresh_token = unsigned_token("refresh", Duration::from_hours(3));
+        let refresh_token = unsigned_token("refresh", lives.refresh_token);
         let options = Options {
             login: Login::Bearer(Realm::Url(format!("https://{host}/oauth2/token"))),
             password: refresh_token.clone(),
-            token_life: life,
+            token_life: lives.token,
             state_token_life: false,
             token_field: "access_token",
             token_says_its_end: true,
@@ -63,9 +80,18 @@ impl Azure {
             counter.watch_for(SECRET);
             counter.watch_for(FEDERATED);
         }
-        let azure = Self { registry, api };
+        let azure = Self {
+            registry,
+            api,
+            refresh_token: refresh_token.clone(),
+        };
         azure.exchange_for(tenant, &refresh_token, None);
         azure
+    }
+
+    /// What the registry makes of a token of the directory.
+    pub(crate) fn set_exchange_fault(&self, fault: Option<CloudFault>) {
+        self.exchange_for(TENANT, &self.refresh_token, fault);
     }
 
     fn exchange_for(&self, tenant: &str, refresh_token: &str, fault: Option<CloudFault>) {
@@ -79,7 +105,7 @@ impl Azure {
         });
     }
 
-    fn secret(&self) -> Credential {
+    pub(crate) fn secret(&self) -> Credential {
         self.principal(&[("AZURE_CLIENT_SECRET", SECRET)])
     }
 
@@ -200,7 +226,11 @@ async fn a_refresh_token_is_renewed_by_the_clock_and_when_it_is_refused() {
 
 #[tokio::test]
 async fn tokens_that_live_for_a_second_pull() {
-    let azure = Azure::living(HOST, DIRECTORY, TENANT, Duration::from_secs(1)).await;
+    let azure = Azure::with_lives(Lives {
+        refresh_token: Duration::from_hours(3),
+        token: Duration::from_secs(1),
+    })
+    .await;
     let short = unsigned_token("refresh", Duration::from_secs(1));
     azure.exchange_for(TENANT, &short, None);
     azure.registry.sim.set_password(&short);

@@ -14,13 +14,13 @@ use token_exchange::{Clock, Proven};
 use crate::cloud::{CloudRegistry, Log, detect, expired, kind, left};
 use crate::support::{ask, endpoint, identity, image, registry};
 
-const HOST: &str = "eu-docker.pkg.dev";
+pub(crate) const HOST: &str = "eu-docker.pkg.dev";
 const SUBJECT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjaSJ9.canary-signature";
-const ACCESS: &str = "ya29.access";
+pub(crate) const ACCESS: &str = "ya29.access";
 
-struct Google {
-    registry: CloudRegistry,
-    api: GoogleApi,
+pub(crate) struct Google {
+    pub(crate) registry: CloudRegistry,
+    pub(crate) api: GoogleApi,
 }
 
 impl Google {
@@ -30,6 +30,11 @@ impl Google {
 
     /// At this registry, which knows an access token under this name.
     async fn at(host: &'static str, username: &str) -> Self {
+        Self::living(host, username, Duration::from_mins(5)).await
+    }
+
+    /// One whose tokens for a repository live for so long.
+    pub(crate) async fn living(host: &'static str, username: &str, token_life: Duration) -> Self {
         let names: Vec<&str> = GoogleApi::HOSTS.into_iter().chain([host]).collect();
         let authority = Authority::naming(&names);
         let api = GoogleApi::start(&authority).await;
@@ -38,6 +43,7 @@ impl Google {
             login: Login::Bearer(Realm::Url(format!("https://{host}/v2/token"))),
             username: username.to_owned(),
             password: ACCESS.to_owned(),
+            token_life,
             ..Options::default()
         };
         let registry = CloudRegistry::start(host, authority, &api.lines(), options).await;
@@ -50,7 +56,7 @@ impl Google {
         Self { registry, api }
     }
 
-    fn key(&self) -> Credential {
+    pub(crate) fn key(&self) -> Credential {
         self.key_of(&self.api.service_account())
     }
 
