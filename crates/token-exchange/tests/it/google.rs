@@ -545,3 +545,22 @@ async fn a_key_is_handed_out_as_an_access_token() {
         (("oauth2accesstoken", ACCESS), true)
     );
 }
+
+/// A refusal that was long in coming shows a later time than that of the question.
+#[tokio::test]
+async fn a_slow_refusal_is_no_clock_that_goes_wrong() {
+    let google = Google::start().await;
+    google.api.set_fault(Some(CloudFault::Named {
+        error: "invalid_grant",
+        description: "Invalid JWT Signature.",
+    }));
+    google.api.close_gate();
+    let source = google.registry.source(google.key());
+    let asking = tokio::spawn(async move { ask(source.as_ref(), HOST, None).await });
+    google.api.token().wait_for_requests(1).await;
+    google.turn(Duration::from_secs(20));
+    google.api.open_gate();
+    let error = asking.await.expect("a task").expect_err("a refusal");
+    assert_eq!(kind(&error), "bad", "{error}");
+    assert_eq!(google.asked(), [1, 0, 0]);
+}

@@ -11,7 +11,8 @@ use crate::reply::Token;
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// A refusal may be for our clock when it differs by more than requests take.
+/// A refusal may be for our clock when theirs shows a time that is so far from all those between
+/// the sending and the arrival.
 const SKEW: SignedDuration = SignedDuration::from_secs(5);
 
 /// Asks with this key. Where Google refuses and its clock shows another time, once more by that.
@@ -25,7 +26,7 @@ pub(super) async fn exchange(
         return reply.token();
     }
     let refusal = reply.refusal();
-    let Some(theirs) = clock_of_theirs(&reply, &refusal, now) else {
+    let Some(theirs) = clock_of_theirs(&reply, &refusal, (now, clouds.now())) else {
         return Err(told(&reply, &refusal));
     };
     tracing::warn!(%theirs, ours = %now, "Google has another time than this machine");
@@ -52,10 +53,17 @@ async fn ask_at(
     Reply::read(TOKEN_HOST, sent, response).await
 }
 
-fn clock_of_theirs(reply: &Reply, refusal: &Refusal, ours: Timestamp) -> Option<Timestamp> {
+/// The time of Google's clock, where it is not ours. A reply may have been long in coming.
+fn clock_of_theirs(
+    reply: &Reply,
+    refusal: &Refusal,
+    (sent, arrived): (Timestamp, Timestamp),
+) -> Option<Timestamp> {
     let is_about_assertion = refusal.error == "invalid_grant";
     let theirs = reply.times.answered.filter(|_| is_about_assertion)?;
-    (theirs.duration_since(ours).abs() > SKEW).then_some(theirs)
+    let is_early = sent.duration_since(theirs) > SKEW;
+    let is_late = theirs.duration_since(arrived) > SKEW;
+    (is_early || is_late).then_some(theirs)
 }
 
 fn told(reply: &Reply, refusal: &Refusal) -> AuthError {
