@@ -36,6 +36,7 @@ mod provider;
 mod realm;
 mod reply;
 mod rung;
+mod service;
 mod wire;
 
 pub use clock::{Clock, SystemClock};

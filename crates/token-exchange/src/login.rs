@@ -35,6 +35,8 @@ pub(crate) struct Login {
     slots: Mutex<HashMap<String, Arc<Slot<Minted>>>>,
     /// Whether a token service has taken the pass, and whose turn it is to find out.
     is_proven: AtomicBool,
+    /// Whether it has refused the pass for whatever it may be.
+    is_refuted: AtomicBool,
     proving: tokio::sync::Mutex<()>,
     /// Who asks the registry for who holds no auth. It knows this login, and does not keep it.
     reader: OnceLock<RegistryClient>,
@@ -74,6 +76,7 @@ impl Login {
             asker: Arc::default(),
             slots: Mutex::default(),
             is_proven: AtomicBool::new(false),
+            is_refuted: AtomicBool::new(false),
             proving: tokio::sync::Mutex::default(),
             reader: OnceLock::new(),
         }
@@ -103,6 +106,15 @@ impl Login {
 
     pub(crate) fn is_taken(&self) {
         self.is_proven.store(true, Ordering::Release);
+        self.is_refuted.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn refute(&self) {
+        self.is_refuted.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_refuted(&self) -> bool {
+        self.is_refuted.load(Ordering::Acquire)
     }
 
     /// The client that reads with `auth`, made once.

@@ -18,7 +18,7 @@ use crate::login::{Door, Login};
 use crate::provider::{self, Presented};
 use crate::realm;
 use crate::rung::Rung;
-use crate::wire;
+use crate::service::TokenService;
 
 /// The serial of all askers whose pass is what was stored.
 const STORED: u64 = 0;
@@ -271,13 +271,18 @@ impl Mint {
         let allowed = login.identity.token_service.as_deref();
         let realm = realm::judge(&login.endpoint, &base, &demand.realm, allowed)?;
         let turn = login.turn().await;
-        let (scope, pass, now) = (scope.as_deref(), &asker.pass, self.clock.now());
+        let now = self.clock.now();
         if let Some(refusal) = login.refusal(now).filter(|_| turn.is_some()) {
             return Err(refusal);
         }
-        self.token_requests.fetch_add(1, Ordering::Relaxed);
-        let token = wire::ask(&door.http, &realm, demand, scope, pass, now).await;
-        let token = token.inspect_err(|error| {
+        let service = TokenService {
+            http: &door.http,
+            realm: &realm,
+            demand,
+            requests: &self.token_requests,
+        };
+        let asked = service.ask(login, asker, scope.as_deref(), now).await;
+        let token = asked.inspect_err(|error| {
             // Before the next has its turn.
             if turn.is_some() {
                 login.remember_refusal(error, self.clock.now());
@@ -293,7 +298,7 @@ impl Mint {
                 Some(token.not_after),
                 true,
             ),
-            scope: Some(scope.unwrap_or_default().to_owned()),
+            scope: Some(scope.unwrap_or_default()),
             asker: asker.life.serial,
             last_end: asker.last_end,
         })

@@ -71,7 +71,9 @@ fn get(
         if let Some(scope) = scope {
             query.append_pair("scope", scope);
         }
-        if let Pass::Password { username, .. } = pass {
+        if let Pass::Password { username, .. } = pass
+            && !username.is_empty()
+        {
             query.append_pair("account", username);
         }
     }

@@ -1,10 +1,17 @@
 //! What single services do in a way of their own.
 
-use credential::Credential;
-use credential::auth::AuthError;
-use registry_sim::{Login, Options, Realm, RegistrySim};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::support::{PASSWORD, REPOSITORY, ask, basic, endpoint, exchange, identity, image, pull};
+use credential::Credential;
+use credential::auth::{AuthError, AuthRequest, AuthSource};
+use registry_sim::{Login, Options, Realm, RegistrySim};
+use token_exchange::TokenExchange;
+
+use crate::support::{
+    HandClock, PASSWORD, REPOSITORY, ask, basic, dialer, endpoint, exchange, identity, image, pull,
+    registry,
+};
 
 async fn sim(login: Login, username: &str) -> RegistrySim {
     let sim = RegistrySim::start(Options {
@@ -113,4 +120,76 @@ async fn odd_replies_of_token_services_are_read_or_refused() {
             (left, _) => panic!("{what}: {left:?}"),
         }
     }
+}
+
+/// Artifactory answers a `POST` 401, others that they know no such thing; a token is then taken as
+/// the password of nobody.
+#[tokio::test]
+async fn an_identity_token_is_taken_where_there_is_no_post() {
+    for status in [400, 401, 404, 405] {
+        let sim = sim(Login::Bearer(Realm::SameHost), "").await;
+        sim.faults(|faults| faults.token_post_says = Some(status));
+        let token = || Credential::basic("<token>".to_owned(), PASSWORD.to_owned().into());
+        let exchange = exchange();
+        let source = exchange.source(endpoint(sim.host()), identity(token()));
+        pull(sim.host(), source).await.expect("a pull");
+        let asked = sim.token_requests().paths();
+        assert_eq!(asked.len(), 2, "{asked:?}");
+        assert_eq!(asked[0], "POST /token");
+        assert!(!asked[1].contains("account"), "{asked:?}");
+        // What is not taken either way is refused in the words of the first.
+        sim.set_password("another");
+        let checked = exchange.check(endpoint(sim.host()), identity(token()), None);
+        let error = checked.await.expect_err("a refusal");
+        let is_known = status < 404;
+        let is_bad = matches!(error, AuthError::BadCredential { .. });
+        assert_eq!(is_bad, is_known, "{status}: {error}");
+    }
+}
+
+/// Some services answer 401 where the credential may not read one repository.
+#[tokio::test]
+async fn a_401_for_one_repository_is_no_refusal_of_the_login() {
+    for is_proven in [false, true] {
+        let sim = sim(Login::Bearer(Realm::SameHost), "puller").await;
+        sim.faults(|faults| faults.token_unauthorized = Some("acme/other".to_owned()));
+        let exchange = exchange();
+        let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+        if is_proven {
+            ask(source.as_ref(), sim.host(), None).await.expect("auth");
+        }
+        let own = registry(sim.host());
+        let other = || AuthRequest {
+            registry: &own,
+            repository: "acme/other",
+            rejected: None,
+        };
+        let before = exchange.token_requests();
+        for _ in 0..3 {
+            let error = source.auth(other()).await.expect_err("a refusal");
+            assert!(matches!(error, AuthError::NoPermission { .. }), "{error}");
+            assert!(error.to_string().contains("acme/other"), "{error}");
+        }
+        assert_eq!(exchange.token_requests() - before, 2);
+        pull(sim.host(), source).await.expect("the others are read");
+    }
+}
+
+/// A password that was found wrong for everything is not tried twice each time.
+#[tokio::test]
+async fn a_wrong_password_is_asked_about_once() {
+    let sim = sim(Login::Bearer(Realm::SameHost), "puller").await;
+    let clock = HandClock::new();
+    let exchange = TokenExchange::new(dialer(), Arc::clone(&clock) as _);
+    let source = exchange.source(endpoint(sim.host()), basic("wrong-password"));
+    for tries in [2, 3, 4] {
+        let error = ask(source.as_ref(), sim.host(), None).await;
+        let error = error.expect_err("a refusal");
+        assert!(matches!(error, AuthError::BadCredential { .. }), "{error}");
+        assert_eq!(exchange.token_requests(), tries);
+        clock.turn(Duration::from_secs(11));
+    }
+    // Taken again: a later refusal may be about a repository.
+    sim.set_password("wrong-password");
+    ask(source.as_ref(), sim.host(), None).await.expect("auth");
 }
