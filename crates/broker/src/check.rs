@@ -7,6 +7,7 @@ use credential::RegistryScope;
 use credential::auth::AuthError;
 use ids::WorkspaceId;
 use jiff::Timestamp;
+use registry_client::PullLimit;
 use std::sync::Arc;
 use std::time::Duration;
 use token_exchange::Identity;
@@ -20,6 +21,9 @@ use crate::login::{CredentialRow, Proven, checked_state, proven};
 /// For how long a refusal answers in place of the registry.
 const REFUSAL_STANDS: Duration = Duration::from_secs(30);
 
+/// What to do about few pulls that are left.
+const FEW_PULLS: &str = "wait, or log in with an account that is allowed more pulls";
+
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckReport {
@@ -27,6 +31,7 @@ pub struct CheckReport {
     pub version: u32,
     /// One word: `ok`, or what is wrong.
     pub state: &'static str,
+    /// What is wrong, or how many pulls the registry still allows.
     pub message: Option<String>,
     pub hint: Option<String>,
     pub proven: Option<Proven>,
@@ -98,9 +103,13 @@ impl Inner {
             Ok(proof) => {
                 let state = checked_state(&proof);
                 self.vault.set_state(row.sealed(), &state).await?;
+                let limit = proof.pull_limit.as_ref();
+                let is_few = limit.is_some_and(PullLimit::is_few);
                 Ok(CheckReport {
                     proven: Some(proven(&proof)),
                     not_after: proof.not_after,
+                    message: limit.map(PullLimit::to_string),
+                    hint: is_few.then(|| FEW_PULLS.to_owned()),
                     ..passed(row)
                 })
             }

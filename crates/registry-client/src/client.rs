@@ -20,6 +20,7 @@ use crate::follow::{self, Outgoing};
 use crate::manifest::{Descriptor, ManifestHead, PinnedManifest};
 use crate::media_type;
 use crate::platform::Platform;
+use crate::pull_limit::PullLimit;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::stats::ClientStats;
 use crate::verify;
@@ -207,6 +208,7 @@ impl RegistryClient {
                 subject,
             )?)
             .await?;
+        self.core.note_pull_limit(&landed);
         let headers = landed.response.headers.clone();
         let raw = landed
             .response
@@ -259,6 +261,7 @@ impl RegistryClient {
         let subject = self.subject(repository, selector);
         let call = Self::manifest_call(Method::HEAD, repository, selector, &subject)?;
         let landed = self.core.exchange(&call).await?;
+        self.core.note_pull_limit(&landed);
         let response = landed.response;
         let asked = match selector {
             Selector::Digest(digest) => Some(digest.clone()),
@@ -364,6 +367,11 @@ impl RegistryClient {
             Err(RegistryError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// How many pulls the registry still allows, as it said with the last manifest.
+    pub fn pull_limit(&self) -> Option<PullLimit> {
+        self.core.pull_limit()
     }
 
     /// What this client and its clones have done so far.

@@ -1,6 +1,6 @@
 //! One question to the registry: auth, redirects, the meaning of the answer, tries.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use credential::ExposeSecret;
 use credential::auth::{AuthError, AuthScheme, AuthSource, RegistryAuth, Rejection};
@@ -13,6 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::follow::{self, Landed, Lead, Outgoing};
 use crate::location::Locations;
+use crate::pull_limit::PullLimit;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::session::Session;
 use crate::stats::Counters;
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     pub(crate) session: Session,
     pub(crate) asks_for_locations: bool,
     base: OnceCell<Url>,
+    pull_limit: Mutex<Option<PullLimit>>,
 }
 
 /// One question.
@@ -84,6 +86,7 @@ impl Core {
             asks_for_locations: false,
             endpoint,
             base: OnceCell::new(),
+            pull_limit: Mutex::default(),
         })
     }
 
@@ -140,6 +143,24 @@ impl Core {
             registry: self.name.clone(),
             message,
         }
+    }
+
+    /// What the registry said last of the pulls that it allows.
+    pub(crate) fn pull_limit(&self) -> Option<PullLimit> {
+        lock(&self.pull_limit).clone()
+    }
+
+    /// Notes what is said with a manifest. That few are left is told once, before there are none.
+    pub(crate) fn note_pull_limit(&self, landed: &Landed) {
+        let said = PullLimit::read(&landed.response.headers);
+        let Some(limit) = said.filter(|_| !landed.foreign) else {
+            return;
+        };
+        let mut known = lock(&self.pull_limit);
+        if limit.is_few() && !known.as_ref().is_some_and(PullLimit::is_few) {
+            tracing::warn!("{} will soon limit pulls: {limit}", self.name);
+        }
+        *known = Some(limit);
     }
 
     /// Asks, and asks again while it is worth it.
@@ -429,6 +450,10 @@ impl Refusal {
             self.text.clone()
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_same(one: &RegistryAuth, other: &RegistryAuth) -> bool {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use credential::auth::{AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, RegistryAuth};
 use dial::Dialer;
 use jiff::Timestamp;
-use registry_client::RegistryClient;
+use registry_client::{PullLimit, RegistryClient};
 
 use crate::demand::Demand;
 use crate::login::{Door, Login};
@@ -26,6 +26,8 @@ pub struct Proof {
     pub token_service: Option<String>,
     /// How much readers will hold.
     pub rung: Rung,
+    /// How many pulls the registry still allows, where it said so of the repository.
+    pub pull_limit: Option<PullLimit>,
 }
 
 /// How far a check went.
@@ -49,9 +51,9 @@ pub(crate) async fn check(
     // First without a repository: a refusal then is about the credential and nothing else.
     let minted = mint.mint(&login, "", None).await?;
     check_door(&login, &door, &minted.auth()).await?;
-    let proven = match repository {
+    let (proven, pull_limit) = match repository {
         Some(repository) => check_repository(dialer, mint, &login, repository).await?,
-        None => Proven::Ping,
+        None => (Proven::Ping, None),
     };
     Ok(Proof {
         proven,
@@ -59,6 +61,7 @@ pub(crate) async fn check(
         not_after: minted.last_end,
         token_service: token_service(&demand, &minted.scheme),
         rung: minted.rung,
+        pull_limit,
     })
 }
 
@@ -102,7 +105,7 @@ async fn check_repository(
     mint: &Arc<Mint>,
     login: &Arc<Login>,
     repository: &str,
-) -> Result<Proven, AuthError> {
+) -> Result<(Proven, Option<PullLimit>), AuthError> {
     let source = Arc::new(Uncached {
         mint: Arc::clone(mint),
         login: Arc::clone(login),
@@ -111,11 +114,12 @@ async fn check_repository(
     let client =
         RegistryClient::new(dialer, login.endpoint.clone(), source).map_err(from_registry)?;
     let found = client.can_read(repository).await.map_err(from_registry)?;
-    Ok(if found {
+    let proven = if found {
         Proven::Repository
     } else {
         Proven::Ping
-    })
+    };
+    Ok((proven, client.pull_limit()))
 }
 
 /// Mints whenever it is asked.

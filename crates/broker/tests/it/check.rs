@@ -6,7 +6,7 @@ use broker::BrokerError;
 use credential::Credential;
 use registry_sim::{Login, Realm};
 
-use crate::support::{PASSWORD, Stage, request, scope, sim};
+use crate::support::{PASSWORD, REPOSITORY, Stage, request, scope, sim};
 
 #[tokio::test]
 async fn a_check_says_how_each_credential_is() {
@@ -102,4 +102,31 @@ pub(crate) fn jwt(end: i64) -> String {
         part(&payload),
         part("signature")
     )
+}
+
+#[tokio::test]
+async fn pulls_that_are_left_are_told_before_there_are_none() {
+    let sim = sim(Login::Basic).await;
+    let stage = Stage::new().await;
+    let scope = format!("{}/{REPOSITORY}", sim.host());
+    stage.login(&scope, PASSWORD).await.unwrap();
+    for (left, is_few) in [
+        (None, false),
+        (Some(50), false),
+        (Some(5), true),
+        (Some(0), true),
+    ] {
+        sim.faults(|faults| faults.pulls_left = left);
+        let reports = stage.broker.check(stage.workspace, None).await.unwrap();
+        let report = &reports[0];
+        assert_eq!(
+            (report.state, report.hint.is_some()),
+            ("ok", is_few),
+            "{report:?}"
+        );
+        let told = left.map(|left| {
+            format!("{left} of 100 pulls left within 360 minutes, counted for 127.0.0.1")
+        });
+        assert_eq!(report.message, told);
+    }
 }

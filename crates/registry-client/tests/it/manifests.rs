@@ -185,3 +185,26 @@ async fn what_is_not_there_is_said_so() {
     sim.push(REPOSITORY, "v1", &image());
     assert_eq!(client.can_read(REPOSITORY).await, Ok(true));
 }
+
+#[tokio::test]
+async fn pulls_that_are_left_are_known_with_each_manifest() {
+    let sim = RegistrySim::anonymous().await;
+    sim.push(REPOSITORY, "latest", &image());
+    let client = anonymous(&sim);
+    pull(&client).await.expect("manifest");
+    assert_eq!(client.pull_limit(), None);
+    sim.faults(|faults| faults.pulls_left = Some(1));
+    let left = || client.pull_limit().expect("a limit").remaining;
+    // To ask by HEAD is no pull.
+    let latest = tag("latest");
+    let head = client.head_manifest(REPOSITORY, &latest).await;
+    head.expect("a head");
+    assert_eq!(left(), 1);
+    pull(&client).await.expect("manifest");
+    assert_eq!(left(), 0);
+    let error = pull(&client).await.unwrap_err();
+    assert!(
+        matches!(error, RegistryError::RateLimited { .. }),
+        "{error}"
+    );
+}
