@@ -21,8 +21,9 @@ use crate::flight::{Outcome, Slot, Wanted};
 use crate::handout::{self, UserPassword};
 use crate::identity::Identity;
 use crate::login::Login;
-use crate::mint::{Mint, Minted, Refused, from_registry};
+use crate::mint::{Mint, Minted, from_registry};
 use crate::proof::{self, Proof};
+use crate::refused::Refused;
 use crate::rung::Rung;
 
 /// A login that nobody has used for so long is forgotten, and its credential with it.

@@ -34,6 +34,7 @@ mod mint;
 mod proof;
 mod provider;
 mod realm;
+mod refused;
 mod reply;
 mod rung;
 mod service;

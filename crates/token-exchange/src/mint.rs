@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use credential::auth::{AuthError, AuthScheme, RegistryAuth, Rejection};
+use credential::auth::{AuthError, AuthScheme, RegistryAuth};
 use jiff::Timestamp;
-use registry_client::{Challenge, RegistryError, challenge};
+use registry_client::RegistryError;
 
 use crate::asker::{Asker, Pass};
 use crate::clock::Clock;
@@ -17,6 +17,7 @@ use crate::life::{Life, Perishable};
 use crate::login::{Door, Login};
 use crate::provider::{self, Presented};
 use crate::realm;
+use crate::refused::{Question, Refused};
 use crate::rung::Rung;
 use crate::service::TokenService;
 
@@ -39,18 +40,11 @@ pub(crate) struct Minted {
     pub(crate) rung: Rung,
     pub(crate) life: Life,
     /// The scope that was asked for, for a token; the repository, for a password of one.
-    scope: Option<String>,
+    pub(crate) scope: Option<String>,
     /// Which asker it was minted for.
     asker: u64,
     /// When nothing more can be minted as this was.
     pub(crate) last_end: Option<Timestamp>,
-}
-
-/// What was sent before and how it was refused.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) rejection: Rejection,
-    pub(crate) previous: Option<Minted>,
 }
 
 impl Minted {
@@ -70,7 +64,7 @@ impl Minted {
     }
 
     /// Whether the asker's own pass is what was sent, and so what was refused.
-    fn is_pass_of(&self, asker: &Asker) -> bool {
+    pub(crate) fn is_pass_of(&self, asker: &Asker) -> bool {
         self.scope.is_none() && self.asker == asker.life.serial
     }
 }
@@ -117,8 +111,7 @@ impl Mint {
             let demand = known_demand(login, &door).await?;
             return self.satisfy(login, &door, asker, &demand, repository).await;
         };
-        let challenges = challenge::parse(refused.rejection.challenges.iter().map(String::as_str));
-        let demand = match demand::read(refused.rejection.status, &challenges) {
+        let demand = match demand::read(refused.rejection.status, &refused.challenges()) {
             _ if refused.rejection.is_hearsay => asked_demand(login, &door, &refused).await?,
             Some(demand) => {
                 login.remember_demand(&without_scope(&demand));
@@ -126,7 +119,12 @@ impl Mint {
             }
             None => known_demand(login, &door).await?,
         };
-        check_worth_trying(login, &asker, &demand, repository, &refused, &challenges)?;
+        refused.check_worth_trying(&Question {
+            registry: &login.endpoint.registry,
+            asker: &asker,
+            demand: &demand,
+            repository,
+        })?;
         self.satisfy(login, &door, asker, &demand, repository).await
     }
 
@@ -351,7 +349,7 @@ fn basic_scheme(login: &Login, pass: &Pass) -> Outcome<AuthScheme> {
 
 /// The scope to ask for: the challenge's own words where it was about this repository, since some
 /// registries know it by another name than their users.
-fn wanted_scope(demand: &TokenDemand, repository: &str) -> Option<String> {
+pub(crate) fn wanted_scope(demand: &TokenDemand, repository: &str) -> Option<String> {
     if repository.is_empty() {
         return None;
     }
@@ -413,49 +411,6 @@ pub(crate) async fn ask_door(login: &Login, door: &Door) -> Result<Demand, AuthE
                 login.endpoint.registry, ping.status
             ),
         })
-}
-
-/// Whether sending something again could help at all.
-fn check_worth_trying(
-    login: &Login,
-    asker: &Asker,
-    demand: &Demand,
-    repository: &str,
-    refused: &Refused,
-    challenges: &[Challenge],
-) -> Result<(), AuthError> {
-    let registry = &login.endpoint.registry;
-    let Some(previous) = &refused.previous else {
-        return Ok(());
-    };
-    let bad = |message: String| Err(AuthError::BadCredential { message });
-    let forbidden = || {
-        let message = format!("{registry} does not allow the credential to pull {repository}");
-        Err(AuthError::NoPermission { message })
-    };
-    match (&previous.scheme, demand) {
-        (AuthScheme::Anonymous, Demand::Basic) if matches!(asker.pass, Pass::Nothing) => {
-            Err(AuthError::NoPermission {
-                message: format!("{registry} demands a login"),
-            })
-        }
-        (AuthScheme::Anonymous, _) => Ok(()),
-        (AuthScheme::Bearer(_), Demand::Token(demand))
-            if demand::is_insufficient(challenges)
-                && previous.scope == wanted_scope(demand, repository) =>
-        {
-            forbidden()
-        }
-        _ if !previous.is_pass_of(asker) => Ok(()),
-        (AuthScheme::Bearer(_), _) => {
-            bad(format!("{registry} refused the token; it may have expired"))
-        }
-        (AuthScheme::Basic { .. }, Demand::Basic) if refused.rejection.status != 401 => forbidden(),
-        (AuthScheme::Basic { .. }, Demand::Basic) => {
-            bad(format!("{registry} refused the user name or password"))
-        }
-        (AuthScheme::Basic { .. }, _) => Ok(()),
-    }
 }
 
 /// A registry's error, told as one of auth.

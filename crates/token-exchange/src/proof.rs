@@ -9,8 +9,9 @@ use registry_client::{PullLimit, RegistryClient};
 
 use crate::demand::Demand;
 use crate::login::{Door, Login};
-use crate::mint::{Mint, Minted, Refused, ask_door, from_registry};
+use crate::mint::{Mint, Minted, ask_door, from_registry};
 use crate::realm;
+use crate::refused::Refused;
 use crate::rung::Rung;
 
 /// What a check has shown.
