@@ -42,6 +42,15 @@ const MOMENTS: [Moment; 7] = [
     Moment::SecondLayer,
 ];
 
+/// Who reads the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// With an auth, as at the first use of an image.
+    Indexer,
+    /// At signed locations where there are any, as every later start does.
+    Mount,
+}
+
 /// What happens.
 #[derive(Debug, Clone)]
 enum Event {
@@ -139,6 +148,7 @@ struct Case {
     is_identity_token: bool,
     /// What the user allowed by name.
     token_service: Option<String>,
+    reader: Reader,
     when: Moment,
     event: Event,
     gets: Gets,
@@ -152,6 +162,7 @@ impl Default for Case {
             options: Options::default(),
             is_identity_token: false,
             token_service: None,
+            reader: Reader::Mount,
             when: Moment::Challenge,
             event: Event::Nothing,
             gets: Gets::Everything,

@@ -2,7 +2,7 @@
 
 use registry_sim::{Login, Options, Realm};
 
-use super::{Case, Event, Gets, Hosts, MOMENTS, check};
+use super::{Case, Event, Hosts, MOMENTS, Reader, check};
 
 fn bearer(realm: Realm) -> Options {
     Options {
@@ -65,19 +65,22 @@ fn ends() -> Vec<(&'static str, Options, Event, Hosts)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_ends_at_any_moment_is_had_anew() {
-    let lines = ends()
-        .into_iter()
-        .flat_map(|(what, options, event, hosts)| {
-            MOMENTS.map(|when| Case {
-                what: what.to_owned(),
+    let ends = ends();
+    let lines = MOMENTS.into_iter().flat_map(|when| {
+        let readers = [Reader::Indexer, Reader::Mount].into_iter();
+        let ends = &ends;
+        readers.flat_map(move |reader| {
+            ends.iter().map(move |(what, options, event, hosts)| Case {
+                what: (*what).to_owned(),
                 options: options.clone(),
+                reader,
                 when,
                 event: event.clone(),
-                gets: Gets::Everything,
-                hosts,
+                hosts: *hosts,
                 ..Case::default()
             })
-        });
+        })
+    });
     check(lines.collect()).await;
 }
 

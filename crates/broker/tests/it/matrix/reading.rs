@@ -20,7 +20,7 @@ use registry_sim::{Counts, Entry, HostCounter, Image, ImageBuilder, Layer, Regis
 use tempfile::TempDir;
 use token_exchange::SystemClock;
 
-use super::{Case, Event, Gets, Hosts, May, Moment};
+use super::{Case, Event, Gets, Hosts, May, Moment, Reader};
 use crate::support::{PASSWORD, REPOSITORY, USERNAME, image_at, paths, scope};
 
 /// What the password becomes.
@@ -119,7 +119,7 @@ impl Reading {
 
     /// Reads, and judges what came of it.
     pub(super) async fn check(&self, case: &Case) {
-        let what = format!("{} at {:?}", case.what, case.when);
+        let what = format!("{} at {:?} of {:?}", case.what, case.when, case.reader);
         let before = self.sim.blob_bytes();
         match (self.read(case).await, &case.gets) {
             (Ok(read), Gets::Everything) => {
@@ -166,7 +166,10 @@ impl Reading {
     /// A start: the manifest, the configuration, a layer by ranges, and another one.
     async fn read(&self, case: &Case) -> Result<Read, RegistryError> {
         let start = self.client();
-        let mount = self.client_of_mount();
+        let mount = match case.reader {
+            Reader::Indexer => start.clone(),
+            Reader::Mount => self.client_of_mount(),
+        };
         self.come_to(case, Moment::Challenge).await;
         if case.when == Moment::Manifest {
             self.mint().await?;
