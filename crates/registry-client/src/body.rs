@@ -133,9 +133,7 @@ impl BlobReader {
             self.attempts.reset();
             self.counted_from = self.position;
         }
-        self.attempts.pause_after(error).await?;
-        self.core.counters.count_retry();
-        Ok(())
+        self.core.pause_after(&mut self.attempts, error).await
     }
 
     /// A reply that should be at its end is read to it, which also frees its connection.

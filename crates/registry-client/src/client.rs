@@ -113,10 +113,7 @@ impl RegistryClient {
         loop {
             match self.ping_once(auth).await {
                 Ok(ping) => return Ok(ping),
-                Err(error) => {
-                    attempts.pause_after(error).await?;
-                    self.core.counters.count_retry();
-                }
+                Err(error) => self.core.pause_after(&mut attempts, error).await?,
             }
         }
     }

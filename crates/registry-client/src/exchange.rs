@@ -169,12 +169,20 @@ impl Core {
         loop {
             match self.attempt(call).await {
                 Ok(landed) => return Ok(landed),
-                Err(error) => {
-                    attempts.pause_after(error).await?;
-                    self.counters.count_retry();
-                }
+                Err(error) => self.pause_after(&mut attempts, error).await?,
             }
         }
+    }
+
+    /// Waits before the next try, or gives the error back when there shall be none.
+    pub(crate) async fn pause_after(
+        &self,
+        attempts: &mut Attempts,
+        error: RegistryError,
+    ) -> Result<(), RegistryError> {
+        attempts.pause_after(error).await?;
+        self.counters.count_retry();
+        Ok(())
     }
 
     /// Asks once; when the auth is refused, renews it and asks once more.

@@ -34,10 +34,7 @@ impl Core {
         loop {
             match self.open_once(call, digest).await {
                 Ok(landed) => return Ok(landed),
-                Err(error) => {
-                    attempts.pause_after(error).await?;
-                    self.counters.count_retry();
-                }
+                Err(error) => self.pause_after(&mut attempts, error).await?,
             }
         }
     }
