@@ -15,12 +15,13 @@ use crate::challenge::{self, Challenge};
 use crate::document::{self, Content, Flaw};
 use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
-use crate::exchange::{self, Call, Core};
+use crate::exchange::{Call, Core};
 use crate::follow::{self, Outgoing};
 use crate::manifest::{Descriptor, ManifestHead, PinnedManifest};
 use crate::media_type;
 use crate::platform::Platform;
 use crate::pull_limit::PullLimit;
+use crate::refusal;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::stats::ClientStats;
 use crate::verify;
@@ -137,7 +138,7 @@ impl RegistryClient {
         let raw = if landed.foreign {
             Vec::new()
         } else {
-            exchange::challenges(&landed.response)
+            refusal::challenges(&landed.response)
         };
         let challenges = challenge::parse(raw.iter().map(String::as_str));
         let message = core.error_text(landed.response, &auth.scheme).await;

@@ -2,18 +2,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use credential::ExposeSecret;
 use credential::auth::{AuthError, AuthScheme, AuthSource, RegistryAuth, Rejection};
-use dial::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
+use dial::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE};
 use dial::{DialError, Dialer, HttpClient, Method, Request, Response, Url};
 use tokio::sync::OnceCell;
 
-use crate::challenge;
 use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::follow::{self, Landed, Lead, Outgoing};
 use crate::location::Locations;
 use crate::pull_limit::PullLimit;
+use crate::refusal::{self, Refusal};
 use crate::retry::{Attempts, RetryPolicy};
 use crate::session::Session;
 use crate::stats::Counters;
@@ -21,13 +20,6 @@ use std::time::Duration;
 
 /// Of an error's body, this much is read. Registries' own are below 1 KiB; proxies send pages.
 const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
-
-/// Of an error's text, this much is shown.
-const MAX_ERROR_TEXT: usize = 200;
-
-/// A refusal's challenges are passed on up to this many and this long.
-const MAX_PASSED_CHALLENGES: usize = 16;
-const MAX_PASSED_CHALLENGE_BYTES: usize = 8 * 1024;
 
 /// A registry as everything in this crate speaks to it.
 #[derive(Debug)]
@@ -56,15 +48,6 @@ pub(crate) struct Call<'a> {
     pub(crate) range: Option<(u64, u64)>,
     /// What an error calls it.
     pub(crate) subject: String,
-}
-
-/// An answer that is not the thing asked for.
-struct Refusal {
-    status: u16,
-    challenges: Vec<String>,
-    retry_after: Option<Duration>,
-    text: String,
-    foreign: bool,
 }
 
 impl Core {
@@ -288,7 +271,7 @@ impl Core {
             challenges: if foreign {
                 Vec::new()
             } else {
-                challenges(&response)
+                refusal::challenges(&response)
             },
             retry_after: response.retry_after(),
             text: self.error_text(response, scheme).await,
@@ -320,8 +303,7 @@ impl Core {
             .await
             .unwrap_or_default();
         self.counters.count_bytes(body.len());
-        let text = error_message(&body).unwrap_or_else(|| String::from_utf8_lossy(&body).into());
-        dial::quoted(without_secrets(text, scheme).as_bytes(), MAX_ERROR_TEXT)
+        refusal::shown_text(&body, scheme)
     }
 
     /// What a refusal means to the caller.
@@ -424,42 +406,6 @@ impl Call<'_> {
     }
 }
 
-impl Refusal {
-    /// Whether the auth itself may be at fault. Some registries know no 401 for "expired": ECR
-    /// answers 403 without a challenge, its public twin 400.
-    fn is_about(&self, auth: &RegistryAuth) -> bool {
-        if self.foreign {
-            return false;
-        }
-        let sent = !matches!(auth.scheme, AuthScheme::Anonymous);
-        let expired = self.says_expired();
-        match self.status {
-            401 => true,
-            403 => sent && (self.challenges.is_empty() || expired),
-            400 => sent && (expired || self.text.starts_with("DENIED")),
-            _ => false,
-        }
-    }
-
-    fn says_expired(&self) -> bool {
-        self.text.to_ascii_lowercase().contains("expired")
-    }
-
-    fn says(&self, error: &str) -> bool {
-        challenge::parse(self.challenges.iter().map(String::as_str))
-            .iter()
-            .any(|challenge| challenge.param("error") == Some(error))
-    }
-
-    fn message(&self, otherwise: &str) -> String {
-        if self.text.is_empty() {
-            otherwise.to_owned()
-        } else {
-            self.text.clone()
-        }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -467,70 +413,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn is_same(one: &RegistryAuth, other: &RegistryAuth) -> bool {
     let kind = |auth: &RegistryAuth| std::mem::discriminant(&auth.scheme);
     one.serial == other.serial && kind(one) == kind(other)
-}
-
-/// The challenges of a reply as they came, bounded.
-pub(crate) fn challenges(response: &Response) -> Vec<String> {
-    response
-        .headers
-        .get_all(WWW_AUTHENTICATE)
-        .iter()
-        .filter(|value| value.len() <= MAX_PASSED_CHALLENGE_BYTES)
-        .take(MAX_PASSED_CHALLENGES)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-        .collect()
-}
-
-/// Code and message of the first error in a registry's own format.
-fn error_message(body: &[u8]) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let first = value.get("errors")?.get(0)?;
-    let code = first
-        .get("code")
-        .and_then(serde_json::Value::as_str)
-        .unwrap_or_default();
-    let message = first
-        .get("message")
-        .and_then(serde_json::Value::as_str)
-        .unwrap_or_default();
-    Some(format!("{code}: {message}"))
-}
-
-/// A registry may send back what it was sent. That must not become an error's text.
-fn without_secrets(text: String, scheme: &AuthScheme) -> String {
-    let secret = match scheme {
-        AuthScheme::Anonymous => return text,
-        AuthScheme::Basic { password, .. } => password.expose_secret(),
-        AuthScheme::Bearer(token) => token.expose_secret(),
-    };
-    let header = follow::authorization("", scheme).ok().flatten();
-    let encoded = header
-        .as_ref()
-        .and_then(|value| value.to_str().ok()?.split(' ').nth(1));
-    let mut text = text;
-    for known in [Some(secret), encoded]
-        .into_iter()
-        .flatten()
-        .filter(|known| known.len() >= 4)
-    {
-        text = text.replace(known, "[redacted]");
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_do_not_repeat_what_was_sent() {
-        let password = "hunter2-canary".to_owned().into();
-        let scheme = AuthScheme::Basic {
-            username: "u".to_owned(),
-            password,
-        };
-        let echoed = "you sent dTpodW50ZXIyLWNhbmFyeQ== that is u:hunter2-canary".to_owned();
-        let text = without_secrets(echoed, &scheme);
-        assert_eq!(text, "you sent [redacted] that is u:[redacted]");
-    }
 }

@@ -25,6 +25,7 @@ mod media_type;
 mod opening;
 mod platform;
 mod pull_limit;
+mod refusal;
 mod retry;
 mod session;
 mod stats;
