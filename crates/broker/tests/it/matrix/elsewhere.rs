@@ -7,7 +7,7 @@ use registry_client::{Endpoint, RegistryClient, RegistryError};
 use registry_sim::{Login, Options, Realm, RegistrySim};
 
 use super::reading::Reading;
-use super::{Case, Event, Gets, Hosts, May, Moment, check};
+use super::{Case, Event, Gets, Hosts, May, Moment, Reader, check};
 use crate::support::{REPOSITORY, image};
 
 /// Where a blob is redirected to, and what is said of it. Nobody is asked.
@@ -30,6 +30,7 @@ const ASTRAY: [(&str, &str); 15] = [
     ("http://",                                 "no valid URL"),
 ];
 
+/// Registries by how one logs in, and what they and others may receive.
 fn logins() -> [(Options, Hosts); 2] {
     let basic = Options {
         login: Login::Basic,
@@ -42,20 +43,32 @@ fn logins() -> [(Options, Hosts); 2] {
     [(basic, Hosts::OWN), (bearer, Hosts::APART)]
 }
 
+/// The same for each reader: one is sent there with an auth in its hand, one is told of the place.
+fn for_each_reader(of: impl Fn(Reader) -> Vec<Case>) -> Vec<Case> {
+    [Reader::Indexer, Reader::Mount]
+        .into_iter()
+        .flat_map(of)
+        .collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redirect_leads_where_it_may_or_nowhere() {
-    let lines = ASTRAY.iter().flat_map(|(target, told)| {
-        logins().map(|(options, hosts)| Case {
-            what: format!("redirect to {target}"),
-            options,
-            when: Moment::FirstLayer,
-            event: Event::Redirects((*target).to_owned()),
-            gets: Gets::Refusal(told),
-            hosts,
-            ..Case::default()
-        })
+    let lines = for_each_reader(|reader| {
+        let lines = ASTRAY.iter().flat_map(|(target, told)| {
+            logins().map(|(options, hosts)| Case {
+                what: format!("redirect to {target}"),
+                options,
+                reader,
+                when: Moment::FirstLayer,
+                event: Event::Redirects((*target).to_owned()),
+                gets: Gets::Refusal(told),
+                hosts,
+                ..Case::default()
+            })
+        });
+        lines.collect()
     });
-    check(lines.collect()).await;
+    check(lines).await;
 }
 
 /// Whoever is redirected to may ask for a password, and may send the reader home again, where it is
@@ -67,21 +80,25 @@ async fn who_is_redirected_to_may_ask_for_a_password_and_gets_none() {
         ("http://127.0.0.1:{stranger-port}/v2/", None),
         ("http://{stranger}/blob", Some("http://{registry}/v2/")),
     ];
-    let lines = ways.iter().flat_map(|(target, back)| {
-        logins().map(|(options, hosts)| Case {
-            what: format!("redirect to {target}, then to {back:?}"),
-            options,
-            when: Moment::FirstLayer,
-            event: Event::Strays((*target).to_owned(), back.map(str::to_owned)),
-            gets: Gets::Refusal("status 401"),
-            hosts: Hosts {
-                stranger: May::Questions,
-                ..hosts
-            },
-            ..Case::default()
-        })
+    let lines = for_each_reader(|reader| {
+        let lines = ways.iter().flat_map(|(target, back)| {
+            logins().map(|(options, hosts)| Case {
+                what: format!("redirect to {target}, then to {back:?}"),
+                options,
+                reader,
+                when: Moment::FirstLayer,
+                event: Event::Strays((*target).to_owned(), back.map(str::to_owned)),
+                gets: Gets::Refusal("status 401"),
+                hosts: Hosts {
+                    stranger: May::Questions,
+                    ..hosts
+                },
+                ..Case::default()
+            })
+        });
+        lines.collect()
     });
-    check(lines.collect()).await;
+    check(lines).await;
 }
 
 /// The second layer of every image of the matrix names the stranger as another source of it.
