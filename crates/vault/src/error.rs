@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use ids::LeaseId;
 
+use crate::root_key::KeyServiceError;
+
 /// How a sealed row is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -103,6 +105,13 @@ pub enum VaultError {
     RootKeyNotGiven { path: PathBuf },
     #[error("root key {path} was given to holdfast, which does not replace it")]
     RootKeyNotOurs { path: PathBuf },
+    #[error("root key {path} is the one that the vault is sealed under already")]
+    RootKeySame { path: PathBuf },
+    #[error("root key {key} cannot be used")]
+    KeyService {
+        key: String,
+        source: KeyServiceError,
+    },
     #[error("key keeper {program} cannot be started")]
     KeeperNotStarted { program: PathBuf, source: io::Error },
     #[error("key keeper {problem}")]
@@ -148,7 +157,10 @@ impl VaultError {
             | Self::RootKeyUnsafe { .. }
             | Self::RootKeyMalformed { .. }
             | Self::RootKeyNotGiven { .. }
-            | Self::RootKeyNotOurs { .. } => "root_key",
+            | Self::RootKeyNotOurs { .. }
+            | Self::RootKeySame { .. } => "root_key",
+            Self::KeyService { source, .. } if source.is_transient() => "unreachable",
+            Self::KeyService { .. } => "key_service",
             Self::KeeperNotStarted { .. } | Self::KeeperLost { .. } => "keeper",
             Self::TooLong { .. } | Self::Exists { .. } => "bad_input",
             Self::Busy { .. } => "busy",
@@ -185,6 +197,11 @@ impl VaultError {
                 "name the source of the new key: `holdfast vault rotate-key --to FILE`; then give \
                  the new key in place of the old one"
             }
+            Self::RootKeySame { .. } => {
+                "name another key with `holdfast vault rotate-key --to`; of a key in transit, make \
+                 a newer version of it first"
+            }
+            Self::KeyService { source, .. } => source.hint(),
             Self::KeeperNotStarted { .. } => {
                 "put the holdfast program back where it was, or make room for one more process"
             }

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::{hkdf, hmac, rand};
 use ids::WorkspaceId;
 use zeroize::Zeroizing;
@@ -24,6 +25,7 @@ const WRAP_FORMAT: u8 = 1;
 pub(crate) const WRAPPED_BYTES: usize = 1 + NONCE_BYTES + KEY_BYTES + TAG_BYTES;
 
 const KEY_ID_DOMAIN: &[u8] = b"holdfast/vault/key-id/v1";
+const SERVICE_KEY_ID_DOMAIN: &str = "holdfast/vault/service-key-id/v1";
 const WRAP_KEY_DOMAIN: &[u8] = b"holdfast/vault/wrap-key/v1";
 const WRAP_DOMAIN: &str = "holdfast/vault/wrap/v1";
 
@@ -186,6 +188,17 @@ pub(crate) struct Wrapped<'a> {
 impl KeyId {
     pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
+    }
+
+    /// Of a version of a key whose bytes nobody here ever has: derived from what it is called.
+    pub(crate) fn of_service(identity: &str, version: u32) -> Self {
+        let named = Fields::new(SERVICE_KEY_ID_DOMAIN)
+            .text(identity)
+            .number(version.into())
+            .finish();
+        let mut id = [0; KEY_ID_BYTES];
+        id.copy_from_slice(&digest(&SHA256, &named).as_ref()[..KEY_ID_BYTES]);
+        Self(id)
     }
 }
 

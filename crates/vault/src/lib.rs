@@ -3,7 +3,7 @@
 //! ```text
 //!   root key            32 random bytes outside the data directory, in a file or given by a
 //!      |                service manager; read by a process of its own, the keeper, which gives
-//!      |                out other keys alone
+//!      |                out other keys alone. Or a key in a service, which wraps with it
 //!      |  wraps (HKDF, AES-256-GCM-SIV; bound to vault, purpose, workspace, both key ids)
 //!      +-----------------------------+
 //!      v                             v
@@ -49,6 +49,7 @@ mod shred;
 mod state;
 mod vault;
 mod verify;
+mod workspace_keys;
 
 pub use audit::{AuditAction, AuditHead, AuditRow, NoAuditHead};
 pub use backup::BackupReport;
@@ -57,7 +58,9 @@ pub use error::{Damage, VaultError};
 pub use keeper::{KeeperError, KeeperProgram, keep_root_key};
 pub use leases::{LEASE_TIME, LeaseRequest, LeaseRow};
 pub use listing::{SecretRow, VersionRow};
-pub use root_key::{KeySource, RootKey, SourceError};
+pub use root_key::{
+    KeyService, KeyServiceError, KeySource, RootKey, ServiceAnswer, SourceError, WrapContext,
+};
 pub use rotation::RootRotation;
 pub use secrets::{NewSecret, OpenedSecret, Put, SealedVersion};
 pub use state::{CheckedState, SecretState, VersionState};

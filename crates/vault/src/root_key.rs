@@ -1,9 +1,10 @@
 //! The root key as the vault sees it: something that wraps and unwraps keys.
 //!
 //! What holds the root key gives out ids and other keys, never its own bytes. In every command it
-//! is a process of its own ([`crate::keeper`]); in this process it is held by the keeper itself and
-//! by tests. Where it comes from is a [`KeySource`]: a file of ours, which is made and replaced, or
-//! one that was given, which is read. Whether a root key *may* be made is the vault's affair: it
+//! is a process of its own ([`crate::keeper`]) or a service ([`KeyService`]), which is asked over a
+//! network and gives its key to nobody; in this process it is held by the keeper itself and by
+//! tests. Where a keeper has it from is a [`KeySource`]: a file of ours, which is made and replaced,
+//! or one that was given, which is read. Whether a root key *may* be made is the vault's affair: it
 //! asks for a first one only when nothing is sealed.
 
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod contract;
 mod file;
 mod file_holder;
 mod given;
+mod service;
 mod source;
 mod two;
 
@@ -18,6 +20,7 @@ use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::database::OpeningLock;
 use crate::error::VaultError;
@@ -25,6 +28,8 @@ use crate::keeper::{Keeper, KeeperProgram};
 use crate::keys::{Binding, Key, KeyId, Wrapped};
 
 pub(crate) use given::open;
+use service::ServiceHolder;
+pub use service::{KeyService, KeyServiceError, ServiceAnswer, WrapContext};
 pub(crate) use source::Holder;
 pub use source::{KeySource, SourceError};
 use two::TwoHolders;
@@ -38,6 +43,12 @@ pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, VaultError
 pub(crate) trait HoldsRootKey: fmt::Debug + Send + Sync {
     /// Says that a question follows soon, for what takes time to start.
     fn prepare(&self) {}
+
+    /// How long an unwrapped key may be used before it is asked for again; for ever where there is
+    /// none.
+    fn key_time(&self) -> Option<Duration> {
+        None
+    }
 
     /// The root key of a new vault: the one that is there, or else a new one, where the source is
     /// one of ours. A new one is not put inside `data`, the directory of the vault, whose copy must
@@ -83,6 +94,13 @@ impl RootKey {
     pub fn kept_by(program: KeeperProgram, source: &KeySource) -> Self {
         Self {
             holder: Arc::new(Keeper::new(program, source)),
+        }
+    }
+
+    /// The key that this service keeps.
+    pub fn in_service(service: Arc<dyn KeyService>) -> Self {
+        Self {
+            holder: Arc::new(ServiceHolder::new(service)),
         }
     }
 

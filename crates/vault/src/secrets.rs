@@ -104,6 +104,7 @@ impl Vault {
     ) -> Result<SealedVersion, VaultError> {
         check_lengths(&secret)?;
         let vault = &*self.inner;
+        vault.prepare_key_or_new(workspace).await?;
         let transaction = vault.database.begin().await?;
         put_and_commit(vault, transaction, workspace, secret, actor).await
     }
@@ -118,6 +119,7 @@ impl Vault {
     ) -> Result<Put, VaultError> {
         check_lengths(&secret)?;
         let vault = &*self.inner;
+        vault.prepare_key_or_new(workspace).await?;
         let mut transaction = vault.database.begin().await?;
         if let Some(same) = find_same(vault, &mut transaction, workspace, secret).await? {
             return Ok(Put::Same(same));
@@ -149,6 +151,10 @@ impl Vault {
             }
             // A log that cannot be written on hides the reason less than the reason itself.
             Err(error @ (VaultError::Database { .. } | VaultError::Io { .. })) => Err(error),
+            // Nobody was refused, and an outage is not to fill the log.
+            Err(VaultError::KeyService { key, source }) if source.is_transient() => {
+                Err(VaultError::KeyService { key, source })
+            }
             Err(error) => {
                 let mut entry = Entry::new(AuditAction::Deny, purpose).of(workspace, name.as_str());
                 entry = entry.detail(&error.to_string());
@@ -209,6 +215,7 @@ impl Vault {
         version: Option<u32>,
     ) -> Result<OpenedSecret, VaultError> {
         let vault = &*self.inner;
+        vault.prepare_key(workspace).await?;
         let mut transaction = vault
             .database
             .reader()

@@ -3,7 +3,8 @@
 //! Its key is replaced by a new one, which nothing was sealed under: the wrapped form of the old
 //! key is gone from the database, so that rows that stayed behind elsewhere do not open with the
 //! root key either. A backup of the whole vault has that form still. Processes that have used the
-//! workspace hold the old key until they end or use it again.
+//! workspace hold the old key until they end or use it again; under a key service, for the minutes
+//! that it counts.
 
 use ids::WorkspaceId;
 use sqlx::SqliteConnection;
@@ -12,6 +13,7 @@ use crate::audit::{AuditAction, Entry};
 use crate::error::{Doing, VaultError};
 use crate::secrets::{self, SealedVersion};
 use crate::vault::{Inner, Vault};
+use crate::workspace_keys::NewWorkspaceKey;
 
 impl Vault {
     /// Shreds a workspace: every secret is removed, every lease on one ends, and the key that they
@@ -24,6 +26,7 @@ impl Vault {
         actor: &str,
     ) -> Result<Vec<SealedVersion>, VaultError> {
         let vault = &*self.inner;
+        let new = vault.new_key_outside(workspace).await?;
         let mut transaction = vault.database.begin().await?;
         let live = secrets::live_within(&mut transaction, workspace).await?;
         let mut entries = Vec::with_capacity(live.len() + 1);
@@ -35,7 +38,7 @@ impl Vault {
             entries.push(entry.version(sealed.secret_id, sealed.version));
             removed.push(sealed);
         }
-        replace_key(vault, &mut transaction, workspace).await?;
+        replace_key(vault, &mut transaction, workspace, new).await?;
         let detail = format!("{} secrets", removed.len());
         let entry = Entry::new(AuditAction::Shred, actor).of(workspace, name);
         entries.push(entry.detail(&detail));
@@ -52,8 +55,9 @@ async fn replace_key(
     vault: &Inner,
     connection: &mut SqliteConnection,
     workspace: WorkspaceId,
+    made: NewWorkspaceKey,
 ) -> Result<(), VaultError> {
-    let new = vault.new_workspace_key(connection, workspace).await?;
+    let new = vault.new_key_within(connection, workspace, made).await?;
     sqlx::query(
         "UPDATE workspace_key SET key_id = ?1, wrapped = ?2, root_key_id = ?3, created_at = ?4
          WHERE workspace = ?5",

@@ -3,13 +3,12 @@
 //! The root key is never here: a process that runs for days holds the keys of the workspaces it
 //! serves, and the audit key, and asks what holds the root key to wrap and unwrap them.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ids::WorkspaceId;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, FromRow, Row as _, SqliteConnection};
+use sqlx::{FromRow, Row as _, SqliteConnection};
 
 use crate::audit::{self, AuditAction, AuditKey, Entry};
 use crate::clock::Clock;
@@ -20,6 +19,7 @@ use crate::keys::{Binding, Key, KeyId, KeyPurpose, Wrapped, fill_random};
 use crate::process::ProcessName;
 use crate::root_key::{HoldsRootKey, RootKey};
 use crate::rotation;
+use crate::workspace_keys::KnownKeys;
 
 /// Bytes of the random id that every vault has.
 pub(crate) const VAULT_ID_BYTES: usize = 16;
@@ -57,7 +57,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) process: ProcessName,
     commits: GroupCommit,
-    workspace_keys: Mutex<HashMap<WorkspaceId, Arc<Key>>>,
+    pub(crate) known_keys: Arc<KnownKeys>,
 }
 
 /// The vault's own row.
@@ -80,14 +80,6 @@ pub(crate) struct WrappedRow {
     pub(crate) is_root_known: bool,
     pub(crate) key_id: Vec<u8>,
     pub(crate) wrapped: Vec<u8>,
-}
-
-/// A workspace's key that is not in the table yet.
-#[derive(Debug)]
-pub(crate) struct NewWorkspaceKey {
-    pub(crate) key: Key,
-    pub(crate) wrapped: Vec<u8>,
-    pub(crate) root_key_id: Vec<u8>,
 }
 
 /// Reads [`WrappedRow`]s; `WHERE` or `ORDER BY` may follow.
@@ -122,18 +114,23 @@ impl Vault {
             Some(row) => open_existing(root_key, row, &lock).await?,
             None => create(&database, &place, &lock, clock.now_ms()).await?,
         };
+        let known_keys = KnownKeys::new(clock.clone(), root_key.key_time());
         let vault = Inner {
             audit_key: AuditKey::new(&vault_id, audit_key),
+            known_keys,
             place,
             database,
             vault_id,
             clock,
             process,
             commits: GroupCommit::default(),
-            workspace_keys: Mutex::default(),
         };
         if let Some(row) = row {
-            rotation::finish_interrupted(&vault, &row, &lock).await?;
+            match rotation::finish_interrupted(&vault, &row, &lock).await {
+                // What is under a key that can be asked opens all the same.
+                Ok(()) | Err(VaultError::KeyService { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(Self {
             inner: Arc::new(vault),
@@ -190,104 +187,6 @@ impl Inner {
         audit::append(connection, &self.audit_key, self.clock.now_ms(), entries).await
     }
 
-    /// The key of a workspace, if it has one.
-    pub(crate) async fn workspace_key(
-        &self,
-        connection: &mut SqliteConnection,
-        workspace: WorkspaceId,
-    ) -> Result<Option<Arc<Key>>, VaultError> {
-        if let Some(key) = self.known_keys().get(&workspace) {
-            return Ok(Some(Arc::clone(key)));
-        }
-        let query = AssertSqlSafe(format!("{SELECT_WRAPPED} WHERE workspace = ?1"));
-        let row: Option<WrappedRow> = sqlx::query_as(query)
-            .bind(workspace.to_string())
-            .fetch_optional(connection)
-            .await
-            .doing("reading a workspace's key")?;
-        let Some(row) = row else {
-            return Ok(None);
-        };
-        let key = self.unwrap_workspace(workspace, &row).await?;
-        Ok(Some(self.remember(workspace, key)))
-    }
-
-    /// The key of a workspace, made in the caller's transaction when it has none.
-    pub(crate) async fn workspace_key_or_new(
-        &self,
-        connection: &mut SqliteConnection,
-        workspace: WorkspaceId,
-    ) -> Result<Arc<Key>, VaultError> {
-        self.forget_replaced_key(connection, workspace).await?;
-        if let Some(key) = self.workspace_key(connection, workspace).await? {
-            return Ok(key);
-        }
-        let new = self.new_workspace_key(connection, workspace).await?;
-        sqlx::query(
-            "INSERT INTO workspace_key (workspace, key_id, wrapped, created_at, root_key_id)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-        )
-        .bind(workspace.to_string())
-        .bind(new.key.id().0.as_slice())
-        .bind(new.wrapped)
-        .bind(self.clock.now_ms())
-        .bind(new.root_key_id)
-        .execute(connection)
-        .await
-        .doing("writing a workspace's key")?;
-        // Not remembered before it is committed: the next caller reads it from the table.
-        Ok(Arc::new(new.key))
-    }
-
-    /// A key that is to be a workspace's, and its row.
-    pub(crate) async fn new_workspace_key(
-        &self,
-        connection: &mut SqliteConnection,
-        workspace: WorkspaceId,
-    ) -> Result<NewWorkspaceKey, VaultError> {
-        // While a rotation is under way, what is new is not wrapped under what it takes away.
-        let root_key_id: Vec<u8> =
-            sqlx::query_scalar("SELECT coalesce(next_root_key_id, root_key_id) FROM vault")
-                .fetch_one(connection)
-                .await
-                .doing("reading the vault's row")?;
-        let root = key_id_of(&root_key_id)?;
-        let key = Key::random();
-        let binding = self.binding(KeyPurpose::Workspace(workspace));
-        let wrapped = self.root_key().wrap(root, binding, &key).await?;
-        Ok(NewWorkspaceKey {
-            key,
-            wrapped,
-            root_key_id,
-        })
-    }
-
-    /// Forgets a key that another process has replaced. Says whether that was so.
-    pub(crate) async fn forget_replaced_key(
-        &self,
-        connection: &mut SqliteConnection,
-        workspace: WorkspaceId,
-    ) -> Result<bool, VaultError> {
-        let Some(known) = self.known_keys().get(&workspace).map(|key| key.id()) else {
-            return Ok(false);
-        };
-        let stored: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT key_id FROM workspace_key WHERE workspace = ?1")
-                .bind(workspace.to_string())
-                .fetch_optional(connection)
-                .await
-                .doing("reading the id of a workspace's key")?;
-        let is_replaced = stored.is_none_or(|stored| stored != known.0);
-        if is_replaced {
-            self.forget_key(workspace);
-        }
-        Ok(is_replaced)
-    }
-
-    pub(crate) fn forget_key(&self, workspace: WorkspaceId) {
-        self.known_keys().remove(&workspace);
-    }
-
     pub(crate) fn root_key(&self) -> &dyn HoldsRootKey {
         &*self.place.root_key.holder
     }
@@ -297,34 +196,6 @@ impl Inner {
             vault_id: &self.vault_id,
             purpose,
         }
-    }
-
-    /// A workspace's key as its row has it, opened under the root key that the row names.
-    pub(crate) async fn unwrap_workspace(
-        &self,
-        workspace: WorkspaceId,
-        row: &WrappedRow,
-    ) -> Result<Key, VaultError> {
-        if !row.is_root_known {
-            return Err(workspace_key_damaged(&row.workspace));
-        }
-        let root = key_id_of(&row.root_key_id)?;
-        self.unwrap_workspace_under(root, workspace, row).await
-    }
-
-    pub(crate) async fn unwrap_workspace_under(
-        &self,
-        root: KeyId,
-        workspace: WorkspaceId,
-        row: &WrappedRow,
-    ) -> Result<Key, VaultError> {
-        let wrapped = Wrapped {
-            key_id: key_id_of(&row.key_id)?,
-            bytes: &row.wrapped,
-        };
-        let binding = self.binding(KeyPurpose::Workspace(workspace));
-        let key = self.root_key().unwrap(root, binding, wrapped).await?;
-        key.ok_or_else(|| workspace_key_damaged(&row.workspace))
     }
 
     /// Does what reads rows and then asks for their root key, again where a rotation has come
@@ -340,18 +211,6 @@ impl Inner {
             }
         }
         work().await
-    }
-
-    fn remember(&self, workspace: WorkspaceId, key: Key) -> Arc<Key> {
-        let key = Arc::new(key);
-        self.known_keys().insert(workspace, Arc::clone(&key));
-        key
-    }
-
-    fn known_keys(&self) -> std::sync::MutexGuard<'_, HashMap<WorkspaceId, Arc<Key>>> {
-        self.workspace_keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

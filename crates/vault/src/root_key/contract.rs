@@ -7,12 +7,18 @@ use std::sync::Arc;
 
 use ids::WorkspaceId;
 
-use super::{Holder as HereHolder, HoldsRootKey, KeySource, RootKey};
+use super::service::ServiceHolder;
+use super::{Holder as HereHolder, HoldsRootKey, KeyServiceError, KeySource, RootKey};
+use crate as vault_api;
 use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keeper::Keeper;
 use crate::keeper::tests::own_program;
 use crate::keys::{Binding, Key, KeyId, KeyPurpose, Wrapped};
+
+#[path = "../../tests/it/fake_service.rs"]
+mod fake_service;
+use fake_service::{Fake, Fault};
 
 const VAULT: &[u8] = &[7; 16];
 /// No process of tests has as many files open.
@@ -33,6 +39,14 @@ const GIVEN: [(&str, Open); 4] = [
     ("descriptor", |file| here(&descriptor(file))),
     ("keeper of a descriptor", |file| kept(&descriptor(file))),
 ];
+/// Those of what a service keeps, which they ask.
+const SERVICES: [(&str, Open); 1] = [("service", |name| {
+    asked(&Fake::named(&name.to_string_lossy()))
+})];
+
+fn asked(service: &Fake) -> Holder {
+    Arc::new(ServiceHolder::new(Arc::new(service.clone())))
+}
 
 fn here(source: &KeySource) -> Holder {
     Arc::new(HereHolder::new(source))
@@ -85,6 +99,11 @@ impl Place {
         for (name, place) in Self::each().chain(GIVEN.into_iter().map(Self::of)) {
             let root = place.make(&place.lock().await).await;
             places.push((name, place, root));
+        }
+        for (name, place) in SERVICES.into_iter().map(Self::of) {
+            let first = place.holder();
+            let first = first.first(&place.data(), &place.lock().await).await;
+            places.push((name, place, first.unwrap()));
         }
         places
     }
@@ -340,6 +359,11 @@ async fn a_rotation_goes_from_what_was_given_to_what_follows_it() {
             assert!(opens(&both, root, &inner, &bytes).await, "{name}");
             both.settle(root, &lock).await.unwrap();
         }
+        let error = both.begin_rotation(next, None, &lock).await.unwrap_err();
+        assert!(
+            matches!(error, VaultError::RootKeySame { .. }),
+            "{name}: {error}"
+        );
         let error = both.require(KeyId([9; 16])).await.unwrap_err();
         assert!(
             error.to_string().contains(&old.to_string()),
@@ -425,4 +449,107 @@ async fn errors(place: &Place) -> Vec<(&'static str, String, Option<String>)> {
         (error.kind(), plain(words), error.hint().map(plain))
     });
     told.collect()
+}
+
+/// A version of a key is followed by a newer one of the same source.
+#[tokio::test]
+async fn versions_of_a_service_follow_each_other_and_nothing_else() {
+    for service in SERVICES {
+        let (name, place) = Place::of(service);
+        let lock = place.lock().await;
+        let holder = place.holder();
+        let fake = Fake::named(&place.file().to_string_lossy());
+        let old = holder.first(&place.data(), &lock).await.unwrap();
+        let inner = Key::random();
+        let audit = binding(KeyPurpose::Audit);
+        let under_old = holder.wrap(old, audit, &inner).await.unwrap();
+        let error = holder.begin_rotation(old, None, &lock).await.unwrap_err();
+        assert!(
+            matches!(error, VaultError::RootKeySame { .. }),
+            "{name}: {error}"
+        );
+        assert!(error.hint().unwrap().contains("newer version"), "{name}");
+
+        fake.make_version();
+        let kept = place.directory.path().join("kept.key");
+        let error = holder.begin_rotation(old, Some(&kept), &lock).await;
+        let error = error.unwrap_err();
+        assert!(
+            matches!(error, VaultError::RootKeyNotOurs { .. }),
+            "{name}: {error}"
+        );
+        let new = holder.begin_rotation(old, None, &lock).await.unwrap();
+        assert_ne!(new, old, "{name}");
+        let under_new = holder.wrap(new, audit, &inner).await.unwrap();
+        for (root, bytes, other) in [(old, &under_old, new), (new, &under_new, old)] {
+            assert!(opens(&holder, root, &inner, bytes).await, "{name}");
+            assert!(!opens(&holder, other, &inner, bytes).await, "{name}");
+            holder.settle(root, &lock).await.unwrap();
+        }
+        for refused in [
+            holder.require(KeyId([9; 16])).await.unwrap_err(),
+            asked(&Fake::named("another"))
+                .require(old)
+                .await
+                .unwrap_err(),
+        ] {
+            assert!(
+                matches!(refused, VaultError::RootKeyWrong { .. }),
+                "{name}: {refused}"
+            );
+        }
+    }
+}
+
+/// Whatever a service answers is the key that was wrapped for this, none, or an error of its own.
+#[tokio::test]
+async fn what_a_service_answers_is_judged() {
+    let place = Place::of(SERVICES[0]).1;
+    let (lock, holder) = (place.lock().await, place.holder());
+    let fake = Fake::named(&place.file().to_string_lossy());
+    let root = holder.first(&place.data(), &lock).await.unwrap();
+    let (inner, other) = (Key::random(), Key::random());
+    let audit = binding(KeyPurpose::Audit);
+    let unusable = async |what: &str| {
+        let error = holder.wrap(root, audit, &inner).await.unwrap_err();
+        let VaultError::KeyService { source, .. } = &error else {
+            panic!("{what}: {error}");
+        };
+        assert!(matches!(source, KeyServiceError::Unusable { .. }), "{what}");
+    };
+    for (what, fault) in [
+        ("nothing", Fault::Seals(Vec::new())),
+        ("garbage", Fault::Seals(vec![7; 100])),
+        ("too much", Fault::Seals(vec![7; 10_000])),
+        ("an empty key", Fault::Opens(Vec::new())),
+        ("a short key", Fault::Opens(vec![7; 31])),
+        ("a key alone", Fault::Opens(inner.bytes().to_vec())),
+        ("another key", Fault::Opens(vec![7; 64])),
+        ("a long key", Fault::Opens(vec![7; 10_000])),
+    ] {
+        fake.answer(Some(fault));
+        unusable(what).await;
+    }
+    for versions in [0, 1025, u32::MAX] {
+        fake.answer(Some(Fault::Versions(versions)));
+        let error = holder.first(&place.data(), &lock).await.unwrap_err();
+        assert_eq!(error.kind(), "key_service", "{versions}");
+    }
+    // One that binds nothing of what it is told.
+    fake.answer(Some(Fault::ForgetsContext));
+    let bytes = holder.wrap(root, audit, &inner).await.unwrap();
+    assert!(opens(&holder, root, &inner, &bytes).await);
+    assert!(!opens(&holder, root, &other, &bytes).await);
+    let elsewhere = binding(KeyPurpose::Workspace(WorkspaceId::new()));
+    let (key_id, bytes) = (inner.id(), bytes.as_slice());
+    let opened = holder.unwrap(root, elsewhere, Wrapped { key_id, bytes });
+    assert!(opened.await.unwrap().is_none());
+
+    let message = "the service".to_owned();
+    fake.answer(Some(Fault::Fails(KeyServiceError::Denied { message })));
+    let error = holder.wrap(root, audit, &inner).await.unwrap_err();
+    assert!(
+        error.hint().is_some() && error.kind() == "key_service",
+        "{error}"
+    );
 }

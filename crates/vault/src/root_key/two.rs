@@ -3,8 +3,9 @@
 //! A source that we do not write has no room for a second key, so a rotation needs another source.
 //! Each is asked about the keys that it has; which of them counts is the vault's affair.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Answer, HoldsRootKey};
 use crate::database::OpeningLock;
@@ -41,6 +42,11 @@ impl HoldsRootKey for TwoHolders {
         self.next.prepare();
     }
 
+    fn key_time(&self) -> Option<Duration> {
+        let times = [self.current.key_time(), self.next.key_time()];
+        times.into_iter().flatten().min()
+    }
+
     fn first<'a>(&'a self, data: &'a Path, lock: &'a OpeningLock) -> Answer<'a, KeyId> {
         self.current.first(data, lock)
     }
@@ -66,7 +72,12 @@ impl HoldsRootKey for TwoHolders {
                 return Err(VaultError::RootKeyNotOurs { path });
             }
             self.of(current).await?.settle(current, lock).await?;
-            self.next.first(Path::new(lock.data()), lock).await
+            let next = self.next.first(lock.data(), lock).await?;
+            if next == current {
+                let path = PathBuf::from(next.to_string());
+                return Err(VaultError::RootKeySame { path });
+            }
+            Ok(next)
         })
     }
 

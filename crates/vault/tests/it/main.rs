@@ -6,8 +6,10 @@ mod audit;
 mod backup;
 mod canaries;
 mod crash;
+mod fake_service;
 mod full_disk;
 mod keeper;
+mod key_service;
 mod leases;
 mod opening;
 mod role;
@@ -18,3 +20,5 @@ mod shred;
 mod support;
 mod tamper;
 mod tamper_bytes;
+
+use vault as vault_api;
