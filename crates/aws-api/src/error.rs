@@ -27,7 +27,11 @@ pub enum AwsError {
     Unavailable { message: String },
     /// It will not work like this.
     #[error("{message}")]
-    Refused { message: String },
+    Refused {
+        /// As the service calls it.
+        name: String,
+        message: String,
+    },
     /// The keys make no request: no header can carry one of them.
     #[error("the AWS keys make no request")]
     NoRequest,

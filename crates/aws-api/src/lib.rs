@@ -1,5 +1,5 @@
-//! AWS as a client: one request to one of its services, signed, sent, and its refusal told; and
-//! the sessions of roles, whose keys sign further ones.
+//! AWS as a client: one request to one of its services, signed, sent, and its refusal told; the
+//! sessions of roles, whose keys sign further ones; and keys of KMS, which wrap others.
 //!
 //! Invariants: a secret key signs and is never sent; keys are those that were handed in, and none
 //! are looked for; hosts come from who asks, who has them from a table; what a refusal repeats of
@@ -7,6 +7,7 @@
 
 mod error;
 mod keys;
+mod kms;
 mod operation;
 mod refusal;
 mod signature;
@@ -15,5 +16,6 @@ mod xml;
 
 pub use error::AwsError;
 pub use keys::Keys;
+pub use kms::Kms;
 pub use operation::{Answer, Clock, Input, Operation};
 pub use sts::{Role, Session, Sts};

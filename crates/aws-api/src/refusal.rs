@@ -97,6 +97,7 @@ impl Refusal {
                 message: format!("{host} answered with status {status}"),
             },
             _ => AwsError::Refused {
+                name: dial::quoted(self.name.as_bytes(), SHOWN_NAME_BYTES),
                 message: format!(
                     "{host} refused the request (status {status}, {})",
                     dial::quoted(self.name.as_bytes(), SHOWN_NAME_BYTES)

@@ -8,7 +8,7 @@ mod ecr;
 
 use reference::Registry;
 
-pub use ecr::EcrHost;
+pub use ecr::{EcrHost, aws_suffix};
 
 /// The port that services answer on.
 const HTTPS_PORT: u16 = 443;

@@ -21,8 +21,8 @@ pub struct Moto {
     url: String,
     /// Reads what it logs, since a pipe that is full would hold it up.
     reader: Option<JoinHandle<()>>,
-    /// Where its certificate is.
-    _folder: Option<TempDir>,
+    /// Where its certificate is, and that of its authority.
+    folder: Option<TempDir>,
 }
 
 /// Where files are kept by name, as in S3.
@@ -58,6 +58,7 @@ impl Moto {
             let pem = authority.server_pem();
             std::fs::write(path("certificate"), pem.certificate).expect("a file");
             std::fs::write(path("key"), pem.key).expect("a file");
+            std::fs::write(path("authority"), authority.pem()).expect("a file");
             let files = ["-c".into(), path("certificate"), "-k".into(), path("key")];
             command.arg("-s").args(files);
             folder
@@ -76,7 +77,7 @@ impl Moto {
             child,
             url,
             reader: Some(thread::spawn(drain)),
-            _folder: folder,
+            folder,
         }
     }
 
@@ -84,6 +85,33 @@ impl Moto {
     pub fn host(&self) -> &str {
         let (_, host) = self.url.split_once("://").expect("a URL");
         host
+    }
+
+    /// Has AWS's own client for Python ask its KMS: `call` is an expression over `kms`, and the
+    /// answer what it prints as.
+    pub fn kms(&self, call: &str) -> String {
+        let script = format!(
+            "import boto3, sys\n\
+             kms = boto3.client('kms', region_name='eu-west-1', endpoint_url=sys.argv[1],\n\
+                 verify=sys.argv[2], aws_access_key_id='AKID', aws_secret_access_key='secret')\n\
+             print({call})"
+        );
+        let folder = self.folder.as_ref().expect("its KMS is asked in TLS");
+        let asked = Command::new(programs().join("python"))
+            .args(["-c", &script, &self.url])
+            .arg(folder.path().join("authority"))
+            .env_clear()
+            .output()
+            .expect("python starts");
+        let error = String::from_utf8_lossy(&asked.stderr);
+        assert!(asked.status.success(), "{call}: {error}");
+        let answer = String::from_utf8(asked.stdout).expect("text");
+        answer.trim().to_owned()
+    }
+
+    /// A new key of its KMS: its ARN.
+    pub fn new_kms_key(&self) -> String {
+        self.kms("kms.create_key()['KeyMetadata']['Arn']")
     }
 
     /// A new, empty bucket.

@@ -72,6 +72,17 @@ const GOV_CLOUD_REGIONS: &str = "us-gov-";
 /// Digits of an AWS account.
 const ACCOUNT_DIGITS: usize = 12;
 
+/// What follows the region in the hosts of AWS's own services in a partition, with the dot.
+pub fn aws_suffix(partition: &str) -> Option<&'static str> {
+    let name = if partition == GOV_CLOUD {
+        "aws"
+    } else {
+        partition
+    };
+    let known = PARTITIONS.iter().find(|known| known.name == name);
+    known.map(|known| known.api)
+}
+
 impl<'a> EcrHost<'a> {
     /// Reads a lower-case host; `None` when it is not a private ECR registry's.
     pub(crate) fn parse(host: &'a str) -> Option<Self> {
