@@ -144,6 +144,9 @@ pub(crate) fn vault_auth_error(scope: &RegistryScope, error: &VaultError) -> Aut
         error if error.is_disk_full() => AuthError::Unreachable {
             message: format!("credential for {scope}: the disk of the vault is full"),
         },
+        VaultError::KeyService { source, .. } if source.is_transient() => AuthError::Unreachable {
+            message: format!("credential for {scope}: {}", chain(error)),
+        },
         error => AuthError::Internal {
             message: format!("credential for {scope}: {}", chain(error)),
         },

@@ -14,6 +14,7 @@ use ids::WorkspaceId;
 use image::Indexing;
 use image_fs::{CacheLimits, SpanCache};
 use image_store::ImageStore;
+use key_service::RootKeySource;
 use reference::Reference;
 use registry_client::RegistryClient;
 use vault::{KeeperProgram, KeySource, RootKey, Vault, VaultPlace};
@@ -22,7 +23,7 @@ use crate::args::Global;
 use crate::commands::roles;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
-use crate::settings::{CREDENTIALS_DIRECTORY, Settings};
+use crate::settings::{self, CREDENTIALS_DIRECTORY, Settings};
 
 /// Who stands in the audit log for what a person did here.
 pub(crate) const ACTOR: &str = "command line";
@@ -69,11 +70,11 @@ impl App {
         self.vault_place_with(self.settings.root_key_next.as_ref())
     }
 
-    /// The root keys are read by keepers, which opening starts; not here, where registries are
-    /// spoken to.
-    pub(crate) fn vault_place_with(&self, next: Option<&KeySource>) -> Result<VaultPlace> {
-        let current = kept(&self.settings.root_key)?;
-        let next = next.map(kept).transpose()?;
+    /// The root keys are read by keepers, which opening starts, or stay in their services; they are
+    /// not here, where registries are spoken to.
+    pub(crate) fn vault_place_with(&self, next: Option<&RootKeySource>) -> Result<VaultPlace> {
+        let current = self.root_key(&self.settings.root_key)?;
+        let next = next.map(|next| self.root_key(next)).transpose()?;
         Ok(VaultPlace {
             database: self.settings.data_dir.join("vault.db"),
             root_key: match next {
@@ -81,6 +82,17 @@ impl App {
                 None => current,
             },
         })
+    }
+
+    /// A root key in a keeper of its own, or in its service.
+    fn root_key(&self, source: &RootKeySource) -> Result<RootKey> {
+        refuse_nowhere(source)?;
+        let keeper = KeeperProgram {
+            program: own_program()?,
+            arguments: vec![roles::KEY_KEEPER.into()],
+        };
+        let root_key = source.root_key(keeper, &self.settings.key_services);
+        root_key.map_err(|error| settings::source_failure(&error))
     }
 
     pub(crate) async fn vault(&self) -> Result<Vault> {
@@ -196,7 +208,7 @@ impl Opened {
 /// A key that came as an open file is for our keeper alone, which is sent it.
 fn keep_from_children(settings: &Settings) -> Result<()> {
     for source in [Some(&settings.root_key), settings.root_key_next.as_ref()] {
-        if let Some(KeySource::Descriptor(number)) = source {
+        if let Some(RootKeySource::Kept(KeySource::Descriptor(number))) = source {
             container::keep_from_children(*number).map_err(|error| {
                 Failure::new(Kind::Machine, format!("root key fd:{number}: {error}"))
             })?;
@@ -205,22 +217,17 @@ fn keep_from_children(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// A root key in a keeper of its own.
-fn kept(source: &KeySource) -> Result<RootKey> {
-    if let KeySource::Credential {
+fn refuse_nowhere(source: &RootKeySource) -> Result<()> {
+    if let RootKeySource::Kept(KeySource::Credential {
         directory: None, ..
-    } = source
+    }) = source
     {
         let problem = format!("root key {source}: there is no ${CREDENTIALS_DIRECTORY}");
         let hint = "credentials are there for a service: run this as one, such as with \
                     `systemd-run --pty -p LoadCredentialEncrypted=NAME:FILE holdfast …`";
         return Err(Failure::invalid(problem).hint(hint));
     }
-    let keeper = KeeperProgram {
-        program: own_program()?,
-        arguments: vec![roles::KEY_KEEPER.into()],
-    };
-    Ok(RootKey::kept_by(keeper, source))
+    Ok(())
 }
 
 /// What is in the slot, or what `open` puts there.

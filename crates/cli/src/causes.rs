@@ -128,6 +128,7 @@ fn of_database(word: &str) -> Kind {
         "not_found" => Kind::NotFound,
         "bad_input" => Kind::Invalid,
         "busy" | "storage" => Kind::Machine,
+        "unreachable" => Kind::Unreachable,
         _ => Kind::Vault,
     }
 }

@@ -32,7 +32,7 @@ use crate::failure::Result;
 pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
     let app = App::new(&cli.global);
     let app = match cli.command {
-        Command::Run(args) => return run::run(app, *args).await,
+        Command::Run(args) => return Box::pin(run::run(app, *args)).await,
         Command::CredentialHelper(command) => return credential_helper::run(app, &command).await,
         _ => app?,
     };

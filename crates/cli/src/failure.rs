@@ -18,7 +18,7 @@ pub(crate) enum Kind {
     Denied,
     /// An image, credential, container or secret does not exist.
     NotFound,
-    /// A registry or token service does not answer.
+    /// A registry, a token service or the service of the root key does not answer.
     Unreachable,
     /// A registry asks to slow down.
     RateLimited,
@@ -78,7 +78,7 @@ Exit codes:
     3  invalid: a name, a size, a setting
     4  denied: a registry refused the credential, or it was removed
     5  not-found: an image, credential, container or secret
-    6  unreachable: a registry or token service does not answer
+    6  unreachable: a registry, token service or key service does not answer
     7  rate-limited: a registry asks to slow down
     8  corrupt: bytes do not match their digest
     9  unsupported: understood and refused

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use container::DEFAULT_FIRST_ID;
 use dial::{AllowRule, DialPolicy, ProxySettings};
 use ids::WorkspaceName;
+use key_service::{Given, KmsSettings, RootKeySource, ServiceSettings, SourceError};
 use serde::Deserialize;
 use vault::KeySource;
 
 use crate::args::Global;
 use crate::bounded_file;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
 
 const CONFIG_FILE: &str = "/etc/holdfast/holdfast.toml";
 const DATA_DIR: &str = "/var/lib/holdfast";
@@ -33,6 +34,8 @@ const USERNS: &str = "private";
 
 /// Larger is no configuration.
 const CONFIG_MAX_BYTES: u64 = 64 << 10;
+/// A bundle of a few authorities, not another system's store.
+const CA_MAX_BYTES: u64 = 256 << 10;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -41,9 +44,11 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// Somebody means this one: it was typed, or is in the environment.
     pub(crate) is_data_dir_named: bool,
-    pub(crate) root_key: KeySource,
+    pub(crate) root_key: RootKeySource,
     /// The source of the root key that is to follow.
-    pub(crate) root_key_next: Option<KeySource>,
+    pub(crate) root_key_next: Option<RootKeySource>,
+    /// How services that keep root keys are asked.
+    pub(crate) key_services: ServiceSettings,
     /// Where the end of the audit chain is noted.
     pub(crate) audit_anchor: Option<PathBuf>,
     /// Mounts and containers, with what they write while they run.
@@ -77,6 +82,15 @@ struct File {
     tls_key: Option<PathBuf>,
     #[serde(default)]
     dial: DialFile,
+    aws_kms: Option<AwsKmsFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AwsKmsFile {
+    credentials: PathBuf,
+    endpoint: Option<String>,
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -121,6 +135,7 @@ impl Settings {
         };
         let data_dir = choose(&global.data_dir, file.data_dir, DATA_DIR);
         let run_dir = global.run_dir.clone().or(file.run_dir);
+        let dial = dial_policy(&file.dial)?;
         let settings = Self {
             config: global.config.clone(),
             run_dir: run_dir.unwrap_or_else(|| data_dir.join(RUN_DIR)),
@@ -138,7 +153,11 @@ impl Settings {
             cache_limit_bytes: parse_size(limit)?,
             userns: Userns::parse(file.userns.as_deref().unwrap_or(USERNS))?,
             userns_first_id: file.userns_first_id.unwrap_or(DEFAULT_FIRST_ID),
-            dial: dial_policy(&file.dial)?,
+            key_services: ServiceSettings {
+                aws_kms: file.aws_kms.map(kms_settings).transpose()?,
+                dial: dial.clone(),
+            },
+            dial,
             tls_cert: file.tls_cert,
             tls_key: file.tls_key,
         };
@@ -148,9 +167,9 @@ impl Settings {
     fn check(self) -> Result<Self> {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let data_dir = absolute(&self.data_dir);
-        let outside = |source: KeySource| match source {
-            KeySource::File(path) => check_outside(absolute(&path), &data_dir),
-            given => Ok(given),
+        let outside = |source: RootKeySource| match source {
+            RootKeySource::Kept(KeySource::File(path)) => check_outside(absolute(&path), &data_dir),
+            other => Ok(other),
         };
         Ok(Self {
             root_key: outside(self.root_key)?,
@@ -162,20 +181,45 @@ impl Settings {
     }
 }
 
-/// Where a root key comes from: `credential:NAME`, `fd:NUMBER` or the path of a file.
-pub(crate) fn key_source(text: &Path) -> Result<KeySource> {
-    let credentials = std::env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from);
-    KeySource::parse(text, credentials.as_deref()).map_err(|error| {
-        Failure::invalid(error)
-            .hint("a root key is credential:NAME, fd:NUMBER or the path of a file")
+/// Where a root key comes from, as it is written.
+pub(crate) fn key_source(text: &Path) -> Result<RootKeySource> {
+    RootKeySource::parse(text, credentials_directory().as_deref())
+        .map_err(|error| source_failure(&error))
+}
+
+pub(crate) fn source_failure(error: &SourceError) -> Failure {
+    Failure::of(Kind::Invalid, error).hint(error.hint())
+}
+
+fn credentials_directory() -> Option<PathBuf> {
+    std::env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from)
+}
+
+fn kms_settings(file: AwsKmsFile) -> Result<KmsSettings> {
+    Ok(KmsSettings {
+        credentials: given(&file.credentials)?,
+        endpoint: file.endpoint,
+        ca_pem: file.ca_file.as_deref().map(authority).transpose()?,
     })
 }
 
-fn check_outside(root_key: PathBuf, data_dir: &Path) -> Result<KeySource> {
+/// The credential for a service, which is read when that is asked.
+fn given(text: &Path) -> Result<Given> {
+    let given = Given::parse(text, credentials_directory().as_deref());
+    given.map_err(|error| source_failure(&error.into()))
+}
+
+fn authority(path: &Path) -> Result<Vec<u8>> {
+    let read = bounded_file::read(path, CA_MAX_BYTES);
+    let read = read.map_err(|error| bounded_file::failure(path.display(), &error))?;
+    Ok(read.to_vec())
+}
+
+fn check_outside(root_key: PathBuf, data_dir: &Path) -> Result<RootKeySource> {
     // Links tell where they lead once they are there; what is new is looked at by the vault.
     let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if !resolved(&root_key).starts_with(resolved(data_dir)) {
-        return Ok(KeySource::File(root_key));
+        return Ok(RootKeySource::Kept(KeySource::File(root_key)));
     }
     let (key, data) = (root_key.display(), data_dir.display());
     Err(

@@ -147,6 +147,13 @@ impl Problem {
             .hint("whoever runs it can make room for its data directory")
     }
 
+    /// Where the root key is kept is no caller's affair.
+    fn key_service_away(error: &dyn Error) -> Self {
+        tracing::warn!(error = chain(error), "the key service does not answer");
+        Self::new(Kind::Unavailable, "secrets cannot be opened at the moment")
+            .hint("try again; whoever runs the gateway finds the reason in its log")
+    }
+
     /// A defect or a broken machine: the log has it all, the caller that it is so.
     pub(crate) fn internal(error: &dyn Error) -> Self {
         tracing::error!(error = chain(error), "an operation failed");
@@ -187,6 +194,7 @@ impl From<BrokerError> for Problem {
             "bad_input" => Kind::Invalid,
             "not_found" => Kind::NotFound,
             "busy" => Kind::Unavailable,
+            "unreachable" => return Self::key_service_away(&error),
             _ => return Self::internal(&error),
         };
         Self {

@@ -3,9 +3,9 @@
 //! What holds the root key gives out ids and other keys, never its own bytes. In every command it
 //! is a process of its own ([`crate::keeper`]) or a service ([`KeyService`]), which is asked over a
 //! network and gives its key to nobody; in this process it is held by the keeper itself and by
-//! tests. Where a keeper has it from is a [`KeySource`]: a file of ours, which is made and replaced,
-//! or one that was given, which is read. Whether a root key *may* be made is the vault's affair: it
-//! asks for a first one only when nothing is sealed.
+//! tests. A keeper has it from a [`KeySource`]: a file of ours, which is made and replaced, or one
+//! that was given, which is read. Whether a root key *may* be made is the vault's affair: it asks
+//! for a first one only when nothing is sealed.
 
 #[cfg(test)]
 mod contract;

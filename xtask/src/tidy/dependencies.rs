@@ -152,8 +152,8 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "aws-api",
-        crates: &["token-exchange"],
-        why: "a cloud's keys are used where they are exchanged",
+        crates: &["token-exchange", "key-service"],
+        why: "a cloud's keys are used where they are exchanged, or a root key is asked to wrap",
     },
     Home {
         dependency: "libfuzzer-sys",
@@ -162,8 +162,13 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "vault",
-        crates: &["broker", "holdfast-cli"],
-        why: "the broker opens secrets",
+        crates: &["broker", "key-service", "holdfast-cli"],
+        why: "the broker opens secrets, and a key service wraps the keys to them",
+    },
+    Home {
+        dependency: "key-service",
+        crates: &["holdfast-cli"],
+        why: "who opens a vault says where its root key is",
     },
     Home {
         dependency: "token-exchange",
@@ -210,6 +215,11 @@ const CLOSURES: &[Closure] = &[
             "token-exchange",
         ],
         why: "the indexer has no network, no key and no credential",
+    },
+    Closure {
+        of: "vault",
+        without: &["dial", "key-service"],
+        why: "the vault speaks to no network",
     },
     Closure {
         of: "dial",

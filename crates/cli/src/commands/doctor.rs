@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use key_service::{RootKeySource, ServiceSettings};
 use serde::Serialize;
 use vault::KeySource;
 
@@ -58,7 +59,7 @@ pub(crate) fn doctor(settings: &Settings, output: Output) -> Result<()> {
         forwarding(),
         certificates(),
         free_space(&settings.data_dir),
-        root_key(&settings.root_key),
+        root_key(&settings.root_key, &settings.key_services),
     ];
     let report = Report {
         ok: checks.iter().all(|check| check.ok),
@@ -259,11 +260,24 @@ fn free_space(data_dir: &Path) -> Check {
     )
 }
 
-fn root_key(source: &KeySource) -> Check {
+fn root_key(source: &RootKeySource, services: &ServiceSettings) -> Check {
     use std::os::unix::fs::MetadataExt;
-    let KeySource::File(path) = source else {
-        // Whether it is there is for the process that is given it to say.
-        return Check::new("root key", true, source.to_string(), "");
+    let RootKeySource::Kept(KeySource::File(path)) = source else {
+        // Whether it is there is for the process that is given it to say, or for its service.
+        return match source.credential(services) {
+            Ok(None) => Check::new("root key", true, source.to_string(), ""),
+            Ok(Some(credential)) => match credential.look() {
+                Ok(()) => {
+                    let found = format!("{source}, asked with {credential}");
+                    Check::new("root key", true, found, "")
+                }
+                Err(error) => {
+                    let fix = "a file of your own for nobody else: chmod 600";
+                    Check::new("root key", false, error.to_string(), fix)
+                }
+            },
+            Err(error) => Check::new("root key", false, error.to_string(), &error.hint()),
+        };
     };
     let (ok, found) = match std::fs::metadata(path) {
         Ok(metadata) if is_private(metadata.mode()) => (true, path.display().to_string()),

@@ -131,7 +131,7 @@ fn assert_silent(said: &[Finished], canaries: &[String]) {
     }
 }
 
-fn assert_absent(directory: &Path, canaries: &[String]) {
+pub(crate) fn assert_absent(directory: &Path, canaries: &[String]) {
     let needles = needles(canaries);
     let mut pending = vec![directory.to_owned()];
     let mut files = 0;

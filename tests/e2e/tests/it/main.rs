@@ -16,6 +16,7 @@ mod hostile_image;
 mod hostile_registry;
 mod json;
 mod keeper;
+mod key_service;
 mod least;
 mod machines;
 mod patience;

@@ -1,0 +1,6 @@
+//! Root keys in services, as the vault uses them: AWS KMS against `moto`, and what goes wrong
+//! against services that do as they are told.
+
+mod contract;
+mod kms;
+mod support;
