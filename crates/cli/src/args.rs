@@ -45,7 +45,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Where the root key comes from: a file outside the data directory, `credential:NAME` of the
-    /// service manager, the open file `fd:NUMBER`, or `aws-kms:ARN`, a key that stays in AWS KMS
+    /// service manager, the open file `fd:NUMBER`, or a key that stays in its service:
+    /// `aws-kms:ARN` or `vault-transit:https://HOST[:PORT]/MOUNT/NAME`
     /// [default: /etc/holdfast/root.key]
     #[arg(
         long,

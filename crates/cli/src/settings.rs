@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use container::DEFAULT_FIRST_ID;
 use dial::{AllowRule, DialPolicy, ProxySettings};
 use ids::WorkspaceName;
-use key_service::{Given, KmsSettings, RootKeySource, ServiceSettings, SourceError};
+use key_service::{
+    Given, KmsSettings, RootKeySource, ServiceSettings, SourceError, TransitSettings,
+};
 use serde::Deserialize;
 use vault::KeySource;
 
@@ -83,6 +85,7 @@ struct File {
     #[serde(default)]
     dial: DialFile,
     aws_kms: Option<AwsKmsFile>,
+    vault_transit: Option<VaultTransitFile>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,6 +102,14 @@ struct DialFile {
     /// Networks, addresses and host names that may be dialled whatever their class.
     #[serde(default)]
     allow: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VaultTransitFile {
+    token: PathBuf,
+    namespace: Option<String>,
+    ca_file: Option<PathBuf>,
 }
 
 /// Whose user and group ids a container has.
@@ -155,6 +166,7 @@ impl Settings {
             userns_first_id: file.userns_first_id.unwrap_or(DEFAULT_FIRST_ID),
             key_services: ServiceSettings {
                 aws_kms: file.aws_kms.map(kms_settings).transpose()?,
+                vault_transit: file.vault_transit.map(transit_settings).transpose()?,
                 dial: dial.clone(),
             },
             dial,
@@ -199,6 +211,14 @@ fn kms_settings(file: AwsKmsFile) -> Result<KmsSettings> {
     Ok(KmsSettings {
         credentials: given(&file.credentials)?,
         endpoint: file.endpoint,
+        ca_pem: file.ca_file.as_deref().map(authority).transpose()?,
+    })
+}
+
+fn transit_settings(file: VaultTransitFile) -> Result<TransitSettings> {
+    Ok(TransitSettings {
+        token: given(&file.token)?,
+        namespace: file.namespace,
         ca_pem: file.ca_file.as_deref().map(authority).transpose()?,
     })
 }

@@ -1,4 +1,5 @@
-//! Root keys that a service keeps: AWS KMS.
+//! Root keys that a service keeps: AWS KMS, and the transit engine of `HashiCorp` Vault and
+//! `OpenBao`.
 //!
 //! ```text
 //!   vault                      key-service                        the service
@@ -18,7 +19,9 @@ mod asking;
 mod aws;
 mod given;
 mod source;
+mod transit;
 
 pub use aws::{KmsKey, KmsSettings};
 pub use given::{Given, GivenError};
 pub use source::{RootKeySource, ServiceSettings, SourceError};
+pub use transit::{TransitKey, TransitSettings};

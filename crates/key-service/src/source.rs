@@ -10,12 +10,15 @@ use vault::{KeeperProgram, KeySource, RootKey};
 
 use crate::aws::{KmsKey, KmsService, KmsSettings};
 use crate::given::{Given, GivenError};
+use crate::transit::{TransitKey, TransitService, TransitSettings};
 
 const AWS_KMS: &str = "aws-kms:";
+const VAULT_TRANSIT: &str = "vault-transit:";
 
 /// How a source is written, for people.
 const GRAMMAR: &str = "a root key is credential:NAME, fd:NUMBER, \
-                       aws-kms:arn:aws:kms:REGION:ACCOUNT:key/ID or the path of a file";
+                       aws-kms:arn:aws:kms:REGION:ACCOUNT:key/ID, \
+                       vault-transit:https://HOST[:PORT]/MOUNT/NAME or the path of a file";
 
 /// Where a root key comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,12 +26,14 @@ pub enum RootKeySource {
     /// What a process of ours reads.
     Kept(KeySource),
     AwsKms(KmsKey),
+    VaultTransit(TransitKey),
 }
 
 /// What the operator says of the services.
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {
     pub aws_kms: Option<KmsSettings>,
+    pub vault_transit: Option<TransitSettings>,
     /// Where connections may go, and the proxies.
     pub dial: DialPolicy,
 }
@@ -80,6 +85,15 @@ impl ServiceSettings {
         };
         self.aws_kms.as_ref().ok_or_else(missing)
     }
+
+    pub(crate) fn transit_of(&self, key: &TransitKey) -> Result<&TransitSettings, SourceError> {
+        let missing = || SourceError::NoCredential {
+            text: RootKeySource::VaultTransit(key.clone()).to_string(),
+            section: crate::transit::SECTION,
+            field: "token",
+        };
+        self.vault_transit.as_ref().ok_or_else(missing)
+    }
 }
 
 impl RootKeySource {
@@ -94,6 +108,10 @@ impl RootKeySource {
                 .map(Self::AwsKms)
                 .map_err(|problem| no_key(words, problem));
         }
+        if let Some(url) = words.strip_prefix(VAULT_TRANSIT) {
+            let key = TransitKey::parse(url).map(Self::VaultTransit);
+            return key.map_err(|problem| no_key(words, problem));
+        }
         Ok(Self::Kept(KeySource::parse(text, credentials)?))
     }
 
@@ -101,7 +119,7 @@ impl RootKeySource {
     pub fn typed(&self) -> OsString {
         match self {
             Self::Kept(source) => source.typed(),
-            Self::AwsKms(_) => self.to_string().into(),
+            Self::AwsKms(_) | Self::VaultTransit(_) => self.to_string().into(),
         }
     }
 
@@ -113,6 +131,7 @@ impl RootKeySource {
         match self {
             Self::Kept(_) => Ok(None),
             Self::AwsKms(key) => settings.kms_of(key).map(|kms| Some(&kms.credentials)),
+            Self::VaultTransit(key) => settings.transit_of(key).map(|transit| Some(&transit.token)),
         }
     }
 
@@ -125,6 +144,9 @@ impl RootKeySource {
         Ok(match self {
             Self::Kept(source) => RootKey::kept_by(keeper, source),
             Self::AwsKms(key) => RootKey::in_service(Arc::new(KmsService::new(key, settings)?)),
+            Self::VaultTransit(key) => {
+                RootKey::in_service(Arc::new(TransitService::new(key, settings)?))
+            }
         })
     }
 }
@@ -134,6 +156,7 @@ impl fmt::Display for RootKeySource {
         match self {
             Self::Kept(source) => source.fmt(formatter),
             Self::AwsKms(key) => write!(formatter, "{AWS_KMS}{}", key.arn()),
+            Self::VaultTransit(key) => write!(formatter, "{VAULT_TRANSIT}{key}"),
         }
     }
 }
@@ -159,6 +182,9 @@ mod tests {
             "aws-kms",
             "credential:root",
             "fd:3",
+            "vault-transit:https://vault.example:8200/transit/holdfast",
+            "vault-transit:https://[fd00::1]:8200/team/a/transit/hold_fast.1",
+            "vault-transit:http://127.0.0.1:8100/transit/holdfast",
             &arn("arn:aws:kms:eu-west-1:123456789012"),
             &arn("arn:aws-cn:kms:cn-north-1:123456789012"),
             &arn("arn:aws-us-gov:kms:us-gov-west-1:123456789012"),
@@ -192,6 +218,14 @@ mod tests {
             &host,
             "credential:a/b",
             "fd:0",
+            "vault-transit:",
+            "vault-transit:https://vault.example/holdfast",
+            "vault-transit:https://vault.example/transit/",
+            "vault-transit:https://vault.example/transit/a%2fb",
+            "vault-transit:https://vault.example/transit/holdfast?x",
+            "vault-transit:https://user@vault.example/transit/holdfast",
+            "vault-transit:http://vault.example/transit/holdfast",
+            "vault-transit:ftp://127.0.0.1/transit/holdfast",
         ] {
             let error = RootKeySource::parse(Path::new(text), None).unwrap_err();
             assert!(error.hint().contains("aws-kms:arn:"), "{text}: {error}");

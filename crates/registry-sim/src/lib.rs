@@ -5,10 +5,11 @@
 //! 429, break off in mid-body. Each of its hosts counts the requests and every byte of credential
 //! that arrives. An [`EcrApi`] gives out ECR's tokens for AWS keys, an [`StsApi`] the keys of a
 //! role, a [`GoogleApi`] Google's for keys of service accounts and for tokens of other issuers, an
-//! [`AzureApi`] those of a directory of Azure; a [`Switchboard`] is the proxy by which these are
-//! reached under the names of the real ones. A [`RawHost`] writes any bytes at all, where even that
-//! is too well-behaved. The module [`debian`] starts the `docker-registry` of Debian in its two
-//! login modes, with its blobs in a directory or in a [`Bucket`] of [`Moto`].
+//! [`AzureApi`] those of a directory of Azure; a [`TransitApi`] wraps keys; a [`Switchboard`] is
+//! the proxy by which these are reached under the names of the real ones. A [`RawHost`] writes any
+//! bytes at all, where even that is too well-behaved. The module [`debian`] starts the
+//! `docker-registry` of Debian in its two login modes, with its blobs in a directory or in a
+//! [`Bucket`] of [`Moto`].
 //!
 //! For tests and demonstrations only: it panics where a program would return errors.
 
@@ -36,6 +37,7 @@ mod store;
 mod sts;
 mod switchboard;
 mod tokens;
+mod transit;
 
 pub use authority::{Authority, ServerPem};
 pub use azure::{AzureApi, AzureExchange, AzurePrincipal, unsigned_token};
@@ -50,3 +52,4 @@ pub use raw::{RawHost, RawRequest, Step};
 pub use sim::{Login, Options, Realm, RegistrySim};
 pub use sts::{Assumed, StsApi};
 pub use switchboard::Switchboard;
+pub use transit::{TransitApi, TransitFault};

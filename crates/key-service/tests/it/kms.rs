@@ -22,6 +22,7 @@ fn stage(host: &str, authority: &Authority) -> Stage {
                 endpoint: Some(format!("https://{host}")),
                 ca_pem: Some(authority.pem().as_bytes().to_vec()),
             }),
+            vault_transit: None,
             dial: DialPolicy::default(),
         },
     }

@@ -1,4 +1,4 @@
-//! A root key in a service: AWS KMS, which `moto` plays under its real name.
+//! A root key in a service: AWS KMS, which `moto` plays under its real name, and transit.
 
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use e2e::home::finish;
 use e2e::image::busybox;
 use e2e::{Finished, Home};
-use registry_sim::{Authority, Moto, Switchboard};
+use registry_sim::{Authority, Moto, Switchboard, TransitApi};
 use tokio::runtime::Runtime;
 
 use crate::canaries::assert_absent;
@@ -220,4 +220,55 @@ fn a_root_key_goes_to_kms_and_back_while_the_vault_is_used() {
         digits.to_owned(),
     ];
     assert_absent(&home.data_dir(), &canaries);
+}
+
+#[test]
+fn a_root_key_in_transit_goes_to_its_newer_version_and_to_a_file() {
+    let home = Home::new();
+    let runtime = Runtime::new().expect("a runtime");
+    let authority = Authority::new();
+    let service = runtime.block_on(TransitApi::start(&authority, "hvs.canary"));
+    service.rotate_key("transit/holdfast");
+    let source = format!("vault-transit:https://{}/transit/holdfast", service.host());
+    let path = |name: &str| home.path().join(name);
+    std::fs::write(path("ca.pem"), authority.pem()).expect("written");
+    std::fs::write(path("token"), "hvs.canary\n").expect("written");
+    let mode = PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path("token"), mode).expect("ours");
+    let configure = |next: Option<&str>| {
+        let next = next.map_or_else(String::new, |next| format!("root_key_next = {next:?}\n"));
+        let [token, ca_file] = ["token", "ca.pem"].map(|name| path(name).display().to_string());
+        let text = format!("{next}[vault_transit]\ntoken = {token:?}\nca_file = {ca_file:?}\n");
+        std::fs::write(path("holdfast.toml"), text).expect("written");
+    };
+    let ask = |root_key: &str, words: &[&str], input: &str| {
+        let mut command = home.command(words);
+        command
+            .env("HOLDFAST_CONFIG", path("holdfast.toml"))
+            .env("HOLDFAST_ROOT_KEY", root_key);
+        let ended = run(command, input);
+        let said = [ended.stdout.as_str(), &ended.stderr].concat();
+        assert!(!said.contains("hvs.canary"), "{said}");
+        ended
+    };
+    configure(None);
+    ask(&source, &["secret", "set", "plain"], "value").ok();
+    let nothing_newer = ask(&source, &["vault", "rotate-key"], "");
+    let nothing_newer = nothing_newer.fails(11, "is sealed under already");
+    assert!(nothing_newer.stderr.contains("newer version of it"));
+    service.rotate_key("transit/holdfast");
+    ask(&source, &["vault", "rotate-key"], "").ok();
+    service.retire_before("transit/holdfast", 2);
+    ask(&source, &["vault", "verify"], "").ok();
+    service.set_outage(true);
+    ask(&source, &["secret", "list"], "").fails(6, "cannot be used");
+    service.set_outage(false);
+
+    let file = home.root_key().display().to_string();
+    configure(Some(&file));
+    ask(&source, &["vault", "rotate-key", "--to", &file], "").ok();
+    configure(None);
+    ask(&file, &["vault", "verify"], "").ok();
+    ask(&source, &["vault", "verify"], "").fails(11, "was sealed under root key");
+    assert_absent(&home.data_dir(), &["hvs.canary".to_owned()]);
 }
