@@ -36,8 +36,6 @@ const USERNS: &str = "private";
 
 /// Larger is no configuration.
 const CONFIG_MAX_BYTES: u64 = 64 << 10;
-/// A bundle of a few authorities, not another system's store.
-const CA_MAX_BYTES: u64 = 256 << 10;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -211,7 +209,7 @@ fn kms_settings(file: AwsKmsFile) -> Result<KmsSettings> {
     Ok(KmsSettings {
         credentials: given(&file.credentials)?,
         endpoint: file.endpoint,
-        ca_pem: file.ca_file.as_deref().map(authority).transpose()?,
+        ca_file: file.ca_file,
     })
 }
 
@@ -219,7 +217,7 @@ fn transit_settings(file: VaultTransitFile) -> Result<TransitSettings> {
     Ok(TransitSettings {
         token: given(&file.token)?,
         namespace: file.namespace,
-        ca_pem: file.ca_file.as_deref().map(authority).transpose()?,
+        ca_file: file.ca_file,
     })
 }
 
@@ -227,12 +225,6 @@ fn transit_settings(file: VaultTransitFile) -> Result<TransitSettings> {
 fn given(text: &Path) -> Result<Given> {
     let given = Given::parse(text, credentials_directory().as_deref());
     given.map_err(|error| source_failure(&error.into()))
-}
-
-fn authority(path: &Path) -> Result<Vec<u8>> {
-    let read = bounded_file::read(path, CA_MAX_BYTES);
-    let read = read.map_err(|error| bounded_file::failure(path.display(), &error))?;
-    Ok(read.to_vec())
 }
 
 fn check_outside(root_key: PathBuf, data_dir: &Path) -> Result<RootKeySource> {

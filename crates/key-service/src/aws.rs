@@ -5,6 +5,7 @@
 //! multi-Region key opens what the others have wrapped, and counts as the same key.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use aws_api::{AwsError, Keys, Kms};
 use credential::SecretString;
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::answer;
 use crate::asking;
 use crate::given::{Given, GivenError};
-use crate::source::{RootKeySource, ServiceSettings, SourceError};
+use crate::source::{RootKeySource, ServiceSettings, SourceError, authorities};
 
 /// The section of the configuration.
 pub(crate) const SECTION: &str = "aws_kms";
@@ -46,8 +47,8 @@ pub struct KmsSettings {
     pub credentials: Given,
     /// Where it answers, if not at its public name.
     pub endpoint: Option<String>,
-    /// Who signs the certificate of that, besides the system's authorities.
-    pub ca_pem: Option<Vec<u8>>,
+    /// Who signs the certificate of that, besides the system's authorities: a file of PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl KmsKey {
@@ -120,7 +121,7 @@ impl KmsService {
             None => (key.host(), AddressPolicy::default().configured_by_user()),
         };
         let tls = TlsProfile {
-            extra_ca_pem: kms.ca_pem.clone().into_iter().collect(),
+            extra_ca_pem: authorities(SECTION, kms.ca_file.as_deref())?,
             plain_http: false,
         };
         let http = Dialer::new(asking::policy(&settings.dial)).client(&tls, &addresses);

@@ -4,7 +4,7 @@
 //! error.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,8 @@ const FORBIDDEN_MODE: u32 = 0o037;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
     source: KeySource,
-    path: PathBuf,
+    /// Nothing for a credential of systemd in a process that was given none.
+    path: Option<PathBuf>,
 }
 
 /// Why there is no credential.
@@ -48,14 +49,9 @@ impl Given {
         };
         let source = source.map_err(|_| no_source())?;
         let path = match &source {
-            KeySource::File(path) => path.clone(),
-            KeySource::Credential {
-                directory: Some(directory),
-                name,
-            } => directory.join(name),
-            KeySource::Credential { .. } => {
-                let given = source.to_string();
-                return Err(GivenError::NoDirectory { given });
+            KeySource::File(path) => Some(path.clone()),
+            KeySource::Credential { directory, name } => {
+                directory.as_ref().map(|directory| directory.join(name))
             }
             KeySource::Descriptor(_) => return Err(no_source()),
         };
@@ -68,8 +64,7 @@ impl Given {
             given: self.to_string(),
             source,
         };
-        let file = open(&self.path).map_err(io)?;
-        self.check(&file).map_err(io)??;
+        let file = self.open()?;
         // As much as there may be, so that it does not grow and leave a copy behind.
         let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
         let mut text = Zeroizing::new(String::with_capacity(limit + 1));
@@ -86,11 +81,20 @@ impl Given {
 
     /// Whether it is there, and for its owner alone.
     pub fn look(&self) -> Result<(), GivenError> {
-        let looked = open(&self.path).and_then(|file| self.check(&file));
-        looked.map_err(|source| GivenError::Io {
-            given: self.to_string(),
+        self.open().map(drop)
+    }
+
+    fn open(&self) -> Result<File, GivenError> {
+        let given = || self.to_string();
+        let path = self.path.as_deref();
+        let path = path.ok_or_else(|| GivenError::NoDirectory { given: given() })?;
+        let io = |source| GivenError::Io {
+            given: given(),
             source,
-        })?
+        };
+        let file = open(path).map_err(io)?;
+        self.check(path, &file.metadata().map_err(io)?)?;
+        Ok(file)
     }
 
     pub(crate) fn malformed(&self, problem: &str) -> GivenError {
@@ -100,8 +104,7 @@ impl Given {
         }
     }
 
-    fn check(&self, file: &File) -> io::Result<Result<(), GivenError>> {
-        let metadata = file.metadata()?;
+    fn check(&self, path: &Path, metadata: &Metadata) -> Result<(), GivenError> {
         let user = rustix::process::geteuid().as_raw();
         let problem = if !metadata.is_file() {
             "is not a regular file".to_owned()
@@ -111,12 +114,12 @@ impl Given {
             let mode = metadata.mode() & 0o7777;
             format!(
                 "is open to others (mode {mode:04o}); run `chmod 600 {}`",
-                self.path.display()
+                path.display()
             )
         } else {
-            return Ok(Ok(()));
+            return Ok(());
         };
-        Ok(Err(self.malformed(&problem)))
+        Err(self.malformed(&problem))
     }
 }
 
@@ -150,13 +153,13 @@ mod tests {
         let at = Some(directory);
         let parse = |text: &str, at| Given::parse(Path::new(text), at);
         let credential = parse("credential:kms", at).unwrap();
-        assert_eq!(credential.path, directory.join("kms"));
+        assert_eq!(credential.path, Some(directory.join("kms")));
         assert_eq!(credential.to_string(), "credential:kms");
-        for (text, at) in [
-            ("credential:kms", None),
-            ("fd:3", at),
-            ("credential:../x", at),
-        ] {
+        // Who does not ask the service needs none.
+        let nowhere = parse("credential:kms", None).unwrap();
+        let error = nowhere.read(LIMIT).unwrap_err().to_string();
+        assert!(error.contains("no $CREDENTIALS_DIRECTORY"), "{error}");
+        for text in ["fd:3", "credential:../x"] {
             assert!(parse(text, at).is_err(), "{text}");
         }
     }

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +16,9 @@ use crate::transit::{TransitKey, TransitService, TransitSettings};
 
 const AWS_KMS: &str = "aws-kms:";
 const VAULT_TRANSIT: &str = "vault-transit:";
+
+/// A bundle of a few authorities, not another system's store.
+const CA_MAX_BYTES: u64 = 256 * 1024;
 
 /// How a source is written, for people.
 const GRAMMAR: &str = "a root key is credential:NAME, fd:NUMBER, \
@@ -159,6 +164,27 @@ impl fmt::Display for RootKeySource {
             Self::VaultTransit(key) => write!(formatter, "{VAULT_TRANSIT}{key}"),
         }
     }
+}
+
+/// The certificates in a file, if one is named.
+pub(crate) fn authorities(
+    section: &'static str,
+    file: Option<&Path>,
+) -> Result<Vec<Vec<u8>>, SourceError> {
+    let Some(path) = file else {
+        return Ok(Vec::new());
+    };
+    let problem = |problem: &dyn fmt::Display| SourceError::Settings {
+        section,
+        problem: format!("ca_file {}: {problem}", path.display()),
+    };
+    let mut pem = Vec::new();
+    let file = File::open(path).map_err(|error| problem(&error))?;
+    let read = file.take(CA_MAX_BYTES + 1).read_to_end(&mut pem);
+    if read.map_err(|error| problem(&error))? as u64 > CA_MAX_BYTES {
+        return Err(problem(&"is longer than any"));
+    }
+    Ok(vec![pem])
 }
 
 fn no_key(text: &str, problem: &'static str) -> SourceError {

@@ -11,6 +11,7 @@
 //! looked at before it wraps: a token that may do so makes a key of any name that it encrypts with.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -24,7 +25,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::answer;
 use crate::asking;
 use crate::given::Given;
-use crate::source::{RootKeySource, ServiceSettings, SourceError};
+use crate::source::{RootKeySource, ServiceSettings, SourceError, authorities};
 
 /// The section of the configuration.
 pub(crate) const SECTION: &str = "vault_transit";
@@ -68,8 +69,8 @@ pub struct TransitSettings {
     pub token: Given,
     /// Of an installation that has several.
     pub namespace: Option<String>,
-    /// Who signs its certificate, besides the system's authorities.
-    pub ca_pem: Option<Vec<u8>>,
+    /// Who signs its certificate, besides the system's authorities: a file of PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -179,7 +180,7 @@ impl TransitService {
         let host = bare(key.url.host_str().unwrap_or_default());
         let addresses = AddressPolicy::for_host(host).configured_by_user();
         let tls = TlsProfile {
-            extra_ca_pem: transit.ca_pem.clone().into_iter().collect(),
+            extra_ca_pem: authorities(SECTION, transit.ca_file.as_deref())?,
             plain_http: false,
         };
         let http = Dialer::new(asking::policy(&settings.dial)).client(&tls, &addresses);

@@ -13,6 +13,8 @@ const KEY: &str = "aws-kms:arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-
 
 fn stage(host: &str, authority: &Authority) -> Stage {
     let directory = tempfile::tempdir().expect("a directory");
+    let ca_file = directory.path().join("ca.pem");
+    std::fs::write(&ca_file, authority.pem()).expect("written");
     let credentials = given(&directory.path().join("keys"), KEYS);
     Stage {
         directory,
@@ -20,7 +22,7 @@ fn stage(host: &str, authority: &Authority) -> Stage {
             aws_kms: Some(KmsSettings {
                 credentials,
                 endpoint: Some(format!("https://{host}")),
-                ca_pem: Some(authority.pem().as_bytes().to_vec()),
+                ca_file: Some(ca_file),
             }),
             vault_transit: None,
             dial: DialPolicy::default(),

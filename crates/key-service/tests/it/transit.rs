@@ -21,6 +21,8 @@ impl Transit {
         let authority = Authority::new();
         let service = TransitApi::start(&authority, TOKEN).await;
         let directory = tempfile::tempdir().expect("a directory");
+        let ca_file = directory.path().join("ca.pem");
+        std::fs::write(&ca_file, authority.pem()).expect("written");
         let token = given(&directory.path().join("token"), &format!("{TOKEN}\n"));
         let stage = Stage {
             directory,
@@ -29,7 +31,7 @@ impl Transit {
                 vault_transit: Some(TransitSettings {
                     token,
                     namespace: None,
-                    ca_pem: Some(authority.pem().as_bytes().to_vec()),
+                    ca_file: Some(ca_file),
                 }),
                 dial: DialPolicy::default(),
             },

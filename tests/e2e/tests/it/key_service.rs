@@ -137,6 +137,9 @@ fn a_root_key_in_kms_is_asked_with_what_the_operator_named() {
     let mut by_systemd = kms.command(&home, &key, &verify);
     by_systemd.env("CREDENTIALS_DIRECTORY", &directory);
     silent(run(by_systemd, "")).ok();
+    silent(kms.run(&home, &key, &verify)).fails(11, "there is no $CREDENTIALS_DIRECTORY");
+    // Who opens no vault needs none.
+    silent(kms.run(&home, &key, &["ps"])).ok();
     give_keys(&kms.path("aws.keys"));
     kms.configure(&kms.path("aws.keys").display().to_string(), "");
 
