@@ -10,23 +10,29 @@
 //! of two processes that make it at once one wins and both use that one. Whether a key *may* be
 //! made is not decided here.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{DirEntry, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
 use crate::database::{parent, sibling, sync_parent};
 use crate::error::VaultError;
-use crate::keys::{KEY_BYTES, Key, KeyId};
+use crate::keys::{KEY_BYTES, KEY_ID_BYTES, Key, KeyId};
 
 /// How often the key file is looked at while a rotation elsewhere renames it. Each look sees a
 /// whole key; two renames in between would need two rotations.
 const ROOT_KEY_ATTEMPTS: usize = 3;
+const TEMPORARY: &str = ".tmp";
 const HEADER: &str = "holdfast-root-key 1";
 /// A key file has 126 bytes; more than this is some other file.
 pub(super) const FILE_LIMIT: u16 = 1024;
+/// Writing a key and giving it its name takes two syncs. What is older was left by a kill.
+const TEMPORARY_LIFE: Duration = Duration::from_mins(1);
 /// Bits that let anyone but the owner at the key.
 const FORBIDDEN_MODE: u32 = 0o077;
 
@@ -135,6 +141,8 @@ impl RootKeyFile {
     /// Only under the opening lock, where no rotation is under way.
     pub(super) fn settle(&self, wanted: KeyId) -> Result<Key, VaultError> {
         let next = self.next();
+        self.remove_left();
+        next.remove_left();
         let key = self.matching(wanted)?;
         let in_place = self.read()?.is_some_and(|key| key.id() == wanted);
         if in_place {
@@ -167,7 +175,7 @@ impl RootKeyFile {
     fn write_new(&self, key: &Key) -> io::Result<()> {
         std::fs::create_dir_all(parent(&self.path))?;
         // Named after the key: process numbers repeat between containers, keys do not.
-        let temporary = sibling(&self.path, &format!(".{}.tmp", key.id()));
+        let temporary = sibling(&self.path, &format!(".{}{TEMPORARY}", key.id()));
         let result = write_private(&temporary, &format_key(key))
             .and_then(|()| std::fs::hard_link(&temporary, &self.path));
         std::fs::remove_file(&temporary)?;
@@ -176,6 +184,35 @@ impl RootKeyFile {
             Err(error) => Err(error),
             Ok(()) => sync_parent(&self.path),
         }
+    }
+
+    /// Removes keys that were written and never got their name, since their process was killed. A
+    /// young one may be another vault's, that is being made; what cannot be removed stays.
+    fn remove_left(&self) {
+        let now = SystemTime::now();
+        let is_old = |entry: &DirEntry| {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            let age = modified
+                .ok()
+                .and_then(|modified| now.duration_since(modified).ok());
+            age.is_some_and(|age| age > TEMPORARY_LIFE)
+        };
+        let entries = std::fs::read_dir(parent(&self.path)).into_iter().flatten();
+        for entry in entries.flatten() {
+            if self.is_temporary(&entry.file_name()) && is_old(&entry) {
+                let _stays = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Whether that is what a key of this file is written to.
+    fn is_temporary(&self, name: &OsStr) -> bool {
+        let own = self.path.file_name().unwrap_or_default().as_bytes();
+        let rest = name.as_bytes().strip_prefix(own);
+        let id = rest
+            .and_then(|rest| rest.strip_prefix(b"."))
+            .and_then(|rest| rest.strip_suffix(TEMPORARY.as_bytes()));
+        id.is_some_and(|id| id.len() == 2 * KEY_ID_BYTES && id.iter().all(u8::is_ascii_hexdigit))
     }
 
     fn check_owner(&self, file: &File) -> Result<(), VaultError> {
@@ -308,6 +345,39 @@ mod tests {
         assert!(error.contains("belongs to user 1234"), "{error}");
         let error = RootKeyFile::new(directory.path()).read().unwrap_err();
         assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
+
+    /// A process that was killed between writing a key and giving it its name leaves a whole key.
+    #[test]
+    fn keys_that_a_kill_left_without_a_name_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = RootKeyFile::new(&directory.path().join("root.key"));
+        let key = file.create(&Key::random()).unwrap();
+        let id = KeyId([0xab; KEY_ID_BYTES]);
+        let left = [
+            format!("root.key.{id}.tmp"),
+            format!("root.key.next.{id}.tmp"),
+        ];
+        let kept = [
+            format!("root.key.{id}"),
+            format!("other.key.{id}.tmp"),
+            "root.key.mine.tmp".to_owned(),
+        ];
+        let long_ago = SystemTime::now() - TEMPORARY_LIFE * 2;
+        let write = |name: &str, modified: Option<SystemTime>| {
+            let path = directory.path().join(name);
+            let written = File::create(&path).unwrap();
+            modified
+                .into_iter()
+                .for_each(|at| written.set_modified(at).unwrap());
+            path
+        };
+        let young = write(&format!("root.key.{}.tmp", KeyId([1; KEY_ID_BYTES])), None);
+        let left = left.map(|name| write(&name, Some(long_ago)));
+        let kept = kept.map(|name| write(&name, Some(long_ago)));
+        file.settle(key.id()).unwrap();
+        assert!(left.iter().all(|path| !path.exists()));
+        assert!(kept.iter().all(|path| path.exists()) && young.exists());
     }
 
     #[test]
