@@ -31,8 +31,8 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "aws-lc-rs",
-        crates: &["vault", "token-exchange", "registry-sim"],
-        why: "ciphers in vault; Google wants what a service account says signed with its RSA key",
+        crates: &["vault", "identity-issuer", "registry-sim"],
+        why: "ciphers in vault; what clouds are told of an identity is signed with an RSA key",
     },
     Home {
         dependency: "reqwest",

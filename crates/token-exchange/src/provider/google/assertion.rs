@@ -1,13 +1,12 @@
 //! The assertion by which a service account's key shows itself: a JSON web token of RS256.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_STANDARD;
 use credential::auth::AuthError;
 use credential::{ExposeSecret, SecretString, ServiceAccount};
+use identity_issuer::RsaKey;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{READ_SCOPE, TOKEN_URL};
@@ -20,10 +19,6 @@ const PEM_END: &str = "-----END PRIVATE KEY-----";
 
 /// An assertion of this time that asks for a token that may read.
 pub(super) fn sign(account: &ServiceAccount, now: Timestamp) -> Result<SecretString, AuthError> {
-    let mut header = json!({ "alg": "RS256", "typ": "JWT" });
-    if let Some(id) = &account.private_key_id {
-        header["kid"] = json!(id);
-    }
     let issued_at = now.as_second();
     let claims = json!({
         "iss": account.client_email,
@@ -32,20 +27,10 @@ pub(super) fn sign(account: &ServiceAccount, now: Timestamp) -> Result<SecretStr
         "iat": issued_at,
         "exp": issued_at.saturating_add(LIFE_SECONDS),
     });
-    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", part(&header), part(&claims));
-    let signature = signature(&account.private_key, signed.as_bytes()).ok_or_else(no_key)?;
-    let signature = BASE64_URL_SAFE_NO_PAD.encode(signature);
-    Ok(SecretString::from(format!("{signed}.{signature}")))
-}
-
-fn signature(pem: &SecretString, message: &[u8]) -> Option<Vec<u8>> {
-    let key = RsaKeyPair::from_pkcs8(&der(pem.expose_secret())?).ok()?;
-    let mut signature = vec![0; key.public_modulus_len()];
-    let random = SystemRandom::new();
-    key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-        .ok()?;
-    Some(signature)
+    let der = der(account.private_key.expose_secret()).ok_or_else(no_key)?;
+    let key = RsaKey::from_pkcs8(&der).map_err(|_| no_key())?;
+    let signed = identity_issuer::sign(&key, account.private_key_id.as_deref(), &claims);
+    signed.map_err(|_| no_key())
 }
 
 fn der(pem: &str) -> Option<Zeroizing<Vec<u8>>> {
