@@ -93,6 +93,7 @@ impl Checked {
             kind: self.bound.credential.kind().as_str(),
             scope: &self.scope_text,
             plaintext: &self.sealed,
+            in_clear: None,
         }
     }
 }

@@ -65,6 +65,7 @@ impl Broker {
             kind: KIND,
             scope: "",
             plaintext: value,
+            in_clear: None,
         };
         let sealed = self.inner.vault.put(workspace, secret, actor).await?;
         Ok(NamedSecret {

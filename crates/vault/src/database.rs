@@ -42,6 +42,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "rotation",
         include_str!("../migrations/0002_rotation.sql"),
     ),
+    (
+        3,
+        "in_clear",
+        include_str!("../migrations/0003_in_clear.sql"),
+    ),
 ];
 
 /// Held while the files of one vault are being made, opened or replaced.

@@ -369,7 +369,7 @@ pub(crate) async fn retire_within(
     secret_id: Option<SecretId>,
 ) -> Result<usize, VaultError> {
     let retired: Vec<(String, i64)> = sqlx::query_as(
-        "UPDATE secret_version SET sealed = NULL, retired_at = ?1
+        "UPDATE secret_version SET sealed = NULL, in_clear = NULL, retired_at = ?1
          WHERE retired_at IS NULL AND (?2 IS NULL OR secret_id = ?2)
            AND version < (SELECT current_version FROM secret
                           WHERE secret.secret_id = secret_version.secret_id)

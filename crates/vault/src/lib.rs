@@ -64,5 +64,5 @@ pub use root_key::{
 pub use rotation::RootRotation;
 pub use secrets::{NewSecret, OpenedSecret, Put, SealedVersion};
 pub use state::{CheckedState, SecretState, VersionState};
-pub use vault::{Noted, Vault, VaultPlace};
+pub use vault::{Noted, Vault, VaultPlace, installation};
 pub use verify::{AuditReport, Finding};

@@ -11,7 +11,7 @@ use crate::error::{Doing, VaultError};
 use crate::rotation::parse_workspace;
 use crate::secrets::{parse_secret_id, parse_version};
 use crate::state::{SecretState, VersionState};
-use crate::vault::Vault;
+use crate::vault::{Vault, installation};
 
 /// A live secret and its current version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,14 +44,19 @@ pub struct VersionRow {
 }
 
 impl Vault {
-    /// The workspaces that ever sealed something here.
+    /// The workspaces that ever sealed something here. The installation itself is none.
     pub async fn workspaces(&self) -> Result<Vec<WorkspaceId>, VaultError> {
         let rows: Vec<String> =
             sqlx::query_scalar("SELECT workspace FROM workspace_key ORDER BY workspace")
                 .fetch_all(self.inner.database.reader())
                 .await
                 .doing("listing workspaces")?;
-        rows.iter().map(|text| parse_workspace(text)).collect()
+        let all: Vec<_> = rows
+            .iter()
+            .map(|text| parse_workspace(text))
+            .collect::<Result<_, _>>()?;
+        let own = installation();
+        Ok(all.into_iter().filter(|one| *one != own).collect())
     }
 
     /// The live secrets of a workspace, by name.

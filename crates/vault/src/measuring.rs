@@ -38,6 +38,7 @@ impl Cipher {
             name: "registry/registry.test/acme",
             kind: "basic",
             scope: "registry.test/acme",
+            in_clear: None,
         };
         let sealed = seal::seal(&self.key, &context, &Fresh::random(), plaintext);
         seal::open(&self.key, &context, &sealed).map(|opened| opened.len())

@@ -12,7 +12,7 @@
 //! 114 length      4, little-endian
 //!
 //!  context = fields(domain, format, vault id, workspace, secret id, name, kind, scope,
-//!                   version, key id)
+//!                   version, key id, and what stands in the clear where there is any)
 //!  binding = SHA-256(context)
 //!  version key = HKDF-SHA-256(ikm = workspace key, salt, info = domain ‖ binding)
 //!  sealed, tag = AES-256-GCM-SIV(version key, nonce, plaintext,
@@ -61,11 +61,12 @@ pub(crate) struct Context<'a> {
     pub(crate) name: &'a str,
     pub(crate) kind: &'a str,
     pub(crate) scope: &'a str,
+    pub(crate) in_clear: Option<&'a str>,
 }
 
 impl Context<'_> {
     fn encode(&self, key_id: KeyId) -> Vec<u8> {
-        Fields::new(CONTEXT_DOMAIN)
+        let fields = Fields::new(CONTEXT_DOMAIN)
             .bytes(&[FORMAT])
             .bytes(self.vault_id)
             .bytes(self.workspace.uuid().as_bytes())
@@ -74,8 +75,12 @@ impl Context<'_> {
             .text(self.kind)
             .text(self.scope)
             .number(i64::from(self.version))
-            .bytes(&key_id.0)
-            .finish()
+            .bytes(&key_id.0);
+        match self.in_clear {
+            Some(text) => fields.text(text),
+            None => fields,
+        }
+        .finish()
     }
 }
 

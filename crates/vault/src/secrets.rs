@@ -36,6 +36,8 @@ pub struct NewSecret<'a> {
     pub kind: &'a str,
     pub scope: &'a str,
     pub plaintext: &'a SecretString,
+    /// What is no secret and stands beside, as it is. It is bound in: changed, it opens nothing.
+    pub in_clear: Option<&'a str>,
 }
 
 /// What was sealed.
@@ -70,6 +72,7 @@ pub struct OpenedSecret {
     pub kind: String,
     pub scope: String,
     pub plaintext: SecretString,
+    pub in_clear: Option<String>,
 }
 
 impl fmt::Debug for OpenedSecret {
@@ -126,6 +129,26 @@ impl Vault {
         }
         let sealed = put_and_commit(vault, transaction, workspace, secret, actor).await?;
         Ok(Put::New(sealed))
+    }
+
+    /// Seals the version that follows the one of this number, 0 where there is none yet. Nothing
+    /// where another process was first: what it sealed counts.
+    pub async fn put_after(
+        &self,
+        workspace: WorkspaceId,
+        version: u32,
+        secret: NewSecret<'_>,
+        actor: &str,
+    ) -> Result<Option<SealedVersion>, VaultError> {
+        check_lengths(&secret)?;
+        let vault = &*self.inner;
+        let mut transaction = vault.database.begin().await?;
+        let found = find(&mut transaction, workspace, secret.name.as_str()).await?;
+        if found.map_or(0, |found| found.current_version) != i64::from(version) {
+            return Ok(None);
+        }
+        let sealed = put_and_commit(vault, transaction, workspace, secret, actor).await?;
+        Ok(Some(sealed))
     }
 
     /// Opens a version, the current one unless told otherwise. `purpose` stands in the audit log,
@@ -303,6 +326,7 @@ fn is_same(opened: &OpenedSecret, secret: NewSecret<'_>) -> bool {
     let (current, new) = (current.expose_secret(), new.expose_secret());
     opened.kind == secret.kind
         && opened.scope == secret.scope
+        && opened.in_clear.as_deref() == secret.in_clear
         && verify_slices_are_equal(current.as_bytes(), new.as_bytes()).is_ok()
 }
 
@@ -358,6 +382,7 @@ async fn put_within(
         name,
         kind: secret.kind,
         scope: secret.scope,
+        in_clear: secret.in_clear,
     };
     let plaintext = secret.plaintext.expose_secret().as_bytes();
     let bytes = seal::seal(&key, &context, &Fresh::random(), plaintext);
@@ -412,8 +437,9 @@ async fn write_version(
     actor: &str,
 ) -> Result<(), VaultError> {
     sqlx::query(
-        "INSERT INTO secret_version (secret_id, version, kind, scope, sealed, actor, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO secret_version (secret_id, version, kind, scope, sealed, actor, created_at,
+                                     in_clear)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )
     .bind(context.secret_id.to_string())
     .bind(context.version)
@@ -422,6 +448,7 @@ async fn write_version(
     .bind(sealed)
     .bind(actor)
     .bind(vault.clock.now_ms())
+    .bind(context.in_clear)
     .execute(connection)
     .await
     .doing("writing a sealed version")?;
@@ -493,9 +520,9 @@ async fn open_version(
     found: &Found,
     version: u32,
 ) -> Result<OpenedSecret, VaultError> {
-    type Row = (String, String, Option<Vec<u8>>, Option<i64>);
+    type Row = (String, String, Option<Vec<u8>>, Option<i64>, Option<String>);
     let row: Option<Row> = sqlx::query_as(
-        "SELECT kind, scope, sealed, retired_at FROM secret_version
+        "SELECT kind, scope, sealed, retired_at, in_clear FROM secret_version
          WHERE secret_id = ?1 AND version = ?2",
     )
     .bind(found.secret_id.to_string())
@@ -504,15 +531,15 @@ async fn open_version(
     .await
     .doing("reading a sealed version")?;
     let missing = || damaged(name, version, Damage::Missing);
-    let (kind, scope, sealed) = match row {
-        Some((kind, scope, Some(sealed), _)) => (kind, scope, sealed),
-        Some((_, _, None, Some(_))) if i64::from(version) < found.current_version => {
+    let (kind, scope, sealed, in_clear) = match row {
+        Some((kind, scope, Some(sealed), _, in_clear)) => (kind, scope, sealed, in_clear),
+        Some((_, _, None, Some(_), _)) if i64::from(version) < found.current_version => {
             return Err(VaultError::Retired {
                 name: name.to_owned(),
                 version,
             });
         }
-        Some((_, _, None, _)) => return Err(missing()),
+        Some((_, _, None, _, _)) => return Err(missing()),
         None if i64::from(version) <= found.current_version && version > 0 => {
             return Err(missing());
         }
@@ -532,6 +559,7 @@ async fn open_version(
         name,
         kind: &kind,
         scope: &scope,
+        in_clear: in_clear.as_deref(),
     };
     let mut opened = seal::open(&key, &context, &sealed);
     if matches!(opened, Err(Damage::WrongKey))
@@ -551,6 +579,7 @@ async fn open_version(
         kind,
         scope,
         plaintext,
+        in_clear,
     })
 }
 
@@ -598,7 +627,8 @@ async fn erase(
         .await
         .doing("removing a secret")?;
     sqlx::query(
-        "UPDATE secret_version SET sealed = NULL, retired_at = coalesce(retired_at, ?1)
+        "UPDATE secret_version SET sealed = NULL, in_clear = NULL,
+                retired_at = coalesce(retired_at, ?1)
          WHERE secret_id = ?2",
     )
     .bind(now)
@@ -614,6 +644,11 @@ fn check_lengths(secret: &NewSecret<'_>) -> Result<(), VaultError> {
         (
             "secret",
             secret.plaintext.expose_secret().len(),
+            PLAINTEXT_LIMIT,
+        ),
+        (
+            "text beside the secret",
+            secret.in_clear.map_or(0, str::len),
             PLAINTEXT_LIMIT,
         ),
         ("kind of the secret", secret.kind.len(), KIND_LIMIT),

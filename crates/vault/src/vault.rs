@@ -26,6 +26,9 @@ pub(crate) const VAULT_ID_BYTES: usize = 16;
 /// Who the vault itself is in its audit log.
 pub(crate) const OURSELVES: &str = "vault";
 
+/// Stands where a workspace stands, for what is sealed of the installation itself.
+const INSTALLATION: &str = "00000000-0000-7000-8000-000000000000";
+
 /// Where a vault is.
 #[derive(Debug, Clone)]
 pub struct VaultPlace {
@@ -224,6 +227,11 @@ impl FromRow<'_, SqliteRow> for WrappedRow {
             wrapped: row.try_get(4)?,
         })
     }
+}
+
+/// Whose secrets are those of the installation itself: an id that no workspace gets.
+pub fn installation() -> WorkspaceId {
+    WorkspaceId::parse_uuid(INSTALLATION).expect("it has the form of an id")
 }
 
 pub(crate) fn workspace_key_damaged(workspace: &str) -> VaultError {

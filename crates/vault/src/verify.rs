@@ -205,17 +205,17 @@ async fn verify_versions(
     (line, key): (&SecretLine, &Key),
     report: &mut AuditReport,
 ) -> Result<(), VaultError> {
-    type Row = (i64, String, String, Option<Vec<u8>>, bool);
+    type Row = (i64, String, String, Option<Vec<u8>>, bool, Option<String>);
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT version, kind, scope, sealed, retired_at IS NOT NULL FROM secret_version
-         WHERE secret_id = ?1 ORDER BY version",
+        "SELECT version, kind, scope, sealed, retired_at IS NOT NULL, in_clear
+         FROM secret_version WHERE secret_id = ?1 ORDER BY version",
     )
     .bind(&line.secret_id)
     .fetch_all(connection)
     .await
     .doing("reading versions")?;
     let mut next = 1;
-    for (stored, kind, scope, sealed, retired) in rows {
+    for (stored, kind, scope, sealed, retired, in_clear) in rows {
         let version = parse_version(&line.name, stored)?;
         while next < version {
             report.note(&damaged(&line.name, next, Damage::Missing));
@@ -230,6 +230,7 @@ async fn verify_versions(
             name: &line.name,
             kind: &kind,
             scope: &scope,
+            in_clear: in_clear.as_deref(),
         };
         // A current version never retires, whatever its row says.
         let erased = line.removed || (retired && stored < line.current_version);

@@ -66,6 +66,7 @@ async fn seal(vault: Vault, workspace: WorkspaceId, number: usize) -> Outcome<()
         kind: "basic",
         scope: &scope.to_string(),
         plaintext: &SecretString::from(value()),
+        in_clear: None,
     };
     vault.put(workspace, new, "bench").await?;
     Ok(())

@@ -155,6 +155,7 @@ async fn rotate(
             kind: &opened.kind,
             scope: &opened.scope,
             plaintext: &opened.plaintext,
+            in_clear: None,
         };
         vault.put(workspace, new, "bench").await?;
         vault.rotate_root_key(None, "bench").await?;

@@ -45,6 +45,7 @@ fn check_vector(case: &str) {
         name: fields["name"],
         kind: fields["kind"],
         scope: fields["scope"],
+        in_clear: None,
     };
     let fresh = Fresh {
         salt: hex(fields["salt"]).try_into().unwrap(),
@@ -98,6 +99,7 @@ fn every_bound_field_is_bound() {
         name: "name",
         kind: "basic",
         scope: "ghcr.io",
+        in_clear: None,
     };
     let sealed = seal(&key(1), &context, &fresh(9), b"the plaintext");
     let moved = |change: &dyn Fn(&mut Context<'_>)| {
@@ -122,6 +124,7 @@ fn every_bound_field_is_bound() {
         moved(&|c| c.scope = "ghcr.io.evil.example"),
         Some(Damage::Renamed)
     );
+    assert_eq!(moved(&|c| c.in_clear = Some("")), Some(Damage::Renamed));
     assert_eq!(
         open(&key(2), &context, &sealed).err(),
         Some(Damage::WrongKey)
@@ -138,6 +141,7 @@ fn no_bit_can_be_changed_and_no_byte_cut() {
         name: "name",
         kind: "basic",
         scope: "ghcr.io",
+        in_clear: None,
     };
     let sealed = seal(&key(1), &context, &fresh(9), b"the plaintext");
     for at in 0..sealed.len() {
@@ -168,6 +172,7 @@ fn header_and_body_cannot_be_spliced() {
         name: "name",
         kind: "basic",
         scope: "ghcr.io",
+        in_clear: None,
     };
     let one = seal(&key(1), &context, &fresh(1), b"same length 1");
     let two = seal(&key(1), &context, &fresh(2), b"same length 2");

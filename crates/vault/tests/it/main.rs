@@ -8,6 +8,7 @@ mod canaries;
 mod crash;
 mod fake_service;
 mod full_disk;
+mod in_clear;
 mod keeper;
 mod key_service;
 mod leases;

@@ -58,6 +58,7 @@ async fn what_is_the_same_is_not_sealed_again() {
             kind,
             scope,
             plaintext: &plaintext,
+            in_clear: None,
         };
         let put = stage.vault.put_if_changed(stage.workspace, new, "t").await;
         let put = put.unwrap();
@@ -217,6 +218,7 @@ async fn what_is_too_long_is_refused() {
             kind,
             scope,
             plaintext,
+            in_clear: None,
         };
         let error = stage
             .vault

@@ -137,6 +137,16 @@ impl Stage {
         connection.close().await.unwrap();
     }
 
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        let mut connection = connection(&self.database()).await;
+        let number = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+        number
+    }
+
     pub(crate) async fn blob(&self, query: &str) -> Vec<u8> {
         let mut connection = connection(&self.database()).await;
         let blob = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
@@ -212,6 +222,7 @@ pub(crate) async fn put(
         kind: "basic",
         scope: "ghcr.io",
         plaintext: &secret(plaintext),
+        in_clear: None,
     };
     vault.put(workspace, new, "a test").await
 }

@@ -32,6 +32,7 @@ const VERSION_ROW: &[(&str, &str, Damage)] = &[
         "scope = 'ghcr.io.evil.example'",
         Damage::Renamed,
     ),
+    ("a text beside it", "in_clear = 'x'", Damage::Renamed),
     (
         "cut",
         "sealed = substr(sealed, 1, length(sealed) - 1)",
@@ -104,7 +105,7 @@ fn tamperings() -> Vec<(&'static str, String, Damage)> {
 #[tokio::test]
 async fn each_tampering_has_its_refusal() {
     let all = tamperings();
-    assert_eq!(all.len(), 19);
+    assert_eq!(all.len(), 20);
     for (what, statement, damage) in all {
         let stage = stage().await;
         stage.sql(&statement).await;
