@@ -67,13 +67,16 @@ impl Refusal {
             message: format!("{host} refused {shown}: {what}"),
         };
         match self.name.as_str() {
-            "ExpiredTokenException" | "ExpiredToken" => bad("the session has expired"),
+            "ExpiredTokenException" | "ExpiredToken" => bad("it has expired"),
             "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" => {
                 bad("no such access key, or not with this session token")
             }
             "InvalidIdentityToken" | "IDPRejectedClaim" => {
                 bad("the role's account does not know it")
             }
+            "IDPCommunicationError" => AwsError::Unavailable {
+                message: format!("{host} cannot fetch the keys of the token's issuer"),
+            },
             _ if self.is_about_signature() => {
                 bad("the secret access key does not belong to the access key")
             }

@@ -17,6 +17,7 @@ use crate::cloud_fault::{CloudFault, dated, refusal};
 use crate::counters::{HostCounter, KnownSecrets};
 use crate::gate::Gate;
 use crate::host::{Arrived, Host, Reserved, find};
+use crate::issuer_trust::{self, TrustedIssuer, Untrusted};
 use crate::sim::lock;
 
 const SCOPE: &str = "https://containerregistry.azure.net/.default";
@@ -61,6 +62,7 @@ struct Shared {
 struct State {
     is_secret_expired: bool,
     access_token: String,
+    trusted: Option<Arc<TrustedIssuer>>,
     /// By how much its clock is ahead.
     clock_ahead: SignedDuration,
     fault: Option<CloudFault>,
@@ -83,6 +85,7 @@ impl AzureApi {
             state: Mutex::new(State {
                 is_secret_expired: false,
                 access_token: "aad-access-token".to_owned(),
+                trusted: None,
                 clock_ahead: SignedDuration::ZERO,
                 fault: None,
             }),
@@ -95,7 +98,7 @@ impl AzureApi {
                 let shared = Arc::clone(&answering);
                 Box::pin(async move {
                     shared.gate.pass().await;
-                    shared.answer(&arrived)
+                    shared.answer(arrived).await
                 })
             }),
         );
@@ -115,6 +118,11 @@ impl AzureApi {
     /// From now on the principal's secret has expired.
     pub fn expire_secret(&self) {
         lock(&self.shared.state).is_secret_expired = true;
+    }
+
+    /// From now on the principal trusts this issuer.
+    pub fn trust_issuer(&self, issuer: TrustedIssuer) {
+        lock(&self.shared.state).trusted = Some(Arc::new(issuer));
     }
 
     /// Sets its clock ahead of the real one.
@@ -138,12 +146,16 @@ impl AzureApi {
 }
 
 impl Shared {
-    fn answer(&self, arrived: &Arrived) -> Response {
+    async fn answer(&self, mut arrived: Arrived) -> Response {
+        let (trusted, now) = {
+            let state = lock(&self.state);
+            (state.trusted.clone(), Timestamp::now() + state.clock_ahead)
+        };
+        issuer_trust::judge(trusted, "client_assertion", &mut arrived, now).await;
         let state = lock(&self.state);
-        let now = Timestamp::now() + state.clock_ahead;
         let reply = match &state.fault {
             Some(fault) => fault.answer(),
-            None => self.token(&state, arrived),
+            None => self.token(&state, &arrived),
         };
         dated(reply, now)
     }
@@ -164,9 +176,9 @@ impl Shared {
             return refused("unauthorized_client", 700_016, text);
         }
         if field("client_assertion_type") == ASSERTION_TYPE {
-            if field("client_assertion") != principal.federated_token {
+            if let Some(code) = self.untrusted(arrived) {
                 let text = "No matching federated identity record found for presented assertion.";
-                return refused("invalid_client", 70_021, text);
+                return refused("invalid_client", code, text);
             }
         } else if field("client_secret") != principal.client_secret {
             let text = "Invalid client secret provided.";
@@ -184,6 +196,25 @@ impl Shared {
                 "access_token": state.access_token,
             }),
         )
+    }
+}
+
+impl Shared {
+    /// Why an assertion is not believed.
+    fn untrusted(&self, arrived: &Arrived) -> Option<u32> {
+        let Some(verdict) = issuer_trust::verdict(arrived) else {
+            let given = arrived.form();
+            let given = find(&given, "client_assertion");
+            return (given != self.principal.federated_token).then_some(70_021);
+        };
+        verdict.err().map(|untrusted| match untrusted {
+            Untrusted::Malformed => 50_027,
+            Untrusted::Issuer => 700_211,
+            Untrusted::Documents | Untrusted::Key | Untrusted::Signature => 700_027,
+            Untrusted::Audience => 700_212,
+            Untrusted::Subject => 700_213,
+            Untrusted::Time => 700_024,
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::cloud_fault::{CloudFault, dated, refusal};
 use crate::counters::{HostCounter, KnownSecrets};
 use crate::gate::Gate;
 use crate::host::{Arrived, Host, Reserved, find};
+use crate::issuer_trust::{self, TrustedIssuer};
 use crate::sim::lock;
 
 const TOKEN_HOST: &str = "oauth2.googleapis.com";
@@ -60,6 +61,7 @@ struct Shared {
 
 struct State {
     subject_token: String,
+    trusted: Option<Arc<TrustedIssuer>>,
     /// What is given out, and for how long.
     access_token: String,
     life: Duration,
@@ -92,6 +94,7 @@ impl GoogleApi {
             key: OWN_KEY.get_or_init(new_key),
             state: Mutex::new(State {
                 subject_token: "subject-token".to_owned(),
+                trusted: None,
                 access_token: "ya29.access".to_owned(),
                 life: Duration::from_secs(3599),
                 clock_ahead: SignedDuration::ZERO,
@@ -176,6 +179,11 @@ impl GoogleApi {
         subject_token.clone_into(&mut lock(&self.shared.state).subject_token);
     }
 
+    /// From now on tokens of this issuer are believed.
+    pub fn trust_issuer(&self, issuer: TrustedIssuer) {
+        lock(&self.shared.state).trusted = Some(Arc::new(issuer));
+    }
+
     /// Sets their clock ahead of the real one.
     pub fn set_clock_ahead(&self, by: SignedDuration) {
         lock(&self.shared.state).clock_ahead = by;
@@ -217,22 +225,24 @@ async fn serve(authority: &Authority, shared: &Arc<Shared>, answering: Answering
             let shared = Arc::clone(&shared);
             Box::pin(async move {
                 shared.gate.pass().await;
-                shared.answer(answering, &arrived)
+                answer(&shared, answering, arrived).await
             })
         }),
     )
 }
 
-impl Shared {
-    fn answer(&self, answering: Answering, arrived: &Arrived) -> Response {
-        let state = lock(&self.state);
-        let now = Timestamp::now() + state.clock_ahead;
-        let reply = match &state.fault {
-            Some(fault) => fault.answer(),
-            None => answering(self, &state, arrived, now),
-        };
-        dated(reply, now)
-    }
+async fn answer(shared: &Shared, answering: Answering, mut arrived: Arrived) -> Response {
+    let (trusted, now) = {
+        let state = lock(&shared.state);
+        (state.trusted.clone(), Timestamp::now() + state.clock_ahead)
+    };
+    issuer_trust::judge(trusted, "subject_token", &mut arrived, now).await;
+    let state = lock(&shared.state);
+    let reply = match &state.fault {
+        Some(fault) => fault.answer(),
+        None => answering(shared, &state, &arrived, now),
+    };
+    dated(reply, now)
 }
 
 /// A signed assertion becomes an access token.
@@ -326,7 +336,11 @@ fn exchange(_: &Shared, state: &State, arrived: &Arrived, _: Timestamp) -> Respo
             "The target service indicated is invalid.",
         );
     }
-    if field("subject_token") != state.subject_token {
+    let is_believed = match issuer_trust::verdict(arrived) {
+        Some(verdict) => verdict.is_ok(),
+        None => field("subject_token") == state.subject_token,
+    };
+    if !is_believed {
         return refusal(400, "invalid_grant", "The given credential is rejected.");
     }
     match field("scope") {

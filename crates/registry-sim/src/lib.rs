@@ -5,11 +5,11 @@
 //! 429, break off in mid-body. Each of its hosts counts the requests and every byte of credential
 //! that arrives. An [`EcrApi`] gives out ECR's tokens for AWS keys, an [`StsApi`] the keys of a
 //! role, a [`GoogleApi`] Google's for keys of service accounts and for tokens of other issuers, an
-//! [`AzureApi`] those of a directory of Azure; a [`TransitApi`] wraps keys; a [`Switchboard`] is
-//! the proxy by which these are reached under the names of the real ones. A [`RawHost`] writes any
-//! bytes at all, where even that is too well-behaved. The module [`debian`] starts the
-//! `docker-registry` of Debian in its two login modes, with its blobs in a directory or in a
-//! [`Bucket`] of [`Moto`].
+//! [`AzureApi`] those of a directory of Azure, all three also for tokens of a [`TrustedIssuer`],
+//! whose keys they fetch; a [`TransitApi`] wraps keys; a [`Switchboard`] is the proxy by which
+//! these are reached under the names of the real ones. A [`RawHost`] writes any bytes at all, where
+//! even that is too well-behaved. The module [`debian`] starts the `docker-registry` of Debian in
+//! its two login modes, with its blobs in a directory or in a [`Bucket`] of [`Moto`].
 //!
 //! For tests and demonstrations only: it panics where a program would return errors.
 
@@ -26,6 +26,7 @@ mod gate;
 mod google;
 mod host;
 mod image;
+mod issuer_trust;
 mod listener;
 mod moto;
 mod raw;
@@ -47,6 +48,7 @@ pub use ecr::{EcrApi, EcrFault};
 pub use faults::Faults;
 pub use google::GoogleApi;
 pub use image::{Blob, Entry, Image, ImageBuilder, Layer};
+pub use issuer_trust::{TrustedIssuer, signed_claims};
 pub use moto::{Bucket, Moto};
 pub use raw::{RawHost, RawRequest, Step};
 pub use sim::{Login, Options, Realm, RegistrySim};

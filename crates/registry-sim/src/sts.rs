@@ -18,6 +18,7 @@ use crate::counters::{HostCounter, KnownSecrets};
 use crate::ecr::EcrFault;
 use crate::gate::Gate;
 use crate::host::{Arrived, Host, Reserved};
+use crate::issuer_trust::{self, TrustedIssuer, Untrusted};
 use crate::sim::lock;
 
 /// The keys of every session: id, secret and token.
@@ -52,6 +53,7 @@ struct State {
     role_arn: String,
     external_id: Option<String>,
     web_identity: Option<String>,
+    trusted: Option<Arc<TrustedIssuer>>,
     life: Duration,
     clock_ahead: SignedDuration,
     fault: Option<EcrFault>,
@@ -78,6 +80,7 @@ impl StsApi {
                 role_arn: role_arn.to_owned(),
                 external_id: None,
                 web_identity: None,
+                trusted: None,
                 life: Duration::from_hours(1),
                 clock_ahead: SignedDuration::ZERO,
                 fault: None,
@@ -94,7 +97,7 @@ impl StsApi {
                 let shared = Arc::clone(&answering);
                 Box::pin(async move {
                     shared.gate.pass().await;
-                    shared.answer(&arrived)
+                    shared.answer(arrived).await
                 })
             }),
         );
@@ -136,6 +139,11 @@ impl StsApi {
         lock(&self.shared.state).web_identity = Some(token.to_owned());
     }
 
+    /// From now on the role trusts tokens of this issuer.
+    pub fn trust_issuer(&self, issuer: TrustedIssuer) {
+        lock(&self.shared.state).trusted = Some(Arc::new(issuer));
+    }
+
     /// From now on sessions live for so long.
     pub fn set_life(&self, life: Duration) {
         lock(&self.shared.state).life = life;
@@ -162,9 +170,13 @@ impl StsApi {
 }
 
 impl Shared {
-    fn answer(&self, arrived: &Arrived) -> Response {
+    async fn answer(&self, mut arrived: Arrived) -> Response {
+        let (trusted, now) = {
+            let state = lock(&self.state);
+            (state.trusted.clone(), Timestamp::now() + state.clock_ahead)
+        };
+        issuer_trust::judge(trusted, "WebIdentityToken", &mut arrived, now).await;
         let mut state = lock(&self.state);
-        let now = Timestamp::now() + state.clock_ahead;
         let reply = match &state.fault {
             Some(EcrFault::Named(name)) => refusal(name),
             Some(EcrFault::Status(status)) => xml(*status, ""),
@@ -172,7 +184,7 @@ impl Shared {
                 with_header(xml(429, ""), "retry-after", &seconds.to_string())
             }
             Some(EcrFault::Body(body)) => xml(200, body),
-            None => match self.check(&state, arrived, now) {
+            None => match self.check(&state, &arrived, now) {
                 Err(name) => refusal(name),
                 Ok(assumed) => {
                     state.assumed.push(assumed);
@@ -215,9 +227,10 @@ impl Shared {
                     return Err("InvalidAction");
                 }
                 let token = field("WebIdentityToken");
-                if token.is_none() || token != state.web_identity.as_deref() {
-                    return Err("InvalidIdentityToken");
-                }
+                let is_given = token.is_some() && token == state.web_identity.as_deref();
+                let given = is_given.then_some(()).ok_or("InvalidIdentityToken");
+                let verdict = issuer_trust::verdict(arrived);
+                verdict.map_or(given, |verdict| verdict.map_err(untrusted))?;
             }
             _ => return Err("InvalidAction"),
         }
@@ -234,6 +247,16 @@ impl Shared {
             session_name: session_name.to_owned(),
             policy: policy.ok_or("MalformedPolicyDocument")?,
         })
+    }
+}
+
+/// In the words of the service. A subject is looked at by the role, not by the provider.
+fn untrusted(why: Untrusted) -> &'static str {
+    match why {
+        Untrusted::Subject => "AccessDenied",
+        Untrusted::Time => "ExpiredTokenException",
+        Untrusted::Documents => "IDPCommunicationError",
+        _ => "InvalidIdentityToken",
     }
 }
 
