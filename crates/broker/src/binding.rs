@@ -7,11 +7,14 @@
 //!
 //! The settings of a registry also stand in the control store, in the clear, where an endpoint is
 //! made from them. Whoever could change them there could have the credential sent elsewhere; so
-//! they are sealed with it, and a credential is sent only where both agree.
+//! they are sealed with it, and a credential is sent only where both agree. The same two lines of a
+//! credential that holds no secret stand in the clear, where the vault has them bound as firmly;
+//! what is sealed there is nothing.
 
 use control_store::RegistrySettings;
 use credential::{Credential, ExposeSecret, SecretString, StoredCredentialError};
 use serde::{Deserialize, Serialize};
+use vault::OpenedSecret;
 
 const VERSION: u32 = 1;
 
@@ -22,6 +25,8 @@ pub enum BindingError {
     NotBound,
     #[error("sealed credential has form {version}, and this program reads up to {VERSION}")]
     UnsupportedVersion { version: u32 },
+    #[error("credential that holds a secret stands in the clear")]
+    InClear,
     #[error("sealed credential does not read")]
     Credential(#[from] StoredCredentialError),
 }
@@ -59,6 +64,18 @@ impl Bound {
         text.push('\n');
         text.push_str(stored);
         SecretString::from(text)
+    }
+
+    /// Of what was opened, wherever it stood.
+    pub(crate) fn from_opened(opened: OpenedSecret) -> Result<Self, BindingError> {
+        let Some(text) = opened.in_clear else {
+            return Self::from_sealed(&opened.plaintext);
+        };
+        let bound = Self::from_sealed(&SecretString::from(text))?;
+        if bound.credential.is_keyless() {
+            return Ok(bound);
+        }
+        Err(BindingError::InClear)
     }
 
     pub(crate) fn from_sealed(sealed: &SecretString) -> Result<Self, BindingError> {

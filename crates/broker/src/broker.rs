@@ -13,6 +13,7 @@ use token_exchange::{Clock, SystemClock, TokenExchange};
 use vault::{SealedVersion, Vault, VaultPlace};
 
 use crate::error::BrokerError;
+use crate::issuer::Issuer;
 
 /// Where an installation's files are.
 #[derive(Debug, Clone)]
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<dyn ControlStore>,
     pub(crate) exchange: TokenExchange,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) issuer: Issuer,
 }
 
 impl Broker {
@@ -56,12 +58,14 @@ impl Broker {
         }
         let store = Arc::new(SqliteStore::open(&paths.state).await?);
         let exchange = TokenExchange::new(dialer, Arc::clone(&clock));
+        let issuer = Issuer::new(vault.clone(), Arc::clone(&clock));
         Ok(Self {
             inner: Arc::new(Inner {
                 vault,
                 store,
                 exchange,
                 clock,
+                issuer,
             }),
         })
     }

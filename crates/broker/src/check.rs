@@ -8,7 +8,6 @@ use credential::auth::AuthError;
 use ids::WorkspaceId;
 use jiff::Timestamp;
 use registry_client::PullLimit;
-use std::sync::Arc;
 use std::time::Duration;
 use token_exchange::Identity;
 use vault::SecretState;
@@ -80,8 +79,7 @@ impl Inner {
             .vault
             .open_secret(workspace, &name, Some(row.version), "check")
             .await?;
-        let bound = Bound::from_sealed(&opened.plaintext);
-        drop(opened);
+        let bound = Bound::from_opened(opened);
         let bound = match bound {
             Ok(bound) => bound,
             Err(error) => {
@@ -92,7 +90,7 @@ impl Inner {
         let endpoint = endpoint(row.scope.registry(), &bound.settings);
         let identity = Identity {
             key: identity_key_of(workspace, row.sealed()),
-            credential: Arc::new(bound.credential),
+            credential: self.identity(workspace, bound.credential),
             token_service: bound.settings.token_service,
         };
         let proof = self

@@ -3,6 +3,7 @@
 use control_store::StoreError;
 use credential::auth::AuthError;
 use credential::{ParseSecretNameError, RegistryScope, SecretName};
+use identity_issuer::{NoKeySet, TooEarly};
 use reference::Registry;
 use vault::VaultError;
 
@@ -45,6 +46,14 @@ pub enum BrokerError {
     },
     #[error("CA bundle for {scope} is not a PEM text")]
     BadCa { scope: RegistryScope },
+    #[error("this installation issues no identity tokens")]
+    NoIssuer,
+    #[error(transparent)]
+    IssuerTooEarly(#[from] TooEarly),
+    #[error("keys of the issuer change without end")]
+    IssuerBusy,
+    #[error("sealed keys of the issuer cannot be used")]
+    IssuerUnreadable(#[from] NoKeySet),
     #[error(transparent)]
     Name(#[from] ParseSecretNameError),
     #[error("{} is the name of a registry credential", .name.as_str())]
@@ -67,9 +76,12 @@ impl BrokerError {
             | Self::NotAPassword { .. }
             | Self::NothingToSeal { .. }
             | Self::BadCa { .. }
+            | Self::NoIssuer
+            | Self::IssuerTooEarly(_)
             | Self::Name(_)
             | Self::NameOfRegistry { .. } => "bad_input",
-            Self::Unreadable { .. } => "damaged",
+            Self::IssuerBusy => "busy",
+            Self::Unreadable { .. } | Self::IssuerUnreadable(_) => "damaged",
             Self::Vault(error) => error.kind(),
             Self::Store(error) => error.kind(),
         }
@@ -105,6 +117,15 @@ impl BrokerError {
             }
             Self::NothingToSeal { .. } => "pull without a login, or with --credential none",
             Self::BadCa { .. } => "give a file that starts with -----BEGIN CERTIFICATE-----",
+            Self::NoIssuer => {
+                "set `url` under `[issuer]` in the configuration, or give --issuer-url: the https \
+                 URL at which clouds find its keys"
+            }
+            Self::IssuerTooEarly(_) => {
+                "wait, or give --replace-all where the keys may be in wrong hands"
+            }
+            Self::IssuerUnreadable(_) => "`holdfast issuer rotate --replace-all` makes new ones",
+            Self::IssuerBusy => "try again",
             Self::Name(_) => return None,
             Self::NameOfRegistry { .. } => "use `holdfast login` and `holdfast logout`",
             Self::Vault(error) => return error.hint(),
@@ -189,7 +210,7 @@ pub(crate) fn about(error: AuthError, subject: &str) -> AuthError {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

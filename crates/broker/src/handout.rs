@@ -8,7 +8,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 
 use control_store::{Recipient, Share};
 use credential::auth::AuthError;
@@ -207,7 +206,7 @@ impl Inner {
         let bound = self.open_row(workspace, row, purpose).await?;
         let identity = Identity {
             key: identity_key_of(workspace, row.sealed()),
-            credential: Arc::new(bound.credential),
+            credential: self.identity(workspace, bound.credential),
             token_service: bound.settings.token_service.clone(),
         };
         let endpoint = endpoint(scope.registry(), &bound.settings);
@@ -237,7 +236,7 @@ impl Inner {
             let scope = scope.clone();
             return Err(BrokerError::NoCredential { scope });
         }
-        let bound = Bound::from_sealed(&opened.plaintext);
+        let bound = Bound::from_opened(opened);
         bound.map_err(|source| BrokerError::Unreadable {
             scope: scope.clone(),
             source: Box::new(source),

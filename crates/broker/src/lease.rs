@@ -439,6 +439,7 @@ impl Lease {
     fn source(&self, holder: &SecretHolder, current: SealedVersion) -> Arc<Source> {
         let credential = SealedCredential {
             vault: self.broker.vault.clone(),
+            issuer: self.broker.issuer.clone(),
             workspace: self.workspace,
             scope: holder.scope.clone(),
             name: holder.name.clone(),

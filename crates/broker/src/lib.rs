@@ -10,7 +10,8 @@
 //!
 //! The only path from a sealed secret to the wire. Invariants: nothing is sealed that a registry
 //! has not taken; a secret is opened to mint, or for a program that somebody shares it with, and
-//! for nothing else, with its audit row first; a
+//! for nothing else, with its audit row first; the keys by which the installation says who a
+//! workspace is are opened to sign; a
 //! lease answers for one repository of one registry, by the newest committed version, and by none
 //! once the credential is removed; the settings that a credential was sealed with are those that
 //! it is sent with. Does not dial itself, and does not wait or retry: what is transient is said to
@@ -24,6 +25,7 @@ mod error;
 mod explain;
 mod handout;
 mod health;
+mod issuer;
 mod lease;
 mod login;
 mod named_secret;
@@ -39,6 +41,7 @@ pub use error::BrokerError;
 pub use explain::{Chosen, Explanation, LostScope};
 pub use handout::{Asked, HandedOut};
 pub use health::{Health, HealthChange};
+pub use issuer::{IssuerDocuments, IssuerReport};
 pub use lease::{CredentialChoice, Lease};
 pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
 pub use named_secret::NamedSecret;
@@ -47,4 +50,7 @@ pub use token_exchange::Rung;
 pub use worker_events::WorkerEvent;
 
 pub use control_store::{ControlStore, GrantOutcome, GrantProof, Recipient, RegistrySettings};
+pub use identity_issuer::{
+    CONFIGURATION_PATH, IssuerUrl, KEYS_PATH, KeyRow, KeyState, MAX_AGE, ParseIssuerUrlError,
+};
 pub use vault::{SecretState, VersionRow};

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use control_store::{Recipient, RegistrySettings};
 use credential::auth::AuthError;
-use credential::{Credential, CredentialKind, RegistryScope, SecretName, SecretString};
+use credential::{
+    Credential, CredentialKind, ExposeSecret, RegistryScope, SecretName, SecretString,
+};
 use ids::{LeaseId, SecretId, WorkspaceId};
 use jiff::Timestamp;
-use token_exchange::{Identity, Proof};
+use token_exchange::{Identity, OpensCredential, Proof};
 use vault::{CheckedState, NewSecret, Put, SealedVersion, SecretState, VersionRow};
 
 use crate::binding::Bound;
@@ -64,6 +66,8 @@ impl Proven {
 pub struct LoginReport {
     pub scope: RegistryScope,
     pub kind: CredentialKind,
+    /// Whether it holds no secret.
+    pub is_keyless: bool,
     pub secret_name: SecretName,
     pub version: u32,
     /// Whether the version was made just now.
@@ -82,18 +86,25 @@ struct Checked {
     scope: RegistryScope,
     scope_text: String,
     bound: Bound,
-    sealed: SecretString,
+    /// What is sealed, or stands in the clear where there is no secret in it.
+    text: SecretString,
+    nothing: SecretString,
     proof: Proof,
 }
 
 impl Checked {
     fn secret(&self) -> NewSecret<'_> {
+        let is_keyless = self.bound.credential.is_keyless();
         NewSecret {
             name: &self.name,
             kind: self.bound.credential.kind().as_str(),
             scope: &self.scope_text,
-            plaintext: &self.sealed,
-            in_clear: None,
+            plaintext: if is_keyless {
+                &self.nothing
+            } else {
+                &self.text
+            },
+            in_clear: is_keyless.then(|| self.text.expose_secret()),
         }
     }
 }
@@ -142,7 +153,7 @@ impl Broker {
         workspace: WorkspaceId,
         request: LoginRequest,
     ) -> Result<LoginReport, BrokerError> {
-        let checked = self.inner.check_request(request).await?;
+        let checked = self.inner.check_request(workspace, request).await?;
         let vault = &self.inner.vault;
         let put = vault.put(workspace, checked.secret(), ACTOR).await?;
         let mut report = self.inner.note(workspace, checked, Put::New(put)).await?;
@@ -159,7 +170,7 @@ impl Broker {
         request: LoginRequest,
         actor: &str,
     ) -> Result<LoginReport, BrokerError> {
-        let checked = self.inner.check_request(request).await?;
+        let checked = self.inner.check_request(workspace, request).await?;
         let vault = &self.inner.vault;
         let put = vault.put_if_changed(workspace, checked.secret(), actor);
         let put = put.await?;
@@ -260,14 +271,22 @@ impl Inner {
         Ok(rows.into_iter().filter_map(row).collect())
     }
 
-    async fn check_request(&self, request: LoginRequest) -> Result<Checked, BrokerError> {
+    async fn check_request(
+        &self,
+        workspace: WorkspaceId,
+        request: LoginRequest,
+    ) -> Result<Checked, BrokerError> {
         check_request(&request)?;
+        if request.credential.is_keyless() && !self.issuer.is_known() {
+            return Err(BrokerError::NoIssuer);
+        }
         let LoginRequest {
             scope,
             credential,
             settings,
         } = request;
-        let proof = self.prove(&scope, &credential, &settings).await?;
+        let shown = self.identity(workspace, credential.clone());
+        let proof = self.prove(&scope, shown, &settings).await?;
         let bound = Bound {
             credential,
             settings,
@@ -275,7 +294,8 @@ impl Inner {
         Ok(Checked {
             name: scope.secret_name(),
             scope_text: scope.to_string(),
-            sealed: bound.to_sealed(),
+            text: bound.to_sealed(),
+            nothing: SecretString::default(),
             scope,
             bound,
             proof,
@@ -307,6 +327,7 @@ impl Inner {
             hints: hints(&scope, &bound.settings, &proof),
             scope,
             kind: bound.credential.kind(),
+            is_keyless: bound.credential.is_keyless(),
             secret_name: name,
             version: sealed.version,
             is_new: matches!(put, Put::New(_)),
@@ -319,12 +340,12 @@ impl Inner {
     async fn prove(
         &self,
         scope: &RegistryScope,
-        credential: &Credential,
+        credential: Arc<dyn OpensCredential>,
         settings: &RegistrySettings,
     ) -> Result<Proof, BrokerError> {
         let identity = Identity {
             key: format!("login/{}", LeaseId::new()),
-            credential: Arc::new(credential.clone()),
+            credential,
             token_service: settings.token_service.clone(),
         };
         let endpoint = endpoint(scope.registry(), settings);

@@ -25,8 +25,7 @@ impl Broker {
             .open_secret(workspace, &scope.secret_name(), None, "rotate")
             .await
             .map_err(|error| no_credential(scope, error))?;
-        let bound = Bound::from_sealed(&opened.plaintext);
-        drop(opened);
+        let bound = Bound::from_opened(opened);
         let bound = bound.map_err(|source| BrokerError::Unreadable {
             scope: scope.clone(),
             source: Box::new(source),
@@ -55,22 +54,26 @@ fn renewed(old: &Credential, username: Option<String>, secret: SecretString) -> 
             username: username.or_else(|| old.clone()),
             token: secret,
         },
-        (Fields::Gcp(old), None) => Fields::Gcp(renewed_gcp(old, secret)),
+        _ if old.is_keyless() => return None,
+        (Fields::Gcp(old), None) => Fields::Gcp(renewed_gcp(old, secret)?),
         (Fields::Azure(old), username) => Fields::Azure(AzureFields {
             client_id: username.unwrap_or_else(|| old.client_id.clone()),
             secret: match old.secret {
                 AzureSecret::ClientSecret(_) => AzureSecret::ClientSecret(secret),
                 AzureSecret::FederatedToken(_) => AzureSecret::FederatedToken(secret),
+                AzureSecret::Keyless => return None,
             },
             tenant_id: old.tenant_id.clone(),
         }),
-        (Fields::Public | Fields::Aws(_) | Fields::Gcp(_), _) => return None,
+        (Fields::Public | Fields::Aws(_) | Fields::AwsKeyless(_) | Fields::Gcp(_), _) => {
+            return None;
+        }
     };
     Some(Credential::new(fields))
 }
 
-fn renewed_gcp(old: &GcpFields, secret: SecretString) -> GcpFields {
-    match old {
+fn renewed_gcp(old: &GcpFields, secret: SecretString) -> Option<GcpFields> {
+    Some(match old {
         GcpFields::AccessToken { project_id, .. } => GcpFields::AccessToken {
             token: secret,
             project_id: project_id.clone(),
@@ -88,5 +91,6 @@ fn renewed_gcp(old: &GcpFields, secret: SecretString) -> GcpFields {
             subject_token: secret,
             project_id: project_id.clone(),
         },
-    }
+        GcpFields::Keyless { .. } => return None,
+    })
 }

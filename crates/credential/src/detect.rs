@@ -14,8 +14,8 @@ use crate::azure;
 use crate::error::{CredentialError, Malformed};
 use crate::federation;
 use crate::fields::{
-    AwsFields, AzureFields, AzureSecret, Credential, CredentialKind, Fields, GOOGLE_TOKEN_USER,
-    GcpFields,
+    AwsFields, AwsKeyless, AzureFields, AzureSecret, Credential, CredentialKind, Fields,
+    GOOGLE_TOKEN_USER, GcpFields,
 };
 use crate::hints::{self, Hint};
 use crate::hosts::Service;
@@ -267,6 +267,10 @@ impl<'a> Given<'a> {
 
     fn aws(&self) -> Result<Fields, CredentialError> {
         let (id, secret) = (keys::AWS_ACCESS_KEY_ID, keys::AWS_SECRET_ACCESS_KEY);
+        let of_keys = [id, secret, keys::AWS_SESSION_TOKEN, keys::AWS_EXTERNAL_ID];
+        if of_keys.iter().all(|key| self.get(key).is_none()) {
+            return self.aws_keyless();
+        }
         let access_key_id = self.checked(id, aws::check_access_key_id)?;
         let access_key_id = access_key_id.ok_or_else(|| self.missing(id))?;
         let secret_text = self.get(secret).ok_or_else(|| self.missing(secret))?;
@@ -297,6 +301,21 @@ impl<'a> Given<'a> {
             external_id: self.secret(keys::AWS_EXTERNAL_ID),
             role_session_name: self
                 .checked(keys::AWS_ROLE_SESSION_NAME, aws::check_session_name)?,
+        }))
+    }
+
+    /// A role without keys.
+    fn aws_keyless(&self) -> Result<Fields, CredentialError> {
+        let role_arn = self.checked(keys::AWS_ROLE_ARN, aws::check_role_arn)?;
+        let missing = match self.get(keys::AWS_ROLE_SESSION_NAME) {
+            Some(_) => keys::AWS_ROLE_ARN,
+            None => keys::AWS_ACCESS_KEY_ID,
+        };
+        Ok(Fields::AwsKeyless(AwsKeyless {
+            role_arn: role_arn.ok_or_else(|| self.missing(missing))?,
+            role_session_name: self
+                .checked(keys::AWS_ROLE_SESSION_NAME, aws::check_session_name)?,
+            region: self.checked(keys::AWS_REGION, aws::check_region)?,
         }))
     }
 
@@ -351,7 +370,12 @@ impl<'a> Given<'a> {
         );
         let malformed = |problem| CredentialError::Malformed { key, problem };
         let federation = federation::read(json.expose_secret()).map_err(malformed)?;
-        let text = self.get(token).ok_or_else(|| self.missing(token))?;
+        let Some(text) = self.get(token) else {
+            return Ok(Fields::Gcp(GcpFields::Keyless {
+                federation,
+                project_id,
+            }));
+        };
         check_token(token, text)?;
         Ok(Fields::Gcp(GcpFields::Federated {
             federation,
@@ -374,8 +398,11 @@ impl<'a> Given<'a> {
             }
             AzureSecret::FederatedToken(SecretString::from(text.to_owned()))
         } else {
-            let given = self.secret(secret).ok_or_else(|| self.missing(secret))?;
-            AzureSecret::ClientSecret(given)
+            match self.secret(secret) {
+                Some(given) => AzureSecret::ClientSecret(given),
+                None if tenant_id.is_some() => AzureSecret::Keyless,
+                None => return Err(self.missing(secret)),
+            }
         };
         Ok(Fields::Azure(AzureFields {
             client_id,

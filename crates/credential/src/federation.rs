@@ -18,11 +18,11 @@ const AUDIENCE_PREFIX: &str = "//iam.googleapis.com/projects/";
 /// Longest audience; the parts of a real one are bounded to some 150 bytes together.
 const AUDIENCE_LIMIT: usize = 512;
 
+/// What our own issuer's tokens are.
+pub(crate) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
 /// Tokens that a person can have in hand. The others are signed requests to another cloud.
-const SUBJECT_TOKEN_TYPES: [&str; 2] = [
-    "urn:ietf:params:oauth:token-type:jwt",
-    "urn:ietf:params:oauth:token-type:id_token",
-];
+const SUBJECT_TOKEN_TYPES: [&str; 2] = [JWT, "urn:ietf:params:oauth:token-type:id_token"];
 
 /// A workload identity pool of Google's that believes another issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,22 @@ pub(crate) fn read(json: &str) -> Result<GcpFederation, Malformed> {
         subject_token_type: subject_token_type.ok_or(Malformed::SubjectTokenType)?,
         service_account: url.as_deref().map(impersonated).transpose()?,
     })
+}
+
+/// The resource name of a provider, in the form that Google compares.
+pub(crate) fn audience_of(provider: &str) -> String {
+    if provider.starts_with("projects/") {
+        return format!("//iam.googleapis.com/{provider}");
+    }
+    provider
+        .strip_prefix("https:")
+        .unwrap_or(provider)
+        .to_owned()
+}
+
+/// Where an account is spoken for, in the words of Google's JSON.
+pub(crate) fn url_of(account: &str) -> String {
+    format!("{IMPERSONATION_PREFIX}{account}{IMPERSONATION_SUFFIX}")
 }
 
 fn is_audience(audience: &str) -> bool {

@@ -79,8 +79,18 @@ pub enum Fields {
         token: SecretString,
     },
     Aws(AwsFields),
+    AwsKeyless(AwsKeyless),
     Gcp(GcpFields),
     Azure(AzureFields),
+}
+
+/// A role of AWS that trusts our own issuer. Holds no secret.
+#[derive(Clone)]
+pub struct AwsKeyless {
+    pub role_arn: String,
+    pub role_session_name: Option<String>,
+    /// As given. A private ECR registry's own region counts for more.
+    pub region: Option<String>,
 }
 
 /// Keys of an AWS principal, and the role it takes on, if any.
@@ -96,8 +106,8 @@ pub struct AwsFields {
     pub role_session_name: Option<String>,
 }
 
-/// A token with an hour to live, a service account's key, or another issuer's token that Google
-/// believes.
+/// A token with an hour to live, a service account's key, another issuer's token that Google
+/// believes, or that it believes our own issuer.
 #[derive(Clone)]
 pub enum GcpFields {
     AccessToken {
@@ -111,6 +121,11 @@ pub enum GcpFields {
     Federated {
         federation: GcpFederation,
         subject_token: SecretString,
+        project_id: Option<String>,
+    },
+    /// Holds no secret.
+    Keyless {
+        federation: GcpFederation,
         project_id: Option<String>,
     },
 }
@@ -130,6 +145,8 @@ pub enum AzureSecret {
     ClientSecret(SecretString),
     /// A token of another issuer that the principal trusts.
     FederatedToken(SecretString),
+    /// Nothing: the principal trusts our own issuer.
+    Keyless,
 }
 
 impl Credential {
@@ -160,7 +177,7 @@ impl Credential {
             Fields::Public => CredentialKind::Public,
             Fields::Basic { .. } => CredentialKind::Basic,
             Fields::Token { .. } => CredentialKind::Token,
-            Fields::Aws(_) => CredentialKind::Aws,
+            Fields::Aws(_) | Fields::AwsKeyless(_) => CredentialKind::Aws,
             Fields::Gcp(_) => CredentialKind::Gcp,
             Fields::Azure(_) => CredentialKind::Azure,
         }
@@ -181,14 +198,23 @@ impl Credential {
                 (AzureSecret::ClientSecret(secret), None) => Some((&azure.client_id, secret)),
                 _ => None,
             },
-            Fields::Public | Fields::Aws(_) | Fields::Gcp(_) => None,
+            Fields::Public | Fields::Aws(_) | Fields::AwsKeyless(_) | Fields::Gcp(_) => None,
+        }
+    }
+
+    /// Whether it holds no secret: its cloud trusts tokens of our own issuer.
+    pub fn is_keyless(&self) -> bool {
+        match &self.fields {
+            Fields::AwsKeyless(_) | Fields::Gcp(GcpFields::Keyless { .. }) => true,
+            Fields::Azure(azure) => matches!(azure.secret, AzureSecret::Keyless),
+            _ => false,
         }
     }
 
     /// Whether its cloud makes something else of it before a registry sees anything.
     pub fn is_traded(&self) -> bool {
         match &self.fields {
-            Fields::Aws(_) => true,
+            Fields::Aws(_) | Fields::AwsKeyless(_) => true,
             Fields::Gcp(gcp) => !matches!(gcp, GcpFields::AccessToken { .. }),
             Fields::Azure(azure) => azure.tenant_id.is_some(),
             Fields::Public | Fields::Basic { .. } | Fields::Token { .. } => false,
@@ -221,7 +247,11 @@ impl Credential {
                 secret: AzureSecret::FederatedToken(token),
                 ..
             }) => expiry::of_secret(token),
-            Fields::Public | Fields::Aws(_) | Fields::Gcp(_) | Fields::Azure(_) => None,
+            Fields::Public
+            | Fields::Aws(_)
+            | Fields::AwsKeyless(_)
+            | Fields::Gcp(_)
+            | Fields::Azure(_) => None,
         }
     }
 }
@@ -243,4 +273,11 @@ macro_rules! redacted {
     )+};
 }
 
-redacted!(Fields, AwsFields, GcpFields, AzureFields, AzureSecret);
+redacted!(
+    Fields,
+    AwsFields,
+    AwsKeyless,
+    GcpFields,
+    AzureFields,
+    AzureSecret
+);

@@ -76,6 +76,11 @@ pub enum Hint {
     DockerConfig,
     #[error("the password starts or ends with a space or line break; was that meant?")]
     SpaceAroundPassword,
+    #[error(
+        "no secret is stored: tokens of this installation's own are shown to the cloud, which must \
+         trust its issuer; `holdfast issuer show` has what to set there"
+    )]
+    Keyless,
     #[error("Microsoft's public registry takes no credential")]
     MicrosoftPublic,
 }
@@ -107,6 +112,9 @@ const NGC_USER: &str = "$oauthtoken";
 pub(crate) fn of(registry: &Registry, credential: &Credential) -> Vec<Hint> {
     let service = Service::of(registry);
     let mut hints = Vec::new();
+    if credential.is_keyless() {
+        hints.push(Hint::Keyless);
+    }
     match credential.fields() {
         Fields::Basic { username, password } => {
             of_user(service, username, password, &mut hints);
@@ -120,19 +128,18 @@ pub(crate) fn of(registry: &Registry, credential: &Credential) -> Vec<Hint> {
             of_token(service, token, &mut hints);
         }
         Fields::Aws(aws) => {
-            let region_differs = |ecr: &str| aws.region.as_deref().is_some_and(|own| own != ecr);
-            if matches!(service, Service::Ecr(ecr) if region_differs(ecr.region)) {
-                hints.push(Hint::AwsRegionOfHost);
-            }
+            hints.extend(of_region(service, aws.region.as_deref()));
             let temporary = aws.access_key_id.starts_with(TEMPORARY_KEY_PREFIX);
             if temporary || aws.session_token.is_some() {
                 hints.push(Hint::TemporaryAwsKeys);
             }
         }
+        Fields::AwsKeyless(aws) => hints.extend(of_region(service, aws.region.as_deref())),
         Fields::Gcp(GcpFields::AccessToken { .. }) => hints.push(Hint::GoogleAccessToken),
         Fields::Gcp(GcpFields::Federated { .. }) => hints.push(Hint::GoogleSubjectToken),
         Fields::Azure(azure) => hints.extend(of_azure(azure)),
-        Fields::Gcp(GcpFields::ServiceAccount { .. }) | Fields::Public => {}
+        Fields::Gcp(GcpFields::ServiceAccount { .. } | GcpFields::Keyless { .. })
+        | Fields::Public => {}
     }
     if service == Service::MicrosoftPublic && !matches!(credential.fields(), Fields::Public) {
         hints.push(Hint::MicrosoftPublic);
@@ -140,11 +147,16 @@ pub(crate) fn of(registry: &Registry, credential: &Credential) -> Vec<Hint> {
     hints
 }
 
+fn of_region(service: Service<'_>, given: Option<&str>) -> Option<Hint> {
+    let differs = |ecr: &str| given.is_some_and(|given| given != ecr);
+    matches!(service, Service::Ecr(ecr) if differs(ecr.region)).then_some(Hint::AwsRegionOfHost)
+}
+
 fn of_azure(azure: &AzureFields) -> Option<Hint> {
     match &azure.secret {
         AzureSecret::FederatedToken(_) => Some(Hint::AzureFederatedToken),
         AzureSecret::ClientSecret(_) if azure.tenant_id.is_none() => Some(Hint::AzureWithoutTenant),
-        AzureSecret::ClientSecret(_) => None,
+        AzureSecret::ClientSecret(_) | AzureSecret::Keyless => None,
     }
 }
 

@@ -115,6 +115,15 @@ pub fn azure_directory(registry: &Registry) -> Option<&'static str> {
     clouds.next().map(|(_, directory)| *directory)
 }
 
+/// Whom a token must be for that such a directory is shown by another issuer.
+pub fn azure_federation_audience(directory: &str) -> &'static str {
+    match directory {
+        "login.microsoftonline.us" => "api://AzureADTokenExchangeUSGov",
+        "login.partner.microsoftonline.cn" => "api://AzureADTokenExchangeChina",
+        _ => "api://AzureADTokenExchange",
+    }
+}
+
 /// Whether this is one label, and so cannot smuggle a domain in front of a suffix.
 fn is_label(text: &str) -> bool {
     !text.is_empty() && !text.contains('.')

@@ -24,13 +24,17 @@
 //! aws         AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY      aws     ECR, ECR Public
 //!             AWS_SESSION_TOKEN? AWS_REGION? AWS_ROLE_ARN?
 //!             AWS_EXTERNAL_ID? AWS_ROLE_SESSION_NAME?
+//!             or AWS_ROLE_ARN, no keys                     aws     keyless
+//!             AWS_ROLE_SESSION_NAME? AWS_REGION?
 //! gcp         GOOGLE_APPLICATION_CREDENTIALS               gcp     Google
-//!             GCP_SUBJECT_TOKEN (external_account alone)
+//!             GCP_SUBJECT_TOKEN? (external_account alone,
+//!             keyless without)
 //!             or GCP_ACCESS_TOKEN; GCP_PROJECT_ID?
 //! azure       AZURE_CLIENT_ID AZURE_CLIENT_SECRET          azure   ACR
 //!             AZURE_TENANT_ID?
 //!             or AZURE_CLIENT_ID AZURE_FEDERATED_TOKEN
 //!             AZURE_TENANT_ID
+//!             or AZURE_CLIENT_ID AZURE_TENANT_ID           azure   keyless
 //! ngc         NGC_API_KEY                                  token   nvcr.io
 //! github      GITHUB_TOKEN GITHUB_USERNAME?                token   ghcr.io and kin
 //! docker hub  DOCKERHUB_USERNAME DOCKERHUB_PASSWORD        basic   Docker Hub
@@ -44,7 +48,9 @@
 //!    parsed registry ([`Service::of`]), never by a piece of the image's text.
 //! 6. At Google's registries `_json_key` and `_json_key_base64` beside a password are a service
 //!    account's JSON, whatever the keys are called.
-//! 7. The registry decides the user name of a token that came without one
+//! 7. What lacks a secret alone, and names whom its cloud is to trust, is
+//!    [keyless](Credential::is_keyless): the cloud is shown a token of our own issuer.
+//! 8. The registry decides the user name of a token that came without one
 //!    ([`token_username`]).
 
 pub mod auth;
@@ -59,6 +65,7 @@ mod federation;
 mod fields;
 mod hints;
 pub mod hosts;
+mod keyless;
 pub mod known_keys;
 pub mod kubelet;
 mod scope;
@@ -76,10 +83,11 @@ pub use error::{CredentialError, Malformed};
 pub use expiry::of_secret as stated_end;
 pub use federation::GcpFederation;
 pub use fields::{
-    AwsFields, AzureFields, AzureSecret, Credential, CredentialKind, Fields, GcpFields,
+    AwsFields, AwsKeyless, AzureFields, AzureSecret, Credential, CredentialKind, Fields, GcpFields,
 };
 pub use hints::Hint;
 pub use hosts::Service;
+pub use keyless::{Keyless, from_keyless};
 pub use known_keys::KNOWN_KEYS;
 pub use scope::{ParseScopeError, RegistryScope, most_specific};
 pub use secret_name::{ParseSecretNameError, SecretName};

@@ -22,7 +22,7 @@ use crate::detect::{detect, wipe};
 use crate::error::CredentialError;
 use crate::federation::GcpFederation;
 use crate::fields::{
-    AwsFields, AzureFields, AzureSecret, Credential, CredentialKind, Fields, GcpFields,
+    AwsFields, AwsKeyless, AzureFields, AzureSecret, Credential, CredentialKind, Fields, GcpFields,
 };
 use crate::secret_text::SecretText;
 
@@ -30,6 +30,8 @@ const VERSION: u64 = 1;
 /// Longest stored form that is read: two long values with every byte escaped, and the rest.
 const TEXT_LIMIT: usize = 1024 * 1024;
 /// What beta9 writes where it could not tell the kind.
+/// Stands in place of a secret, where there is none.
+const KEYLESS: (&str, &str) = ("keyless", "yes");
 const BETA9_UNKNOWN: &str = "unknown";
 
 /// Why a stored text is not a credential. Messages never repeat the text.
@@ -158,16 +160,24 @@ fn entries(fields: &Fields) -> Vec<(&'static str, &str)> {
             entries
         }
         Fields::Aws(aws) => aws_entries(aws),
+        Fields::AwsKeyless(aws) => {
+            let more = [
+                ("role_session_name", &aws.role_session_name),
+                ("region", &aws.region),
+            ];
+            let more = more.into_iter();
+            let mut entries = vec![KEYLESS, ("role_arn", aws.role_arn.as_str())];
+            entries.extend(more.filter_map(|(name, text)| Some((name, text.as_deref()?))));
+            entries
+        }
         Fields::Gcp(gcp) => gcp_entries(gcp),
         Fields::Azure(azure) => {
-            let (name, secret) = match &azure.secret {
-                AzureSecret::ClientSecret(secret) => ("client_secret", secret),
-                AzureSecret::FederatedToken(token) => ("federated_token", token),
+            let secret = match &azure.secret {
+                AzureSecret::ClientSecret(secret) => ("client_secret", secret.expose_secret()),
+                AzureSecret::FederatedToken(token) => ("federated_token", token.expose_secret()),
+                AzureSecret::Keyless => KEYLESS,
             };
-            let mut entries = vec![
-                ("client_id", azure.client_id.as_str()),
-                (name, secret.expose_secret()),
-            ];
+            let mut entries = vec![("client_id", azure.client_id.as_str()), secret];
             let tenant = azure.tenant_id.as_deref();
             entries.extend(tenant.map(|tenant| ("tenant_id", tenant)));
             entries
@@ -192,14 +202,29 @@ fn gcp_entries(gcp: &GcpFields) -> Vec<(&'static str, &str)> {
             project_id,
         } => {
             entries.push(("subject_token", subject_token.expose_secret()));
-            entries.push(("subject_token_type", &federation.subject_token_type));
-            entries.push(("audience", &federation.audience));
-            let account = federation.service_account.as_deref();
-            entries.extend(account.map(|account| ("service_account", account)));
+            entries.extend(federation_entries(federation));
+            project_id
+        }
+        GcpFields::Keyless {
+            federation,
+            project_id,
+        } => {
+            entries.push(KEYLESS);
+            entries.extend(federation_entries(federation));
             project_id
         }
     };
     entries.extend(project_id.as_deref().map(|project| ("project_id", project)));
+    entries
+}
+
+fn federation_entries(federation: &GcpFederation) -> Vec<(&'static str, &str)> {
+    let mut entries = vec![
+        ("subject_token_type", federation.subject_token_type.as_str()),
+        ("audience", federation.audience.as_str()),
+    ];
+    let account = federation.service_account.as_deref();
+    entries.extend(account.map(|account| ("service_account", account)));
     entries
 }
 
@@ -246,6 +271,11 @@ fn from_own(form: OwnForm) -> Result<Credential, StoredCredentialError> {
             username: taken.text("username"),
             token: taken.required("token")?,
         },
+        CredentialKind::Aws if taken.is_keyless() => Fields::AwsKeyless(AwsKeyless {
+            role_arn: taken.required_text("role_arn")?,
+            role_session_name: taken.text("role_session_name"),
+            region: taken.text("region"),
+        }),
         CredentialKind::Aws => Fields::Aws(taken.aws()?),
         CredentialKind::Gcp => Fields::Gcp(taken.gcp()?),
         CredentialKind::Azure => Fields::Azure(taken.azure()?),
@@ -284,6 +314,25 @@ impl Taken {
             .map(|text| text.expose_secret().to_owned())
     }
 
+    /// Whether it says that it holds no secret. Then it may have none.
+    fn is_keyless(&mut self) -> bool {
+        let (name, value) = KEYLESS;
+        let is_said = |text: &SecretText| text.0.expose_secret() == value;
+        let keyless = self.fields.get(name).is_some_and(is_said);
+        if keyless {
+            self.fields.remove(name);
+        }
+        keyless
+    }
+
+    fn federation(&mut self) -> Result<GcpFederation, StoredCredentialError> {
+        Ok(GcpFederation {
+            audience: self.required_text("audience")?,
+            subject_token_type: self.required_text("subject_token_type")?,
+            service_account: self.text("service_account"),
+        })
+    }
+
     fn aws(&mut self) -> Result<AwsFields, StoredCredentialError> {
         Ok(AwsFields {
             access_key_id: self.required_text("access_key_id")?,
@@ -300,6 +349,7 @@ impl Taken {
         Ok(AzureFields {
             client_id: self.required_text("client_id")?,
             secret: match self.optional("federated_token") {
+                None if self.is_keyless() => AzureSecret::Keyless,
                 Some(token) => AzureSecret::FederatedToken(token),
                 None => AzureSecret::ClientSecret(self.required("client_secret")?),
             },
@@ -309,16 +359,19 @@ impl Taken {
 
     fn gcp(&mut self) -> Result<GcpFields, StoredCredentialError> {
         let project_id = self.text("project_id");
+        if self.is_keyless() {
+            let federation = self.federation()?;
+            return Ok(GcpFields::Keyless {
+                federation,
+                project_id,
+            });
+        }
         if let Some(token) = self.optional("access_token") {
             return Ok(GcpFields::AccessToken { token, project_id });
         }
         if let Some(subject_token) = self.optional("subject_token") {
             return Ok(GcpFields::Federated {
-                federation: GcpFederation {
-                    audience: self.required_text("audience")?,
-                    subject_token_type: self.required_text("subject_token_type")?,
-                    service_account: self.text("service_account"),
-                },
+                federation: self.federation()?,
                 subject_token,
                 project_id,
             });

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use credential::Credential;
 use credential::auth::AuthError;
+use credential::{Credential, SecretString};
 
 /// Whose credential it is.
 #[derive(Clone)]
@@ -21,9 +21,20 @@ pub struct Identity {
 /// The credential of an identity, to be awaited.
 pub type OpenFuture<'a> = Pin<Box<dyn Future<Output = Result<Credential, AuthError>> + Send + 'a>>;
 
+/// A token, to be awaited.
+pub type TokenFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<SecretString, AuthError>> + Send + 'a>>;
+
 /// Who has an identity's credential. All who ask for the identity share what one opening brings.
 pub trait OpensCredential: fmt::Debug + Send + Sync {
     fn open(&self) -> OpenFuture<'_>;
+
+    /// A token of our own issuer, by which a credential without a secret shows this audience whose
+    /// it is. Made for one request, and kept by nobody.
+    fn identity_token<'a>(&'a self, _audience: &'a str) -> TokenFuture<'a> {
+        let message = "there is no issuer for a credential without a secret".to_owned();
+        Box::pin(async { Err(AuthError::Refused { message }) })
+    }
 }
 
 /// A credential that is open already.

@@ -43,7 +43,7 @@ mod wire;
 pub use clock::{Clock, SystemClock};
 pub use exchange::{Source, TokenExchange, Vended};
 pub use handout::UserPassword;
-pub use identity::{Identity, OpenFuture, OpensCredential};
+pub use identity::{Identity, OpenFuture, OpensCredential, TokenFuture};
 pub use key_names::{KeyNamesError, from_key_names};
 pub use proof::{Proof, Proven};
 pub use rung::Rung;

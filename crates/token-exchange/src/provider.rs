@@ -45,11 +45,11 @@ pub(crate) fn of<'a>(
     login: &'a Login,
 ) -> Result<Box<dyn Provider + 'a>, AuthError> {
     let registry = &login.endpoint.registry;
-    if let Fields::Aws(keys) = credential.fields() {
-        let ecr = ecr::Ecr::new(keys, registry).ok_or_else(|| not_ecr(registry))?;
+    if let Fields::Aws(_) | Fields::AwsKeyless(_) = credential.fields() {
+        let ecr = ecr::Ecr::new(credential, login).ok_or_else(|| not_ecr(registry))?;
         return Ok(Box::new(ecr));
     }
-    if let Some(google) = google::Google::new(credential, registry)? {
+    if let Some(google) = google::Google::new(credential, login)? {
         return Ok(Box::new(google));
     }
     if let Some(azure) = azure::Azure::new(credential, login)? {

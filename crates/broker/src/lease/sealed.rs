@@ -1,4 +1,5 @@
-//! One version of a sealed credential, opened when something is minted from it.
+//! One version of a sealed credential, opened when something is minted from it. One without a
+//! secret has a token made then, which says whose it is.
 //!
 //! Every reader of the same version has the same tokens, and whoever comes first has it opened for
 //! all.
@@ -7,15 +8,17 @@ use control_store::RegistrySettings;
 use credential::auth::AuthError;
 use credential::{Credential, RegistryScope, SecretName};
 use ids::WorkspaceId;
-use token_exchange::{OpenFuture, OpensCredential};
+use token_exchange::{OpenFuture, OpensCredential, TokenFuture};
 use vault::{SealedVersion, Vault};
 
 use crate::binding::Bound;
 use crate::error::{revoked, vault_auth_error};
+use crate::issuer::Issuer;
 
 #[derive(Debug)]
 pub(super) struct SealedCredential {
     pub(super) vault: Vault,
+    pub(super) issuer: Issuer,
     pub(super) workspace: WorkspaceId,
     pub(super) scope: RegistryScope,
     pub(super) name: SecretName,
@@ -27,6 +30,10 @@ pub(super) struct SealedCredential {
 impl OpensCredential for SealedCredential {
     fn open(&self) -> OpenFuture<'_> {
         Box::pin(self.open())
+    }
+
+    fn identity_token<'a>(&'a self, audience: &'a str) -> TokenFuture<'a> {
+        Box::pin(self.issuer.identity_token(self.workspace, audience))
     }
 }
 
@@ -42,7 +49,7 @@ impl SealedCredential {
         if opened.secret_id != self.sealed.secret_id {
             return Err(revoked(&self.scope));
         }
-        let bound = Bound::from_sealed(&opened.plaintext);
+        let bound = Bound::from_opened(opened);
         let bound = bound.map_err(|error| AuthError::Internal {
             message: error.to_string(),
         })?;

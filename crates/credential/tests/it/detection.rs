@@ -78,6 +78,7 @@ fn outcome_of(detected: &Detected) -> String {
     let kind = detected.kind;
     match parts(detected) {
         Some((username, secret)) => format!("{kind} {username} {secret}"),
+        None if detected.credential.is_keyless() => format!("{kind} keyless"),
         None if kind == CredentialKind::Public => "public".to_owned(),
         None if detected.credential.bearer().is_some() => format!("{kind} bearer"),
         None => format!("{kind} none"),

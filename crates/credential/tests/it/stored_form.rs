@@ -70,9 +70,66 @@ pub(crate) fn one_of_each(secret: &str) -> Vec<Credential> {
     tables.into_iter().map(detect).collect()
 }
 
+/// One credential without a secret for each cloud.
+fn keyless() -> Vec<Credential> {
+    let tables: [(&str, &[(&str, &str)]); 3] = [
+        (
+            ECR,
+            &[
+                ("AWS_ROLE_ARN", ROLE),
+                ("AWS_ROLE_SESSION_NAME", "holdfast"),
+                ("AWS_REGION", "us-east-1"),
+            ],
+        ),
+        (
+            "gcr.io",
+            &[
+                ("GOOGLE_APPLICATION_CREDENTIALS", EXTERNAL_ACCOUNT),
+                ("GCP_PROJECT_ID", "acme"),
+            ],
+        ),
+        (
+            "acme.azurecr.io",
+            &[("AZURE_CLIENT_ID", GUID), ("AZURE_TENANT_ID", GUID)],
+        ),
+    ];
+    let detect = |(registry, pairs): (&str, &[(&str, &str)])| {
+        detect_pairs(registry, pairs).expect(registry).credential
+    };
+    tables.into_iter().map(detect).collect()
+}
+
+#[test]
+fn what_is_keyless_stays_so_and_takes_no_secret_beside() {
+    for credential in keyless() {
+        let stored = credential.to_stored();
+        let text = stored.expose_secret();
+        assert!(credential.is_keyless() && credential.is_traded(), "{text}");
+        assert!(Credential::from_stored(&stored).unwrap().is_keyless());
+        assert!(credential.not_after().is_none() && credential.basic_parts().is_none());
+        for name in [
+            "secret_access_key",
+            "subject_token",
+            "federated_token",
+            "client_secret",
+            "access_token",
+        ] {
+            let beside = format!("\"fields\":{{\"{name}\":\"s\",");
+            let text = text.replacen("\"fields\":{", &beside, 1);
+            let loaded = load(&text);
+            assert!(!loaded.is_ok_and(|loaded| loaded.is_keyless()), "{text}");
+        }
+        assert!(
+            load(&text.replacen("\"yes\"", "\"no\"", 1)).is_err(),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn every_credential_comes_back_whole() {
-    for credential in one_of_each("se\"cret\\") {
+    let all = one_of_each("se\"cret\\").into_iter();
+    for credential in all.chain(keyless()) {
         let stored = credential.to_stored();
         let back = Credential::from_stored(&stored).unwrap();
         assert_eq!(back.kind(), credential.kind());

@@ -1,5 +1,5 @@
 //! Azure Container Registry: a service principal's secret, or the token of an issuer that it
-//! trusts, becomes the token that its registries take at their token service.
+//! trusts, another's or our own, becomes the token that its registries take at their token service.
 //!
 //! Two steps: the directory of the registry's own cloud gives an access token for registries, and
 //! the registry exchanges that for a refresh token of its own, of which it makes tokens for a
@@ -44,7 +44,6 @@ pub(super) struct Azure<'a> {
 struct Principal<'a> {
     client_id: &'a str,
     tenant: &'a str,
-    /// A token of another issuer may be one that was given as a value, or one made just now.
     secret: &'a AzureSecret,
 }
 
@@ -78,11 +77,26 @@ impl<'a> Azure<'a> {
         let door = self.login.door()?;
         // The registry's own name for itself, which a regional endpoint has too.
         let demand = mint::known_demand(self.login, &door).await?;
-        let identity = directory::token(clouds, self.directory, self.principal).await?;
+        let identity = self.identity(clouds).await?;
         let reply = self
             .exchange(&door, &demand, &identity, clouds.now())
             .await?;
         read(&reply).ok_or_else(|| reply.unusable())
+    }
+
+    /// What the directory gives, for what is stored or for a token that our issuer makes now.
+    async fn identity(&self, clouds: &Clouds) -> Result<SecretString, AuthError> {
+        let AzureSecret::Keyless = self.principal.secret else {
+            return directory::token(clouds, self.directory, self.principal).await;
+        };
+        let issuer = &self.login.identity.credential;
+        let audience = hosts::azure_federation_audience(self.directory);
+        let token = AzureSecret::FederatedToken(issuer.identity_token(audience).await?);
+        let principal = Principal {
+            secret: &token,
+            ..self.principal
+        };
+        directory::token(clouds, self.directory, principal).await
     }
 
     /// The registry's answer to who has this token of the directory.

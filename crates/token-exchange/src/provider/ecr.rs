@@ -3,7 +3,8 @@
 //! One signed request to the API of the registry's own region. What it gives lives for twelve
 //! hours, less where the keys are of a session, and opens whatever the keys' principal may read, in
 //! every account: it is no token for one repository. Private registries take it as it is, and the
-//! public one exchanges it at its token service. With a role, see `role`, it is for one.
+//! public one exchanges it at its token service. With a role, see `role`, it is for one; a role
+//! may trust our own issuer, and then there are no keys.
 
 mod role;
 
@@ -14,7 +15,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use credential::auth::AuthError;
-use credential::{AwsFields, SecretString, Service};
+use credential::{Credential, Fields, SecretString, Service};
 use reference::Registry;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 use super::{PresentFuture, Presented, Provider};
 use crate::asker::Pass;
 use crate::clouds::Clouds;
+use crate::login::Login;
 use crate::wire;
 
 pub(crate) use role::Role;
@@ -39,28 +41,48 @@ const PUBLIC_DUAL_STACK_HOST: &str = "ecr-public.aws.com";
 /// Longest token; real ones are below 3 KiB.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// AWS keys at a registry of ECR.
+/// A principal of AWS at a registry of ECR.
 pub(super) struct Ecr<'a> {
-    fields: &'a AwsFields,
+    principal: Principal,
     registry: &'a Registry,
 }
 
+/// Who asks.
+enum Principal {
+    Keys(Keys),
+    Role(Role),
+}
+
 impl<'a> Ecr<'a> {
-    /// Nothing for a registry that is not one of ECR.
-    pub(super) fn new(fields: &'a AwsFields, registry: &'a Registry) -> Option<Self> {
-        operation(registry).map(|_| Self { fields, registry })
+    /// Nothing for a registry that is not one of ECR, and for what is no credential of AWS.
+    pub(super) fn new(credential: &Credential, login: &'a Login) -> Option<Self> {
+        let registry = &login.endpoint.registry;
+        operation(registry)?;
+        let principal = match credential.fields() {
+            Fields::Aws(fields) => match Role::of_keys(fields, registry) {
+                Some(role) => Principal::Role(role),
+                None => Principal::Keys(Keys::from(fields)),
+            },
+            Fields::AwsKeyless(fields) => Principal::Role(Role::keyless(fields, login)),
+            _ => return None,
+        };
+        Some(Self {
+            principal,
+            registry,
+        })
     }
 
     async fn pass(&self, clouds: &Clouds) -> Result<Presented, AuthError> {
-        let Some(role) = Role::of(self.fields, self.registry) else {
-            return ask(clouds, self.registry, &Keys::from(self.fields)).await;
+        let role = match &self.principal {
+            Principal::Keys(keys) => return ask(clouds, self.registry, keys).await,
+            Principal::Role(role) => role,
         };
         if Service::of(self.registry) == Service::EcrPublic {
             // The token service there makes one repository's of it.
             return role.password(clouds, "").await;
         }
         Ok(Presented {
-            pass: Pass::Role(Arc::new(role)),
+            pass: Pass::Role(Arc::new(role.clone())),
             not_after: None,
             is_renewable: false,
         })

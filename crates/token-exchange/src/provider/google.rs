@@ -1,5 +1,5 @@
 //! Google's registries: a service account's key, or the token of an issuer that a workload identity
-//! pool believes, becomes an access token that may read.
+//! pool believes, another's or our own, becomes an access token that may read.
 //!
 //! The hosts are Google's own, from a table: whatever address stands in the user's JSON was
 //! compared with it and is not used. The key itself goes nowhere: it signs. An access token opens
@@ -17,11 +17,12 @@ use credential::{
     Credential, Fields, GcpFederation, GcpFields, Malformed, SecretString, Service, ServiceAccount,
 };
 use dial::Url;
-use reference::Registry;
 
 use super::{PresentFuture, Presented, Provider};
 use crate::asker::Pass;
 use crate::clouds::Clouds;
+use crate::identity::OpensCredential;
+use crate::login::Login;
 use crate::reply::Token;
 
 const TOKEN_HOST: &str = "oauth2.googleapis.com";
@@ -42,8 +43,13 @@ pub(super) enum Google<'a> {
     ServiceAccount(ServiceAccount),
     Federated {
         federation: &'a GcpFederation,
-        /// What the pool believes: here a token that was given as a value.
+        /// A token that was given as a value.
         subject_token: &'a SecretString,
+    },
+    Keyless {
+        federation: &'a GcpFederation,
+        /// Our own issuer, whom the pool believes.
+        issuer: &'a dyn OpensCredential,
     },
 }
 
@@ -51,8 +57,9 @@ impl<'a> Google<'a> {
     /// Nothing for a credential that Google makes nothing of.
     pub(super) fn new(
         credential: &'a Credential,
-        registry: &Registry,
+        login: &'a Login,
     ) -> Result<Option<Self>, AuthError> {
+        let registry = &login.endpoint.registry;
         let is_google = Service::of(registry) == Service::Google;
         let google = match credential.fields() {
             Fields::Basic { username, password } if ServiceAccount::is_announced_by(username) => {
@@ -69,6 +76,10 @@ impl<'a> Google<'a> {
             }) => Self::Federated {
                 federation,
                 subject_token,
+            },
+            Fields::Gcp(GcpFields::Keyless { federation, .. }) => Self::Keyless {
+                federation,
+                issuer: &*login.identity.credential,
             },
             _ => return Ok(None),
         };
@@ -95,6 +106,10 @@ impl<'a> Google<'a> {
                 federation,
                 subject_token,
             } => federation::exchange(clouds, federation, subject_token).await?,
+            Self::Keyless { federation, issuer } => {
+                let token = issuer.identity_token(&federation.audience).await?;
+                federation::exchange(clouds, federation, &token).await?
+            }
         };
         Ok(presented(token))
     }

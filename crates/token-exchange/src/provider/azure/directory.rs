@@ -95,6 +95,11 @@ pub(super) async fn token(
             fields.push(("client_assertion_type", ASSERTION_TYPE));
             fields.push(("client_assertion", token.expose_secret()));
         }
+        AzureSecret::Keyless => {
+            return Err(AuthError::Internal {
+                message: "a principal asks the directory before its token is made".to_owned(),
+            });
+        }
     }
     let request = oauth::post(url(host, principal.tenant)?, &fields);
     let sent = clouds.now();

@@ -2,18 +2,21 @@
 //!
 //! The session's policy is what narrows: it allows getting a token and pulling from the repository
 //! that is asked for, whatever else the role may do. So such a token is kept by repository, like
-//! one of a token service.
+//! one of a token service. What takes the role on are keys, or a token of our own issuer.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_api::{Keys, Session, Sts};
 use credential::auth::AuthError;
-use credential::{AwsFields, Service};
+use credential::{AwsFields, AwsKeyless, SecretString, Service};
 use reference::Registry;
 use serde_json::{Value, json};
 
 use super::{PUBLIC_REGION, told};
 use crate::clouds::Clouds;
+use crate::identity::OpensCredential;
+use crate::login::Login;
 use crate::provider::Presented;
 
 const PUBLIC_STS: &str = "sts.us-east-1.amazonaws.com";
@@ -34,22 +37,50 @@ const SESSION_NAME: &str = "holdfast";
 /// What AWS takes.
 const MAX_SESSION_NAME_BYTES: usize = 64;
 
-/// A role, and the keys that take it on.
+/// Whom tokens of our own issuer are for, in all partitions.
+const AUDIENCE: &str = "sts.amazonaws.com";
+
+/// A role, and what takes it on.
 #[derive(Clone)]
 pub(crate) struct Role {
     arn: String,
-    fields: AwsFields,
+    session_name: Option<String>,
+    by: By,
     registry: Registry,
+}
+
+/// What a role is taken on with.
+#[derive(Clone)]
+enum By {
+    Keys {
+        keys: Keys,
+        external_id: Option<SecretString>,
+    },
+    /// A token of our own issuer, made for each session.
+    Issuer(Arc<dyn OpensCredential>),
 }
 
 impl Role {
     /// Nothing for keys that pull by themselves.
-    pub(super) fn of(fields: &AwsFields, registry: &Registry) -> Option<Self> {
+    pub(super) fn of_keys(fields: &AwsFields, registry: &Registry) -> Option<Self> {
         Some(Self {
             arn: fields.role_arn.clone()?,
-            fields: fields.clone(),
+            session_name: fields.role_session_name.clone(),
+            by: By::Keys {
+                keys: Keys::from(fields),
+                external_id: fields.external_id.clone(),
+            },
             registry: registry.clone(),
         })
+    }
+
+    pub(super) fn keyless(fields: &AwsKeyless, login: &Login) -> Self {
+        Self {
+            arn: fields.role_arn.clone(),
+            session_name: fields.role_session_name.clone(),
+            by: By::Issuer(Arc::clone(&login.identity.credential)),
+            registry: login.endpoint.registry.clone(),
+        }
     }
 
     /// A user name and password for this repository; for the registry's door when it is empty.
@@ -69,19 +100,25 @@ impl Role {
     async fn session(&self, clouds: &Clouds, repository: &str) -> Result<Session, AuthError> {
         let policy = policy(&self.registry, repository).ok_or_else(|| self.no_policy())?;
         self.check_partition()?;
-        let name = self.fields.role_session_name.clone();
+        let name = self.session_name.clone();
         let name = name.unwrap_or_else(|| session_name(repository));
         let role = aws_api::Role {
             arn: &self.arn,
             session_name: &name,
             policy: &policy,
         };
-        let (http, clock, keys) = (clouds.http()?, || clouds.now(), Keys::from(&self.fields));
-        let external_id = self.fields.external_id.as_ref();
-        let sts = sts(&self.registry);
-        let asked = sts
-            .assume_role(&http, &clock, &keys, &role, external_id)
-            .await;
+        let (http, clock, sts) = (clouds.http()?, || clouds.now(), sts(&self.registry));
+        let asked = match &self.by {
+            By::Keys { keys, external_id } => {
+                sts.assume_role(&http, &clock, keys, &role, external_id.as_ref())
+                    .await
+            }
+            By::Issuer(issuer) => {
+                let token = issuer.identity_token(AUDIENCE).await?;
+                sts.assume_role_with_web_identity(&http, &clock, &token, &role)
+                    .await
+            }
+        };
         asked.map_err(told)
     }
 

@@ -1,0 +1,308 @@
+//! The installation as an issuer of identity tokens: its keys, sealed like any secret and nobody's
+//! workspace's, opened for a moment to sign.
+//!
+//! All processes of an installation have the same keys: the first are made by whoever needs them
+//! first, a rotation is one sealed version that follows another, and whoever signs opens the one
+//! that is current. A token is made for one workspace, which its caller does not choose by a text,
+//! and for an audience that comes from a provider's table.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use credential::auth::AuthError;
+use credential::{Credential, SecretName, SecretString};
+use identity_issuer::{IssuerUrl, KeyRow, KeySet, PublicKeys, configuration, external_id, subject};
+use ids::WorkspaceId;
+use jiff::Timestamp;
+use serde_json::Value;
+use token_exchange::{Clock, OpenFuture, OpensCredential, TokenFuture};
+use vault::{NewSecret, Vault, VaultError, installation};
+
+use crate::broker::{Broker, Inner};
+use crate::error::{BrokerError, chain};
+
+const NAME: &str = "issuer-keys";
+const KIND: &str = "issuer-keys";
+/// Who the audit log says it was that made the first keys.
+const ACTOR: &str = "issuer";
+
+/// For so long nobody looks whether another process has changed the keys. The next one is known a
+/// day before it signs.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
+/// Another process can be first to make what follows a version; twice is a coincidence, and more
+/// than this a loop.
+const ATTEMPTS: usize = 4;
+
+/// What clouds are told of the issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerDocuments {
+    /// Where its keys are (OIDC discovery).
+    pub configuration: Value,
+    /// The keys (JSON Web Key Set).
+    pub keys: Value,
+}
+
+/// What people are shown of the issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerReport {
+    pub url: IssuerUrl,
+    pub keys: Vec<KeyRow>,
+    /// From when on the next key may sign.
+    pub next_signs_from: Option<Timestamp>,
+    /// What tokens of the workspace say whose they are.
+    pub subject: String,
+    /// For roles that are taken on with keys.
+    pub external_id: String,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Issuer {
+    vault: Vault,
+    clock: Arc<dyn Clock>,
+    url: Arc<OnceLock<IssuerUrl>>,
+    known: Arc<Mutex<Option<Known>>>,
+}
+
+/// The public halves of a version, and when it was the current one.
+#[derive(Debug, Clone)]
+struct Known {
+    version: u32,
+    keys: Arc<PublicKeys>,
+    at: Instant,
+}
+
+impl Broker {
+    /// Issues identity tokens as this issuer from now on. Whoever has no URL issues none.
+    pub fn issuing_as(self, url: IssuerUrl) -> Self {
+        // Said once, where the broker is opened; a second word changes nothing.
+        let _ = self.inner.issuer.url.set(url);
+        self
+    }
+
+    /// What clouds ask for; nothing where the installation is no issuer.
+    pub async fn issuer_documents(&self) -> Result<Option<IssuerDocuments>, BrokerError> {
+        let issuer = &self.inner.issuer;
+        let Some(url) = issuer.url.get() else {
+            return Ok(None);
+        };
+        Ok(Some(IssuerDocuments {
+            configuration: configuration(url),
+            keys: issuer.public_keys().await?.to_jwks(issuer.clock.now()),
+        }))
+    }
+
+    /// The issuer as this workspace needs to know it.
+    pub async fn issuer(&self, workspace: WorkspaceId) -> Result<IssuerReport, BrokerError> {
+        let issuer = &self.inner.issuer;
+        let url = issuer.url.get().ok_or(BrokerError::NoIssuer)?;
+        let keys = issuer.public_keys().await?;
+        Ok(IssuerReport {
+            url: url.clone(),
+            keys: keys.rows(issuer.clock.now()),
+            next_signs_from: keys.next_signs_from(),
+            subject: subject(workspace),
+            external_id: external_id(workspace),
+        })
+    }
+
+    /// Has the next key sign, and makes the one after it.
+    pub async fn rotate_issuer_keys(&self, actor: &str) -> Result<(), BrokerError> {
+        let issuer = &self.inner.issuer;
+        for _ in 0..ATTEMPTS {
+            let (version, keys) = issuer.open("rotate").await?;
+            let now = issuer.clock.now();
+            let rotated = make(move || keys.rotated(now)).await?;
+            if issuer.seal(version, &rotated, actor).await? {
+                return Ok(());
+            }
+        }
+        Err(BrokerError::IssuerBusy)
+    }
+
+    /// Puts new keys in place of all there are, and publishes those no more: for keys that may be
+    /// in wrong hands. Clouds refuse what the new ones sign until they look for keys again.
+    pub async fn replace_issuer_keys(&self, actor: &str) -> Result<(), BrokerError> {
+        let issuer = &self.inner.issuer;
+        for _ in 0..ATTEMPTS {
+            let version = issuer.version().await?.unwrap_or(0);
+            let now = issuer.clock.now();
+            let keys = make(move || KeySet::new(now)).await;
+            if issuer.seal(version, &keys, actor).await? {
+                return Ok(());
+            }
+        }
+        Err(BrokerError::IssuerBusy)
+    }
+}
+
+impl Issuer {
+    pub(crate) fn new(vault: Vault, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            vault,
+            clock,
+            url: Arc::default(),
+            known: Arc::default(),
+        }
+    }
+
+    /// Whether the installation has the URL of one.
+    pub(crate) fn is_known(&self) -> bool {
+        self.url.get().is_some()
+    }
+
+    /// A token that says to this audience that its bearer is the workspace.
+    pub(crate) async fn identity_token(
+        &self,
+        workspace: WorkspaceId,
+        audience: &str,
+    ) -> Result<SecretString, AuthError> {
+        let url = self.url.get().ok_or_else(no_issuer)?;
+        let purpose = format!("sign for {workspace}");
+        let (_, keys) = self.open(&purpose).await.map_err(of_keys)?;
+        let (subject, now) = (subject(workspace), self.clock.now());
+        let token = keys.identity_token(url, &subject, audience, now);
+        token.map_err(|error| AuthError::Internal {
+            message: format!("key of the issuer: {error}"),
+        })
+    }
+
+    async fn public_keys(&self) -> Result<Arc<PublicKeys>, BrokerError> {
+        let known = self.known().clone();
+        if let Some(known) = known {
+            if known.at.elapsed() < KNOWN_FOR {
+                return Ok(known.keys);
+            }
+            let begun = Instant::now();
+            if self.version().await? == Some(known.version) {
+                *self.known() = Some(Known {
+                    at: begun,
+                    ..known.clone()
+                });
+                return Ok(known.keys);
+            }
+        }
+        let (version, keys) = self.open("publish").await?;
+        Ok(self.note(version, &keys))
+    }
+
+    /// The current keys and their version, made where there are none.
+    async fn open(&self, purpose: &str) -> Result<(u32, KeySet), BrokerError> {
+        let name = name();
+        for _ in 0..ATTEMPTS {
+            let opened = self.vault.open_secret(installation(), &name, None, purpose);
+            match opened.await {
+                Ok(opened) => {
+                    let keys = KeySet::from_sealed(&opened.plaintext)?;
+                    return Ok((opened.version, keys));
+                }
+                Err(VaultError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let now = self.clock.now();
+            let first = make(move || KeySet::new(now)).await;
+            // Whoever was first, the next turn opens what counts.
+            self.seal(0, &first, ACTOR).await?;
+        }
+        Err(BrokerError::IssuerBusy)
+    }
+
+    /// Whether these keys follow that version now: another process may have been first.
+    async fn seal(&self, after: u32, keys: &KeySet, actor: &str) -> Result<bool, BrokerError> {
+        let (name, plaintext) = (name(), keys.to_sealed());
+        let secret = NewSecret {
+            name: &name,
+            kind: KIND,
+            scope: "",
+            plaintext: &plaintext,
+            in_clear: None,
+        };
+        let sealed = self.vault.put_after(installation(), after, secret, actor);
+        let Some(sealed) = sealed.await? else {
+            return Ok(false);
+        };
+        self.note(sealed.version, keys);
+        Ok(true)
+    }
+
+    async fn version(&self) -> Result<Option<u32>, BrokerError> {
+        let current = self.vault.current_version(installation(), &name()).await?;
+        Ok(current.map(|current| current.version))
+    }
+
+    fn note(&self, version: u32, keys: &KeySet) -> Arc<PublicKeys> {
+        let keys = Arc::new(keys.public());
+        *self.known() = Some(Known {
+            version,
+            keys: Arc::clone(&keys),
+            at: Instant::now(),
+        });
+        keys
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keys take a moment to make, in which others are to go on.
+async fn make<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let made = tokio::task::spawn_blocking(work).await;
+    made.expect("making a key does not panic")
+}
+
+/// A workspace's credential that is open already.
+#[derive(Debug)]
+struct OpenCredential {
+    credential: Credential,
+    workspace: WorkspaceId,
+    issuer: Issuer,
+}
+
+impl OpensCredential for OpenCredential {
+    fn open(&self) -> OpenFuture<'_> {
+        Box::pin(async { Ok(self.credential.clone()) })
+    }
+
+    fn identity_token<'a>(&'a self, audience: &'a str) -> TokenFuture<'a> {
+        Box::pin(self.issuer.identity_token(self.workspace, audience))
+    }
+}
+
+impl Inner {
+    /// An open credential, as this workspace shows it.
+    pub(crate) fn identity(
+        &self,
+        workspace: WorkspaceId,
+        credential: Credential,
+    ) -> Arc<dyn OpensCredential> {
+        Arc::new(OpenCredential {
+            credential,
+            workspace,
+            issuer: self.issuer.clone(),
+        })
+    }
+}
+
+fn name() -> SecretName {
+    SecretName::parse(NAME).expect("it has the form of a name")
+}
+
+fn no_issuer() -> AuthError {
+    AuthError::Refused {
+        message: "it has no secret, and this installation issues no identity tokens; set `url` \
+                  under `[issuer]` in the configuration, and see `holdfast issuer show`"
+            .to_owned(),
+    }
+}
+
+fn of_keys(error: BrokerError) -> AuthError {
+    let message = format!("keys of the issuer: {}", chain(&error));
+    match error {
+        // It works again when there is room, as what cannot be reached may.
+        error if error.is_disk_full() => AuthError::Unreachable { message },
+        _ => AuthError::Internal { message },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Processes on the same files that sign and rotate, and what a verifier of any moment knows.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use credential::ExposeSecret;
+use dial::{DialPolicy, Dialer};
+use registry_sim::signed_claims;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use vault::{RootKey, VaultPlace};
+
+use super::*;
+use crate::broker::BrokerPaths;
+
+const URL: &str = "https://acme.example";
+const AUDIENCE: &str = "sts.amazonaws.com";
+const A_DAY_SECONDS: i64 = 24 * 3600;
+
+#[derive(Debug, Default)]
+struct HandClock(AtomicI64);
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        let seconds = 1_800_000_000 + self.0.load(Ordering::Relaxed);
+        Timestamp::from_second(seconds).unwrap()
+    }
+}
+
+struct Stage {
+    directory: TempDir,
+    clock: Arc<HandClock>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            clock: Arc::default(),
+        }
+    }
+
+    /// Another process on the same files.
+    async fn open(&self) -> Broker {
+        let at = |name: &str| self.directory.path().join(name);
+        let paths = BrokerPaths {
+            vault: VaultPlace {
+                database: at("data/vault.db"),
+                root_key: root_key(&at("etc/root.key")),
+            },
+            state: at("data/state.db"),
+        };
+        let dialer = Dialer::new(DialPolicy::default());
+        let broker = Broker::open_with(paths, dialer, Arc::clone(&self.clock) as _).await;
+        let url = IssuerUrl::parse(URL).unwrap();
+        broker.unwrap().issuing_as(url)
+    }
+
+    fn turn(&self, seconds: i64) {
+        self.clock.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what keeps the key is not tested here"
+)]
+fn root_key(file: &std::path::Path) -> RootKey {
+    RootKey::in_this_process(file)
+}
+
+async fn token(broker: &Broker, workspace: WorkspaceId) -> String {
+    let token = broker
+        .inner
+        .issuer
+        .identity_token(workspace, AUDIENCE)
+        .await;
+    token.unwrap().expose_secret().to_owned()
+}
+
+async fn keys(broker: &Broker) -> Value {
+    broker.issuer_documents().await.unwrap().unwrap().keys
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_begin_at_once_have_the_same_first_keys() {
+    let stage = Stage::new();
+    let (one, other) = (stage.open().await, stage.open().await);
+    let workspace = WorkspaceId::new();
+    let asking: JoinSet<String> = [&one, &other]
+        .into_iter()
+        .cycle()
+        .take(8)
+        .cloned()
+        .map(|broker| async move { token(&broker, workspace).await })
+        .collect();
+    let tokens = asking.join_all().await;
+    let published = keys(&other).await;
+    assert_eq!(published, keys(&one).await);
+    for token in &tokens {
+        let claims = signed_claims(&published, token).expect("a key that is published");
+        assert_eq!(claims["sub"], format!("workspace:{workspace}"));
+        assert_eq!(claims["aud"], AUDIENCE);
+    }
+    let seals = one.vault().audit_tail(100).await.unwrap();
+    let seals = seals.iter().filter(|row| row.action == "seal").count();
+    assert_eq!(seals, 1);
+}
+
+/// A verifier has the keys that were published up to a day ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_is_refused_while_keys_rotate() {
+    let stage = Stage::new();
+    let (one, other) = (stage.open().await, stage.open().await);
+    let workspace = WorkspaceId::new();
+    let mut cached: VecDeque<Value> = [keys(&one).await].into();
+    for _ in 0..4 {
+        stage.turn(A_DAY_SECONDS);
+        let mut work = JoinSet::new();
+        for broker in [&one, &other].into_iter().cycle().take(6) {
+            let broker = broker.clone();
+            work.spawn(async move {
+                let mut tokens = Vec::new();
+                for _ in 0..8 {
+                    tokens.push(token(&broker, workspace).await);
+                }
+                tokens
+            });
+        }
+        one.rotate_issuer_keys("t").await.unwrap();
+        let tokens: Vec<String> = work.join_all().await.into_iter().flatten().collect();
+        cached.push_front(keys(&one).await);
+        for token in tokens {
+            for known in cached.iter().take(2) {
+                assert!(signed_claims(known, &token).is_some(), "{known}");
+            }
+        }
+    }
+    // What was only ever signed by a key of days ago is dead.
+    assert_ne!(cached.front(), cached.back());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_rotations_at_once_one_waits_for_its_day() {
+    let stage = Stage::new();
+    let (one, other) = (stage.open().await, stage.open().await);
+    keys(&one).await;
+    stage.turn(A_DAY_SECONDS);
+    let rotated = tokio::join!(one.rotate_issuer_keys("t"), other.rotate_issuer_keys("t"));
+    let outcomes = [rotated.0, rotated.1];
+    let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(done, 1, "{outcomes:?}");
+    let too_early =
+        |outcome: &&Result<(), BrokerError>| matches!(outcome, Err(BrokerError::IssuerTooEarly(_)));
+    assert_eq!(outcomes.iter().filter(too_early).count(), 1, "{outcomes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_signs_on_and_rotates_later() {
+    let stage = Stage::new();
+    let broker = stage.open().await;
+    keys(&broker).await;
+    stage.turn(-365 * A_DAY_SECONDS);
+    let token = token(&broker, WorkspaceId::new()).await;
+    assert!(signed_claims(&keys(&broker).await, &token).is_some());
+    let error = broker.rotate_issuer_keys("t").await.unwrap_err();
+    assert!(matches!(error, BrokerError::IssuerTooEarly(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_signs_is_opened_with_a_row_that_says_for_whom() {
+    let stage = Stage::new();
+    let broker = stage.open().await;
+    let workspace = WorkspaceId::new();
+    token(&broker, workspace).await;
+    let rows = broker.vault().audit_tail(10).await.unwrap();
+    let purpose = format!("sign for {workspace}");
+    let opened = |row: &vault::AuditRow| row.action == "open" && row.actor == purpose;
+    assert!(rows.iter().any(opened), "{rows:?}");
+    assert_eq!(broker.vault().workspaces().await.unwrap(), []);
+}
