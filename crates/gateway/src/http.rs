@@ -5,6 +5,7 @@ mod body;
 mod containers;
 mod events;
 mod images;
+mod issuer;
 mod metrics;
 mod objects;
 mod secrets;
@@ -55,8 +56,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(5);
     info(
         title = "Holdfast",
         description = "Functions in private container images, on your own machines. Every \
-                       request but those for health shows an API token. What is not \
-                       understood is refused."
+                       request but those for health, and for what clouds ask of an \
+                       issuer, shows an API token. What is not understood is refused."
     ),
     modifiers(&Bearer),
     security(("token" = []))
@@ -96,6 +97,8 @@ fn described() -> OpenApiRouter<Gateway> {
         .routes(routes!(tasks::cancel))
         .routes(routes!(containers::list))
         .routes(routes!(containers::stop))
+        .routes(routes!(issuer::configuration))
+        .routes(routes!(issuer::keys))
 }
 
 /// Bodies of calls are as long as what they carry.

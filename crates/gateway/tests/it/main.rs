@@ -8,6 +8,7 @@ mod calls;
 mod connections;
 mod denials;
 mod indexer;
+mod issuer;
 mod metrics;
 mod objects;
 mod open_images;
