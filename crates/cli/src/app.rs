@@ -107,7 +107,10 @@ impl App {
             state: self.settings.data_dir.join("state.db"),
         };
         let dialer = Dialer::new(self.settings.dial.clone());
-        let broker = Broker::open(paths, dialer.clone()).await?;
+        let mut broker = Broker::open(paths, dialer.clone()).await?;
+        if let Some(url) = &self.settings.issuer_url {
+            broker = broker.issuing_as(url.clone());
+        }
         let workspace = broker.workspace(&self.settings.workspace).await?;
         Ok(Opened {
             broker,

@@ -4,6 +4,8 @@
 //! variable. What a flag means is decided in `commands`.
 
 mod credentials;
+mod issuer;
+mod login;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +19,8 @@ use crate::contexts::parse_name;
 use crate::failure::EXIT_CODES;
 
 pub(crate) use credentials::{CredentialsCommand, HelperCommand};
+pub(crate) use issuer::IssuerCommand;
+pub(crate) use login::{KeylessArgs, LoginArgs};
 
 /// Run functions and commands in private container images, on your own machines.
 #[derive(Debug, Parser)]
@@ -59,6 +63,9 @@ pub(crate) struct Global {
     /// Directory of running containers and what they write [default: run in the data directory]
     #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_RUN_DIR")]
     pub(crate) run_dir: Option<PathBuf>,
+    /// URL of the issuer of identity tokens, where clouds find its keys [default: none]
+    #[arg(long, global = true, value_name = "URL", env = "HOLDFAST_ISSUER_URL")]
+    pub(crate) issuer_url: Option<String>,
     /// Workspace that credentials and images belong to
     #[arg(long, global = true, value_name = "NAME", env = "HOLDFAST_WORKSPACE")]
     pub(crate) workspace: Option<String>,
@@ -72,7 +79,7 @@ pub(crate) enum Command {
     /// Run a command in an image, starting before the image is here
     Run(Box<RunArgs>),
     /// Check a registry credential and seal it
-    Login(LoginArgs),
+    Login(Box<LoginArgs>),
     /// Remove a credential; new starts are refused at once
     Logout(LogoutArgs),
     /// Look at credentials: list, check, explain, history, rotate, detect, share, unshare
@@ -125,6 +132,9 @@ pub(crate) enum Command {
     Context(ContextCommand),
     /// Say what this machine lacks and how to mend it
     Doctor,
+    /// Keep the issuer of identity tokens, by which clouds know workspaces: show, export, rotate
+    #[command(subcommand)]
+    Issuer(IssuerCommand),
     /// Check, re-key, shred, back up and restore the vault
     #[command(subcommand)]
     Vault(VaultCommand),
@@ -247,52 +257,6 @@ pub(crate) struct RunArgs {
     /// Refused by name: full privileges are not given
     #[arg(long, hide = true)]
     pub(crate) privileged: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("secret")
-    .args([
-        "password_stdin", "token_stdin", "service_account_file", "from_env", "from_docker",
-    ]).required(true))]
-pub(crate) struct LoginArgs {
-    /// Registry, or registry and path, that the credential is for; several with --from-docker
-    #[arg(value_name = "SCOPE", required_unless_present = "from_docker")]
-    pub(crate) scopes: Vec<String>,
-    /// User name that goes with --password-stdin
-    #[arg(short, long, requires = "password_stdin")]
-    pub(crate) username: Option<String>,
-    /// Read the password from standard input
-    #[arg(long, requires = "username")]
-    pub(crate) password_stdin: bool,
-    /// Read a ready registry token from standard input
-    #[arg(long)]
-    pub(crate) token_stdin: bool,
-    /// File with the JSON key of a Google service account
-    #[arg(long, value_name = "FILE")]
-    pub(crate) service_account_file: Option<PathBuf>,
-    /// Names of environment variables that hold the credential, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "KEY,…")]
-    pub(crate) from_env: Vec<String>,
-    /// Take over logins of docker and podman, from their files and credential helpers; without a
-    /// scope, list them
-    #[arg(long)]
-    pub(crate) from_docker: bool,
-    /// Take over every login that is listed
-    #[arg(long, requires = "from_docker", conflicts_with = "scopes")]
-    pub(crate) all: bool,
-    /// File of logins, or the JSON of a Kubernetes Secret of them; - is standard input [default:
-    /// those of docker and podman]
-    #[arg(long, value_name = "FILE", requires = "from_docker")]
-    pub(crate) docker_config: Option<PathBuf>,
-    /// Certificate authority of the registry and its token service (PEM)
-    #[arg(long, value_name = "FILE", conflicts_with = "all")]
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Speak plain http to this registry
-    #[arg(long, conflicts_with = "all")]
-    pub(crate) plain_http: bool,
-    /// Host of a token service that may receive this credential
-    #[arg(long, value_name = "HOST", conflicts_with = "all")]
-    pub(crate) token_service: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -86,7 +86,10 @@ impl From<BrokerError> for Failure {
             BrokerError::NoCredential { .. }
             | BrokerError::NotShared { .. }
             | BrokerError::SeveralShared { .. } => Kind::NotFound,
-            BrokerError::Vault(_) | BrokerError::Store(_) => of_database(error.kind()),
+            BrokerError::Vault(_)
+            | BrokerError::Store(_)
+            | BrokerError::IssuerBusy
+            | BrokerError::IssuerUnreadable(_) => of_database(error.kind()),
             _ => Kind::Invalid,
         };
         let hint = error.hint();

@@ -8,6 +8,7 @@ pub(crate) mod credential_helper;
 pub(crate) mod credentials;
 pub(crate) mod doctor;
 pub(crate) mod image;
+pub(crate) mod issuer;
 pub(crate) mod kubelet;
 pub(crate) mod login;
 pub(crate) mod logs;
@@ -37,7 +38,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         _ => app?,
     };
     match cli.command {
-        Command::Login(args) => login::login(&app, args).await,
+        Command::Login(args) => login::login(&app, *args).await,
         Command::Logout(args) => login::logout(&app, &args.scope).await,
         Command::Credentials(command) => credentials::credentials(&app, command).await,
         Command::KubeletCredentialProvider => kubelet::answer(&app).await,
@@ -57,6 +58,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Containers(command) => containers::containers(&app, command).await,
         Command::Context(command) => context::context(&app, command),
         Command::Doctor => doctor::doctor(&app.settings, app.output),
+        Command::Issuer(command) => issuer::issuer(&app, command).await,
         Command::Vault(command) => vault::vault(&app, command).await,
         Command::WorkerServer(args) => worker::serve(&app, args).await,
         Command::Run(_)

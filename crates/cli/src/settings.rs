@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use broker::IssuerUrl;
 use container::DEFAULT_FIRST_ID;
 use dial::{AllowRule, DialPolicy, ProxySettings};
 use ids::WorkspaceName;
@@ -61,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) userns_first_id: u32,
     /// The operator's word on where connections may go, and the proxies of the environment.
     pub(crate) dial: DialPolicy,
+    /// By whom clouds are told which workspace asks.
+    pub(crate) issuer_url: Option<IssuerUrl>,
     /// What callers are shown, where no flag names it.
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -82,6 +85,8 @@ struct File {
     tls_key: Option<PathBuf>,
     #[serde(default)]
     dial: DialFile,
+    #[serde(default)]
+    issuer: IssuerFile,
     aws_kms: Option<AwsKmsFile>,
     vault_transit: Option<VaultTransitFile>,
 }
@@ -92,6 +97,13 @@ struct AwsKmsFile {
     credentials: PathBuf,
     endpoint: Option<String>,
     ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IssuerFile {
+    /// Where clouds find its keys.
+    url: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -168,6 +180,12 @@ impl Settings {
                 dial: dial.clone(),
             },
             dial,
+            issuer_url: global
+                .issuer_url
+                .as_deref()
+                .or(file.issuer.url.as_deref())
+                .map(issuer_url)
+                .transpose()?,
             tls_cert: file.tls_cert,
             tls_key: file.tls_key,
         };
@@ -253,6 +271,11 @@ fn read(path: &Path) -> Result<File> {
     let read = bounded_file::read(path, CONFIG_MAX_BYTES).and_then(bounded_file::text);
     let text = read.map_err(|error| at(&error))?;
     toml::from_str(&text).map_err(|error| at(&error.message()))
+}
+
+fn issuer_url(text: &str) -> Result<IssuerUrl> {
+    IssuerUrl::parse(text)
+        .map_err(|error| Failure::invalid(format!("URL of the issuer, {text:?}, {error}")))
 }
 
 fn dial_policy(file: &DialFile) -> Result<DialPolicy> {

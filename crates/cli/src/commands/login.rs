@@ -7,11 +7,13 @@ mod from_docker;
 use std::collections::BTreeMap;
 
 use broker::{LoginReport, LoginRequest, RegistrySettings};
-use credential::{Detected, RegistryScope, from_password, from_service_account, from_token};
+use credential::{
+    Detected, Keyless, RegistryScope, from_keyless, from_password, from_service_account, from_token,
+};
 use serde::Serialize;
 
 use crate::app::{App, parse_scope};
-use crate::args::LoginArgs;
+use crate::args::{KeylessArgs, LoginArgs};
 use crate::authority::read_pem;
 use crate::failure::{Failure, Result};
 use crate::output::show_time;
@@ -23,6 +25,8 @@ pub(crate) struct LoggedIn {
     kind: &'static str,
     secret_name: String,
     version: u32,
+    /// Whether no secret is stored.
+    keyless: bool,
     proven: &'static str,
     token_service: Option<String>,
     not_after: Option<String>,
@@ -36,6 +40,7 @@ impl From<LoginReport> for LoggedIn {
             kind: report.kind.as_str(),
             secret_name: report.secret_name.as_str().to_owned(),
             version: report.version,
+            keyless: report.is_keyless,
             proven: report.proven.as_str(),
             token_service: report.token_service,
             not_after: report.not_after.map(show_time),
@@ -73,8 +78,13 @@ fn render(report: &LoggedIn) -> String {
         "repository" => "the registry let it read the repository",
         _ => "the registry accepted it",
     };
+    let done = if report.keyless {
+        "noted a keyless"
+    } else {
+        "sealed a"
+    };
     let mut text = format!(
-        "sealed a {} credential for {} (version {}): {proven}",
+        "{done} {} credential for {} (version {}): {proven}",
         report.kind, report.scope, report.version
     );
     if let Some(service) = &report.token_service {
@@ -95,6 +105,9 @@ fn credential(scope: &RegistryScope, args: &LoginArgs) -> Result<Detected> {
         let token = secret_input::from_stdin("the token")?;
         return Ok(from_token(registry, args.username.as_deref(), &token)?);
     }
+    if args.keyless.keyless {
+        return Ok(from_keyless(registry, keyless(&args.keyless)?)?);
+    }
     if let Some(path) = &args.service_account_file {
         let json = secret_input::from_file("the service account's key", path)?;
         return Ok(from_service_account(registry, &json)?);
@@ -113,6 +126,28 @@ fn credential(scope: &RegistryScope, args: &LoginArgs) -> Result<Detected> {
         &names,
         &environment,
     )?)
+}
+
+fn keyless(args: &KeylessArgs) -> Result<Keyless<'_>> {
+    if let Some(role_arn) = &args.aws_role_arn {
+        return Ok(Keyless::Aws {
+            role_arn,
+            session_name: args.aws_role_session_name.as_deref(),
+        });
+    }
+    if let Some(provider) = &args.google_provider {
+        return Ok(Keyless::Google {
+            provider,
+            service_account: args.google_service_account.as_deref(),
+        });
+    }
+    match (&args.azure_client_id, &args.azure_tenant_id) {
+        (Some(client_id), Some(tenant_id)) => Ok(Keyless::Azure {
+            client_id,
+            tenant_id,
+        }),
+        _ => Err(Failure::invalid("--keyless needs whom the cloud trusts")),
+    }
 }
 
 fn settings(args: &LoginArgs) -> Result<RegistrySettings> {

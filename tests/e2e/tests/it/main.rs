@@ -17,6 +17,7 @@ mod hostile_registry;
 mod json;
 mod keeper;
 mod key_service;
+mod keyless;
 mod least;
 mod machines;
 mod patience;

@@ -60,6 +60,16 @@ impl Serving {
 
     /// One that shows callers a certificate of this authority, which is written to `ca.pem`.
     pub(crate) fn start_in_tls(home: &Home, authority: &Authority, address: &str) -> Self {
+        Self::start_shown(home, authority, &["serve", "--listen", address])
+    }
+
+    /// One without a worker that issues identity tokens as this issuer, and publishes its keys.
+    pub(crate) fn start_as_issuer(home: &Home, authority: &Authority, url: &str) -> Self {
+        let words = [&WITHOUT_WORKER[..], &["--issuer-url", url]].concat();
+        Self::start_shown(home, authority, &words)
+    }
+
+    fn start_shown(home: &Home, authority: &Authority, words: &[&str]) -> Self {
         let pem = authority.server_pem();
         let file = |name: &str, text: &str| {
             let path = home.path().join(name);
@@ -70,9 +80,8 @@ impl Serving {
         file("ca.pem", authority.pem());
         let certificate = file("chain.pem", &pem.certificate);
         let key = file("key.pem", &pem.key);
-        let words = ["serve", "--listen", address];
         let tls = ["--tls-cert", &certificate, "--tls-key", &key];
-        Self::start_as(home, &[&words[..], &tls].concat())
+        Self::start_as(home, &[words, &tls].concat())
     }
 
     fn start_as(home: &Home, words: &[&str]) -> Self {
