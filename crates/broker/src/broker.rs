@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use control_store::{ControlStore, RegistrySettings, SqliteStore};
 use credential::RegistryScope;
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) exchange: TokenExchange,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) issuer: Issuer,
+    pub(crate) lease_alarms: AtomicU64,
 }
 
 impl Broker {
@@ -66,6 +68,7 @@ impl Broker {
                 exchange,
                 clock,
                 issuer,
+                lease_alarms: AtomicU64::new(0),
             }),
         })
     }
@@ -94,6 +97,11 @@ impl Broker {
     /// The control store, for images and their grants.
     pub fn store(&self) -> &Arc<dyn ControlStore> {
         &self.inner.store
+    }
+
+    /// Leases so far that two have used.
+    pub fn lease_alarms(&self) -> u64 {
+        self.inner.lease_alarms.load(Ordering::Relaxed)
     }
 
     /// Requests sent to token services so far.

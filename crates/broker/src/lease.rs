@@ -4,14 +4,21 @@
 //! other processes write: a rotation is followed at the next question and a removal ends the
 //! lease there, whatever token is still held. Tokens are held until shortly before their end, and
 //! all leases on one version share them, so that the secret is opened to mint and not to answer.
+//! What is given is on record before it is given. Two that hold one lease lose it both: which of
+//! them is the copy cannot be told, and the first to ask may well be that.
 //! What a registry refuses is minted anew once; a refusal of the newest version is the caller's to
 //! wait out.
 
+mod following;
 mod held;
+mod reader;
+mod row;
 mod sealed;
+mod stamps;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use control_store::{GrantOutcome, GrantProof, NewGrant, ProvenVersion, RegistrySettings};
 use credential::auth::{
@@ -24,18 +31,18 @@ use jiff::Timestamp;
 use reference::{Digest, Reference, Registry};
 use registry_client::Endpoint;
 use token_exchange::{Identity, Rung, Source, Vended};
-use vault::{LEASE_TIME, LeaseRequest, SealedVersion, VaultError};
+use vault::SealedVersion;
 
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
 use crate::check::state_of;
-use crate::error::{BrokerError, about, revoked, vault_auth_error};
+use crate::error::{BrokerError, about};
 use crate::explain::choose;
 use held::Held;
+use row::{Gift, Row};
 use sealed::SealedCredential;
+use stamps::Stamps;
 
-/// A version can be superseded between being read and being leased; twice is a coincidence, and
-/// more than this a loop.
-const VERSION_ATTEMPTS: usize = 4;
+pub use reader::LeaseReader;
 
 /// Which credential a reader wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,6 +61,10 @@ pub struct Lease {
     broker: Arc<Inner>,
     workspace: WorkspaceId,
     image: Reference,
+    reader: LeaseReader,
+    stamps: Mutex<Stamps>,
+    /// Two have held it.
+    is_copied: AtomicBool,
     endpoint: Endpoint,
     holder: Holder,
     shown: Mutex<Shown>,
@@ -75,24 +86,35 @@ struct SecretHolder {
 
 /// What changes as questions are answered.
 struct State {
-    version: u32,
-    lease: Option<LeaseId>,
-    renew_at: Timestamp,
+    row: Row,
     held: Held,
 }
 
 /// What people may see of a lease.
 #[derive(Debug, Clone, Copy, Default)]
 struct Shown {
+    lease: Option<LeaseId>,
     version: Option<u32>,
     rung: Option<Rung>,
     not_after: Option<Timestamp>,
 }
 
 impl Broker {
-    /// A lease on an image. Nothing is opened and nobody asked until the first question.
+    /// A lease on an image for this process.
     pub async fn lease(
         &self,
+        workspace: WorkspaceId,
+        image: &Reference,
+        choice: CredentialChoice,
+    ) -> Result<Lease, BrokerError> {
+        let reader = LeaseReader::own();
+        self.lease_for(reader, workspace, image, choice).await
+    }
+
+    /// A lease on an image. Nothing is opened and nobody asked until the first question.
+    pub async fn lease_for(
+        &self,
+        reader: LeaseReader,
         workspace: WorkspaceId,
         image: &Reference,
         choice: CredentialChoice,
@@ -114,7 +136,7 @@ impl Broker {
             }
         };
         let Some(row) = row else {
-            return anonymous(broker, workspace, image).await;
+            return anonymous(broker, reader, workspace, image).await;
         };
         let settings = broker.settings_of(workspace, &row.scope).await?;
         let holder = SecretHolder {
@@ -123,9 +145,7 @@ impl Broker {
             secret_id: row.secret_id,
             settings: settings.clone(),
             state: tokio::sync::Mutex::new(State {
-                version: row.version,
-                lease: None,
-                renew_at: Timestamp::MIN,
+                row: Row::of_version(row.version),
                 held: Held::default(),
             }),
         };
@@ -133,6 +153,9 @@ impl Broker {
             broker: Arc::clone(broker),
             workspace,
             image: image.clone(),
+            reader,
+            stamps: Mutex::default(),
+            is_copied: AtomicBool::new(false),
             endpoint: endpoint(image.registry(), &settings),
             holder: Holder::Secret(Box::new(holder)),
             shown: Mutex::default(),
@@ -174,6 +197,19 @@ impl Lease {
     /// Registry, how it is trusted, and repository.
     pub fn origin(&self) -> String {
         self.endpoint.origin(self.image.repository())
+    }
+
+    /// Who alone may read with it.
+    pub fn reader(&self) -> &LeaseReader {
+        &self.reader
+    }
+
+    /// The secret that is read with; absent where the pull is anonymous.
+    pub fn secret_id(&self) -> Option<SecretId> {
+        match &self.holder {
+            Holder::Anonymous(_) => None,
+            Holder::Secret(holder) => Some(holder.secret_id),
+        }
     }
 
     /// The scope whose credential is used; absent where the pull is anonymous.
@@ -231,7 +267,7 @@ impl Lease {
         if let Holder::Secret(holder) = &self.holder {
             let mut state = holder.state.lock().await;
             state.held = Held::default();
-            if let Some(lease) = state.lease.take() {
+            if let Some(lease) = state.row.take() {
                 self.broker.vault.end_lease(lease).await?;
             }
         }
@@ -254,6 +290,7 @@ impl Lease {
 
     async fn answer(&self, request: AuthRequest<'_>) -> Result<RegistryAuth, AuthError> {
         self.check_origin(request.registry, request.repository)?;
+        self.check_sole()?;
         match &self.holder {
             Holder::Anonymous(source) => {
                 let Vended { auth, rung } = source.vend(request).await?;
@@ -292,6 +329,11 @@ impl Lease {
             vended => (vended, current),
         };
         let vended = vended?;
+        let gift = Gift {
+            rung: vended.rung,
+            not_after: vended.auth.not_after,
+        };
+        self.give(holder, &mut state.row, current, gift).await?;
         // Removed while it was minted: then nobody gets it.
         self.current(holder).await?;
         self.show(Some(current.version), vended.rung, vended.auth.not_after);
@@ -305,6 +347,7 @@ impl Lease {
         request: LocationRequest<'_>,
     ) -> Result<Option<BlobLocation>, AuthError> {
         self.check_origin(request.registry, request.repository)?;
+        self.check_sole()?;
         let Holder::Secret(holder) = &self.holder else {
             return Ok(None);
         };
@@ -318,6 +361,14 @@ impl Lease {
                 return Err(error);
             }
         };
+        if let Some(location) = &location {
+            let gift = Gift {
+                rung: Rung::SignedLocation,
+                not_after: Some(location.not_after),
+            };
+            let mut state = holder.state.lock().await;
+            self.give(holder, &mut state.row, current, gift).await?;
+        }
         // Removed while it was asked for: then nobody gets it.
         self.current(holder).await?;
         if let Some(location) = &location {
@@ -325,98 +376,6 @@ impl Lease {
             self.show(version, Rung::SignedLocation, end);
         }
         Ok(location)
-    }
-
-    /// The current version, which must be of the secret that the lease was made for: a credential
-    /// that was removed and given anew is another one.
-    async fn current(&self, holder: &SecretHolder) -> Result<SealedVersion, AuthError> {
-        let current = self
-            .broker
-            .vault
-            .current_version(self.workspace, &holder.name)
-            .await
-            .map_err(|error| vault_auth_error(&holder.scope, &error))?;
-        current
-            .filter(|current| current.secret_id == holder.secret_id)
-            .ok_or_else(|| revoked(&holder.scope))
-    }
-
-    /// Moves to the current version and keeps the row of the lease alive.
-    async fn follow(
-        &self,
-        holder: &SecretHolder,
-        state: &mut State,
-    ) -> Result<SealedVersion, AuthError> {
-        let failed = |error| vault_auth_error(&holder.scope, &error);
-        for _ in 0..VERSION_ATTEMPTS {
-            let current = self.current(holder).await.inspect_err(|_| {
-                state.held = Held::default();
-            })?;
-            if current.version != state.version {
-                self.leave(state);
-            }
-            match self.keep_lease(state, current).await {
-                Ok(()) => return Ok(current),
-                Err(VaultError::Retired { .. }) => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        Err(AuthError::Internal {
-            message: format!("credential for {} changes without end", holder.scope),
-        })
-    }
-
-    /// Drops what was minted from a version that is no longer current.
-    fn leave(&self, state: &mut State) {
-        if let Holder::Secret(holder) = &self.holder {
-            let left = SealedVersion {
-                secret_id: holder.secret_id,
-                version: state.version,
-            };
-            self.broker
-                .exchange
-                .forget(&identity_key_of(self.workspace, left));
-        }
-        state.held = Held::default();
-    }
-
-    /// Has a live lease row on this version: moved, renewed or begun as needed.
-    async fn keep_lease(
-        &self,
-        state: &mut State,
-        current: SealedVersion,
-    ) -> Result<(), VaultError> {
-        let vault = &self.broker.vault;
-        let now = self.broker.clock.now();
-        if let Some(lease) = state.lease {
-            let kept = if state.version != current.version {
-                vault.move_lease(lease, current.version).await
-            } else if now >= state.renew_at {
-                vault.renew_lease(lease).await.map(|_until| ())
-            } else {
-                return Ok(());
-            };
-            match kept {
-                Ok(()) => {
-                    state.version = current.version;
-                    state.renew_at = renewal(now);
-                    return Ok(());
-                }
-                // It lapsed while nobody asked; a new one takes its place.
-                Err(VaultError::LeaseEnded { .. }) => state.lease = None,
-                Err(error) => return Err(error),
-            }
-        }
-        let request = LeaseRequest {
-            workspace: self.workspace,
-            sealed: current,
-            image: &self.image.canonical(),
-            container: &format!("process {}", std::process::id()),
-        };
-        state.lease = Some(vault.begin_lease(request).await?);
-        state.version = current.version;
-        state.renew_at = renewal(now);
-        Ok(())
     }
 
     /// Something to read with, minted from this version by whoever of its readers came first.
@@ -475,15 +434,14 @@ impl Lease {
     }
 
     fn show(&self, version: Option<u32>, rung: Rung, not_after: Option<Timestamp>) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Shown {
-            version,
-            rung: Some(rung),
-            not_after,
-        };
+        let mut shown = lock(&self.shown);
+        shown.version = version;
+        shown.rung = Some(rung);
+        shown.not_after = not_after;
     }
 
     fn shown(&self) -> Shown {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.shown)
     }
 }
 
@@ -512,6 +470,7 @@ impl fmt::Debug for Lease {
 
 async fn anonymous(
     broker: &Arc<Inner>,
+    reader: LeaseReader,
     workspace: WorkspaceId,
     image: &Reference,
 ) -> Result<Lease, BrokerError> {
@@ -527,6 +486,9 @@ async fn anonymous(
         broker: Arc::clone(broker),
         workspace,
         image: image.clone(),
+        reader,
+        stamps: Mutex::default(),
+        is_copied: AtomicBool::new(false),
         endpoint,
         holder: Holder::Anonymous(source),
         shown: Mutex::default(),
@@ -548,7 +510,6 @@ fn check_covers(scope: &RegistryScope, image: &Reference) -> Result<(), BrokerEr
     })
 }
 
-/// A lease is renewed after a third of its time, so that one failure does not lose it.
-fn renewal(now: Timestamp) -> Timestamp {
-    now.checked_add(LEASE_TIME / 3).unwrap_or(Timestamp::MAX)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

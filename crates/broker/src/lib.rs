@@ -42,7 +42,7 @@ pub use explain::{Chosen, Explanation, LostScope};
 pub use handout::{Asked, HandedOut};
 pub use health::{Health, HealthChange};
 pub use issuer::{IssuerDocuments, IssuerReport};
-pub use lease::{CredentialChoice, Lease};
+pub use lease::{CredentialChoice, Lease, LeaseReader};
 pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
 pub use named_secret::NamedSecret;
 pub use shred::ShredReport;
@@ -53,4 +53,4 @@ pub use control_store::{ControlStore, GrantOutcome, GrantProof, Recipient, Regis
 pub use identity_issuer::{
     CONFIGURATION_PATH, IssuerUrl, KEYS_PATH, KeyRow, KeyState, MAX_AGE, ParseIssuerUrlError,
 };
-pub use vault::{SecretState, VersionRow};
+pub use vault::{AfterRemoval, SecretState, Stamp, VersionRow};

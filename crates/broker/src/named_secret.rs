@@ -7,10 +7,11 @@
 use credential::{SecretName, SecretString};
 use ids::WorkspaceId;
 use jiff::Timestamp;
-use vault::NewSecret;
+use vault::{NewSecret, SealedVersion};
 
 use crate::broker::Broker;
 use crate::error::BrokerError;
+use crate::lease::LeaseReader;
 
 const KIND: &str = "secret";
 
@@ -85,6 +86,27 @@ impl Broker {
         let name = NamedSecret::parse_name(name)?;
         let vault = &self.inner.vault;
         let opened = vault.open_secret(workspace, &name, None, purpose).await?;
+        Ok(opened.plaintext)
+    }
+
+    /// The same for a container, which has it then: that is in the audit log too.
+    pub async fn give_named_secret(
+        &self,
+        workspace: WorkspaceId,
+        name: &str,
+        purpose: &str,
+        to: &LeaseReader,
+    ) -> Result<SecretString, BrokerError> {
+        let name = NamedSecret::parse_name(name)?;
+        let vault = &self.inner.vault;
+        let opened = vault.open_secret(workspace, &name, None, purpose).await?;
+        let sealed = SealedVersion {
+            secret_id: opened.secret_id,
+            version: opened.version,
+        };
+        vault
+            .note_given(workspace, &name, sealed, &to.for_vault())
+            .await?;
         Ok(opened.plaintext)
     }
 

@@ -96,6 +96,7 @@ pub(crate) struct Metrics {
     request_durations: Histograms<Asked>,
     refusals: Family<Label, Counter>,
     rows_unwritten: Counter,
+    lease_alarms: Counter,
     calls_accepted: Counter,
     calls_ended: Family<Label, Counter>,
     call_waits: Histogram,
@@ -146,6 +147,10 @@ impl Default for Metrics {
             rows_unwritten: book.of(
                 "audit_rows_unwritten",
                 "Refusals without a row of their own in the audit log, since there were too many",
+            ),
+            lease_alarms: book.of(
+                "lease_alarms",
+                "Leases that two have used, and that ended for both",
             ),
             calls_accepted: book.of("calls_accepted", "Calls that were accepted"),
             calls_ended: book.of("calls_ended", "Calls that have ended"),
@@ -242,6 +247,13 @@ impl Metrics {
 
     pub(crate) fn row_unwritten(&self) {
         self.rows_unwritten.inc();
+    }
+
+    /// So many there were.
+    pub(crate) fn lease_alarms(&self, alarms: u64) {
+        self.lease_alarms
+            .inner()
+            .store(alarms, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(crate) fn call_accepted(&self) {
@@ -408,6 +420,7 @@ mod tests {
             "holdfast_container_starts_total{result=\"failed\"} 0",
             "holdfast_refusals_total{kind=\"name\"} 0",
             "holdfast_audit_rows_unwritten_total 0",
+            "holdfast_lease_alarms_total 0",
             "holdfast_workers_memory_free_bytes 0",
             "holdfast_containers{state=\"busy\"} 0",
         ] {

@@ -56,6 +56,12 @@ pub enum AuditAction {
     LeaseBegin,
     LeaseMove,
     LeaseEnd,
+    /// Two have renewed one lease.
+    LeaseAlarm,
+    /// A reader was given what it reads with.
+    Vend,
+    /// A container was given a named secret.
+    Give,
     Backup,
     Restore,
     /// A token was made by which a machine may come to be let in.
@@ -84,6 +90,9 @@ impl AuditAction {
             Self::LeaseBegin => "lease-begin",
             Self::LeaseMove => "lease-move",
             Self::LeaseEnd => "lease-end",
+            Self::LeaseAlarm => "lease-alarm",
+            Self::Vend => "vend",
+            Self::Give => "give",
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Invite => "invite",

@@ -47,6 +47,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "in_clear",
         include_str!("../migrations/0003_in_clear.sql"),
     ),
+    (4, "leases", include_str!("../migrations/0004_leases.sql")),
 ];
 
 /// Held while the files of one vault are being made, opened or replaced.

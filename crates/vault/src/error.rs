@@ -124,6 +124,9 @@ pub enum VaultError {
     },
     #[error("lease {lease} has ended")]
     LeaseEnded { lease: LeaseId },
+    /// Somebody else has renewed it too.
+    #[error("lease {lease} was renewed by another holder")]
+    LeaseCopied { lease: LeaseId },
     #[error("{path} already exists")]
     Exists { path: PathBuf },
     #[error("backup {path} {problem}")]
@@ -146,7 +149,7 @@ impl VaultError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NotFound { .. } | Self::NoVersion { .. } => "not_found",
-            Self::Retired { .. } | Self::LeaseEnded { .. } => "ended",
+            Self::Retired { .. } | Self::LeaseEnded { .. } | Self::LeaseCopied { .. } => "ended",
             Self::Damaged { .. }
             | Self::AuditDamaged { .. }
             | Self::WorkspaceKeyDamaged { .. }

@@ -80,12 +80,14 @@ impl GroupCommit {
                 Change::Lease(change) => leases::make(vault, &mut transaction, change).await?,
             };
             let made = left.map(|left| {
-                entries.push(left.entry);
+                entries.extend(left.entries);
                 retiring.extend(left.retiring);
             });
             settled.push((written, made));
         }
-        vault.audit(&mut transaction, &entries).await?;
+        if !entries.is_empty() {
+            vault.audit(&mut transaction, &entries).await?;
+        }
         let mut retired = 0;
         for secret in retiring {
             retired += leases::retire_within(vault, &mut transaction, Some(secret)).await?;

@@ -1,13 +1,18 @@
 //! Leases: who reads with which version, so that a superseded one retires with its last reader.
 //!
-//! A lease ends when its owner ends it, when its time is up, or when its owner's process is gone
-//! (by boot, pid namespace, number and start time). None of the three needs the owner's help, so
-//! a killed process holds nothing for longer than the next look. A lease does not decide who may
-//! read; removing a secret ends all of them.
+//! A lease is of one workspace, image, repository, worker and container. It ends when its owner
+//! ends it, when its time is up, when it is called off, or when its owner's process is gone (by
+//! boot, pid namespace, number and start time). None of these needs the owner's help, so a killed
+//! process holds nothing for longer than the next look. A lease does not decide who may read;
+//! removing a secret ends all of them.
+
+mod ending;
+mod renewal;
 
 use std::time::Duration;
 
-use ids::{LeaseId, SecretId, WorkspaceId};
+use credential::SecretName;
+use ids::{LeaseId, SecretId, WorkerId, WorkspaceId};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
@@ -15,12 +20,16 @@ use crate::audit::{AuditAction, Entry};
 use crate::clock::timestamp;
 use crate::error::{Doing, VaultError};
 use crate::group_commit::Change;
-use crate::process::is_gone;
 use crate::secrets::{SealedVersion, parse_secret_id, parse_version};
-use crate::vault::{Inner, OURSELVES, Vault};
+use crate::vault::{Inner, Vault};
 
-/// How long a lease lasts without being renewed. Holders renew when they ask for an auth, and a
-/// token rarely lasts longer; what lapses too early only costs a new lease at the next ask.
+pub(crate) use ending::{end_all_within, retire_within, sweep_within};
+pub(crate) use renewal::VendDetail;
+pub use renewal::{Given, Renewal, Stamp};
+
+/// How long a lease lasts without being renewed, and no longer than what was given with it, where
+/// that has a known end. Holders renew when they ask for an auth, and a token rarely lasts longer;
+/// what lapses too early only costs a new lease at the next ask.
 pub const LEASE_TIME: Duration = Duration::from_mins(15);
 
 /// What a lease is asked for.
@@ -30,7 +39,17 @@ pub struct LeaseRequest<'a> {
     pub sealed: SealedVersion,
     /// The image that is read, as the user named it.
     pub image: &'a str,
-    /// The container or command it is for.
+    /// Registry and repository, which alone are pulled from.
+    pub repository: &'a str,
+    pub reader: LeaseReader<'a>,
+}
+
+/// Whom something is given to.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseReader<'a> {
+    /// Where the container is; none where that is the vault's own machine.
+    pub worker: Option<WorkerId>,
+    /// The container or command.
     pub container: &'a str,
 }
 
@@ -43,11 +62,55 @@ pub struct LeaseRow {
     pub version: u32,
     pub image: String,
     pub container: String,
+    /// Empty where it is for a command on the vault's own machine.
+    pub worker: String,
     pub begun_at: Timestamp,
     pub expires_at: Timestamp,
 }
 
-type StoredLease = (String, String, String, i64, String, String, i64, i64);
+/// Why a lease is not begun anew by whoever held it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CalledOff {
+    /// Its worker was removed.
+    Evicted,
+    /// Two have renewed it.
+    Copied,
+}
+
+impl CalledOff {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::Copied => "copied",
+        }
+    }
+
+    fn from_reason(reason: &str) -> Option<Self> {
+        [Self::Evicted, Self::Copied]
+            .into_iter()
+            .find(|known| known.as_str() == reason)
+    }
+}
+
+/// What the vault says at each question to a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The secret's current version; nothing where it was removed.
+    pub current: Option<SealedVersion>,
+    pub called_off: Option<CalledOff>,
+}
+
+type StoredLease = (
+    String,
+    String,
+    String,
+    i64,
+    String,
+    String,
+    String,
+    i64,
+    i64,
+);
 
 impl Vault {
     /// Begins a lease on a version that has not retired.
@@ -58,56 +121,12 @@ impl Vault {
             workspace: request.workspace,
             sealed: request.sealed,
             image: request.image.to_owned(),
-            container: request.container.to_owned(),
+            repository: request.repository.to_owned(),
+            worker: request.reader.worker.map(|worker| worker.to_string()),
+            container: request.reader.container.to_owned(),
         });
         self.inner.make(Change::Lease(begin)).await?;
         Ok(lease)
-    }
-
-    /// Extends a lease from now on. One that has ended stays ended.
-    pub async fn renew_lease(&self, lease: LeaseId) -> Result<Timestamp, VaultError> {
-        let vault = &*self.inner;
-        let expires_at = expiry(vault.clock.now_ms());
-        let mut transaction = vault.database.begin().await?;
-        let renewed = sqlx::query(
-            "UPDATE lease SET expires_at = ?1 WHERE lease_id = ?2 AND ended_at IS NULL",
-        )
-        .bind(expires_at)
-        .bind(lease.to_string())
-        .execute(&mut *transaction)
-        .await
-        .doing("renewing a lease")?;
-        transaction.commit().await.doing("committing a renewal")?;
-        match renewed.rows_affected() {
-            0 => Err(VaultError::LeaseEnded { lease }),
-            _ => Ok(timestamp(expires_at)),
-        }
-    }
-
-    /// Moves a lease to another version of its secret, which may retire the one it leaves.
-    pub async fn move_lease(&self, lease: LeaseId, version: u32) -> Result<(), VaultError> {
-        let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
-        let held = held(&mut transaction, lease).await?;
-        let sealed = SealedVersion {
-            secret_id: held.sealed.secret_id,
-            version,
-        };
-        check_leasable(&mut transaction, sealed).await?;
-        sqlx::query("UPDATE lease SET version = ?1, expires_at = ?2 WHERE lease_id = ?3")
-            .bind(version)
-            .bind(expiry(vault.clock.now_ms()))
-            .bind(lease.to_string())
-            .execute(&mut *transaction)
-            .await
-            .doing("moving a lease")?;
-        let entry = held.entry(AuditAction::LeaseMove, lease);
-        let entry = entry.version(sealed.secret_id, version);
-        vault.audit(&mut transaction, &[entry]).await?;
-        let retired = retire_within(vault, &mut transaction, Some(sealed.secret_id)).await?;
-        transaction.commit().await.doing("committing a move")?;
-        vault.after_retiring(retired).await;
-        Ok(())
     }
 
     /// Ends a lease, which may retire its version. Ending it twice is fine.
@@ -119,11 +138,46 @@ impl Vault {
         }
     }
 
+    /// The version that a reader is to use now, and whether its lease was called off: one indexed
+    /// read, for holders that ask often.
+    pub async fn standing(
+        &self,
+        workspace: WorkspaceId,
+        name: &SecretName,
+        lease: Option<LeaseId>,
+    ) -> Result<Standing, VaultError> {
+        let row: (Option<String>, Option<i64>, Option<String>) = sqlx::query_as(
+            "SELECT secret_id, current_version, end_reason
+             FROM (SELECT 1)
+             LEFT JOIN secret ON workspace = ?1 AND name = ?2 AND removed_at IS NULL
+             LEFT JOIN (SELECT end_reason FROM lease WHERE lease_id = ?3)",
+        )
+        .bind(workspace.to_string())
+        .bind(name.as_str())
+        .bind(lease.map(|lease| lease.to_string()))
+        .fetch_one(self.inner.database.reader())
+        .await
+        .doing("reading how a lease stands")?;
+        let current = match (row.0, row.1) {
+            (Some(secret_id), Some(version)) => Some(SealedVersion {
+                secret_id: parse_secret_id(&secret_id)?,
+                version: parse_version(name.as_str(), version)?,
+            }),
+            _ => None,
+        };
+        let called_off = row.2.as_deref().and_then(CalledOff::from_reason);
+        Ok(Standing {
+            current,
+            called_off,
+        })
+    }
+
     /// The live leases of a workspace, after those of gone processes have been ended.
     pub async fn live_leases(&self, workspace: WorkspaceId) -> Result<Vec<LeaseRow>, VaultError> {
         self.sweep_leases().await?;
         let rows: Vec<StoredLease> = sqlx::query_as(
-            "SELECT lease_id, workspace, secret_id, version, image, container, begun_at, expires_at
+            "SELECT lease_id, workspace, secret_id, version, image, container, worker, begun_at,
+                    expires_at
              FROM lease WHERE workspace = ?1 AND ended_at IS NULL ORDER BY begun_at, lease_id",
         )
         .bind(workspace.to_string())
@@ -138,22 +192,12 @@ impl Vault {
                 version: parse_version(&row.2, row.3)?,
                 image: row.4,
                 container: row.5,
-                begun_at: timestamp(row.6),
-                expires_at: timestamp(row.7),
+                worker: row.6,
+                begun_at: timestamp(row.7),
+                expires_at: timestamp(row.8),
             })
         };
         rows.into_iter().map(row).collect()
-    }
-
-    /// Ends leases that are over, and retires what only they held. Answers how many ended.
-    pub async fn sweep_leases(&self) -> Result<usize, VaultError> {
-        let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
-        let ended = sweep_within(vault, &mut transaction, None).await?;
-        let retired = retire_within(vault, &mut transaction, None).await?;
-        transaction.commit().await.doing("committing a sweep")?;
-        vault.after_retiring(retired).await;
-        Ok(ended)
     }
 }
 
@@ -161,6 +205,7 @@ impl Vault {
 #[derive(Debug, Clone)]
 pub(crate) enum LeaseChange {
     Begin(NewLease),
+    Renew(LeaseId, Renewal),
     End(LeaseId),
 }
 
@@ -170,13 +215,15 @@ pub(crate) struct NewLease {
     workspace: WorkspaceId,
     sealed: SealedVersion,
     image: String,
+    repository: String,
+    worker: Option<String>,
     container: String,
 }
 
 /// What a change leaves to do in its transaction.
 #[derive(Debug)]
 pub(crate) struct Left {
-    pub(crate) entry: Entry,
+    pub(crate) entries: Vec<Entry>,
     /// A secret whose versions may have lost their last lease.
     pub(crate) retiring: Option<SecretId>,
 }
@@ -184,7 +231,7 @@ pub(crate) struct Left {
 impl Left {
     pub(crate) fn of(entry: Entry) -> Self {
         Self {
-            entry,
+            entries: vec![entry],
             retiring: None,
         }
     }
@@ -199,13 +246,17 @@ pub(crate) async fn make(
 ) -> Result<Result<Left, VaultError>, VaultError> {
     let made = match change {
         LeaseChange::Begin(new) => begin_within(vault, connection, &new).await,
-        LeaseChange::End(lease) => end_within(vault, connection, lease).await,
+        LeaseChange::Renew(lease, renewal) => {
+            renewal::renew_within(vault, connection, lease, &renewal).await
+        }
+        LeaseChange::End(lease) => ending::end_within(vault, connection, lease).await,
     };
     match made {
         Err(
             error @ (VaultError::Retired { .. }
             | VaultError::NotFound { .. }
-            | VaultError::LeaseEnded { .. }),
+            | VaultError::LeaseEnded { .. }
+            | VaultError::LeaseCopied { .. }),
         ) => Ok(Err(error)),
         made => made.map(Ok),
     }
@@ -217,12 +268,12 @@ async fn begin_within(
     connection: &mut SqliteConnection,
     new: &NewLease,
 ) -> Result<Left, VaultError> {
-    check_leasable(connection, new.sealed).await?;
+    let known_end = check_leasable(connection, new.sealed).await?;
     let now = vault.clock.now_ms();
     sqlx::query(
-        "INSERT INTO lease (lease_id, workspace, secret_id, version, image, container, owner,
-                            begun_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        "INSERT INTO lease (lease_id, workspace, secret_id, version, image, repository, worker,
+                            container, owner, begun_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT (lease_id) DO NOTHING",
     )
     .bind(new.lease.to_string())
@@ -230,10 +281,12 @@ async fn begin_within(
     .bind(new.sealed.secret_id.to_string())
     .bind(new.sealed.version)
     .bind(&new.image)
+    .bind(&new.repository)
+    .bind(new.worker.as_deref().unwrap_or_default())
     .bind(&new.container)
     .bind(vault.process.as_str())
     .bind(now)
-    .bind(expiry(now))
+    .bind(expiry(now, known_end))
     .execute(connection)
     .await
     .doing("beginning a lease")?;
@@ -244,26 +297,16 @@ async fn begin_within(
     Ok(Left::of(entry))
 }
 
-async fn end_within(
-    vault: &Inner,
-    connection: &mut SqliteConnection,
-    lease: LeaseId,
-) -> Result<Left, VaultError> {
-    let held = held(connection, lease).await?;
-    let now = vault.clock.now_ms();
-    end(connection, &lease.to_string(), "ended", now).await?;
-    Ok(Left {
-        entry: held.entry(AuditAction::LeaseEnd, lease),
-        retiring: Some(held.sealed.secret_id),
-    })
-}
-
-/// A live lease, as far as ending and moving it need to know it.
+/// A live lease, as far as ending and renewing it need to know it.
 struct Held {
     workspace: Option<WorkspaceId>,
     sealed: SealedVersion,
     image: String,
+    repository: String,
+    worker: String,
     container: String,
+    renewals: i64,
+    nonce: Option<Vec<u8>>,
 }
 
 impl Held {
@@ -278,35 +321,51 @@ impl Held {
     }
 }
 
+type HeldRow = (
+    String,
+    String,
+    i64,
+    String,
+    String,
+    String,
+    String,
+    i64,
+    Option<Vec<u8>>,
+);
+
 async fn held(connection: &mut SqliteConnection, lease: LeaseId) -> Result<Held, VaultError> {
-    let row: Option<(String, String, i64, String, String)> = sqlx::query_as(
-        "SELECT workspace, secret_id, version, image, container FROM lease
-         WHERE lease_id = ?1 AND ended_at IS NULL",
+    let row: Option<HeldRow> = sqlx::query_as(
+        "SELECT workspace, secret_id, version, image, repository, worker, container, renewals, nonce
+         FROM lease WHERE lease_id = ?1 AND ended_at IS NULL",
     )
     .bind(lease.to_string())
     .fetch_optional(connection)
     .await
     .doing("finding a lease")?;
-    let (workspace, secret_id, version, image, container) =
-        row.ok_or(VaultError::LeaseEnded { lease })?;
+    let row = row.ok_or(VaultError::LeaseEnded { lease })?;
     Ok(Held {
-        workspace: workspace.parse().ok(),
+        workspace: row.0.parse().ok(),
         sealed: SealedVersion {
-            secret_id: parse_secret_id(&secret_id)?,
-            version: parse_version(&secret_id, version)?,
+            secret_id: parse_secret_id(&row.1)?,
+            version: parse_version(&row.1, row.2)?,
         },
-        image,
-        container,
+        image: row.3,
+        repository: row.4,
+        worker: row.5,
+        container: row.6,
+        renewals: row.7,
+        nonce: row.8,
     })
 }
 
-/// A version can be leased until it has retired.
+/// A version can be leased until it has retired. Answers when the credential itself ends, where
+/// that is known.
 async fn check_leasable(
     connection: &mut SqliteConnection,
     sealed: SealedVersion,
-) -> Result<(), VaultError> {
-    let row: Option<(String, bool)> = sqlx::query_as(
-        "SELECT name, retired_at IS NULL AND removed_at IS NULL
+) -> Result<Option<i64>, VaultError> {
+    let row: Option<(String, bool, Option<i64>)> = sqlx::query_as(
+        "SELECT name, retired_at IS NULL AND removed_at IS NULL, not_after
          FROM secret JOIN secret_version USING (secret_id)
          WHERE secret_id = ?1 AND version = ?2",
     )
@@ -316,8 +375,8 @@ async fn check_leasable(
     .await
     .doing("finding the version to lease")?;
     match row {
-        Some((_, true)) => Ok(()),
-        Some((name, false)) => Err(VaultError::Retired {
+        Some((_, true, not_after)) => Ok(not_after),
+        Some((name, false, _)) => Err(VaultError::Retired {
             name,
             version: sealed.version,
         }),
@@ -327,111 +386,14 @@ async fn check_leasable(
     }
 }
 
-/// Ends the leases whose time is up or whose owner is gone.
-pub(crate) async fn sweep_within(
-    vault: &Inner,
-    connection: &mut SqliteConnection,
-    secret_id: Option<SecretId>,
-) -> Result<usize, VaultError> {
-    let now = vault.clock.now_ms();
-    let live: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT lease_id, owner, expires_at FROM lease
-         WHERE ended_at IS NULL AND (?1 IS NULL OR secret_id = ?1)",
-    )
-    .bind(secret_id.map(|secret| secret.to_string()))
-    .fetch_all(&mut *connection)
-    .await
-    .doing("looking for leases that are over")?;
-    let mut entries = Vec::new();
-    for (lease, owner, expires_at) in live {
-        let reason = match () {
-            () if expires_at <= now => "expired",
-            () if is_gone(&owner, &vault.process) => "orphaned",
-            () => continue,
-        };
-        end(connection, &lease, reason, now).await?;
-        let entry = Entry::new(AuditAction::LeaseEnd, OURSELVES).detail(&lease);
-        entries.push(Entry {
-            subject: reason.to_owned(),
-            ..entry
-        });
-    }
-    if !entries.is_empty() {
-        vault.audit(connection, &entries).await?;
-    }
-    Ok(entries.len())
+/// When a lease ends that is renewed now and holds what ends then.
+fn expiry(now: i64, known_end: Option<i64>) -> i64 {
+    let cap = now.saturating_add(lease_time_ms());
+    known_end.map_or(cap, |end| end.clamp(now, cap))
 }
 
-/// Erases superseded versions that nobody leases. Their history stays.
-pub(crate) async fn retire_within(
-    vault: &Inner,
-    connection: &mut SqliteConnection,
-    secret_id: Option<SecretId>,
-) -> Result<usize, VaultError> {
-    let retired: Vec<(String, i64)> = sqlx::query_as(
-        "UPDATE secret_version SET sealed = NULL, in_clear = NULL, retired_at = ?1
-         WHERE retired_at IS NULL AND (?2 IS NULL OR secret_id = ?2)
-           AND version < (SELECT current_version FROM secret
-                          WHERE secret.secret_id = secret_version.secret_id)
-           AND NOT EXISTS (SELECT 1 FROM lease
-                           WHERE lease.secret_id = secret_version.secret_id
-                             AND lease.version = secret_version.version AND ended_at IS NULL)
-         RETURNING secret_id, version",
-    )
-    .bind(vault.clock.now_ms())
-    .bind(secret_id.map(|secret| secret.to_string()))
-    .fetch_all(&mut *connection)
-    .await
-    .doing("retiring versions")?;
-    let mut entries = Vec::new();
-    for (secret_id, version) in &retired {
-        let version = parse_version(secret_id, *version)?;
-        let entry = Entry::new(AuditAction::Retire, OURSELVES);
-        entries.push(entry.version(parse_secret_id(secret_id)?, version));
-    }
-    if !entries.is_empty() {
-        vault.audit(connection, &entries).await?;
-    }
-    Ok(entries.len())
-}
-
-/// Ends every lease of a secret that is being removed.
-pub(crate) async fn end_all_within(
-    connection: &mut SqliteConnection,
-    secret_id: SecretId,
-    now: i64,
-) -> Result<(), VaultError> {
-    sqlx::query(
-        "UPDATE lease SET ended_at = ?1, end_reason = 'revoked'
-         WHERE secret_id = ?2 AND ended_at IS NULL",
-    )
-    .bind(now)
-    .bind(secret_id.to_string())
-    .execute(connection)
-    .await
-    .doing("revoking leases")?;
-    Ok(())
-}
-
-async fn end(
-    connection: &mut SqliteConnection,
-    lease: &str,
-    reason: &str,
-    now: i64,
-) -> Result<(), VaultError> {
-    sqlx::query("UPDATE lease SET ended_at = ?1, end_reason = ?2 WHERE lease_id = ?3")
-        .bind(now)
-        .bind(reason)
-        .bind(lease)
-        .execute(connection)
-        .await
-        .doing("ending a lease")?;
-    Ok(())
-}
-
-fn expiry(now: i64) -> i64 {
-    let time = i64::try_from(LEASE_TIME.as_millis()).expect("a lease is far shorter than i64");
-    now.saturating_add(time)
+fn lease_time_ms() -> i64 {
+    i64::try_from(LEASE_TIME.as_millis()).expect("a lease is far shorter than i64")
 }
 
 fn parse_lease_id(text: &str) -> Result<LeaseId, VaultError> {

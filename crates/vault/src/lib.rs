@@ -33,6 +33,7 @@ mod backup;
 mod clock;
 mod database;
 mod error;
+mod exposure;
 mod group_commit;
 mod keeper;
 mod keys;
@@ -55,14 +56,17 @@ pub use audit::{AuditAction, AuditHead, AuditRow, NoAuditHead};
 pub use backup::BackupReport;
 pub use clock::Clock;
 pub use error::{Damage, VaultError};
+pub use exposure::{Exposure, ExposureOf};
 pub use keeper::{KeeperError, KeeperProgram, keep_root_key};
-pub use leases::{LEASE_TIME, LeaseRequest, LeaseRow};
+pub use leases::{
+    CalledOff, Given, LEASE_TIME, LeaseReader, LeaseRequest, LeaseRow, Renewal, Stamp, Standing,
+};
 pub use listing::{SecretRow, VersionRow};
 pub use root_key::{
     KeyService, KeyServiceError, KeySource, RootKey, ServiceAnswer, SourceError, WrapContext,
 };
 pub use rotation::RootRotation;
-pub use secrets::{NewSecret, OpenedSecret, Put, SealedVersion};
+pub use secrets::{AfterRemoval, NewSecret, OpenedSecret, Put, SealedVersion};
 pub use state::{CheckedState, SecretState, VersionState};
 pub use vault::{Noted, Vault, VaultPlace, installation};
 pub use verify::{AuditReport, Finding};

@@ -65,6 +65,36 @@ impl Put {
     }
 }
 
+/// What becomes of containers that run with a secret that was removed. None of them is given
+/// anything more in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AfterRemoval {
+    /// They run on with what they have.
+    #[default]
+    Continue,
+    /// They finish what they do and get nothing new.
+    Drain,
+    /// They are stopped.
+    Kill,
+}
+
+impl AfterRemoval {
+    pub const ALL: [Self; 3] = [Self::Continue, Self::Drain, Self::Kill];
+
+    /// One word for people and machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Continue => "continue",
+            Self::Drain => "drain",
+            Self::Kill => "kill",
+        }
+    }
+
+    pub fn from_name(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == text)
+    }
+}
+
 /// A version's plaintext, for as long as it is needed.
 pub struct OpenedSecret {
     pub secret_id: SecretId,
@@ -219,16 +249,51 @@ impl Vault {
         name: &SecretName,
         actor: &str,
     ) -> Result<SealedVersion, VaultError> {
+        self.remove_and(workspace, name, actor, AfterRemoval::Continue)
+            .await
+    }
+
+    /// The same, and says what becomes of containers that run with it.
+    pub async fn remove_and(
+        &self,
+        workspace: WorkspaceId,
+        name: &SecretName,
+        actor: &str,
+        then: AfterRemoval,
+    ) -> Result<SealedVersion, VaultError> {
         let vault = &*self.inner;
         let mut transaction = vault.database.begin().await?;
         let removed = remove_within(vault, &mut transaction, workspace, name.as_str()).await?;
+        sqlx::query("UPDATE secret SET after_removal = ?1 WHERE secret_id = ?2")
+            .bind(then.as_str())
+            .bind(removed.secret_id.to_string())
+            .execute(&mut *transaction)
+            .await
+            .doing("noting what follows a removal")?;
         let entry = Entry::new(AuditAction::Remove, actor)
             .of(workspace, name.as_str())
-            .version(removed.secret_id, removed.version);
+            .version(removed.secret_id, removed.version)
+            .detail(then.as_str());
         vault.audit(&mut transaction, &[entry]).await?;
         transaction.commit().await.doing("committing a removal")?;
         vault.database.truncate_log().await;
         Ok(removed)
+    }
+
+    /// The removed secrets whose containers are not to run on, and what becomes of these.
+    pub async fn called_off(&self) -> Result<Vec<(SecretId, AfterRemoval)>, VaultError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT secret_id, after_removal FROM secret
+             WHERE after_removal IN ('drain', 'kill') AND removed_at IS NOT NULL",
+        )
+        .fetch_all(self.inner.database.reader())
+        .await
+        .doing("looking for removed secrets")?;
+        let rows = rows.into_iter().filter_map(|(id, then)| {
+            let then = AfterRemoval::from_name(&then)?;
+            Some(parse_secret_id(&id).map(|id| (id, then)))
+        });
+        rows.collect()
     }
 
     async fn open_unrecorded(

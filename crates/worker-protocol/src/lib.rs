@@ -16,8 +16,10 @@
 //! ```
 //!
 //! Invariants: a worker asks only about containers that were placed on it, by the number of their
-//! delivery; what is said of an earlier delivery counts for nothing; no message carries a stored
-//! registry credential. What carries secrets or users' data has a `Debug` that leaves it out.
+//! delivery; what is said of an earlier delivery counts for nothing; each question about what is
+//! read with has a number and bytes of its own, so that a second asker is noticed; no message
+//! carries a stored registry credential. What carries secrets or users' data has a `Debug` that
+//! leaves it out.
 //!
 //! Deliberately no transport, no identity of workers and no rules about values.
 
@@ -26,7 +28,7 @@ mod redacted;
 pub use generated::*;
 
 /// What both sides name first, and refuse when it is not theirs.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest message: a call's payload of 32 MiB, and room for all beside it.
 pub const MAX_MESSAGE_BYTES: usize = 33 << 20;

@@ -33,6 +33,7 @@ show! {
     RegistryAuth: serial remaining_ms;
     BlobLocation: serial remaining_ms;
     Basic: ;
+    Stamp: number;
 }
 
 #[cfg(test)]

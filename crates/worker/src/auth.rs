@@ -2,8 +2,10 @@
 //!
 //! What comes is a secret, and moves into types that do not show it at once.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use credential::SecretString;
 use credential::auth::{
     AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, BlobLocation, LocationFuture,
@@ -19,11 +21,35 @@ use worker_protocol::registry_auth::Scheme;
 
 use crate::attach::ControlPlane;
 
+const NONCE_BYTES: usize = 16;
+
 /// Asks for one container.
 #[derive(Debug)]
 pub(crate) struct LeaseAuth {
-    pub(crate) control_plane: ControlPlane,
-    pub(crate) delivery: message::Delivery,
+    control_plane: ControlPlane,
+    delivery: message::Delivery,
+    /// Questions asked so far.
+    asked: AtomicU64,
+}
+
+impl LeaseAuth {
+    pub(crate) fn new(control_plane: ControlPlane, delivery: message::Delivery) -> Self {
+        Self {
+            control_plane,
+            delivery,
+            asked: AtomicU64::new(0),
+        }
+    }
+
+    /// Of the next question: whoever has a copy of all that is here comes with other bytes.
+    fn stamp(&self) -> message::Stamp {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).expect("the system gives random bytes once it has begun to");
+        message::Stamp {
+            number: self.asked.fetch_add(1, Ordering::Relaxed) + 1,
+            nonce: Bytes::copy_from_slice(&nonce),
+        }
+    }
 }
 
 impl AuthSource for LeaseAuth {
@@ -34,6 +60,7 @@ impl AuthSource for LeaseAuth {
                 registry: request.registry.to_string(),
                 repository: request.repository.to_owned(),
                 rejected: request.rejected.map(rejection),
+                stamp: Some(self.stamp()),
             };
             let asked = Timestamp::now();
             let answer = self.control_plane.auth(question).await;
@@ -49,6 +76,7 @@ impl AuthSource for LeaseAuth {
                 repository: request.repository.to_owned(),
                 digest: request.digest.to_string(),
                 refused: request.refused,
+                stamp: Some(self.stamp()),
             };
             let asked = Timestamp::now();
             let answer = self.control_plane.location(question).await;

@@ -82,10 +82,8 @@ async fn live(plan: Arc<Plan>, node: Node, lines: &mut Lines) -> End {
         }
         Err(end) => return end,
     }
-    let auth = Arc::new(LeaseAuth {
-        control_plane: node.control_plane,
-        delivery: lines.uplink.delivery(),
-    });
+    let auth = LeaseAuth::new(node.control_plane, lines.uplink.delivery());
+    let auth = Arc::new(auth);
     let mut missing = Vec::new();
     for interpreter in &plan.interpreters {
         let launched = node.machine.launch(Order {

@@ -8,6 +8,7 @@ mod check;
 mod grants;
 mod handout;
 mod health;
+mod holders;
 mod leases;
 mod login;
 mod matrix;

@@ -1,8 +1,10 @@
 //! What a container's mount reads with, as its worker is answered that asks for it.
 
+use broker::{Lease, Stamp};
 use credential::ExposeSecret;
 use credential::auth::{
-    AuthError, AuthRequest, AuthScheme, BlobLocation, LocationRequest, RegistryAuth, Rejection,
+    AuthError, AuthRequest, AuthScheme, AuthSource, BlobLocation, LocationRequest, RegistryAuth,
+    Rejection,
 };
 use jiff::Timestamp;
 use reference::Digest;
@@ -13,8 +15,10 @@ use worker_protocol::{
 };
 
 use super::connection::Connection;
-use super::container::Reading;
+use super::container::{Container, Reading};
+use super::hand_off::reader_of;
 
+const NO_STAMP: &str = "the question has no number and bytes of its own";
 const OTHER_ORIGIN: &str = "the container reads another origin";
 
 impl Connection {
@@ -29,7 +33,12 @@ impl Connection {
             repository: &reading.repository,
             rejected: question.rejected.map(rejection),
         };
-        let answer = match reading.auth.auth(request).await {
+        let admitted = self.admit(&container, question.stamp, "auth").await?;
+        let answer = match admitted {
+            Ok(lease) => lease.auth(request).await,
+            Err(error) => Err(error),
+        };
+        let answer = match answer {
             Ok(auth) => auth_answer::Answer::Auth(wire_auth(auth)),
             Err(error) => auth_answer::Answer::Denial(wire_denial(&error)),
         };
@@ -62,7 +71,12 @@ impl Connection {
             digest: &digest,
             refused: question.refused,
         };
-        let answer = match reading.auth.location(request).await {
+        let admitted = self.admit(&container, question.stamp, "location").await?;
+        let answer = match admitted {
+            Ok(lease) => lease.location(request).await,
+            Err(error) => Err(error),
+        };
+        let answer = match answer {
             Ok(Some(location)) => location_answer::Answer::Location(wire_location(&location)),
             Ok(None) => location_answer::Answer::Nowhere(Nowhere {}),
             Err(error) => location_answer::Answer::Denial(wire_denial(&error)),
@@ -71,6 +85,31 @@ impl Connection {
             answer: Some(answer),
         })
     }
+}
+
+impl Connection {
+    /// The lease of a container, if the one that holds it asks.
+    async fn admit<'a>(
+        &self,
+        container: &'a Container,
+        stamp: Option<worker_protocol::Stamp>,
+        question: &str,
+    ) -> Result<Result<&'a Lease, AuthError>, Status> {
+        let Some(stamp) = stamp.as_ref().and_then(parse_stamp) else {
+            return Err(self.forbid(container, question, NO_STAMP).await);
+        };
+        let lease = container.given.reading.lease.as_deref();
+        let lease = lease.ok_or_else(|| Status::not_found("the container reads nothing"))?;
+        let asker = reader_of(container.id, container.link.id);
+        Ok(lease.admit(&asker, stamp).await.map(|()| lease))
+    }
+}
+
+fn parse_stamp(stamp: &worker_protocol::Stamp) -> Option<Stamp> {
+    Some(Stamp {
+        number: stamp.number,
+        nonce: stamp.nonce.as_ref().try_into().ok()?,
+    })
 }
 
 impl Reading {

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use broker::Lease;
 use bytes::Bytes;
-use credential::auth::AuthSource;
 use ids::ContainerId;
 use reference::Digest;
 use tokio::sync::{mpsc, oneshot};
@@ -49,7 +49,8 @@ pub(super) struct Reading {
     pub(super) origin: String,
     /// The layers of its image, whose indexes it may have.
     pub(super) layers: Vec<Digest>,
-    pub(super) auth: Arc<dyn AuthSource>,
+    /// What it reads with; nothing where it reads nothing.
+    pub(super) lease: Option<Arc<Lease>>,
 }
 
 /// What a container may ask for.

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use broker::Lease;
+use broker::{Lease, LeaseReader};
 use control_store::Stub;
 use credential::ExposeSecret;
-use ids::WorkspaceId;
+use ids::{ContainerId, WorkerId, WorkspaceId};
 use worker_protocol::{Code, Image, Layer, Setup, Start};
 
 use super::container::{Given, Reading, SecretVersions};
-use super::start::{START_TIMEOUT, millis};
+use super::start::{START_TIMEOUT, end_lease, millis};
 use crate::gateway::Gateway;
 use crate::operations::images::OpenImage;
 use crate::problem::Problem;
@@ -30,9 +30,35 @@ pub(super) struct HandOff {
 
 impl Gateway {
     /// Proves that the workspace may read the image now, and opens its function's secrets.
-    pub(super) async fn hand_off(&self, stub: &Stub) -> Result<HandOff, Problem> {
+    pub(super) async fn hand_off(
+        &self,
+        stub: &Stub,
+        container: ContainerId,
+        worker: WorkerId,
+    ) -> Result<HandOff, Problem> {
+        let image = &stub.definition.image;
+        let reader = reader_of(container, worker);
+        let opened = self.open_image_for(reader, stub.workspace, image).await?;
+        let handed = self.hand_off_opened(stub, &opened);
+        match handed.await {
+            Ok((start, given)) => Ok(HandOff {
+                start,
+                lease: opened.lease,
+                given,
+            }),
+            Err(problem) => {
+                end_lease(&opened.lease).await;
+                Err(problem)
+            }
+        }
+    }
+
+    async fn hand_off_opened(
+        &self,
+        stub: &Stub,
+        opened: &OpenImage,
+    ) -> Result<(Start, Given), Problem> {
         let definition = &stub.definition;
-        let opened = self.open_image(stub.workspace, &definition.image).await?;
         let code = match definition.code {
             Some(id) => Some(self.open_object(stub.workspace, id).await?),
             None => None,
@@ -40,7 +66,9 @@ impl Gateway {
         let secrets = self.current_secrets(stub).await?;
         let setup = Setup {
             handler: definition.handler.clone(),
-            environment: self.environment(stub, &secrets).await?,
+            environment: self
+                .environment(stub, &secrets, opened.lease.reader())
+                .await?,
             concurrency: definition.concurrency,
             result_limit_bytes: RESULT_LIMIT_BYTES,
         };
@@ -53,18 +81,14 @@ impl Gateway {
             }),
             setup: Some(setup),
             name: stub.name.clone(),
-            ..self.start_of(stub.workspace, &opened).await?
+            ..self.start_of(stub.workspace, opened).await?
         };
         let given = Given {
-            reading: reading(&opened),
+            reading: reading(opened),
             code: code.map(|code| code.file),
             secrets,
         };
-        Ok(HandOff {
-            start,
-            lease: opened.lease,
-            given,
-        })
+        Ok((start, given))
     }
 
     /// What any container of an image is started with.
@@ -86,6 +110,7 @@ impl Gateway {
         &self,
         stub: &Stub,
         secrets: &SecretVersions,
+        to: &LeaseReader,
     ) -> Result<BTreeMap<String, String>, Problem> {
         let mut environment: BTreeMap<_, _> = stub.definition.environment.iter().cloned().collect();
         for name in &stub.definition.secrets {
@@ -94,12 +119,19 @@ impl Gateway {
                 return Err(Problem::not_found(message).hint(format!("holdfast secret set {name}")));
             }
             let broker = self.broker();
-            let value = broker
-                .open_named_secret(stub.workspace, name, PURPOSE)
-                .await?;
+            let given = broker.give_named_secret(stub.workspace, name, PURPOSE, to);
+            let value = given.await?;
             environment.insert(name.clone(), value.expose_secret().to_owned());
         }
         Ok(environment)
+    }
+}
+
+/// Whose a lease is that is for a container.
+pub(super) fn reader_of(container: ContainerId, worker: WorkerId) -> LeaseReader {
+    LeaseReader {
+        worker: Some(worker),
+        container: container.to_string(),
     }
 }
 
@@ -115,7 +147,7 @@ pub(super) fn reading(opened: &OpenImage) -> Reading {
             .iter()
             .map(|layer| layer.digest.clone())
             .collect(),
-        auth: Arc::clone(&opened.lease) as _,
+        lease: Some(Arc::clone(&opened.lease)),
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn hello(messages: &mut Streaming<FromWorker>) -> Result<Hello,
     };
     if hello.version != worker_protocol::VERSION {
         let message = format!(
-            "the worker speaks version {}, the gateway {}",
+            "the worker speaks version {}, the gateway {}: install the same holdfast on both",
             hello.version,
             worker_protocol::VERSION
         );

@@ -351,7 +351,6 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use control_store::{Definition, TaskOutcome};
-    use credential::auth::Anonymous;
     use ids::{StubId, WorkerId, WorkspaceId};
     use jiff::Timestamp;
     use reference::{Digest, Registry};
@@ -396,7 +395,7 @@ mod tests {
             repository: "a".to_owned(),
             origin: "registry.example/a".to_owned(),
             layers: Vec::new(),
-            auth: Arc::new(Anonymous),
+            lease: None,
         };
         let given = Given {
             reading,

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::CredentialChoice;
 use control_store::Python;
 use ids::{ContainerId, WorkspaceId};
 use worker_protocol::ended::Cause;
 use worker_protocol::{Ready, Start, to_worker};
 
 use super::container::{Container, Event, Given, Gone, GoneCause, NewContainer, SecretVersions};
-use super::hand_off::reading;
+use super::hand_off::{reader_of, reading};
 use super::placement::Needs;
-use super::start::{self, START_TIMEOUT};
+use super::start::{self, START_TIMEOUT, end_lease};
+use super::worker::WorkerLink;
 use crate::gateway::Gateway;
 use crate::operations::images::OpenImage;
 use crate::problem::{Kind, Problem};
@@ -38,8 +40,11 @@ impl Gateway {
         let reserving = workers.reserve(NEEDS, &image.image.id);
         let reserved = tokio::time::timeout(ROOM_TIMEOUT, reserving).await;
         let reservation = reserved.ok().and_then(Result::ok).ok_or_else(no_worker)?;
+        let id = ContainerId::new();
+        let leased = self.lease_for_probe(workspace, image, id, &reservation.link);
+        let image = &leased.await?;
         let (container, mut events) = Container::new(NewContainer {
-            id: ContainerId::new(),
+            id,
             number: 1,
             link: Arc::clone(&reservation.link),
             given: Given {
@@ -48,13 +53,21 @@ impl Gateway {
                 secrets: SecretVersions::new(),
             },
         });
+        let start = self.start_of(workspace, image).await;
+        let start = match start {
+            Ok(start) => start,
+            Err(problem) => {
+                end_lease(&image.lease).await;
+                return Err(problem);
+            }
+        };
         let start = Start {
             delivery: Some(container.delivery.clone()),
             interpreters: interpreters.to_vec(),
             cpu_millicores: NEEDS.cpu_millicores,
             memory_bytes: NEEDS.memory_bytes,
             name: "look for Python".to_owned(),
-            ..self.start_of(workspace, image).await?
+            ..start
         };
         self.dispatch().add(&container);
         let sent = container.link.send(to_worker::Message::Start(start)).await;
@@ -64,10 +77,34 @@ impl Gateway {
         let ready = until_ready(&container, &mut events).await;
         start::end(&container, Duration::ZERO).await;
         self.dispatch().remove(container.id);
+        end_lease(&image.lease).await;
         let ready = ready.map_err(|gone| refused(&gone, interpreters))?;
         Ok(Python {
             program: ready.interpreter,
             version: ready.python_version,
+        })
+    }
+}
+
+impl Gateway {
+    /// The image with a lease of the container's own: that of the build is the build's.
+    async fn lease_for_probe(
+        &self,
+        workspace: WorkspaceId,
+        image: &OpenImage,
+        container: ContainerId,
+        link: &WorkerLink,
+    ) -> Result<OpenImage, Problem> {
+        let choice = match image.lease.scope() {
+            Some(scope) => CredentialChoice::Scope(scope.clone()),
+            None => CredentialChoice::None,
+        };
+        let reader = reader_of(container, link.id);
+        let broker = self.broker();
+        let leasing = broker.lease_for(reader, workspace, &image.reference, choice);
+        Ok(OpenImage {
+            lease: Arc::new(leasing.await?),
+            ..image.clone()
         })
     }
 }

@@ -179,7 +179,9 @@ async fn start(
         mut start,
         lease,
         given,
-    } = gateway.hand_off(&pool.stub).await?;
+    } = gateway
+        .hand_off(&pool.stub, id, reservation.link.id)
+        .await?;
     metrics.start_phase(StartPhase::HandOff, begun.elapsed());
     let link = Arc::clone(&reservation.link);
     let delivery = match place(gateway, id, &link).await {
@@ -328,7 +330,7 @@ async fn close(gateway: &Gateway, opened: Opened, reason: &str) {
     note_end(gateway, opened.container.id, Some(opened.delivery), reason).await;
 }
 
-async fn end_lease(lease: &Lease) {
+pub(super) async fn end_lease(lease: &Lease) {
     if let Err(error) = lease.end().await {
         tracing::debug!(%error, "a lease lapses by itself");
     }

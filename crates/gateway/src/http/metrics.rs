@@ -35,6 +35,8 @@ impl FromRequestParts<Gateway> for Watcher {
 
 pub(super) async fn show(State(gateway): State<Gateway>, _: Watcher) -> impl IntoResponse {
     let census = gateway.dispatch().census();
+    let alarms = gateway.broker().lease_alarms();
+    gateway.metrics().lease_alarms(alarms);
     (
         [(CONTENT_TYPE, OPENMETRICS)],
         gateway.metrics().text(&census),

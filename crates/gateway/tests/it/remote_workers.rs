@@ -1,6 +1,7 @@
 //! Workers on other machines, over their own port: who gets in, and what they are answered.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway::BoundWorkers;
@@ -9,11 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use worker_protocol::{
-    AuthQuestion, CodeQuestion, Delivery, IndexQuestion, JoinQuestion, LocationQuestion, Start,
-    auth_answer,
+    AuthQuestion, CodeQuestion, Delivery, IndexQuestion, JoinQuestion, LocationQuestion, Stamp,
+    Start, auth_answer,
 };
 
 use crate::beta9::{Returning, Scene};
+use vault::ExposureOf;
+
 use crate::support::Stage;
 use crate::worker::{FakeWorker, Requests};
 
@@ -233,6 +236,20 @@ async fn check_not_known(stage: &Stage, machine: &Machine, count: usize) {
     assert_eq!(own.count(), count, "{denied:?}");
 }
 
+/// Of a question that one holder asks.
+fn fresh() -> Stamp {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let number = ASKED.fetch_add(1, Ordering::Relaxed) + 1;
+    stamp(number, 1)
+}
+
+fn stamp(number: u64, byte: u8) -> Stamp {
+    Stamp {
+        number,
+        nonce: vec![byte; 16].into(),
+    }
+}
+
 /// What a worker is answered about this container.
 async fn ask_all(worker: &FakeWorker, start: &Start) -> [Code; 4] {
     let (image, delivery) = (start.image.clone().unwrap(), start.delivery.clone());
@@ -242,6 +259,7 @@ async fn ask_all(worker: &FakeWorker, start: &Start) -> [Code; 4] {
         registry: image.registry,
         repository: image.repository,
         rejected: None,
+        stamp: Some(fresh()),
     };
     let digest = image.layers[0].digest.clone();
     let auth = client.auth(question.clone()).await;
@@ -310,6 +328,7 @@ fn locating(question: &AuthQuestion, digest: &str) -> LocationQuestion {
         repository: question.repository.clone(),
         digest: digest.to_owned(),
         refused: None,
+        stamp: Some(fresh()),
     }
 }
 
@@ -322,6 +341,7 @@ async fn check_forbidden(worker: &FakeWorker, start: &Start) {
         registry: image.registry.clone(),
         repository: "other/app".to_owned(),
         rejected: None,
+        stamp: Some(fresh()),
     };
     let refused = client.auth(other.clone()).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
@@ -348,6 +368,7 @@ async fn check_answers(stage: &Stage, worker: &FakeWorker, start: &Start) {
         registry: image.registry.clone(),
         repository: image.repository.clone(),
         rejected: None,
+        stamp: Some(fresh()),
     };
     let auth = client.auth(question).await.unwrap().into_inner().answer;
     assert!(
@@ -473,4 +494,76 @@ async fn what_speaks_no_tls_is_hung_up_on_and_keeps_nobody_out() {
     };
     within(Box::pin(coming)).await;
     drop(silent);
+}
+
+/// Somebody has all that the worker has: the second that asks under one number is noticed, and
+/// neither is answered any more, since the first may be the copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_whose_lease_two_use_reads_no_more() {
+    let stage = Stage::new().await;
+    let port = Port::open(&stage).await;
+    let worker = port.worker(&stage, "node-1").await.attach().await.unwrap();
+    let scene = Scene::on(stage, worker).await;
+    assert_eq!(last_reply(&scene, "return 1").await, "1");
+    let start = scene.worker.started().await;
+    let mut client = scene.worker.client.clone();
+    let image = start.image.clone().unwrap();
+    let question = |stamp| AuthQuestion {
+        delivery: start.delivery.clone(),
+        registry: image.registry.clone(),
+        repository: image.repository.clone(),
+        rejected: None,
+        stamp,
+    };
+    let mut ask = async |stamp| {
+        client.auth(question(stamp)).await.map(|answer| {
+            let answer = answer.into_inner().answer.unwrap();
+            matches!(answer, auth_answer::Answer::Auth(_))
+        })
+    };
+    for wrong in [
+        None,
+        Some(Stamp {
+            number: 1,
+            nonce: vec![1; 15].into(),
+        }),
+    ] {
+        let refused = ask(wrong).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+    }
+    for own in [stamp(1, 1), stamp(3, 1), stamp(2, 1), stamp(2, 1)] {
+        assert!(ask(Some(own)).await.unwrap());
+    }
+    assert_eq!(audit(&scene.stage, "lease-alarm").await, []);
+    for late in [stamp(3, 9), stamp(4, 1)] {
+        assert!(!ask(Some(late)).await.unwrap());
+    }
+    let alarms = audit(&scene.stage, "lease-alarm").await;
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert_eq!(alarms[0].0, start.delivery.as_ref().unwrap().container);
+    assert_eq!(scene.stage.broker.lease_alarms(), 1);
+}
+
+/// What a container has is on record as its worker's, so that it is known after the worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_of_one_worker_and_container_and_ends_with_them() {
+    let stage = Stage::new().await;
+    let port = Port::open(&stage).await;
+    let worker = port.worker(&stage, "node-1").await.attach().await.unwrap();
+    let scene = Scene::private(stage, worker).await;
+    assert_eq!(last_reply(&scene, "return 1").await, "1");
+    let start = scene.worker.started().await;
+    assert_eq!(ask_all(&scene.worker, &start).await[0], Code::Ok);
+    let vault = scene.stage.broker.vault();
+    let id = scene.stage.broker.store().workers().await.unwrap()[0].id;
+    let container = start.delivery.unwrap().container;
+    let given = vault.exposures(ExposureOf::Worker(id), None).await.unwrap();
+    let rungs: Vec<_> = given.iter().map(|row| row.rung.as_str()).collect();
+    assert_eq!(rungs, ["basic (whole identity)"]);
+    for row in &given {
+        assert_eq!(
+            (&row.container, &row.worker),
+            (&container, &Some(id.to_string()))
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use vault::{AuditHead, VaultError};
 
-use crate::support::{Stage, name};
+use crate::support::{READER, Stage, name, renewal};
 
 #[tokio::test]
 async fn everything_is_in_the_log() {
@@ -12,13 +12,14 @@ async fn everything_is_in_the_log() {
         workspace: stage.workspace,
         sealed: first,
         image: "ghcr.io/x",
-        container: "ctr",
+        repository: "ghcr.io/acme/app",
+        reader: READER,
     };
     let lease = stage.vault.begin_lease(lease).await.unwrap();
     stage.open("a", None).await.unwrap();
     stage.open("nothing", None).await.unwrap_err();
     stage.put("a", "two").await;
-    stage.vault.move_lease(lease, 2).await.unwrap();
+    stage.vault.renew_lease(lease, renewal(1, 2)).await.unwrap();
     stage.vault.end_lease(lease).await.unwrap();
     stage.vault.rotate_root_key(None, "t").await.unwrap();
     stage

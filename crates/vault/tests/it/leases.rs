@@ -3,17 +3,22 @@
 use std::process::{Command, Stdio};
 
 use credential::ExposeSecret;
-use ids::LeaseId;
-use vault::{LEASE_TIME, LeaseRequest, SealedVersion, VaultError};
+use ids::{LeaseId, WorkerId};
+use jiff::Timestamp;
+use vault::{
+    AfterRemoval, CalledOff, ExposureOf, Given, LEASE_TIME, LeaseReader, LeaseRequest, Renewal,
+    SealedVersion, Stamp, VaultError,
+};
 
-use crate::support::{Stage, contains, files, name};
+use crate::support::{READER, Stage, contains, files, name, renewal};
 
 async fn lease(stage: &Stage, sealed: SealedVersion) -> Result<LeaseId, VaultError> {
     let request = LeaseRequest {
         workspace: stage.workspace,
         sealed,
         image: "ghcr.io/acme/app:1",
-        container: "ctr",
+        repository: "ghcr.io/acme/app",
+        reader: READER,
     };
     stage.vault.begin_lease(request).await
 }
@@ -41,7 +46,7 @@ async fn a_superseded_version_lives_until_its_last_lease_ends() {
     assert_eq!(old.plaintext.expose_secret(), "one");
     stage.vault.end_lease(one).await.unwrap();
     assert!(!is_retired(&stage, 1).await);
-    stage.vault.move_lease(two, 2).await.unwrap();
+    stage.vault.renew_lease(two, renewal(1, 2)).await.unwrap();
     assert!(is_retired(&stage, 1).await);
     let error = stage.open("a", Some(1)).await.unwrap_err();
     assert!(
@@ -75,7 +80,8 @@ async fn leases_that_begin_and_end_together() {
                 workspace,
                 sealed,
                 image: "ghcr.io/acme/app:1",
-                container: "ctr",
+                repository: "ghcr.io/acme/app",
+                reader: READER,
             };
             let lease = vault.begin_lease(request).await?;
             vault.end_lease(lease).await?;
@@ -110,16 +116,28 @@ async fn leases_end_by_the_clock_unless_renewed() {
     let lapsing = lease(&stage, first).await.unwrap();
     let time = i64::try_from(LEASE_TIME.as_secs()).unwrap();
     stage.time.forward(time - 1);
-    stage.vault.renew_lease(lasting).await.unwrap();
+    stage
+        .vault
+        .renew_lease(lasting, renewal(1, 1))
+        .await
+        .unwrap();
     stage.time.forward(2);
     let live = stage.vault.live_leases(stage.workspace).await.unwrap();
     assert_eq!(
         live.iter().map(|row| row.lease_id).collect::<Vec<_>>(),
         [lasting]
     );
-    let error = stage.vault.renew_lease(lapsing).await.unwrap_err();
+    let error = stage
+        .vault
+        .renew_lease(lapsing, renewal(1, 1))
+        .await
+        .unwrap_err();
     assert!(matches!(error, VaultError::LeaseEnded { .. }), "{error}");
-    let error = stage.vault.move_lease(lapsing, 1).await.unwrap_err();
+    let error = stage
+        .vault
+        .renew_lease(lapsing, renewal(1, 1))
+        .await
+        .unwrap_err();
     assert!(matches!(error, VaultError::LeaseEnded { .. }), "{error}");
     stage.time.forward(time);
     stage.put("a", "two").await;
@@ -153,7 +171,11 @@ async fn leases_of_gone_processes_end() {
             .unwrap()
             .is_empty()
     );
-    let error = stage.vault.renew_lease(orphan).await.unwrap_err();
+    let error = stage
+        .vault
+        .renew_lease(orphan, renewal(1, 1))
+        .await
+        .unwrap_err();
     assert!(matches!(error, VaultError::LeaseEnded { .. }), "{error}");
     let ended = &stage.vault.audit_tail(1).await.unwrap()[0];
     assert_eq!(
@@ -186,7 +208,11 @@ async fn what_has_ended_cannot_be_leased() {
         .remove(stage.workspace, &name("a"), "t")
         .await
         .unwrap();
-    let error = stage.vault.renew_lease(held).await.unwrap_err();
+    let error = stage
+        .vault
+        .renew_lease(held, renewal(1, 1))
+        .await
+        .unwrap_err();
     assert!(matches!(error, VaultError::LeaseEnded { .. }), "{error}");
     let error = lease(&stage, second).await.unwrap_err();
     assert!(matches!(error, VaultError::Retired { .. }), "{error}");
@@ -230,8 +256,8 @@ async fn a_clock_that_jumps_keeps_secrets_open_and_the_audit_whole() {
         stage.time.forward(seconds);
         let again = stage.again().await.unwrap();
         // Where it lapsed by the clock, its owner is told and begins another.
-        match stage.vault.renew_lease(held).await {
-            Ok(_) => stage.vault.end_lease(held).await.unwrap(),
+        match stage.vault.renew_lease(held, renewal(1, 1)).await {
+            Ok(()) => stage.vault.end_lease(held).await.unwrap(),
             Err(error) => assert!(matches!(error, VaultError::LeaseEnded { .. }), "{error}"),
         }
         assert!(again.live_leases(stage.workspace).await.unwrap().is_empty());
@@ -240,4 +266,190 @@ async fn a_clock_that_jumps_keeps_secrets_open_and_the_audit_whole() {
         let report = again.verify(None).await.unwrap();
         assert!(report.is_sound(), "after {seconds} s");
     }
+}
+
+/// Whoever holds a copy is known by its first renewal, in another process too.
+#[tokio::test]
+async fn two_that_renew_one_lease_are_told_and_both_lose_it() {
+    let secret_name = name("a");
+    let stage = Stage::new().await;
+    let sealed = stage.put("a", "one").await;
+    let held = lease(&stage, sealed).await.unwrap();
+    let other = stage.again().await.unwrap();
+    let first = renewal(1, 1);
+    stage.vault.renew_lease(held, first.clone()).await.unwrap();
+    // Its answer was lost.
+    stage.vault.renew_lease(held, first.clone()).await.unwrap();
+    other.renew_lease(held, renewal(2, 1)).await.unwrap();
+    for stamped in [renewal(2, 1), renewal(1, 1), first] {
+        let error = stage.vault.renew_lease(held, stamped).await.unwrap_err();
+        assert!(matches!(error, VaultError::LeaseCopied { .. }), "{error}");
+    }
+    for _ in 0..2 {
+        let alarm = stage.vault.alarm_lease(held, "two have renewed it");
+        alarm.await.unwrap();
+    }
+    let error = other.renew_lease(held, renewal(3, 1)).await.unwrap_err();
+    assert!(matches!(error, VaultError::LeaseEnded { .. }), "{error}");
+    let standing = other.standing(stage.workspace, &secret_name, Some(held));
+    assert_eq!(standing.await.unwrap().called_off, Some(CalledOff::Copied));
+    let rows = stage.vault.audit_tail(100).await.unwrap();
+    let alarms: Vec<_> = rows
+        .iter()
+        .filter(|row| row.action == "lease-alarm")
+        .collect();
+    assert_eq!(alarms.len(), 1);
+    let expected = format!("two have renewed it; lease {held}, worker none");
+    assert_eq!(
+        (alarms[0].actor.as_str(), &alarms[0].detail),
+        ("ctr", &expected)
+    );
+}
+
+/// What a lease holds is of no use after its end, so that the lease is none either.
+#[tokio::test]
+async fn a_lease_lasts_no_longer_than_what_was_given_with_it() {
+    let stage = Stage::new().await;
+    let sealed = stage.put("a", "one").await;
+    let cap = i64::try_from(LEASE_TIME.as_secs()).unwrap();
+    for (left, lasts) in [
+        (Some(60), 60),
+        (Some(cap + 60), cap),
+        (None, cap),
+        (Some(-60), 0),
+    ] {
+        let held = lease(&stage, sealed).await.unwrap();
+        let now = stage.time.now();
+        let given = Given {
+            rung: "repository bearer".to_owned(),
+            not_after: left.map(|left| now + jiff::SignedDuration::from_secs(left)),
+        };
+        let renewal = Renewal {
+            until: given.not_after,
+            given: Some(given),
+            ..renewal(1, 1)
+        };
+        stage.vault.renew_lease(held, renewal).await.unwrap();
+        let query = format!(
+            "SELECT expires_at - {} FROM lease WHERE lease_id = '{held}'",
+            now.as_millisecond()
+        );
+        assert_eq!(stage.number(&query).await, lasts * 1000, "{left:?}");
+        stage.vault.end_lease(held).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lease_of_a_clock_that_was_set_back_is_over() {
+    let stage = Stage::new().await;
+    let sealed = stage.put("a", "one").await;
+    lease(&stage, sealed).await.unwrap();
+    stage.time.forward(-60);
+    let live = stage.vault.live_leases(stage.workspace).await.unwrap();
+    assert_eq!(live, []);
+}
+
+#[tokio::test]
+async fn what_a_worker_was_given_is_known_after_it_is_gone() {
+    let secret_name = name("a");
+    let stage = Stage::new().await;
+    let sealed = stage.put("a", "one").await;
+    let (worker, other) = (WorkerId::new(), WorkerId::new());
+    let reader = |worker| LeaseReader {
+        worker: Some(worker),
+        container: "ctr-1",
+    };
+    let request = |worker| LeaseRequest {
+        workspace: stage.workspace,
+        sealed,
+        image: "ghcr.io/acme/app:1",
+        repository: "ghcr.io/acme/app",
+        reader: reader(worker),
+    };
+    let held = stage.vault.begin_lease(request(worker)).await.unwrap();
+    let spared = stage.vault.begin_lease(request(other)).await.unwrap();
+    let end = stage.time.now() + jiff::SignedDuration::from_secs(60);
+    for (lease, rung, not_after) in [
+        (held, "signed location", Some(end)),
+        (spared, "basic", None),
+    ] {
+        let renewal = Renewal {
+            stamp: Stamp::fresh(1),
+            version: 1,
+            until: not_after,
+            given: Some(Given {
+                rung: rung.to_owned(),
+                not_after,
+            }),
+        };
+        stage.vault.renew_lease(lease, renewal).await.unwrap();
+    }
+    stage
+        .vault
+        .note_given(stage.workspace, &name("TOKEN"), sealed, &reader(worker))
+        .await
+        .unwrap();
+    assert_eq!(stage.vault.evict_leases(worker, "t").await.unwrap(), 1);
+    assert_eq!(stage.vault.evict_leases(worker, "t").await.unwrap(), 0);
+    let standing = stage
+        .vault
+        .standing(stage.workspace, &secret_name, Some(held));
+    assert_eq!(standing.await.unwrap().called_off, Some(CalledOff::Evicted));
+    let live = stage.vault.live_leases(stage.workspace).await.unwrap();
+    assert_eq!(
+        live.iter().map(|row| row.lease_id).collect::<Vec<_>>(),
+        [spared]
+    );
+
+    check_exposures(&stage, worker, sealed, end).await;
+}
+
+async fn check_exposures(stage: &Stage, worker: WorkerId, sealed: SealedVersion, end: Timestamp) {
+    let found = stage
+        .vault
+        .exposures(ExposureOf::Worker(worker), None)
+        .await
+        .unwrap();
+    let shown: Vec<_> = found
+        .iter()
+        .map(|row| (row.rung.as_str(), row.repository.as_deref(), row.not_after))
+        .collect();
+    let end = Timestamp::from_millisecond(end.as_millisecond()).unwrap();
+    let location = ("signed location", Some("ghcr.io/acme/app"));
+    assert_eq!(shown[0], ("secret", None, None));
+    assert_eq!((shown[1].0, shown[1].1), location);
+    assert_eq!(
+        shown[1].2.map(Timestamp::as_millisecond),
+        Some(end.as_millisecond())
+    );
+    assert_eq!(shown.len(), 2);
+    let of = ExposureOf::Secret(stage.workspace, sealed.secret_id);
+    assert_eq!(stage.vault.exposures(of, None).await.unwrap().len(), 3);
+    let later = stage.time.now() + jiff::SignedDuration::from_secs(1);
+    assert_eq!(stage.vault.exposures(of, Some(later)).await.unwrap(), []);
+    let elsewhere = ExposureOf::Secret(ids::WorkspaceId::new(), sealed.secret_id);
+    assert_eq!(stage.vault.exposures(elsewhere, None).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_follows_a_removal_is_remembered() {
+    let secret_name = name("a");
+    let stage = Stage::new().await;
+    let mut expected = Vec::new();
+    for then in AfterRemoval::ALL {
+        let sealed = stage.put("a", "one").await;
+        let removing = stage
+            .vault
+            .remove_and(stage.workspace, &secret_name, "t", then);
+        removing.await.unwrap();
+        if then != AfterRemoval::Continue {
+            expected.push((sealed.secret_id, then));
+        }
+    }
+    stage.put("a", "one").await;
+    let mut found = stage.again().await.unwrap().called_off().await.unwrap();
+    found.sort_by_key(|(_, then)| then.as_str());
+    assert_eq!(found, expected);
+    let rows = stage.vault.audit_tail(2).await.unwrap();
+    assert_eq!(rows[1].detail, "kill");
 }

@@ -4,7 +4,7 @@ use credential::ExposeSecret;
 use ids::WorkspaceId;
 use vault::{LeaseRequest, Vault, VaultError};
 
-use crate::support::{Keeping, Stage, name, put, with_each_keeping};
+use crate::support::{Keeping, READER, Stage, name, put, renewal, with_each_keeping};
 
 with_each_keeping!(
     a_shredded_workspace_opens_nowhere,
@@ -27,7 +27,8 @@ async fn a_shredded_workspace_opens_nowhere(keeping: Keeping) {
         workspace: stage.workspace,
         sealed,
         image: "ghcr.io/x",
-        container: "t",
+        repository: "ghcr.io/acme/app",
+        reader: READER,
     };
     let lease = stage.vault.begin_lease(request).await.unwrap();
     let bystander = stage.again().await.unwrap();
@@ -48,7 +49,11 @@ async fn a_shredded_workspace_opens_nowhere(keeping: Keeping) {
         .await
         .unwrap();
     assert_eq!(removed.len(), 2);
-    let error = stage.vault.renew_lease(lease).await.unwrap_err();
+    let error = stage
+        .vault
+        .renew_lease(lease, renewal(1, 1))
+        .await
+        .unwrap_err();
     assert!(matches!(error, VaultError::LeaseEnded { .. }), "{error}");
     for vault in [&stage.vault, &bystander, &stage.again().await.unwrap()] {
         let error = value(vault, stage.workspace).await.unwrap_err();

@@ -11,8 +11,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
 use vault::{
-    Clock, KeySource, NewSecret, OpenedSecret, RootKey, SealedVersion, Vault, VaultError,
-    VaultPlace,
+    Clock, KeySource, LeaseReader, NewSecret, OpenedSecret, Renewal, RootKey, SealedVersion, Stamp,
+    Vault, VaultError, VaultPlace,
 };
 
 /// Which process reads the root key.
@@ -62,6 +62,10 @@ impl Time {
 
     pub(crate) fn forward(&self, seconds: i64) {
         self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -225,6 +229,22 @@ pub(crate) async fn put(
         in_clear: None,
     };
     vault.put(workspace, new, "a test").await
+}
+
+/// A container on no worker.
+pub(crate) const READER: LeaseReader<'_> = LeaseReader {
+    worker: None,
+    container: "ctr",
+};
+
+/// A renewal that gives nothing new.
+pub(crate) fn renewal(number: u64, version: u32) -> Renewal {
+    Renewal {
+        stamp: Stamp::fresh(number),
+        version,
+        until: None,
+        given: None,
+    }
 }
 
 /// Every file below a directory, with its bytes.

@@ -3,7 +3,7 @@
 use credential::ExposeSecret;
 use vault::{Damage, VaultError};
 
-use crate::support::{Stage, name, put};
+use crate::support::{READER, Stage, name, put};
 
 /// Two secrets of one workspace, `a` at version 2 with version 1 still leased, and `b`.
 async fn stage() -> Stage {
@@ -13,7 +13,8 @@ async fn stage() -> Stage {
         workspace: stage.workspace,
         sealed: first,
         image: "ghcr.io/x",
-        container: "t",
+        repository: "ghcr.io/acme/app",
+        reader: READER,
     };
     stage.vault.begin_lease(request).await.unwrap();
     stage.put("a", "a two").await;
@@ -180,7 +181,8 @@ async fn an_earlier_head_cannot_be_put_back() {
         workspace: stage.workspace,
         sealed,
         image: "ghcr.io/x",
-        container: "t",
+        repository: "ghcr.io/acme/app",
+        reader: READER,
     };
     stage.vault.begin_lease(request).await.unwrap();
     stage

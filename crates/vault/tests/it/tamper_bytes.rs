@@ -8,7 +8,7 @@ use credential::ExposeSecret;
 use ids::WorkspaceId;
 use vault::{Damage, Vault, VaultError};
 
-use crate::support::{Stage, name, put};
+use crate::support::{READER, Stage, name, put};
 
 /// Every value of a length, so that no refusal is by the length where it should be by the cipher.
 const VALUE_BYTES: usize = 10;
@@ -66,7 +66,8 @@ impl Small {
             workspace: first,
             sealed: old,
             image: "ghcr.io/x",
-            container: "t",
+            repository: "ghcr.io/acme/app",
+            reader: READER,
         };
         stage.vault.begin_lease(request).await.unwrap();
         stage.put("a", "first a, 2").await;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use broker::{CredentialChoice, Lease};
+use broker::{CredentialChoice, Lease, LeaseReader};
 use bytes::Bytes;
 use control_store::{GrantProof, Image, ImageLayer, Publication};
 use futures::FutureExt;
@@ -101,9 +101,19 @@ impl Proofs {
 }
 
 impl Gateway {
-    /// An image of this workspace, ready to be read for a container.
+    /// An image of this workspace, ready to be read by this process.
     pub async fn open_image(
         &self,
+        workspace: WorkspaceId,
+        id: &Digest,
+    ) -> Result<OpenImage, Problem> {
+        self.open_image_for(LeaseReader::own(), workspace, id).await
+    }
+
+    /// An image of this workspace, ready to be read for a container.
+    pub(crate) async fn open_image_for(
+        &self,
+        reader: LeaseReader,
         workspace: WorkspaceId,
         id: &Digest,
     ) -> Result<OpenImage, Problem> {
@@ -117,7 +127,10 @@ impl Gateway {
         let named =
             Reference::parse(&image.canonical).map_err(|error| Problem::internal(&error))?;
         let reference = named.pinned(image.manifest_digest.clone());
-        let lease = self.broker().lease(workspace, &reference, choice).await?;
+        let leasing = self
+            .broker()
+            .lease_for(reader, workspace, &reference, choice);
+        let lease = leasing.await?;
         let mut open = OpenImage {
             image,
             lease: Arc::new(lease),

@@ -10,7 +10,7 @@ use registry_sim::{Login, RegistrySim};
 use tonic::{Code, Status, Streaming};
 
 use super::client::Beta9;
-use crate::builds::registry;
+use crate::builds::{PASSWORD, USERNAME, registry};
 use crate::support::Stage;
 use crate::worker::{FakeWorker, TRACEBACK};
 
@@ -48,7 +48,22 @@ impl Scene {
 
     /// The same with this worker.
     pub(crate) async fn on(stage: Stage, worker: FakeWorker) -> Self {
-        let sim = registry(Login::Nobody).await;
+        Self::of(stage, worker, Login::Nobody, &[]).await
+    }
+
+    /// The same with an image that wants a credential.
+    pub(crate) async fn private(stage: Stage, worker: FakeWorker) -> Self {
+        let credential = [("USERNAME", USERNAME), ("PASSWORD", PASSWORD)];
+        Self::of(stage, worker, Login::Basic, &credential).await
+    }
+
+    async fn of(
+        stage: Stage,
+        worker: FakeWorker,
+        login: Login,
+        credential: &[(&str, &str)],
+    ) -> Self {
+        let sim = registry(login).await;
         let caller = stage.caller("team", &TokenScope::ALL).await;
         let beta9 = Beta9::of(&stage, &caller);
         let plain = GetOrCreateStubRequest {
@@ -56,7 +71,7 @@ impl Scene {
                 timeout: 3600,
                 ..Default::default()
             }),
-            ..beta9.plain(&caller, &sim).await
+            ..beta9.plain_with(&caller, &sim, credential).await
         };
         let stub_id = beta9.define(plain.clone()).await;
         Self {

@@ -24,7 +24,17 @@ impl Beta9 {
         caller: &Caller<'_>,
         sim: &RegistrySim,
     ) -> GetOrCreateStubRequest {
-        let (_, built) = self.build(wanted(sim, &[])).await;
+        self.plain_with(caller, sim, &[]).await
+    }
+
+    /// The same of an image that wants this credential.
+    pub(crate) async fn plain_with(
+        &self,
+        caller: &Caller<'_>,
+        sim: &RegistrySim,
+        credential: &[(&str, &str)],
+    ) -> GetOrCreateStubRequest {
+        let (_, built) = self.build(wanted(sim, credential)).await;
         let hash = hash('a');
         let object_id = self.put(vec![(&hash, Bytes::from("archive"))]).await;
         let value = Some(json!({"value": "v"}));
