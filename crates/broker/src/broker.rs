@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use control_store::{ControlStore, RegistrySettings, SqliteStore};
 use credential::RegistryScope;
 use dial::Dialer;
-use ids::{SecretId, WorkspaceId, WorkspaceName};
+use ids::{SecretId, WorkerId, WorkspaceId, WorkspaceName};
 use reference::Registry;
 use registry_client::Endpoint;
 use token_exchange::{Clock, SystemClock, TokenExchange};
-use vault::{SealedVersion, Vault, VaultPlace};
+use vault::{AfterRemoval, SealedVersion, Vault, VaultPlace};
 
 use crate::error::BrokerError;
 use crate::issuer::Issuer;
@@ -97,6 +97,16 @@ impl Broker {
     /// The control store, for images and their grants.
     pub fn store(&self) -> &Arc<dyn ControlStore> {
         &self.inner.store
+    }
+
+    /// Removed credentials whose containers are not to run on.
+    pub async fn called_off(&self) -> Result<Vec<(SecretId, AfterRemoval)>, BrokerError> {
+        Ok(self.inner.vault.called_off().await?)
+    }
+
+    /// Ends all leases of a worker at once. Answers how many.
+    pub async fn evict(&self, worker: WorkerId, actor: &str) -> Result<usize, BrokerError> {
+        Ok(self.inner.vault.evict_leases(worker, actor).await?)
     }
 
     /// Leases so far that two have used.

@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use reference::{Digest, Reference, Registry};
 use registry_client::Endpoint;
 use token_exchange::{Identity, Rung, Source, Vended};
-use vault::SealedVersion;
+use vault::{AfterRemoval, SealedVersion};
 
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
 use crate::check::state_of;
@@ -259,6 +259,16 @@ impl Lease {
         };
         let used = self.version();
         Ok((used == Some(current.version)).then_some(GrantProof::Credential(current)))
+    }
+
+    /// What is to become of who reads with it, where its credential was removed with such a word.
+    pub async fn called_off(&self) -> Result<Option<AfterRemoval>, BrokerError> {
+        let Some(secret) = self.secret_id() else {
+            return Ok(None);
+        };
+        let called_off = self.broker.vault.called_off().await?;
+        let own = called_off.into_iter().find(|(id, _)| *id == secret);
+        Ok(own.map(|(_, then)| then))
     }
 
     /// Ends the lease, which may retire the version it was on. What is dropped without this ends

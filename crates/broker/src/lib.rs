@@ -18,6 +18,7 @@
 //! be, and waiting belongs to the reader.
 
 mod binding;
+mod blast;
 mod broker;
 mod check;
 mod denial;
@@ -34,6 +35,7 @@ mod shred;
 mod worker_events;
 
 pub use binding::BindingError;
+pub use blast::{Blast, BlastOf, Exposed};
 pub use broker::{Broker, BrokerPaths};
 pub use check::CheckReport;
 pub use denial::Denial;

@@ -11,7 +11,7 @@ use credential::{
 use ids::{LeaseId, SecretId, WorkspaceId};
 use jiff::Timestamp;
 use token_exchange::{Identity, OpensCredential, Proof};
-use vault::{CheckedState, NewSecret, Put, SealedVersion, SecretState, VersionRow};
+use vault::{AfterRemoval, CheckedState, NewSecret, Put, SealedVersion, SecretState, VersionRow};
 
 use crate::binding::Bound;
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
@@ -177,15 +177,28 @@ impl Broker {
         self.inner.note(workspace, checked, put).await
     }
 
-    /// Removes a credential. Every lease on it is revoked at its next question.
+    /// Removes a credential; what runs with it runs on with what it has.
     pub async fn logout(
         &self,
         workspace: WorkspaceId,
         scope: &RegistryScope,
     ) -> Result<LogoutReport, BrokerError> {
+        self.logout_and(workspace, scope, AfterRemoval::Continue)
+            .await
+    }
+
+    /// Removes a credential, and says what becomes of the containers that run with it. Every lease
+    /// on it ends with it and has no answer to its next question.
+    pub async fn logout_and(
+        &self,
+        workspace: WorkspaceId,
+        scope: &RegistryScope,
+        running: AfterRemoval,
+    ) -> Result<LogoutReport, BrokerError> {
         let broker = &*self.inner;
         let name = scope.secret_name();
-        let removed = broker.vault.remove(workspace, &name, "logout").await;
+        let removed = broker.vault.remove_and(workspace, &name, "logout", running);
+        let removed = removed.await;
         let removed = removed.map_err(|error| no_credential(scope, error))?;
         broker.exchange.forget(&identity_key_of(workspace, removed));
         let grants_revoked = broker

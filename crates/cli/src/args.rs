@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use broker::AfterRemoval;
 use clap::{Args, Parser, Subcommand};
 use ids::{ContainerId, TaskId, TokenId};
 use jiff::SignedDuration;
@@ -135,6 +136,9 @@ pub(crate) enum Command {
     /// Keep the issuer of identity tokens, by which clouds know workspaces: show, export, rotate
     #[command(subcommand)]
     Issuer(IssuerCommand),
+    /// Ask the audit log: blast
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Check, re-key, shred, back up and restore the vault
     #[command(subcommand)]
     Vault(VaultCommand),
@@ -263,6 +267,35 @@ pub(crate) struct RunArgs {
 pub(crate) struct LogoutArgs {
     /// Scope to remove, as `credentials list` shows it
     pub(crate) scope: String,
+    /// What becomes of containers that run with it, within seconds: continue with what they have,
+    /// drain (finish their calls and get no new ones), or kill (their callers are told why)
+    #[arg(long, value_name = "continue|drain|kill", default_value = "continue",
+          value_parser = parse_after_removal)]
+    pub(crate) running: AfterRemoval,
+}
+
+fn parse_after_removal(text: &str) -> Result<AfterRemoval, String> {
+    AfterRemoval::from_name(text).ok_or_else(|| "continue, drain or kill".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// List what was given out to a worker, or of a credential: what of it is alive, until when,
+    /// and what is to be rotated
+    Blast(BlastArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BlastArgs {
+    /// Name or id of a worker, also of one that was removed
+    #[arg(long, value_name = "NAME", required_unless_present = "credential")]
+    pub(crate) worker: Option<String>,
+    /// Scope of a credential, also of one that was removed
+    #[arg(long, value_name = "SCOPE", conflicts_with = "worker")]
+    pub(crate) credential: Option<String>,
+    /// Only what was given since then: 2026-01-31T08:00:00Z, or 12h for so long ago
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -391,7 +424,8 @@ pub(crate) enum WorkerCommand {
         #[arg(long)]
         undo: bool,
     },
-    /// Remove a worker: it is cut off within seconds, and must join again
+    /// Remove a worker: its leases end at once and its containers within seconds, it must join
+    /// again, and what it was given is listed with what is to be rotated
     Remove {
         /// Name or id of the worker
         worker: String,

@@ -1,6 +1,7 @@
 //! Every command, one module each. A command gathers what was typed, calls the crates that do the
 //! work, and shows the result; nothing that a gateway would need too is decided here.
 
+pub(crate) mod audit;
 pub(crate) mod cache;
 pub(crate) mod containers;
 pub(crate) mod context;
@@ -39,7 +40,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
     };
     match cli.command {
         Command::Login(args) => login::login(&app, *args).await,
-        Command::Logout(args) => login::logout(&app, &args.scope).await,
+        Command::Logout(args) => login::logout(&app, &args).await,
         Command::Credentials(command) => credentials::credentials(&app, command).await,
         Command::KubeletCredentialProvider => kubelet::answer(&app).await,
         Command::Image(command) => image::image(&app, command).await,
@@ -59,6 +60,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Context(command) => context::context(&app, command),
         Command::Doctor => doctor::doctor(&app.settings, app.output),
         Command::Issuer(command) => issuer::issuer(&app, command).await,
+        Command::Audit(command) => audit::audit(&app, command).await,
         Command::Vault(command) => vault::vault(&app, command).await,
         Command::WorkerServer(args) => worker::serve(&app, args).await,
         Command::Run(_)

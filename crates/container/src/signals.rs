@@ -43,6 +43,11 @@ enum Source {
         asked: watch::Receiver<Asked>,
         heard: Asked,
     },
+    Both {
+        process: Vec<(Signal, Stream)>,
+        asked: watch::Receiver<Asked>,
+        heard: Asked,
+    },
 }
 
 /// What a control was asked to do until now.
@@ -87,6 +92,22 @@ impl Signals {
         (Control(control), Self(Source::Control { asked, heard }))
     }
 
+    /// Listens to a control too.
+    #[must_use]
+    pub fn with_control(self) -> (Control, Self) {
+        let (control, asked) = watch::channel(Asked::default());
+        let heard = Asked::default();
+        let source = match self.0 {
+            Source::Process(process) | Source::Both { process, .. } => Source::Both {
+                process,
+                asked,
+                heard,
+            },
+            Source::Control { .. } => Source::Control { asked, heard },
+        };
+        (Control(control), Self(source))
+    }
+
     /// Waits until somebody wants an end, and says with which signal.
     pub async fn asked_to_end(&mut self) -> i32 {
         loop {
@@ -102,6 +123,14 @@ impl Signals {
         match &mut self.0 {
             Source::Process(streams) => next_of_process(streams).await,
             Source::Control { asked, heard } => next_of_control(asked, heard).await,
+            Source::Both {
+                process,
+                asked,
+                heard,
+            } => tokio::select! {
+                signal = next_of_process(process) => signal,
+                signal = next_of_control(asked, heard) => signal,
+            },
         }
     }
 }

@@ -14,6 +14,7 @@
 
 mod attempt;
 mod auth;
+mod calling_off;
 mod census;
 mod claims;
 mod connection;

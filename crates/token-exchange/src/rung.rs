@@ -24,7 +24,7 @@ pub enum Rung {
 }
 
 impl Rung {
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Anonymous => "anonymous",
             Self::SignedLocation => "signed location",

@@ -1,6 +1,7 @@
 //! What leases have given out: read from the audit log, so that it is known after they ended.
 
-use ids::{SecretId, WorkerId, WorkspaceId};
+use credential::SecretName;
+use ids::{WorkerId, WorkspaceId};
 use jiff::Timestamp;
 
 use crate::clock::timestamp;
@@ -13,9 +14,10 @@ const EXPOSURES_LIMIT: i64 = 100_000;
 
 /// Whose exposure is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExposureOf {
+pub enum ExposureOf<'a> {
     Worker(WorkerId),
-    Secret(WorkspaceId, SecretId),
+    /// All that was ever of this name.
+    Secret(WorkspaceId, &'a SecretName),
 }
 
 /// One thing that was given.
@@ -25,8 +27,10 @@ pub struct Exposure {
     pub workspace: String,
     pub secret_id: String,
     pub version: u32,
-    /// The image that was read, or the name of the secret.
-    pub subject: String,
+    /// The name of the secret that it is, or is made of.
+    pub secret: String,
+    /// Of a registry credential.
+    pub scope: Option<String>,
     /// Nothing where it was given to a command on the vault's own machine.
     pub worker: Option<String>,
     pub container: String,
@@ -37,28 +41,31 @@ pub struct Exposure {
     pub not_after: Option<Timestamp>,
 }
 
-type Row = (i64, String, String, i64, String, String);
+type Row = (i64, String, String, i64, String, Option<String>, String);
 
 impl Vault {
     /// What was given since then, the newest first.
     pub async fn exposures(
         &self,
-        of: ExposureOf,
+        of: ExposureOf<'_>,
         since: Option<Timestamp>,
     ) -> Result<Vec<Exposure>, VaultError> {
         let (worker, secret) = match of {
             ExposureOf::Worker(worker) => (Some(worker.to_string()), None),
-            ExposureOf::Secret(workspace, secret) => {
-                (None, Some((workspace.to_string(), secret.to_string())))
-            }
+            ExposureOf::Secret(workspace, name) => (
+                None,
+                Some((workspace.to_string(), name.as_str().to_owned())),
+            ),
         };
         let (workspace, secret) = secret.unzip();
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT at, workspace, secret_id, version, subject, detail FROM audit
+            "SELECT at, secret.workspace, audit.secret_id, audit.version, name, scope,
+                    audit.detail
+             FROM audit JOIN secret USING (secret_id)
+             LEFT JOIN secret_version USING (secret_id, version)
              WHERE action IN ('vend', 'give') AND at >= ?1 AND json_valid(detail)
-               AND workspace IS NOT NULL AND secret_id IS NOT NULL AND version IS NOT NULL
                AND (?2 IS NULL OR json_extract(detail, '$.worker') = ?2)
-               AND (?3 IS NULL OR (workspace = ?3 AND secret_id = ?4))
+               AND (?3 IS NULL OR (secret.workspace = ?3 AND name = ?4))
              ORDER BY sequence DESC LIMIT ?5",
         )
         .bind(since.map_or(i64::MIN, Timestamp::as_millisecond))
@@ -73,8 +80,23 @@ impl Vault {
     }
 }
 
+impl Vault {
+    /// The worker that joined by this name last, also when it is none any more.
+    pub async fn joined_worker(&self, name: &str) -> Result<Option<WorkerId>, VaultError> {
+        let subject: Option<String> = sqlx::query_scalar(
+            "SELECT subject FROM audit WHERE action = 'join' AND instr(detail, ?1 || ', key ') = 1
+             ORDER BY sequence DESC LIMIT 1",
+        )
+        .bind(name)
+        .fetch_optional(self.inner.database.reader())
+        .await
+        .doing("looking for a worker that joined")?;
+        Ok(subject.and_then(|subject| subject.parse().ok()))
+    }
+}
+
 /// A row that does not read was not written by this program; `verify` names it.
-fn exposure((at, workspace, secret_id, version, subject, detail): Row) -> Option<Exposure> {
+fn exposure((at, workspace, secret_id, version, secret, scope, detail): Row) -> Option<Exposure> {
     let detail: VendDetail = serde_json::from_str(&detail).ok()?;
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     Some(Exposure {
@@ -82,7 +104,8 @@ fn exposure((at, workspace, secret_id, version, subject, detail): Row) -> Option
         workspace,
         secret_id,
         version: u32::try_from(version).ok()?,
-        subject,
+        secret,
+        scope: scope.and_then(some),
         worker: some(detail.worker),
         container: detail.container,
         repository: some(detail.repository),

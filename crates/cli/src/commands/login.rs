@@ -13,7 +13,7 @@ use credential::{
 use serde::Serialize;
 
 use crate::app::{App, parse_scope};
-use crate::args::{KeylessArgs, LoginArgs};
+use crate::args::{KeylessArgs, LoginArgs, LogoutArgs};
 use crate::authority::read_pem;
 use crate::failure::{Failure, Result};
 use crate::output::show_time;
@@ -164,17 +164,21 @@ struct LoggedOut {
     secret_name: String,
     versions: u32,
     grants_revoked: u64,
+    /// What becomes of containers that run with it.
+    running: &'static str,
 }
 
-pub(crate) async fn logout(app: &App, scope: &str) -> Result<()> {
-    let scope = parse_scope(scope)?;
+pub(crate) async fn logout(app: &App, args: &LogoutArgs) -> Result<()> {
+    let (scope, running) = (parse_scope(&args.scope)?, args.running);
     let opened = app.open().await?;
-    let report = opened.broker.logout(opened.workspace, &scope).await?;
+    let removing = opened.broker.logout_and(opened.workspace, &scope, running);
+    let report = removing.await?;
     let logged_out = LoggedOut {
         scope: report.scope.to_string(),
         secret_name: report.secret_name.as_str().to_owned(),
         versions: report.version,
         grants_revoked: report.grants_revoked,
+        running: running.as_str(),
     };
     app.output.show(&logged_out, |report| {
         format!("removed the credential for {}", report.scope)

@@ -5,15 +5,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use broker::{AfterRemoval, Lease};
 use container::{
     IdRange, IdRangeError, ImageDefaults, NetworkMode, Overrides, PortMap, Resources, Volume,
 };
 use ids::ContainerId;
 use image_mount::MountError;
 use launch::{
-    About, LaunchError, LaunchRequest, MountLog, NoticeKind, Observer, Outcome, Signals, Streams,
-    Waterfall,
+    About, Control, LaunchError, LaunchRequest, MountLog, NoticeKind, Observer, Outcome, Signals,
+    Streams, Waterfall,
 };
 use serde::Serialize;
 
@@ -25,6 +27,8 @@ use crate::output::{Output, bytes};
 use crate::resolved::{Resolved, resolve};
 use crate::settings::{Userns, parse_size};
 
+/// How often a removal is looked for.
+const CALLED_OFF_EVERY: Duration = Duration::from_secs(1);
 /// Why nothing of the image's command was run.
 const NOT_STARTED: u8 = 125;
 
@@ -67,7 +71,10 @@ async fn start(app: &App, args: &RunArgs) -> Result<u8> {
         output: app.output,
         is_damaged: false,
     };
+    let (control, mut signals) = signals.with_control();
+    let watching = tokio::spawn(end_when_called_off(Arc::clone(&lease), control));
     let launched = launch::launch(request, lease, &mut signals, &waterfall, &mut log).await;
+    watching.abort();
     resolved.end().await;
     if log.is_damaged || matches!(launched, Err(LaunchError::Mount(MountError::Index { .. }))) {
         remove_damaged_indexes(app, &resolved).await?;
@@ -79,6 +86,23 @@ async fn start(app: &App, args: &RunArgs) -> Result<u8> {
     let timing = Timing::new(&resolved, &waterfall, &outcome, cold);
     timing.report(args)?;
     Ok(outcome.exit.code)
+}
+
+/// Stops the container when its credential is removed by somebody who says so. A command is one
+/// call, so that one that drains goes on to its end.
+async fn end_when_called_off(lease: Arc<Lease>, control: Control) {
+    let mut looks = tokio::time::interval(CALLED_OFF_EVERY);
+    loop {
+        looks.tick().await;
+        match lease.called_off().await {
+            Ok(Some(AfterRemoval::Kill)) => break,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "a removed credential cannot be looked for"),
+        }
+    }
+    let scope = lease.scope().map(ToString::to_string).unwrap_or_default();
+    eprintln!("holdfast: stopped, since the credential for {scope} was removed");
+    control.kill();
 }
 
 fn interrupted(signal: i32) -> Failure {

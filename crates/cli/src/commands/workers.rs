@@ -13,6 +13,7 @@ use peer_identity::JoinToken;
 use rustix::fs::{FileType, fstat};
 use serde::Serialize;
 
+use super::audit;
 use super::serve::{gateway_key, write_new_token};
 use crate::app::{ACTOR, App};
 use crate::args::WorkerCommand;
@@ -146,8 +147,24 @@ async fn remove(app: &App, named: &str) -> Result<()> {
     let opened = app.open().await?;
     let (id, row) = find(opened.broker.store().workers().await?, named)?;
     let gateway = app.gateway(&opened)?;
-    gateway.remove_worker(id, ACTOR).await?;
-    app.output.show(&row, |row| format!("removed {}", row.name))
+    let blast = gateway.remove_worker(id, ACTOR).await?;
+    let removed = Removed {
+        worker: row,
+        blast: blast.into(),
+    };
+    app.output.show(&removed, |removed| {
+        let blast = audit::render(&removed.blast);
+        format!("removed {}\n{blast}", removed.worker.name)
+    })
+}
+
+#[derive(Debug, Serialize)]
+struct Removed {
+    #[serde(flatten)]
+    worker: Row,
+    /// What it was given.
+    #[serde(flatten)]
+    blast: audit::Shown,
 }
 
 /// The worker that has this name, or this id.

@@ -162,7 +162,7 @@ fn of_result(result: CallResult) -> AttemptEnd {
 fn of_gone(gone: &Gone) -> AttemptEnd {
     let outcome = match gone.cause {
         GoneCause::WorkerLost => TaskOutcome::Lost,
-        GoneCause::Said(_) => TaskOutcome::Died,
+        GoneCause::CalledOff | GoneCause::Said(_) => TaskOutcome::Died,
     };
     let message = match gone.cause {
         GoneCause::Said(Cause::Stopped) => "the container was stopped",
@@ -170,6 +170,7 @@ fn of_gone(gone: &Gone) -> AttemptEnd {
     };
     AttemptEnd {
         end: end_without_result(outcome, message),
-        may_retry: true,
+        // Another container could not read the image either.
+        may_retry: gone.cause != GoneCause::CalledOff,
     }
 }

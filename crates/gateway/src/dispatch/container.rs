@@ -73,6 +73,10 @@ pub(crate) struct Container {
     events: mpsc::Sender<Event>,
     /// It was told to end.
     is_stopping: AtomicBool,
+    /// It gets no more calls.
+    is_draining: AtomicBool,
+    /// Why it is stopped, where that is told to its callers.
+    called_off: OnceLock<String>,
     gone: OnceLock<Gone>,
     is_gone: CancellationToken,
 }
@@ -106,6 +110,8 @@ pub(crate) struct Gone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GoneCause {
     WorkerLost,
+    /// What it reads with was taken back.
+    CalledOff,
     Said(Cause),
 }
 
@@ -123,6 +129,8 @@ impl Container {
             calls: Mutex::default(),
             events,
             is_stopping: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+            called_off: OnceLock::new(),
             gone: OnceLock::new(),
             is_gone: CancellationToken::new(),
         };
@@ -211,8 +219,30 @@ impl Container {
         self.calls().remove(attempt);
     }
 
+    /// It is about to be stopped, for this reason. Says whether it was not before.
+    pub(super) fn call_off(&self, reason: &str) -> bool {
+        self.called_off.set(reason.to_owned()).is_ok()
+    }
+
+    /// It finishes what it does and gets nothing new.
+    pub(super) fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
     /// It has ended, for the first reason that is given; its calls hear it.
     pub(super) fn has_ended(&self, gone: Gone) {
+        let gone = match self.called_off.get() {
+            Some(reason) => Gone {
+                cause: GoneCause::CalledOff,
+                reason: reason.clone(),
+                ..gone
+            },
+            None => gone,
+        };
         let _ = self.gone.set(gone);
         self.is_gone.cancel();
         self.calls().clear();

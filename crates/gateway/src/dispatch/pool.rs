@@ -175,7 +175,7 @@ impl Pool {
         let mut state = self.state();
         state.starting -= 1;
         // It may have been given what was replaced while it started.
-        let is_outdated = container.given.secrets != state.secrets;
+        let is_outdated = container.given.secrets != state.secrets || container.is_draining();
         state.open.push(Open {
             container,
             free: self.stub.definition.concurrency,
@@ -230,6 +230,13 @@ impl Pool {
     /// Whether any call waits for a place.
     pub(super) fn is_wanted(&self) -> bool {
         self.state().waiting.iter().any(|turn| !turn.is_closed())
+    }
+
+    /// Gives no more calls to containers that are to finish what they do.
+    pub(super) fn drain(&self) {
+        for open in &mut self.state().open {
+            open.is_outdated |= open.container.is_draining();
+        }
     }
 
     /// How long the container has been idle that is so for longest.

@@ -147,7 +147,7 @@ fn refused(gone: &Gone, interpreters: &[String]) -> Problem {
                 format!("the image has no Python that can be used; looked for {tried}: {reason}");
             Problem::new(Kind::Unsupported, message).hint(MISSING_HINT)
         }
-        GoneCause::Said(Cause::Denied) => Problem::new(Kind::Denied, reason),
+        GoneCause::CalledOff | GoneCause::Said(Cause::Denied) => Problem::new(Kind::Denied, reason),
         GoneCause::WorkerLost => Problem::new(Kind::Unavailable, reason),
         GoneCause::Said(_) => {
             let message = format!("no container could be started of the image: {reason}");

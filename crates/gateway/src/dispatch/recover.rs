@@ -18,6 +18,7 @@ const PAGE: u32 = 500;
 /// How long a caller that went away may take to come back, before its task is cancelled: clients
 /// try for up to two minutes.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// How often order is looked after; containers whose credential was removed end so soon.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often what ended long ago is forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(10);
@@ -100,6 +101,7 @@ async fn keep_order(gateway: Gateway) {
     loop {
         sweeps.tick().await;
         gateway.dispatch().sweep(PATIENCE);
+        gateway.call_off().await;
     }
 }
 

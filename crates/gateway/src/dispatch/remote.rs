@@ -230,6 +230,10 @@ impl Gateway {
             tracing::warn!(worker = %link.id, "a worker was removed");
             self.dispatch().lost(&link);
             self.denials().forget_worker(link.id);
+            // What it was given between its removal and now.
+            if let Err(error) = self.broker().evict(link.id, "gateway").await {
+                tracing::warn!(%error, "leases of a worker lapse by themselves");
+            }
         }
     }
 }

@@ -369,6 +369,7 @@ impl StartFailure {
         }
         let may_pass = match gone.cause {
             GoneCause::WorkerLost => true,
+            GoneCause::CalledOff => false,
             // A program that ends by itself will do so again; one that was killed may not be.
             GoneCause::Said(Cause::Exited) => gone.exit_code == KILLED,
             GoneCause::Said(cause) => matches!(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::WorkerEvent;
+use broker::{Blast, BlastOf, WorkerEvent};
 use ids::WorkerId;
 use jiff::{SignedDuration, Timestamp};
 use peer_identity::{Fingerprint, JoinToken};
@@ -34,13 +34,15 @@ impl Gateway {
         Ok(token)
     }
 
-    /// Removes a worker: it is cut off within seconds, and its key counts no more.
-    pub async fn remove_worker(&self, worker: WorkerId, actor: &str) -> Result<(), Problem> {
+    /// Removes a worker: its leases end at once, it is cut off within seconds, and its key counts
+    /// no more. Answers what it was given, to be rotated.
+    pub async fn remove_worker(&self, worker: WorkerId, actor: &str) -> Result<Blast, Problem> {
         if !self.store().remove_worker(worker).await? {
             return Err(Problem::not_found(format!("no worker {worker}")));
         }
+        self.broker().evict(worker, actor).await?;
         let event = WorkerEvent::Removed { worker, actor };
         self.broker().note_worker_event(event).await?;
-        Ok(())
+        Ok(self.broker().blast(BlastOf::Worker(worker), None).await?)
     }
 }

@@ -4,6 +4,7 @@
 
 mod beta9;
 mod builds;
+mod calling_off;
 mod calls;
 mod connections;
 mod denials;

@@ -566,4 +566,12 @@ async fn a_lease_is_of_one_worker_and_container_and_ends_with_them() {
             (&container, &Some(id.to_string()))
         );
     }
+    let removing = scene.stage.gateway.remove_worker(id, "a test");
+    let blast = removing.await.unwrap();
+    assert_eq!(blast.rotate, [given[0].scope.clone().unwrap()]);
+    assert!(blast.exposed[0].is_alive && blast.exposed[0].not_after.is_none());
+    within(scene.worker.cut_off()).await;
+    let workspace = given[0].workspace.parse().unwrap();
+    let live = vault.live_leases(workspace).await.unwrap();
+    assert_eq!(live, []);
 }

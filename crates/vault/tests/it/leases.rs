@@ -401,10 +401,11 @@ async fn what_a_worker_was_given_is_known_after_it_is_gone() {
         [spared]
     );
 
-    check_exposures(&stage, worker, sealed, end).await;
+    check_exposures(&stage, worker, end).await;
 }
 
-async fn check_exposures(stage: &Stage, worker: WorkerId, sealed: SealedVersion, end: Timestamp) {
+async fn check_exposures(stage: &Stage, worker: WorkerId, end: Timestamp) {
+    let secret_name = name("a");
     let found = stage
         .vault
         .exposures(ExposureOf::Worker(worker), None)
@@ -423,11 +424,11 @@ async fn check_exposures(stage: &Stage, worker: WorkerId, sealed: SealedVersion,
         Some(end.as_millisecond())
     );
     assert_eq!(shown.len(), 2);
-    let of = ExposureOf::Secret(stage.workspace, sealed.secret_id);
+    let of = ExposureOf::Secret(stage.workspace, &secret_name);
     assert_eq!(stage.vault.exposures(of, None).await.unwrap().len(), 3);
     let later = stage.time.now() + jiff::SignedDuration::from_secs(1);
     assert_eq!(stage.vault.exposures(of, Some(later)).await.unwrap(), []);
-    let elsewhere = ExposureOf::Secret(ids::WorkspaceId::new(), sealed.secret_id);
+    let elsewhere = ExposureOf::Secret(ids::WorkspaceId::new(), &secret_name);
     assert_eq!(stage.vault.exposures(elsewhere, None).await.unwrap(), []);
 }
 
