@@ -37,6 +37,17 @@ pub enum BrokerError {
     /// A cloud's credential, which has more parts than a name and a secret.
     #[error("credential for {scope} is more than a password")]
     NotAPassword { scope: RegistryScope },
+    #[error("the new credential for {scope} breaks {count} repositories in use, first {first}")]
+    WouldBreak {
+        scope: RegistryScope,
+        count: usize,
+        first: String,
+    },
+    #[error("credential for {scope} was changed by somebody else meanwhile")]
+    ChangedMeanwhile { scope: RegistryScope },
+    /// Versions are erased when nothing reads with them any more.
+    #[error("no version before the current one is there of the credential for {scope}")]
+    NothingBefore { scope: RegistryScope },
     #[error("public access to {scope} needs no login")]
     NothingToSeal { scope: RegistryScope },
     #[error("sealed credential for {scope} cannot be used")]
@@ -69,6 +80,9 @@ impl BrokerError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Auth { source, .. } => auth_kind(source),
+            Self::WouldBreak { .. } => "no_permission",
+            Self::ChangedMeanwhile { .. } => "busy",
+            Self::NothingBefore { .. } => "ended",
             Self::NoCredential { .. } | Self::NotShared { .. } | Self::SeveralShared { .. } => {
                 "not_found"
             }
@@ -107,6 +121,13 @@ impl BrokerError {
                 ));
             }
             Self::SeveralShared { .. } => "share the one of the whole registry, or a single one",
+            Self::WouldBreak { .. } => {
+                "`--dry-run` lists them; `--force` takes the new one all the same"
+            }
+            Self::ChangedMeanwhile { .. } => "see `holdfast credentials history`, and try again",
+            Self::NothingBefore { .. } => {
+                "versions are erased once nothing reads with them; rotate with its password again"
+            }
             Self::OtherScope { .. } => {
                 "name a scope that covers the image, or leave --credential away"
             }

@@ -47,6 +47,7 @@ pub use issuer::{IssuerDocuments, IssuerReport};
 pub use lease::{CredentialChoice, Lease, LeaseReader};
 pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
 pub use named_secret::NamedSecret;
+pub use rotate::{Rotation, Trial};
 pub use shred::ShredReport;
 pub use token_exchange::Rung;
 pub use worker_events::WorkerEvent;

@@ -350,6 +350,24 @@ impl Inner {
         })
     }
 
+    /// How far the registry lets a credential go that is not sealed.
+    pub(crate) async fn prove_request(
+        &self,
+        request: &LoginRequest,
+        repository: Option<&str>,
+    ) -> Result<Proven, BrokerError> {
+        check_request(request)?;
+        let identity = Identity {
+            key: format!("trial/{}", LeaseId::new()),
+            credential: Arc::new(request.credential.clone()),
+            token_service: request.settings.token_service.clone(),
+        };
+        let endpoint = endpoint(request.scope.registry(), &request.settings);
+        let proof = self.exchange.check(endpoint, identity, repository).await;
+        let proof = proof.map_err(|source| auth_error(&request.scope, source))?;
+        Ok(proven(&proof))
+    }
+
     async fn prove(
         &self,
         scope: &RegistryScope,

@@ -1,18 +1,53 @@
 //! A new secret for a credential that is there already: same scope, same kind, same settings.
+//!
+//! It is tried with every repository that is read with the old one before it takes its place, so
+//! that what would break is known before it does. The repositories are asked about one after
+//! another, and none any more once the credential itself is refused: registries lock accounts.
 
+use std::collections::BTreeMap;
+
+use control_store::GrantProof;
+use credential::auth::AuthError;
 use credential::{
     AzureFields, AzureSecret, Credential, Fields, GcpFields, RegistryScope, SecretString,
 };
 use ids::WorkspaceId;
+use reference::Reference;
 
 use crate::binding::Bound;
 use crate::broker::Broker;
-use crate::error::BrokerError;
-use crate::login::{LoginReport, LoginRequest, no_credential};
+use crate::error::{BrokerError, auth_kind};
+use crate::explain::choose;
+use crate::login::{LoginReport, LoginRequest, Proven, no_credential};
+
+/// What stands in the audit log where a version is opened for this.
+const PURPOSE: &str = "rotate";
+
+/// A repository that is read with the credential, and what the new one would do there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// Registry and repository.
+    pub repository: String,
+    /// One of the images of it that are in use.
+    pub image: String,
+    /// One word and a sentence; nothing where the new credential reads it.
+    pub breaks: Option<(&'static str, String)>,
+}
+
+/// A credential that its registry takes, and that was tried wherever the old one is in use.
+#[derive(Debug)]
+pub struct Rotation {
+    broker: Broker,
+    workspace: WorkspaceId,
+    request: LoginRequest,
+    /// The version that it is to take the place of.
+    replaces: u32,
+    trials: Vec<Trial>,
+}
 
 impl Broker {
-    /// Checks a new password or token with the registry and seals it as the next version. User
-    /// name and settings stay as they are, unless another user name is given.
+    /// Checks a new password or token with the registry, tries it, and seals it as the next version
+    /// where nothing breaks.
     pub async fn rotate(
         &self,
         workspace: WorkspaceId,
@@ -20,27 +55,217 @@ impl Broker {
         username: Option<String>,
         secret: SecretString,
     ) -> Result<LoginReport, BrokerError> {
+        let trying = self.try_rotation(workspace, scope, username, secret);
+        trying.await?.commit().await
+    }
+
+    /// Tries a new password or token. User name and settings stay as they are, unless another user
+    /// name is given.
+    pub async fn try_rotation(
+        &self,
+        workspace: WorkspaceId,
+        scope: &RegistryScope,
+        username: Option<String>,
+        secret: SecretString,
+    ) -> Result<Rotation, BrokerError> {
+        let (replaces, bound) = self.opened(workspace, scope, None).await?;
+        let credential = renewed(&bound.credential, username, secret);
+        let credential = credential.ok_or_else(|| BrokerError::NotAPassword {
+            scope: scope.clone(),
+        })?;
+        let bound = Bound {
+            credential,
+            settings: bound.settings,
+        };
+        self.try_bound(workspace, scope, replaces, bound).await
+    }
+
+    /// Tries the version before the current one, which is there as long as something reads with it.
+    pub async fn try_undo(
+        &self,
+        workspace: WorkspaceId,
+        scope: &RegistryScope,
+    ) -> Result<Rotation, BrokerError> {
+        let history = self.history(workspace, scope).await?;
+        let current = history.iter().find(|row| row.current);
+        let current = current.ok_or_else(|| BrokerError::NoCredential {
+            scope: scope.clone(),
+        })?;
+        let gone = || BrokerError::NothingBefore {
+            scope: scope.clone(),
+        };
+        let is_there = |version: u32| {
+            let row = history.iter().find(|row| {
+                row.version == version && row.removed_at.is_none() && row.retired_at.is_none()
+            });
+            row.is_some()
+        };
+        let replaces = current.version;
+        let before = replaces.checked_sub(1).filter(|version| is_there(*version));
+        let opened = self.opened(workspace, scope, Some(before.ok_or_else(gone)?));
+        let (_, bound) = match opened.await {
+            Err(BrokerError::Vault(vault::VaultError::Retired { .. })) => return Err(gone()),
+            opened => opened?,
+        };
+        self.try_bound(workspace, scope, replaces, bound).await
+    }
+
+    async fn opened(
+        &self,
+        workspace: WorkspaceId,
+        scope: &RegistryScope,
+        version: Option<u32>,
+    ) -> Result<(u32, Bound), BrokerError> {
         let vault = &self.inner.vault;
         let opened = vault
-            .open_secret(workspace, &scope.secret_name(), None, "rotate")
+            .open_secret(workspace, &scope.secret_name(), version, PURPOSE)
             .await
             .map_err(|error| no_credential(scope, error))?;
+        let version = opened.version;
         let bound = Bound::from_opened(opened);
         let bound = bound.map_err(|source| BrokerError::Unreadable {
             scope: scope.clone(),
             source: Box::new(source),
         })?;
-        let credential = renewed(&bound.credential, username, secret);
-        let credential = credential.ok_or_else(|| BrokerError::NotAPassword {
-            scope: scope.clone(),
-        })?;
+        Ok((version, bound))
+    }
+
+    async fn try_bound(
+        &self,
+        workspace: WorkspaceId,
+        scope: &RegistryScope,
+        replaces: u32,
+        bound: Bound,
+    ) -> Result<Rotation, BrokerError> {
         let request = LoginRequest {
             scope: scope.clone(),
-            credential,
+            credential: bound.credential,
             settings: bound.settings,
         };
-        self.login(workspace, request).await
+        // What the registry refuses altogether is tried nowhere.
+        self.inner
+            .prove_request(&request, request.scope.path())
+            .await?;
+        let mut trials = Vec::new();
+        let mut is_refused = None;
+        for (repository, image) in self.in_use(workspace, scope).await? {
+            let breaks = match is_refused.clone() {
+                Some(refusal) => Some(refusal),
+                None => self.trial(&request, &image).await,
+            };
+            if let Some((kind @ ("bad_credential" | "rate_limited"), message)) = &breaks
+                && is_refused.is_none()
+            {
+                is_refused = Some((*kind, format!("not asked, after: {message}")));
+            }
+            trials.push(Trial {
+                repository,
+                image: image.canonical(),
+                breaks,
+            });
+        }
+        Ok(Rotation {
+            broker: self.clone(),
+            workspace,
+            request,
+            replaces,
+            trials,
+        })
     }
+
+    /// What would break of this image's repository.
+    async fn trial(
+        &self,
+        request: &LoginRequest,
+        image: &Reference,
+    ) -> Option<(&'static str, String)> {
+        let proof = self.inner.prove_request(request, Some(image.repository()));
+        match proof.await {
+            Ok(Proven::Repository) => None,
+            Ok(Proven::Ping) => {
+                let message = "the registry shows it no such repository".to_owned();
+                Some(("no_permission", message))
+            }
+            Err(BrokerError::Auth { source, .. }) => Some(refusal(&source)),
+            Err(error) => Some((error.kind(), error.to_string())),
+        }
+    }
+
+    /// The repositories that are read with the credential of this scope, each by one of its images:
+    /// of those on record and those that somebody reads now.
+    async fn in_use(
+        &self,
+        workspace: WorkspaceId,
+        scope: &RegistryScope,
+    ) -> Result<BTreeMap<String, Reference>, BrokerError> {
+        let broker = &self.inner;
+        let rows = broker.credentials(workspace).await?;
+        let is_own = |image: &Reference| {
+            let chosen = choose(&rows, image);
+            chosen.is_some_and(|row| row.scope == *scope)
+        };
+        let mut images = Vec::new();
+        for image in broker.store.images(workspace).await? {
+            let grant = broker
+                .store
+                .grant(workspace, &image.id, &image.origin)
+                .await?;
+            let is_public = grant.is_some_and(|grant| grant.proof == GrantProof::Anonymous);
+            images.extend((!is_public).then_some(image.canonical));
+        }
+        for lease in broker.vault.live_leases(workspace).await? {
+            images.push(lease.image);
+        }
+        let images = images
+            .iter()
+            .filter_map(|image| Reference::parse(image).ok());
+        let own = images.filter(is_own);
+        let by_repository = own.map(|image| {
+            let repository = format!("{}/{}", image.registry(), image.repository());
+            (repository, image)
+        });
+        Ok(by_repository.collect())
+    }
+}
+
+impl Rotation {
+    pub fn trials(&self) -> &[Trial] {
+        &self.trials
+    }
+
+    /// Seals it as the next version, if nothing breaks.
+    pub async fn commit(self) -> Result<LoginReport, BrokerError> {
+        let breaks = self.trials.iter().filter(|trial| trial.breaks.is_some());
+        let count = breaks.clone().count();
+        if let Some(first) = breaks.clone().next() {
+            return Err(BrokerError::WouldBreak {
+                scope: self.request.scope.clone(),
+                count,
+                first: first.repository.clone(),
+            });
+        }
+        self.commit_all_the_same().await
+    }
+
+    /// Seals it as the next version, whatever breaks. What was tried is not what is replaced where
+    /// somebody else has given another one meanwhile.
+    pub async fn commit_all_the_same(self) -> Result<LoginReport, BrokerError> {
+        let scope = &self.request.scope;
+        let vault = &self.broker.inner.vault;
+        let name = scope.secret_name();
+        let current = vault.current_version(self.workspace, &name).await?;
+        let current = current.map(|current| current.version);
+        if current != Some(self.replaces) {
+            return Err(BrokerError::ChangedMeanwhile {
+                scope: scope.clone(),
+            });
+        }
+        self.broker.login(self.workspace, self.request).await
+    }
+}
+
+fn refusal(error: &AuthError) -> (&'static str, String) {
+    (auth_kind(error), error.to_string())
 }
 
 /// The same credential with another secret; nothing for kinds that need more than one text.

@@ -17,7 +17,7 @@ use crate::support::{
     request, scope, sim, sim_with,
 };
 
-fn password(auth: &RegistryAuth) -> &str {
+pub(crate) fn password(auth: &RegistryAuth) -> &str {
     match &auth.scheme {
         AuthScheme::Basic { password, .. } => password.expose_secret(),
         other => panic!("{other:?}"),

@@ -12,5 +12,6 @@ mod holders;
 mod leases;
 mod login;
 mod matrix;
+mod rotate;
 mod scopes;
 mod support;

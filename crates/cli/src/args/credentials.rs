@@ -23,6 +23,9 @@ pub(crate) enum CredentialsCommand {
         scope: String,
     },
     /// Replace the secret of a credential, keeping its settings
+    ///
+    /// The new one is tried first with every repository in use that is read with the old one, and
+    /// takes its place where it reads them all.
     Rotate {
         /// Scope, as `credentials list` shows it
         scope: String,
@@ -30,8 +33,18 @@ pub(crate) enum CredentialsCommand {
         #[arg(short, long)]
         username: Option<String>,
         /// Read the new password or token from standard input
-        #[arg(long, required = true)]
+        #[arg(long, required_unless_present = "undo")]
         password_stdin: bool,
+        /// Take the version before the current one again, as a new version: it is there as long as
+        /// something reads with it
+        #[arg(long, conflicts_with_all = ["password_stdin", "username"])]
+        undo: bool,
+        /// Only try it, and say what would break
+        #[arg(long)]
+        dry_run: bool,
+        /// Take it whatever breaks; what the registry refuses altogether is never taken
+        #[arg(long, conflicts_with = "dry_run")]
+        force: bool,
     },
     /// Hand a credential out to programs of others, from now on
     Share {

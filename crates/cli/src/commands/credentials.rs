@@ -1,17 +1,17 @@
 //! `holdfast credentials list|check|explain|history|rotate|detect|share|unshare`.
 
+mod rotate;
 mod share;
 
 use std::collections::BTreeMap;
 
 use broker::{CheckReport, CredentialRow, Explanation, VersionRow};
-use credential::{ExposeSecret, RegistryScope, SecretString, detect, wipe};
+use credential::{ExposeSecret, RegistryScope, detect, wipe};
 use reference::{Reference, Registry};
 use serde::Serialize;
 
 use crate::app::{App, parse_scope};
 use crate::args::CredentialsCommand;
-use crate::commands::login::LoggedIn;
 use crate::commands::reference::parse;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{or_dash, show_time, table};
@@ -24,8 +24,25 @@ pub(crate) async fn credentials(app: &App, command: CredentialsCommand) -> Resul
         CredentialsCommand::Explain { image } => explain(app, &image).await,
         CredentialsCommand::History { scope } => history(app, &scope).await,
         CredentialsCommand::Rotate {
-            scope, username, ..
-        } => rotate(app, &scope, username).await,
+            scope,
+            username,
+            undo,
+            dry_run,
+            force,
+            ..
+        } => {
+            let source = if undo {
+                rotate::Source::Before
+            } else {
+                rotate::Source::Input { username }
+            };
+            let then = match (dry_run, force) {
+                (true, _) => rotate::Then::Nothing,
+                (_, true) => rotate::Then::TakeAnyway,
+                _ => rotate::Then::TakeWhatWorks,
+            };
+            rotate::rotate(app, &scope, source, then).await
+        }
         CredentialsCommand::Share { scope, with } => share::share(app, &scope, with).await,
         CredentialsCommand::Unshare { scope, with } => share::unshare(app, &scope, with).await,
         CredentialsCommand::Detect { registry } => detect_kind(app, &registry),
@@ -295,19 +312,6 @@ async fn history(app: &App, scope: &str) -> Result<()> {
             ]
         });
         table(&["VERSION", "KIND", "SEALED", "STATE", "LEASES"], cells)
-    })
-}
-
-async fn rotate(app: &App, scope: &str, username: Option<String>) -> Result<()> {
-    let scope = parse_scope(scope)?;
-    let secret: SecretString = secret_input::from_stdin("the new password or token")?;
-    let opened = app.open().await?;
-    let report = opened
-        .broker
-        .rotate(opened.workspace, &scope, username, secret)
-        .await?;
-    app.output.show(&LoggedIn::from(report), |_| {
-        format!("rotated the credential for {scope}")
     })
 }
 

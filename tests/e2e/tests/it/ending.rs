@@ -50,6 +50,46 @@ fn a_command_that_heeds_no_signal_is_killed_at_the_third() {
     assert_eq!(leftovers(&stage.home), Vec::<String>::new());
 }
 
+/// Whoever removes a credential says what becomes of what runs with it.
+#[test]
+fn a_removed_credential_ends_a_command_where_that_was_said() {
+    let script = "echo up; sleep 2; echo done";
+    let start = |stage: &Stage| {
+        let mut child = stage
+            .home
+            .spawn(&["run", &stage.image, "--", "sh", "-c", script]);
+        wait_for_line(&mut child);
+        child
+    };
+    for running in ["continue", "drain"] {
+        let stage = Stage::logged_in(busybox());
+        let child = start(&stage);
+        let removed = ["logout", &stage.scope(), "--running", running, "--json"];
+        let removed = stage.home.run(&removed).ok().json();
+        assert_eq!(removed["running"], running);
+        let ended = home::finish(child, "");
+        assert_eq!(ended.code, 0, "{running}: {}", ended.stderr);
+    }
+    let stage = Stage::logged_in(busybox());
+    let mut child =
+        stage
+            .home
+            .spawn(&["run", &stage.image, "--", "sh", "-c", "echo up; sleep 600"]);
+    wait_for_line(&mut child);
+    let scope = stage.scope();
+    stage
+        .home
+        .run(&["logout", &scope, "--running", "kill"])
+        .ok();
+    let ended = home::finish(child, "");
+    assert_eq!(ended.code, 137, "{}", ended.stderr);
+    let why = format!("the credential for {scope} was removed");
+    assert!(ended.stderr.contains(&why), "{}", ended.stderr);
+    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+    let never = ["logout", &scope, "--running", "never"];
+    stage.home.run(&never).fails(2, "continue, drain or kill");
+}
+
 #[test]
 fn after_sigkill_the_next_start_cleans_up() {
     let stage = Stage::logged_in(busybox());

@@ -68,3 +68,45 @@ fn a_function_runs_on_a_worker_of_another_machine() {
     finish(run_worker(&thief, &gateway), &token).fails(4, "was used before");
     stage.end();
 }
+
+#[test]
+fn what_was_given_out_is_listed_and_a_removed_worker_too() {
+    let stage = Stage::with(Serving::start_without_worker);
+    let node = Home::new().with_own_program();
+    let gateway = stage.serving().workers().to_owned();
+    let made = stage.home.run(&["worker", "token", "--json"]).ok().json();
+    let token = made["token"].as_str().expect("a token").to_owned();
+    let mut worker = join(&node, &gateway, &token);
+    stage.python(&["greet", "world"]).ok();
+    let blast = |home: &Home, of: &[&str]| {
+        let asked = [&["audit", "blast", "--json"], of].concat();
+        home.run(&asked).ok().json()
+    };
+    let given = blast(&stage.home, &["--worker", "node-1"]);
+    let first = &given["exposed"][0];
+    assert_eq!(first["alive"], true, "{given}");
+    let scope = first["scope"].as_str().expect("a scope").to_owned();
+    assert!(!given.to_string().contains(PASSWORD));
+    let of_scope = blast(&stage.home, &["--credential", &scope]);
+    assert!(of_scope["exposed"].as_array().expect("rows").len() >= 2);
+    assert_eq!(
+        blast(&stage.home, &["--worker", "node-1", "--since", "0s"])["exposed"],
+        serde_json::json!([])
+    );
+
+    let removed = stage.home.run(&["worker", "remove", "node-1", "--json"]);
+    let removed = removed.ok().json();
+    assert_eq!(
+        (&removed["name"], &removed["exposed"]),
+        (&"node-1".into(), &given["exposed"])
+    );
+    assert_eq!(removed["rotate"], given["rotate"]);
+    worker.wait().expect("it is cut off");
+    let after = blast(&stage.home, &["--worker", "node-1"]);
+    assert_eq!(after["exposed"][0]["container"], first["container"]);
+    let nobody = ["audit", "blast", "--worker", "node-9"];
+    stage
+        .home
+        .run(&nobody)
+        .fails(5, "no worker \"node-9\" has ever joined");
+}
