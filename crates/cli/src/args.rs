@@ -3,6 +3,7 @@
 //! No value here is a secret: secrets come by standard input, file or the name of an environment
 //! variable. What a flag means is decided in `commands`.
 
+mod audit;
 mod credentials;
 mod issuer;
 mod login;
@@ -19,6 +20,7 @@ use jiff::SignedDuration;
 use crate::contexts::parse_name;
 use crate::failure::EXIT_CODES;
 
+pub(crate) use audit::{AuditCommand, BlastArgs};
 pub(crate) use credentials::{CredentialsCommand, HelperCommand};
 pub(crate) use issuer::IssuerCommand;
 pub(crate) use login::{KeylessArgs, LoginArgs};
@@ -276,26 +278,6 @@ pub(crate) struct LogoutArgs {
 
 fn parse_after_removal(text: &str) -> Result<AfterRemoval, String> {
     AfterRemoval::from_name(text).ok_or_else(|| "continue, drain or kill".to_owned())
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// List what was given out to a worker, or of a credential: what of it is alive, until when,
-    /// and what is to be rotated
-    Blast(BlastArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BlastArgs {
-    /// Name or id of a worker, also of one that was removed
-    #[arg(long, value_name = "NAME", required_unless_present = "credential")]
-    pub(crate) worker: Option<String>,
-    /// Scope of a credential, also of one that was removed
-    #[arg(long, value_name = "SCOPE", conflicts_with = "worker")]
-    pub(crate) credential: Option<String>,
-    /// Only what was given since then: 2026-01-31T08:00:00Z, or 12h for so long ago
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<String>,
 }
 
 #[derive(Debug, Args)]
