@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use broker::{Broker, BrokerPaths, CredentialChoice, Lease};
+use broker::{Broker, BrokerPaths, CredentialChoice, Lease, LeaseReader};
 use credential::RegistryScope;
 use dial::Dialer;
 use gateway::{Gateway, Parts};
@@ -196,12 +196,13 @@ impl Opened {
     /// A lease for `image`, and a client that reads with it.
     pub(crate) async fn reader(
         &self,
+        reader: LeaseReader,
         image: &Reference,
         credential: Option<&str>,
     ) -> Result<Reader> {
         let choice = choice(credential)?;
-        let lease = self.broker.lease(self.workspace, image, choice).await?;
-        let lease = Arc::new(lease);
+        let leasing = self.broker.lease_for(reader, self.workspace, image, choice);
+        let lease = Arc::new(leasing.await?);
         let endpoint = lease.endpoint().clone();
         let client = RegistryClient::new(&self.dialer, endpoint, Arc::clone(&lease) as _)?;
         Ok(Reader { lease, client })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::BrokerError;
+use broker::{BrokerError, LeaseReader};
 use control_store::Publication;
 use image::{Fill, ImageError, LayerReport, PinnedImage};
 use image_mount::{LayerRef, MountRequest};
@@ -31,9 +31,19 @@ pub(crate) struct Resolved {
 
 /// Asks the registry what the image is; the answer is the proof that it may be used.
 pub(crate) async fn resolve(app: &App, image: &str, credential: Option<&str>) -> Result<Resolved> {
+    resolve_for(app, LeaseReader::own(), image, credential).await
+}
+
+/// The same for a container of this machine.
+pub(crate) async fn resolve_for(
+    app: &App,
+    reader: LeaseReader,
+    image: &str,
+    credential: Option<&str>,
+) -> Result<Resolved> {
     let reference = parse(image)?;
     let opened = app.open().await?;
-    let reader = opened.reader(&reference, credential).await?;
+    let reader = opened.reader(reader, &reference, credential).await?;
     let pinned = image::resolve(&reader.client, &reference, &Platform::host()).await;
     let pinned = pinned.map_err(|error| explain_refusal(error, &reader, &reference))?;
     Ok(Resolved {

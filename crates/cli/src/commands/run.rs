@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{AfterRemoval, Lease};
+use broker::{AfterRemoval, Lease, LeaseReader};
 use container::{
     IdRange, IdRangeError, ImageDefaults, NetworkMode, Overrides, PortMap, Resources, Volume,
 };
@@ -24,7 +24,7 @@ use crate::args::RunArgs;
 use crate::commands::image::remove_damaged_indexes;
 use crate::failure::{Failure, Kind, Result, printable};
 use crate::output::{Output, bytes};
-use crate::resolved::{Resolved, resolve};
+use crate::resolved::{Resolved, resolve_for};
 use crate::settings::{Userns, parse_size};
 
 /// How often a removal is looked for.
@@ -144,9 +144,12 @@ async fn prepare(
     waterfall: &Waterfall,
 ) -> Result<Prepared> {
     let credential = args.credential.as_deref();
-    let resolved = waterfall
-        .measure("resolve", resolve(app, &args.image, credential))
-        .await?;
+    let reader = LeaseReader {
+        worker: None,
+        container: wanted.id.to_string(),
+    };
+    let resolving = resolve_for(app, reader, &args.image, credential);
+    let resolved = waterfall.measure("resolve", resolving).await?;
     let process = wanted.process(&resolved, args)?;
     let layers = waterfall
         .measure("index", resolved.index(app, image::Fill::Unindexed))

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use worker_protocol::{
-    AuthQuestion, CodeQuestion, Delivery, IndexQuestion, JoinQuestion, LocationQuestion, Stamp,
-    Start, auth_answer,
+    AuthQuestion, CodeQuestion, Delivery, FromWorker, Hello, IndexQuestion, JoinQuestion,
+    LocationQuestion, Stamp, Start, auth_answer, from_worker,
 };
 
 use crate::beta9::{Returning, Scene};
@@ -494,6 +494,36 @@ async fn what_speaks_no_tls_is_hung_up_on_and_keeps_nobody_out() {
     };
     within(Box::pin(coming)).await;
     drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_another_version_is_told_so_and_gets_nothing() {
+    let stage = Stage::new().await;
+    let port = Port::open(&stage).await;
+    let machine = port.worker(&stage, "node-1").await;
+    for version in [
+        0,
+        worker_protocol::VERSION - 1,
+        worker_protocol::VERSION + 1,
+    ] {
+        let mut client = Requests::over(machine.connect().await.unwrap())
+            .await
+            .worker();
+        let hello = Hello {
+            version,
+            name: "old".to_owned(),
+            cpu_millicores: 8000,
+            memory_bytes: 8 << 30,
+        };
+        let first = FromWorker {
+            message: Some(from_worker::Message::Hello(hello)),
+        };
+        let refused = client.attach(futures::stream::iter([first])).await;
+        let refused = refused.expect_err("it speaks another version");
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        let words = "install the same holdfast on both";
+        assert!(refused.message().contains(words), "{refused}");
+    }
 }
 
 /// Somebody has all that the worker has: the second that asks under one number is noticed, and
