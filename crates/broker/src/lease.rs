@@ -88,6 +88,8 @@ struct SecretHolder {
 struct State {
     row: Row,
     held: Held,
+    /// Its reader is gone: who asks for it still gets nothing.
+    is_over: bool,
 }
 
 /// What people may see of a lease.
@@ -147,6 +149,7 @@ impl Broker {
             state: tokio::sync::Mutex::new(State {
                 row: Row::of_version(row.version),
                 held: Held::default(),
+                is_over: false,
             }),
         };
         let lease = Lease {
@@ -277,6 +280,7 @@ impl Lease {
         if let Holder::Secret(holder) = &self.holder {
             let mut state = holder.state.lock().await;
             state.held = Held::default();
+            state.is_over = true;
             if let Some(lease) = state.row.take() {
                 self.broker.vault.end_lease(lease).await?;
             }
@@ -343,7 +347,7 @@ impl Lease {
             rung: vended.rung,
             not_after: vended.auth.not_after,
         };
-        self.give(holder, &mut state.row, current, gift).await?;
+        self.give(holder, &mut state, current, gift).await?;
         // Removed while it was minted: then nobody gets it.
         self.current(holder).await?;
         self.show(Some(current.version), vended.rung, vended.auth.not_after);
@@ -377,7 +381,7 @@ impl Lease {
                 not_after: Some(location.not_after),
             };
             let mut state = holder.state.lock().await;
-            self.give(holder, &mut state.row, current, gift).await?;
+            self.give(holder, &mut state, current, gift).await?;
         }
         // Removed while it was asked for: then nobody gets it.
         self.current(holder).await?;

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use credential::auth::AuthError;
+use ids::LeaseId;
 use vault::{AuditAction, CalledOff, LeaseRequest, Noted, SealedVersion, Stamp, VaultError};
 
 use super::held::Held;
@@ -43,20 +44,26 @@ impl Lease {
         broker.lease_alarms.fetch_add(1, Ordering::Relaxed);
         let (container, lease) = (&self.reader.container, self.shown().lease);
         tracing::error!(%container, reason, "a lease was used by two, and has ended for both");
-        let noted = if let Some(lease) = lease {
-            broker.vault.alarm_lease(lease, reason).await
-        } else {
-            let about = Noted {
-                workspace: Some(self.workspace),
-                subject: &self.image.canonical(),
-                detail: reason,
-            };
-            let action = AuditAction::LeaseAlarm;
-            broker.vault.note(action, container, about).await
-        };
-        if let Err(error) = noted {
+        if let Err(error) = self.note_alarm(lease, reason).await {
             tracing::error!(%error, "an alarm could not be noted");
         }
+    }
+
+    /// An anonymous reader has no row, and one that asked for nothing may have lost it.
+    async fn note_alarm(&self, lease: Option<LeaseId>, reason: &str) -> Result<(), VaultError> {
+        let vault = &self.broker.vault;
+        if let Some(lease) = lease
+            && vault.alarm_lease(lease, reason).await?
+        {
+            return Ok(());
+        }
+        let about = Noted {
+            workspace: Some(self.workspace),
+            subject: &self.image.canonical(),
+            detail: reason,
+        };
+        let action = AuditAction::LeaseAlarm;
+        vault.note(action, &self.reader.container, about).await
     }
 
     /// The current version, which must be of the secret that the lease was made for: a credential
@@ -86,6 +93,9 @@ impl Lease {
         holder: &SecretHolder,
         state: &mut State,
     ) -> Result<SealedVersion, AuthError> {
+        if state.is_over {
+            return Err(over());
+        }
         for _ in 0..VERSION_ATTEMPTS {
             let current = self.current(holder).await.inspect_err(|_| {
                 state.held = Held::default();
@@ -156,11 +166,15 @@ impl Lease {
     pub(super) async fn give(
         &self,
         holder: &SecretHolder,
-        row: &mut Row,
+        state: &mut State,
         current: SealedVersion,
         gift: Gift,
     ) -> Result<(), AuthError> {
-        match self.settle(holder, row, current, Some(gift)).await {
+        if state.is_over {
+            return Err(over());
+        }
+        let settled = self.settle(holder, &mut state.row, current, Some(gift));
+        match settled.await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.refusal(holder, &error).await),
         }
@@ -190,6 +204,12 @@ fn copied() -> AuthError {
         message:
             "two have used one lease, so it has ended for both; a new container gets a new one"
                 .to_owned(),
+    }
+}
+
+fn over() -> AuthError {
+    AuthError::Refused {
+        message: "the lease has ended with its container".to_owned(),
     }
 }
 

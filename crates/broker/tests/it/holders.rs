@@ -95,6 +95,25 @@ async fn a_lease_that_two_use_ends_for_both_and_is_told() {
     ask(&spared).await.unwrap();
 }
 
+/// A copy may be used when the row of the lease has lapsed, or where there is none.
+#[tokio::test]
+async fn a_copy_of_a_lease_that_lapsed_or_has_no_row_is_told_too() {
+    let sim = sim(Login::Nobody).await;
+    let stage = Stage::new().await;
+    let own = reader("ctr-1");
+    let anonymous = lease_for(&stage, &own, sim.host()).await;
+    stage.login(sim.host(), PASSWORD).await.unwrap();
+    let lapsed = lease_for(&stage, &own, sim.host()).await;
+    stage.clock.turn(Duration::from_hours(1));
+    stage.broker.vault().sweep_leases().await.unwrap();
+    for (alarms, lease) in [(1, anonymous), (2, lapsed)] {
+        lease.admit(&own, Stamp::fresh(1)).await.unwrap();
+        is_refused(lease.admit(&own, Stamp::fresh(1)).await, "two have used");
+        is_refused(ask(&lease).await, "two have used");
+        assert_eq!(stage.audited("lease-alarm").await, alarms);
+    }
+}
+
 /// One row, two processes: the second's renewal is not the next any more.
 #[tokio::test]
 async fn a_row_that_another_process_renewed_is_told() {
@@ -169,8 +188,10 @@ async fn what_is_given_is_on_record_with_its_end() {
     assert!(Some(row.expires_at) <= auth.not_after, "{row:?}");
     assert_eq!(row.worker, own.worker.unwrap().to_string());
 
-    // A clock that was set back does not leave it standing.
     lease.end().await.unwrap();
+    is_refused(ask(&lease).await, "ended with its container");
+    let live = vault.live_leases(stage.workspace).await.unwrap();
+    assert_eq!(live, [], "a late question begins no other");
     assert_eq!(stage.audited("vend").await, 1);
 }
 

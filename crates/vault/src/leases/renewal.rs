@@ -88,12 +88,13 @@ impl Vault {
         self.inner.make(Change::Lease(renew)).await
     }
 
-    /// Ends a lease that two have renewed, for both.
-    pub async fn alarm_lease(&self, lease: LeaseId, reason: &str) -> Result<(), VaultError> {
+    /// Ends a lease that two have renewed, for both. Says whether it was live; one that was not has
+    /// no row of this.
+    pub async fn alarm_lease(&self, lease: LeaseId, reason: &str) -> Result<bool, VaultError> {
         let vault = &*self.inner;
         let mut transaction = vault.database.begin().await?;
         let held = match held(&mut transaction, lease).await {
-            Err(VaultError::LeaseEnded { .. }) => return Ok(()),
+            Err(VaultError::LeaseEnded { .. }) => return Ok(false),
             held => held?,
         };
         let (id, now) = (lease.to_string(), vault.clock.now_ms());
@@ -103,7 +104,8 @@ impl Vault {
         let worker = worker.unwrap_or("none");
         let entry = entry.detail(&format!("{reason}; lease {lease}, worker {worker}"));
         vault.audit(&mut transaction, &[entry]).await?;
-        transaction.commit().await.doing("committing an alarm")
+        transaction.commit().await.doing("committing an alarm")?;
+        Ok(true)
     }
 
     /// Notes that a container was given a version of a named secret.

@@ -285,10 +285,12 @@ async fn two_that_renew_one_lease_are_told_and_both_lose_it() {
         let error = stage.vault.renew_lease(held, stamped).await.unwrap_err();
         assert!(matches!(error, VaultError::LeaseCopied { .. }), "{error}");
     }
+    let mut alarms_raised = Vec::new();
     for _ in 0..2 {
         let alarm = stage.vault.alarm_lease(held, "two have renewed it");
-        alarm.await.unwrap();
+        alarms_raised.push(alarm.await.unwrap());
     }
+    assert_eq!(alarms_raised, [true, false]);
     let error = other.renew_lease(held, renewal(3, 1)).await.unwrap_err();
     assert!(matches!(error, VaultError::LeaseEnded { .. }), "{error}");
     let standing = other.standing(stage.workspace, &secret_name, Some(held));
