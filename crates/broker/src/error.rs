@@ -81,7 +81,6 @@ impl BrokerError {
         match self {
             Self::Auth { source, .. } => auth_kind(source),
             Self::WouldBreak { .. } => "no_permission",
-            Self::ChangedMeanwhile { .. } => "busy",
             Self::NothingBefore { .. } => "ended",
             Self::NoCredential { .. } | Self::NotShared { .. } | Self::SeveralShared { .. } => {
                 "not_found"
@@ -94,7 +93,7 @@ impl BrokerError {
             | Self::IssuerTooEarly(_)
             | Self::Name(_)
             | Self::NameOfRegistry { .. } => "bad_input",
-            Self::IssuerBusy => "busy",
+            Self::ChangedMeanwhile { .. } | Self::IssuerBusy => "busy",
             Self::Unreadable { .. } | Self::IssuerUnreadable(_) => "damaged",
             Self::Vault(error) => error.kind(),
             Self::Store(error) => error.kind(),

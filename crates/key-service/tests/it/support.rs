@@ -106,6 +106,7 @@ pub(crate) async fn put(vault: &Vault, workspace: WorkspaceId, value: &str) {
         kind: "opaque",
         scope: "",
         plaintext: &SecretString::from(value.to_owned()),
+        in_clear: None,
     };
     vault.put(workspace, secret, "t").await.expect("sealed");
 }
