@@ -10,24 +10,32 @@ mod image;
 mod layout;
 mod oddities;
 mod registry;
+mod science;
 mod scratch;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::arguments::Arguments;
 use crate::{setup, tree};
 
 pub(crate) use self::image::{LayerFile, PackedImage, TAG, packed_image, packed_image_with_data};
 pub(crate) use self::registry::{Login, Registry};
+pub(crate) use self::science::packed_science_image;
 pub(crate) use self::scratch::Scratch;
 
-/// `cargo xtask pack`: packs the image if it is not there and prints where it is.
-pub(crate) fn pack(arguments: Arguments) -> Result<ExitCode> {
+/// `cargo xtask pack`: packs an image if it is not there and prints where it is.
+pub(crate) fn pack(mut arguments: Arguments) -> Result<ExitCode> {
+    let name = arguments.next_word();
     arguments.finish()?;
     setup::require_root()?;
-    let image = packed_image(&tree::target().join("holdfast-demo"))?;
+    let folder = tree::target().join("holdfast-demo");
+    let image = match name.as_deref() {
+        None | Some("demo") => packed_image(&folder)?,
+        Some("science") => packed_science_image(&folder)?,
+        Some(other) => bail!("no image named {other}; there are: demo, science"),
+    };
     println!("{}:{TAG}", image.layout.display());
     Ok(ExitCode::SUCCESS)
 }

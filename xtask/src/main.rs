@@ -34,7 +34,7 @@ Tasks:
   setup [--check]                 install what building, testing and the demo need (Debian 12, root)
   demo [--profile dev|release] [--binary FILE]
                                   pack a private image, log in, run it lazily, rotate the password
-  pack                            pack the demo image if it is not there, and print where it is
+  pack [demo|science]             pack an image if it is not there, and print where it is
   ci                              everything that must pass: format, lints, tidy, docs, tests, demo
   tidy                            layers, dependencies, headers, lengths and other house rules
   bench NAME [--json FILE] [--runs N] [--only PART] [--binary FILE]

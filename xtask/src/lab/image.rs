@@ -100,7 +100,7 @@ pub(crate) fn packed_image_with_data(folder: &Path) -> Result<PackedImage> {
 }
 
 /// Makes `layout` by `pack`, which leaves it in `packing/image`, unless it is there.
-fn keep(folder: &Path, layout: &Path, pack: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(super) fn keep(folder: &Path, layout: &Path, pack: impl FnOnce() -> Result<()>) -> Result<()> {
     if layout.join("index.json").exists() {
         return Ok(());
     }
@@ -153,7 +153,7 @@ fn pack(work: &Path, log: &Path) -> Result<()> {
     configure(&tagged)
 }
 
-fn configure(tagged: &str) -> Result<()> {
+pub(super) fn configure(tagged: &str) -> Result<()> {
     umoci(&[
         "config",
         "--image",
@@ -168,7 +168,7 @@ fn configure(tagged: &str) -> Result<()> {
     ])
 }
 
-fn archive_layer(work: &Path, folder: &Path, image: &Path, note: &str) -> Result<()> {
+pub(super) fn archive_layer(work: &Path, folder: &Path, image: &Path, note: &str) -> Result<()> {
     let archive = work.join(format!("{}.tar", note.replace(' ', "-")));
     let mut tar = process::command("tar", &["--create", "--format=posix", "--numeric-owner"]);
     tar.args([
@@ -182,11 +182,11 @@ fn archive_layer(work: &Path, folder: &Path, image: &Path, note: &str) -> Result
     layout::add_gzip_layer(image, &archive, note)
 }
 
-fn umoci(arguments: &[&str]) -> Result<()> {
+pub(super) fn umoci(arguments: &[&str]) -> Result<()> {
     process::capture(&mut process::command("umoci", arguments)).map(drop)
 }
 
-fn path(path: &Path) -> Result<&str> {
+pub(super) fn path(path: &Path) -> Result<&str> {
     path.to_str()
         .with_context(|| format!("{} is not UTF-8", path.display()))
 }
