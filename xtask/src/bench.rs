@@ -4,6 +4,7 @@
 //! range are shown; a missed target is printed and is not an error, since a benchmark is no test.
 
 mod calls;
+mod coldstart;
 mod credentials;
 mod image;
 mod lab;
@@ -23,7 +24,7 @@ use self::report::Row;
 use crate::arguments::Arguments;
 use crate::setup;
 
-const NAMES: &str = "image, calls, credentials";
+const NAMES: &str = "image, calls, credentials, coldstart";
 
 /// Turns that each contender gets unless `--runs` says otherwise.
 const DEFAULT_RUNS: usize = 3;
@@ -35,14 +36,17 @@ struct Options {
     only: Option<String>,
     /// A binary to measure instead of building one.
     binary: Option<PathBuf>,
+    /// Draw what was measured, where the bench can.
+    plot: bool,
 }
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let json = arguments.value("--json")?.map(PathBuf::from);
-    let options = Options {
+    let mut options = Options {
         runs: arguments.number("--runs")?.unwrap_or(DEFAULT_RUNS).max(1),
         only: arguments.value("--only")?,
         binary: arguments.value("--binary")?.map(PathBuf::from),
+        plot: arguments.flag("--plot"),
     };
     let name = arguments
         .next_word()
@@ -52,6 +56,11 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let rows = match name.as_str() {
         "image" => measure(image::PARTS, options, Lab::new)?,
         "calls" => measure(calls::PARTS, options, Lab::new)?,
+        "coldstart" => {
+            let default = || coldstart::DEFAULT_PART.to_owned();
+            options.only.get_or_insert_with(default);
+            measure(coldstart::PARTS, options, coldstart::Lab::new)?
+        }
         "credentials" => {
             let lab = |options| credentials::Lab::new(&options);
             measure(credentials::PARTS, options, lab)?

@@ -8,6 +8,7 @@ mod arguments;
 mod bench;
 mod ci;
 mod demo;
+mod entry;
 mod exact;
 mod fuzz;
 mod lab;
@@ -37,11 +38,13 @@ Tasks:
   pack [demo|science]             pack an image if it is not there, and print where it is
   ci                              everything that must pass: format, lints, tidy, docs, tests, demo
   tidy                            layers, dependencies, headers, lengths and other house rules
-  bench NAME [--json FILE] [--runs N] [--only PART] [--binary FILE]
+  bench NAME [--json FILE] [--runs N] [--only PART] [--binary FILE] [--plot]
                                   measure side by side; NAME is image
                                   (parts: index, start, reads, cold)
                                   or calls (parts: warm, throughput, cold)
                                   or credentials (parts: cipher, vault, vend, crowd, rotating)
+                                  or coldstart (links: 200mbit, the default, 24mbit, 800mbit,
+                                  1gbit, capped; --plot draws into docs/benchmarks)
   exact [--stacks N] [--seed N]   compare random images with tar, overlay and containerd
   fuzz [TARGET…] [--minutes N] [--jobs N]
                                   look for inputs that break a reader, N minutes for each target

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::entry::Entry;
 use crate::lab::Login;
 use crate::{process, tree};
 
@@ -13,20 +14,33 @@ use crate::{process, tree};
 pub(super) struct Ours {
     binary: PathBuf,
     folder: PathBuf,
+    entry: Entry,
 }
 
 impl Ours {
     /// Builds the binary unless one is given; its state will be below `folder`.
     pub(super) fn new(binary: Option<PathBuf>, folder: &Path) -> Result<Self> {
         let binary = binary.map_or_else(build, Ok)?;
+        // Who enters a room comes out in another working directory.
+        let binary = std::path::absolute(binary)?;
         Ok(Self {
             binary,
             folder: folder.to_path_buf(),
+            entry: Entry::default(),
         })
     }
 
+    /// The same program and state, started elsewhere.
+    pub(super) fn within(&self, entry: Entry) -> Self {
+        Self {
+            binary: self.binary.clone(),
+            folder: self.folder.clone(),
+            entry,
+        }
+    }
+
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = self.entry.command(&self.binary);
         command.args(arguments);
         command.env("HOLDFAST_DATA_DIR", self.folder.join("data"));
         command.env("HOLDFAST_ROOT_KEY", self.folder.join("root.key"));
@@ -46,6 +60,7 @@ impl Ours {
             "--username",
             login.username,
             "--password-stdin",
+            "--plain-http",
         ];
         let mut command = self.command(&arguments);
         let output = process::output_with_input(&mut command, login.password.as_bytes())?;
@@ -72,22 +87,29 @@ impl Ours {
 
     /// Runs a command in an image, on the host's network, and returns its timing document.
     pub(super) fn run(&self, image: &str, words: &[&str], expected: &str) -> Result<Value> {
-        let file = self.folder.join("timing.json");
-        let mut command = self.command(&[
-            "run",
-            "--userns",
-            "host",
-            "--network",
-            "host",
-            "--timing-json",
-        ]);
-        command.arg(&file).args([image, "--"]).args(words);
-        let output = process::capture(&mut command)?;
+        let output = process::capture(&mut self.start_command(image, words))?;
         if output.trim_end() != expected {
             bail!("the command printed {output:?} instead of {expected:?}");
         }
-        let text = std::fs::read(&file).context("no timing was written")?;
+        self.timing()
+    }
+
+    /// Starts a command in an image, on the network that it is started in.
+    pub(super) fn start_command(&self, image: &str, words: &[&str]) -> Command {
+        let mut command = self.command(&["run", "--userns", "host", "--network", "host"]);
+        command.arg("--timing-json").arg(self.timing_file());
+        command.args([image, "--"]).args(words);
+        command
+    }
+
+    /// The timing document of the last command.
+    pub(super) fn timing(&self) -> Result<Value> {
+        let text = std::fs::read(self.timing_file()).context("no timing was written")?;
         serde_json::from_slice(&text).context("the timing is not JSON")
+    }
+
+    fn timing_file(&self) -> PathBuf {
+        self.folder.join("timing.json")
     }
 }
 

@@ -1,10 +1,12 @@
 //! The peer's side: pull everything with skopeo, unpack it with umoci, run it with runc.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use crate::entry::Entry;
 use crate::lab::TAG;
 use crate::process;
 
@@ -12,6 +14,7 @@ use crate::process;
 #[derive(Debug)]
 pub(super) struct Peer {
     folder: PathBuf,
+    entry: Entry,
 }
 
 impl Peer {
@@ -19,7 +22,16 @@ impl Peer {
         std::fs::create_dir_all(folder)?;
         Ok(Self {
             folder: folder.to_path_buf(),
+            entry: Entry::default(),
         })
+    }
+
+    /// The same state, its programs started elsewhere.
+    pub(super) fn within(&self, entry: Entry) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            entry,
+        }
     }
 
     pub(super) fn rootfs(&self) -> PathBuf {
@@ -36,9 +48,14 @@ impl Peer {
     }
 
     pub(super) fn pull(&self, image: &str, auth_file: &Path) -> Result<()> {
-        let mut command = process::command("skopeo", &["copy", "--quiet"]);
+        let mut command = self.entry.command("skopeo");
         command
-            .args(["--src-tls-verify=false", "--src-authfile"])
+            .args([
+                "copy",
+                "--quiet",
+                "--src-tls-verify=false",
+                "--src-authfile",
+            ])
             .arg(auth_file);
         command.arg(format!("docker://{image}"));
         process::capture(command.arg(format!("oci:{}:{TAG}", self.layout().display()))).map(drop)
@@ -46,7 +63,8 @@ impl Peer {
 
     pub(super) fn unpack(&self) -> Result<()> {
         let image = format!("{}:{TAG}", self.layout().display());
-        let mut command = process::command("umoci", &["unpack", "--image", &image]);
+        let mut command = self.entry.command("umoci");
+        command.args(["unpack", "--image", &image]);
         process::capture(command.arg(self.bundle())).map(drop)
     }
 
@@ -65,19 +83,20 @@ impl Peer {
     }
 
     pub(super) fn run(&self, expected: &str) -> Result<()> {
-        let state = self.folder.join("runc");
-        let name = format!("holdfast-bench-{}", std::process::id());
-        let mut command = process::command("runc", &["--root"]);
-        command
-            .arg(state)
-            .args(["run", "--bundle"])
-            .arg(self.bundle())
-            .arg(name);
-        let output = process::capture(&mut command)?;
+        let output = process::capture(&mut self.start_command())?;
         if output.trim_end() != expected {
             bail!("the peer's command printed {output:?} instead of {expected:?}");
         }
         Ok(())
+    }
+
+    /// Starts the command that was prepared.
+    pub(super) fn start_command(&self) -> Command {
+        let mut command = self.entry.command("runc");
+        command.arg("--root").arg(self.folder.join("runc"));
+        command.args(["run", "--bundle"]).arg(self.bundle());
+        command.arg(format!("holdfast-bench-{}", std::process::id()));
+        command
     }
 
     fn layout(&self) -> PathBuf {

@@ -69,7 +69,7 @@ impl Samples {
         self.0.get(at).copied().unwrap_or(f64::NAN)
     }
 
-    fn show(&self) -> String {
+    pub(crate) fn show(&self) -> String {
         let bounds = (self.0.first(), self.0.last());
         let (Some(least), Some(most)) = bounds else {
             return "-".to_owned();

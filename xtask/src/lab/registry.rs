@@ -1,19 +1,24 @@
-//! Debian's docker-registry on a free loopback port, behind a password that can be changed.
+//! Debian's docker-registry behind a password that can be changed: on a free loopback port, or in a
+//! network namespace at an address of its own.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
 use super::image::{PackedImage, TAG};
+use crate::entry::Entry;
 use crate::process::{self, Service};
 
 /// How often to look for another port when one was taken between looking and using it.
 const PORT_TRIES: usize = 5;
+
+/// The file that gets a line for each request.
+const REQUESTS: &str = "requests.log";
 
 /// A user name and a password made for this run.
 pub(crate) struct Login {
@@ -44,38 +49,57 @@ impl Login {
 #[derive(Debug)]
 pub(crate) struct Registry {
     folder: PathBuf,
-    port: u16,
+    socket: SocketAddr,
+    entry: Entry,
     service: Option<Service>,
 }
 
 impl Registry {
     /// Starts one with its data below `folder`, for one user.
     pub(crate) fn start(folder: &Path, login: &Login) -> Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        write_passwords(folder, login)?;
-        let mut registry = Self {
-            folder: folder.to_path_buf(),
-            port: 0,
-            service: None,
-        };
         let mut last = None;
         for _ in 0..PORT_TRIES {
-            registry.port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-            match registry.serve() {
-                Ok(()) => return Ok(registry),
+            let socket = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+            match Self::start_at(folder, login, socket, Entry::default()) {
+                Ok(registry) => return Ok(registry),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.expect("there was at least one try"))
     }
 
-    pub(crate) fn socket(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+    /// Starts one at an address that whoever enters there can listen on.
+    pub(crate) fn start_at(
+        folder: &Path,
+        login: &Login,
+        socket: SocketAddr,
+        entry: Entry,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        write_passwords(folder, login)?;
+        let mut registry = Self {
+            folder: folder.to_path_buf(),
+            socket,
+            entry,
+            service: None,
+        };
+        registry.serve()?;
+        Ok(registry)
     }
 
-    /// `127.0.0.1:PORT`, as it stands in image names.
+    pub(crate) fn socket(&self) -> SocketAddr {
+        self.socket
+    }
+
+    /// How many requests it has answered, refusals too: a line of its log for each.
+    pub(crate) fn requests(&self) -> Result<usize> {
+        let log = std::fs::read(self.folder.join(REQUESTS)).context("the registry has no log")?;
+        Ok(String::from_utf8_lossy(&log).lines().count())
+    }
+
+    /// Host and port, as it stands in image names.
     pub(crate) fn address(&self) -> String {
-        self.socket().to_string()
+        self.socket.to_string()
     }
 
     /// Replaces the password. The registry is restarted, so that no old answer is remembered.
@@ -90,8 +114,9 @@ impl Registry {
         let repository = format!("acme/{}:v1", image.name);
         let name = format!("{}/{repository}", self.address());
         let auth_file = self.auth_file(&self.address(), login)?;
-        let mut command = process::command("skopeo", &["copy", "--quiet"]);
+        let mut command = self.entry.command("skopeo");
         command
+            .args(["copy", "--quiet"])
             .args(["--dest-tls-verify=false", "--dest-authfile"])
             .arg(auth_file);
         command.arg(format!("oci:{}:{TAG}", image.layout.display()));
@@ -112,11 +137,13 @@ impl Registry {
     fn serve(&mut self) -> Result<()> {
         let config = self.folder.join("config.yml");
         std::fs::write(&config, self.config())?;
-        let mut command = Command::new("setpriv");
+        let mut command = self.entry.command("setpriv");
         command
             .args(["--pdeathsig=KILL", "docker-registry", "serve"])
             .arg(config);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let requests = self.folder.join(REQUESTS);
+        let requests = File::options().create(true).append(true).open(requests)?;
+        command.stdout(requests).stderr(Stdio::piped());
         let mut service = Service::start(&mut command)?;
         let errors = service.take_stderr().expect("standard error was asked for");
         wait_until_listening(errors, &self.folder.join("registry.log"))?;

@@ -1,0 +1,286 @@
+//! `cargo xtask bench coldstart`: from nothing to a command's first output over a long and narrow
+//! link, beside pulling and unpacking everything and beside a lazy peer.
+//!
+//! Parts are links. Each turn has a room of its own, empty stores and, except for a warm start, no
+//! page cache; contenders take turns. A turn on which the shaper or the machine was not fit to
+//! measure is void: it counts in no median, unless all turns of a contender are, and then its rows
+//! say so. *First* is: nothing is there but the credential. *Cold* is: the indexes are there, the
+//! cache is empty. *Warm* is: the command ran before.
+
+mod calibration;
+mod containerd;
+mod janitor;
+mod network;
+mod plot;
+mod room;
+mod rows;
+mod shaper;
+mod stargz;
+mod turn;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use self::calibration::Calibrated;
+use self::janitor::Janitor;
+use self::network::Network;
+use self::plot::Phase;
+use self::room::Room;
+use self::rows::Contender;
+use self::shaper::Shape;
+use self::stargz::Stargz;
+use self::turn::{Measured, PageCache, Turn};
+use super::ours::Ours;
+use super::peer::Peer;
+use super::report::Row;
+use super::{Options, Part};
+use crate::lab::{self, Login, Registry, Scratch};
+use crate::tree;
+
+pub(super) const PARTS: &[Part<Lab>] = &[
+    ("200mbit", |lab| measure(lab, "200mbit", shape(200, 20))),
+    ("24mbit", |lab| measure(lab, "24mbit", shape(24, 50))),
+    ("800mbit", |lab| measure(lab, "800mbit", shape(800, 10))),
+    ("1gbit", |lab| measure(lab, "1gbit", shape(1000, 1))),
+    ("capped", |lab| {
+        measure(lab, "capped", capped(shape(200, 20)))
+    }),
+];
+
+/// What is measured when nobody says which link.
+pub(super) const DEFAULT_PART: &str = "200mbit";
+
+const COMMAND: &[&str] = &["python3", "-c", "import numpy; print(numpy.__version__)"];
+const EXPECTED: &str = "1.26.4";
+
+const WAITING: Duration = Duration::from_secs(30);
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+const fn shape(megabits_per_second: u64, round_trip_ms: u64) -> Shape {
+    Shape {
+        bytes_per_second: megabits_per_second * 1_000_000 / 8,
+        round_trip: Duration::from_millis(round_trip_ms),
+        flow_bytes_per_second: None,
+    }
+}
+
+/// A link of which one connection gets a fifth, as some blob stores serve.
+const fn capped(shape: Shape) -> Shape {
+    Shape {
+        flow_bytes_per_second: Some(shape.bytes_per_second / 5),
+        ..shape
+    }
+}
+
+/// What all links share. Fields drop in order: the janitor goes last.
+pub(super) struct Lab {
+    runs: usize,
+    login: Login,
+    ours: Ours,
+    peer: Peer,
+    stargz: Stargz,
+    plots: Option<PathBuf>,
+    rooms: RefCell<usize>,
+    scratch: Scratch,
+    _janitor: Janitor,
+}
+
+/// A link and the registry behind it.
+struct Scene {
+    network: Network,
+    registry: Registry,
+}
+
+impl Lab {
+    pub(super) fn new(options: Options) -> Result<Self> {
+        let scratch = Scratch::new(&tree::target().join("holdfast-coldstart"), "bench")?;
+        let janitor = Janitor::start(&cgroups(), scratch.path())?;
+        let folder = |name: &str| scratch.path().join(name);
+        std::fs::create_dir(folder("ours"))?;
+        Ok(Self {
+            runs: options.runs,
+            login: Login::generate("alice")?,
+            ours: Ours::new(options.binary, &folder("ours"))?,
+            peer: Peer::new(&folder("skopeo"))?,
+            stargz: Stargz::build(),
+            plots: options.plot.then(|| tree::root().join("docs/benchmarks")),
+            rooms: RefCell::new(0),
+            scratch,
+            _janitor: janitor,
+        })
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// A name for a room's cgroups that no other has.
+    fn cgroup(&self, what: &str) -> String {
+        let mut rooms = self.rooms.borrow_mut();
+        *rooms += 1;
+        format!("{}{rooms}-{what}", cgroups())
+    }
+}
+
+/// How the cgroups of this run's rooms begin.
+fn cgroups() -> String {
+    format!("holdfast-bench-{}-", std::process::id())
+}
+
+fn measure(lab: &Lab, link: &str, shape: Shape) -> Result<Vec<Row>> {
+    let image = lab::packed_science_image(&tree::target().join("holdfast-demo"))?;
+    let scene = Scene::start(lab, shape)?;
+    let calibrated = Calibrated::measure(&scene.network)?;
+    let void = calibrated.void(shape);
+    println!(
+        "link {link}: round trip {:.1} ms, {:.0} Mbit/s by one connection: {}",
+        calibrated.round_trip_ms,
+        calibrated.megabits_per_second,
+        void.as_deref().unwrap_or("as it should be"),
+    );
+    let name = scene.registry.push(&image, &lab.login)?;
+    let converted = match &lab.stargz {
+        Stargz::Built(_) => stargz::convert(lab, &scene, &image, &name)?,
+        Stargz::Missing(_) => String::new(),
+    };
+    let mut contenders = contenders(lab);
+    for number in 1..=lab.runs {
+        for contender in &mut contenders {
+            let measured = one_turn(lab, &scene, contender, &name, &converted)?;
+            let Some(measured) = measured else { continue };
+            println!(
+                "  turn {number} of {}: {}",
+                contender.name,
+                rows::line(&measured)
+            );
+            contender.turns.push(measured);
+        }
+    }
+    if let Some(void) = void {
+        contenders
+            .iter_mut()
+            .for_each(|contender| contender.void_all(&void));
+    }
+    rows::print(&contenders);
+    if let Some(folder) = &lab.plots {
+        let layers = image.layers()?;
+        let megabytes = layers.iter().map(|layer| layer.bytes).sum::<u64>() / 1_000_000;
+        let title = format!("{link}, {megabytes} MB in {} layers", layers.len());
+        rows::plot(
+            &contenders,
+            &title,
+            &folder.join(format!("coldstart-{link}.svg")),
+        )?;
+    }
+    Ok(rows::compare(&contenders, link))
+}
+
+/// What takes turns, in this order: a warm start follows the cold one that warmed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    First,
+    Cold,
+    Warm,
+    Containerd,
+    Skopeo,
+    Stargz,
+}
+
+fn contenders(lab: &Lab) -> Vec<Contender> {
+    let contender = |kind, name| Contender::new(kind, name);
+    let mut all = vec![
+        contender(Kind::First, "holdfast, first use ever"),
+        contender(Kind::Cold, "holdfast, cold"),
+        contender(Kind::Warm, "holdfast, warm"),
+        contender(Kind::Containerd, "containerd pull + ctr run"),
+        contender(Kind::Skopeo, "skopeo copy + umoci unpack + runc"),
+        contender(Kind::Stargz, "eStargz by stargz-snapshotter"),
+    ];
+    if let (Some(last), Stargz::Missing(why)) = (all.last_mut(), &lab.stargz) {
+        last.missing = Some(why.clone());
+    }
+    all
+}
+
+fn one_turn(
+    lab: &Lab,
+    scene: &Scene,
+    contender: &Contender,
+    image: &str,
+    converted: &str,
+) -> Result<Option<Measured>> {
+    let room = Room::open(&lab.cgroup("turn"), &scene.network.client)?;
+    let turn = Turn {
+        room: &room,
+        network: &scene.network,
+        registry: &scene.registry,
+    };
+    let measured = match (contender.kind, &lab.stargz) {
+        (Kind::First, _) => {
+            let ours = lab.ours.within(turn.entry());
+            ours.forget()?;
+            ours.login(&scene.registry.address(), &lab.login)?;
+            ours_run(&ours, turn, image, PageCache::Dropped)
+        }
+        (Kind::Cold, _) => {
+            let ours = lab.ours.within(turn.entry());
+            ours.empty_cache()?;
+            ours_run(&ours, turn, image, PageCache::Dropped)
+        }
+        (Kind::Warm, _) => {
+            let ours = lab.ours.within(turn.entry());
+            ours_run(&ours, turn, image, PageCache::Kept)
+        }
+        (Kind::Containerd, _) => containerd::pull_and_run(lab, turn, image),
+        (Kind::Skopeo, _) => skopeo(lab, scene, turn, image),
+        (Kind::Stargz, Stargz::Built(program)) => stargz::run(lab, turn, program, converted),
+        (Kind::Stargz, Stargz::Missing(_)) => return Ok(None),
+    };
+    measured.map(Some).with_context(|| contender.name)
+}
+
+fn ours_run(ours: &Ours, turn: Turn<'_>, image: &str, cache: PageCache) -> Result<Measured> {
+    let running = turn.begin(cache)?;
+    let mut measured = running.finish(&mut ours.start_command(image, COMMAND), EXPECTED)?;
+    measured.phases = Phase::all_of(&ours.timing()?);
+    Ok(measured)
+}
+
+fn skopeo(lab: &Lab, scene: &Scene, turn: Turn<'_>, image: &str) -> Result<Measured> {
+    let peer = lab.peer.within(turn.entry());
+    peer.forget()?;
+    let host = scene.registry.address();
+    let auth_file = scene.registry.auth_file(&host, &lab.login)?;
+    let running = turn.begin(PageCache::Dropped)?;
+    peer.pull(image, &auth_file)?;
+    peer.unpack()?;
+    peer.prepare(COMMAND)?;
+    running.finish(&mut peer.start_command(), EXPECTED)
+}
+
+impl Scene {
+    fn start(lab: &Lab, shape: Shape) -> Result<Self> {
+        let network = Network::start(shape)?;
+        let registry = Registry::start_at(
+            &lab.folder("registry"),
+            &lab.login,
+            Network::registry_socket(),
+            network.server.entry(),
+        )?;
+        Ok(Self { network, registry })
+    }
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) -> Result<()> {
+    let begin = Instant::now();
+    while !holds() {
+        if begin.elapsed() > WAITING {
+            bail!("waited in vain until {what}");
+        }
+        std::thread::sleep(LOOK_PAUSE);
+    }
+    Ok(())
+}
