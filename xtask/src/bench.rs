@@ -8,7 +8,6 @@ mod coldstart;
 mod credentials;
 mod image;
 mod lab;
-mod link;
 mod ours;
 mod peer;
 mod report;

@@ -40,7 +40,7 @@ Tasks:
   tidy                            layers, dependencies, headers, lengths and other house rules
   bench NAME [--json FILE] [--runs N] [--only PART] [--binary FILE] [--plot]
                                   measure side by side; NAME is image
-                                  (parts: index, start, reads, cold)
+                                  (parts: index, start, reads)
                                   or calls (parts: warm, throughput, cold)
                                   or credentials (parts: cipher, vault, vend, crowd, rotating)
                                   or coldstart (links: 200mbit, the default, 24mbit, 800mbit,

@@ -1,6 +1,5 @@
-//! `cargo xtask bench image`: indexing, warm starts, reads, and cold starts over a narrow link.
+//! `cargo xtask bench image`: indexing, warm starts and reads. Cold starts are `bench coldstart`.
 
-mod cold;
 mod index;
 mod reads;
 mod start;
@@ -12,5 +11,4 @@ pub(super) const PARTS: &[Part<Lab>] = &[
     ("index", index::rows),
     ("start", start::rows),
     ("reads", reads::rows),
-    ("cold", cold::rows),
 ];

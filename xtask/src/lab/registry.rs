@@ -87,10 +87,6 @@ impl Registry {
         Ok(registry)
     }
 
-    pub(crate) fn socket(&self) -> SocketAddr {
-        self.socket
-    }
-
     /// How many requests it has answered, refusals too: a line of its log for each.
     pub(crate) fn requests(&self) -> Result<usize> {
         let log = std::fs::read(self.folder.join(REQUESTS)).context("the registry has no log")?;
