@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 
 use super::network::{Namespace, Network};
-use super::shaper::Shape;
+use super::shaper::{self, Shape};
 use crate::bench::report::Samples;
 
 const CONNECTS: usize = 9;
@@ -59,6 +59,8 @@ impl Calibrated {
         thread::spawn(move || send(&listener));
         let measuring = thread::spawn(move || {
             setns(client, CloneFlags::CLONE_NEWNET)?;
+            // The link is measured here; how busy the machine is, each turn says by itself.
+            shaper::come_first()?;
             receive(address)
         });
         measuring.join().expect("it does not panic")

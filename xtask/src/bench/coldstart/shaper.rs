@@ -194,7 +194,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
 }
 
 /// Gives this thread a real-time priority.
-fn come_first() -> Result<()> {
+pub(super) fn come_first() -> Result<()> {
     let own = std::fs::read_link("/proc/thread-self").context("no /proc/thread-self")?;
     let id = own.file_name().context("no thread id")?;
     let mut command = process::command("chrt", &["--fifo", "--pid", PRIORITY]);
