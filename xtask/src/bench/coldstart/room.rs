@@ -188,7 +188,7 @@ fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
         let [_, folder, "cgroup", options, ..] = words[..] else {
             return None;
         };
-        let general = ["rw", "ro", "relatime", "nosuid", "nodev", "noexec"];
+        let general = ["rw", "ro", "relatime", "nosuid", "nodev", "noexec", "xattr"];
         let own = |word: &&str| !general.contains(word) && !word.contains("release_agent");
         let own: Vec<&str> = options.split(',').filter(own).collect();
         let option = match own[..] {
@@ -224,7 +224,7 @@ mod tests {
         let found = hierarchies(
             "tmpfs /sys/fs/cgroup tmpfs rw,mode=755 0 0\n\
              cgroup /sys/fs/cgroup/cpu cgroup rw,nosuid,nodev,relatime,cpu,cpuacct 0 0\n\
-             cgroup /sys/fs/cgroup/systemd cgroup rw,relatime,name=systemd 0 0\n\
+             cgroup /sys/fs/cgroup/systemd cgroup rw,relatime,xattr,name=systemd 0 0\n\
              cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n",
         );
         let shown: Vec<(&Path, &str)> = found
