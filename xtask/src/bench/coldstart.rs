@@ -1,7 +1,7 @@
 //! `cargo xtask bench coldstart`: from nothing to a command's first output over a long and narrow
 //! link, beside pulling and unpacking everything and beside a lazy peer.
 //!
-//! Parts are links. Each turn has a room of its own, empty stores and, except for a warm start, no
+//! Parts are links. Each turn has a lane of its own, empty stores and, except for a warm start, no
 //! page cache; contenders take turns. A turn on which the shaper or the machine was not fit to
 //! measure is void: it counts in no median, unless all turns of a contender are, and then its rows
 //! say so. *First* is: nothing is there but the credential. *Cold* is: the indexes are there, the
@@ -10,9 +10,9 @@
 mod calibration;
 mod containerd;
 mod janitor;
+mod lane;
 mod network;
 mod plot;
-mod room;
 mod rows;
 mod shaper;
 mod stargz;
@@ -26,9 +26,9 @@ use anyhow::{Context, Result, bail};
 
 use self::calibration::Calibrated;
 use self::janitor::Janitor;
+use self::lane::Lane;
 use self::network::Network;
 use self::plot::Phase;
-use self::room::Room;
 use self::rows::Contender;
 use self::shaper::Shape;
 use self::stargz::Stargz;
@@ -83,7 +83,7 @@ pub(super) struct Lab {
     peer: Peer,
     stargz: Stargz,
     plots: Option<PathBuf>,
-    rooms: RefCell<usize>,
+    lanes: RefCell<usize>,
     scratch: Scratch,
     _janitor: Janitor,
 }
@@ -107,7 +107,7 @@ impl Lab {
             peer: Peer::new(&folder("skopeo"))?,
             stargz: Stargz::build(),
             plots: options.plot.then(|| tree::root().join("docs/benchmarks")),
-            rooms: RefCell::new(0),
+            lanes: RefCell::new(0),
             scratch,
             _janitor: janitor,
         })
@@ -117,15 +117,15 @@ impl Lab {
         self.scratch.path().join(name)
     }
 
-    /// A name for a room's cgroups that no other has.
+    /// A name for a lane's cgroups that no other has.
     fn cgroup(&self, what: &str) -> String {
-        let mut rooms = self.rooms.borrow_mut();
-        *rooms += 1;
-        format!("{}{rooms}-{what}", cgroups())
+        let mut lanes = self.lanes.borrow_mut();
+        *lanes += 1;
+        format!("{}{lanes}-{what}", cgroups())
     }
 }
 
-/// How the cgroups of this run's rooms begin.
+/// How the cgroups of this run's lanes begin.
 fn cgroups() -> String {
     format!("holdfast-bench-{}-", std::process::id())
 }
@@ -212,9 +212,9 @@ fn one_turn(
     image: &str,
     converted: &str,
 ) -> Result<Option<Measured>> {
-    let room = Room::open(&lab.cgroup("turn"), &scene.network.client)?;
+    let lane = Lane::open(&lab.cgroup("turn"), &scene.network.client)?;
     let turn = Turn {
-        room: &room,
+        lane: &lane,
         network: &scene.network,
         registry: &scene.registry,
     };

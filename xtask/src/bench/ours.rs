@@ -21,7 +21,7 @@ impl Ours {
     /// Builds the binary unless one is given; its state will be below `folder`.
     pub(super) fn new(binary: Option<PathBuf>, folder: &Path) -> Result<Self> {
         let binary = binary.map_or_else(build, Ok)?;
-        // Who enters a room comes out in another working directory.
+        // Who enters a lane comes out in another working directory.
         let binary = std::path::absolute(binary)?;
         Ok(Self {
             binary,

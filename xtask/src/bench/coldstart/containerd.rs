@@ -1,5 +1,5 @@
 //! containerd as a contender: a daemon of its own, with root, state and socket in a folder that is
-//! emptied before each turn. It ends with the turn's room.
+//! emptied before each turn. It ends with the turn's lane.
 //!
 //! The login is a header in a file that only root reads, since `ctr` takes a password as an
 //! argument or from a terminal; that spares it one refusal.

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::containerd::{Containerd, empty, write_private};
+use super::lane::Lane;
 use super::network::Network;
-use super::room::Room;
 use super::turn::{Measured, PageCache, Turn};
 use super::{COMMAND, EXPECTED, Lab, Scene};
 use crate::lab::{PackedImage, TAG};
@@ -102,8 +102,8 @@ pub(super) fn convert(lab: &Lab, scene: &Scene, image: &PackedImage, name: &str)
 
 /// Has containerd convert the image beside the registry, and takes it from there.
 fn build_layout(lab: &Lab, scene: &Scene, name: &str, converted: &PackedImage) -> Result<()> {
-    let room = Room::open(&lab.cgroup("convert"), &scene.network.server)?;
-    let containerd = Containerd::start(&lab.folder("containerd"), room.entry(), &lab.login)?;
+    let lane = Lane::open(&lab.cgroup("convert"), &scene.network.server)?;
+    let containerd = Containerd::start(&lab.folder("containerd"), lane.entry(), &lab.login)?;
     let pushed = format!("{}/acme/converted:v1", Network::registry_socket());
     containerd.transfer("ctr", &["images", "pull"], name)?;
     let words = ["images", "convert", "--estargz", "--oci", name, &pushed];

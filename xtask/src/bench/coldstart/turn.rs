@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::calibration::{self, Observed};
+use super::lane::{self, Lane};
 use super::network::Network;
 use super::plot::Phase;
-use super::room::{self, Room};
 use super::shaper::Passed;
 use crate::bench::drop_page_cache;
 use crate::entry::Entry;
@@ -42,7 +42,7 @@ pub(super) struct Measured {
 
 /// A contender's turn before it is timed.
 pub(super) struct Turn<'a> {
-    pub(super) room: &'a Room,
+    pub(super) lane: &'a Lane,
     pub(super) network: &'a Network,
     pub(super) registry: &'a Registry,
 }
@@ -56,7 +56,7 @@ pub(super) enum PageCache {
 
 impl<'a> Turn<'a> {
     pub(super) fn entry(&self) -> Entry {
-        self.room.entry()
+        self.lane.entry()
     }
 
     /// Starts the clock.
@@ -68,9 +68,9 @@ impl<'a> Turn<'a> {
         Ok(Running {
             requests: self.registry.requests()?,
             passed: self.network.shaper.passed(),
-            cpu_seconds: self.room.cpu_seconds()?,
+            cpu_seconds: self.lane.cpu_seconds()?,
             ticks: machine_ticks()?,
-            sampler: Sampler::start(self.room.memory_file()?),
+            sampler: Sampler::start(self.lane.memory_file()?),
             turn: self,
             began: Instant::now(),
         })
@@ -94,8 +94,8 @@ impl Running<'_> {
         let printed = until_output(command, expected)?;
         let wall = self.began.elapsed();
         let ticks = machine_ticks()?;
-        let (network, room) = (self.turn.network, self.turn.room);
-        let cpu_seconds = room.cpu_seconds()? - self.cpu_seconds;
+        let (network, lane) = (self.turn.network, self.turn.lane);
+        let cpu_seconds = lane.cpu_seconds()? - self.cpu_seconds;
         let passed = network.shaper.passed().since(self.passed);
         let observed = Observed {
             late_p99: percentile_99(network.shaper.take_lateness()),
@@ -188,7 +188,7 @@ impl Sampler {
             let mut peak = 0;
             while !seen.load(Ordering::Relaxed) {
                 let stat = fs::read_to_string(&file).unwrap_or_default();
-                peak = peak.max(room::used_bytes(&stat));
+                peak = peak.max(lane::used_bytes(&stat));
                 thread::sleep(SAMPLE_PAUSE);
             }
             peak

@@ -1,8 +1,8 @@
 //! Where one contender runs once: namespaces and a cgroup of its own, so that all of its processes
 //! are counted and none outlives its turn, whoever started them.
 //!
-//! The room is a process with namespaces of processes, mounts and cgroups, in the client's network
-//! and on a `/run` in memory. Runtimes inside make their cgroups below the room's. When it is
+//! The lane is a process with namespaces of processes, mounts and cgroups, in the client's network
+//! and on a `/run` in memory. Runtimes inside make their cgroups below the lane's. When it is
 //! killed, and it dies with this process, so is everything inside, and its mounts go. What then
 //! stays are empty cgroups; they are removed here or by the [`super::janitor`].
 
@@ -21,7 +21,7 @@ use crate::process::Service;
 /// Joins cgroups by their `tasks` files, up to `--`, and becomes the program after it.
 const JOIN: &str = r#"while [ "$1" != -- ]; do echo $$ > "$1"; shift; done; shift; exec "$@""#;
 
-/// Shows each hierarchy from the room's own cgroup down, then only keeps the namespaces.
+/// Shows each hierarchy from the lane's own cgroup down, then only keeps the namespaces.
 const SETTLE: &str = r#"set -e
 while [ $# -gt 0 ]; do umount "$1"; mount -t cgroup -o "$2" cgroup "$1"; shift 2; done
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -39,46 +39,46 @@ pub(super) struct Hierarchy {
     option: String,
 }
 
-/// A running room.
+/// A running lane.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Lane {
     name: String,
     hierarchies: Vec<Hierarchy>,
     keeper: Option<Service>,
 }
 
-impl Room {
+impl Lane {
     pub(super) fn open(name: &str, network: &Namespace) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
         let hierarchies = hierarchies(&mounts);
         if !hierarchies.iter().any(|one| one.option.contains("cpuacct")) {
             bail!("this bench counts by cgroups of version 1, and there are none");
         }
-        let mut room = Self {
+        let mut lane = Self {
             name: name.to_owned(),
             hierarchies,
             keeper: None,
         };
-        room.make_cgroups()?;
-        let mut command = room.joining().command("setpriv");
+        lane.make_cgroups()?;
+        let mut command = lane.joining().command("setpriv");
         command.args(["--pdeathsig=KILL", "nsenter"]);
         command.arg(format!("--net={}", network.path()));
         command.args(["--", "unshare", "--mount", "--pid", "--cgroup", "--fork"]);
         command.args(["--kill-child", "--mount-proc", "sh", "-c", SETTLE, "sh"]);
-        for one in &room.hierarchies {
+        for one in &lane.hierarchies {
             command.arg(&one.folder).arg(&one.option);
         }
         let mut keeper = Service::start(command.stderr(Stdio::piped()))?;
         let said = keeper.take_stderr().expect("standard error was asked for");
-        room.keeper = Some(keeper);
+        lane.keeper = Some(keeper);
         let mut last = String::new();
         for line in BufReader::new(said).lines() {
             last = line?;
             if last == "settled" {
-                return Ok(room);
+                return Ok(lane);
             }
         }
-        bail!("no room for a contender: {last}")
+        bail!("no lane for a contender: {last}")
     }
 
     /// How a program enters it.
@@ -95,7 +95,7 @@ impl Room {
         for (flag, file) in namespaces {
             words.push(format!("--{flag}=/proc/{keeper}/ns/{file}"));
         }
-        // The caller's process group has no number in the room, and programs ask for theirs.
+        // The caller's process group has no number in the lane, and programs ask for theirs.
         words.extend(["--", "setsid", "--wait"].map(str::to_owned));
         Entry::new(words)
     }
@@ -148,7 +148,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Lane {
     fn drop(&mut self) {
         self.keeper = None;
         let begin = Instant::now();
