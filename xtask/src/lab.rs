@@ -22,7 +22,7 @@ use crate::{setup, tree};
 
 pub(crate) use self::image::{LayerFile, PackedImage, TAG, packed_image, packed_image_with_data};
 pub(crate) use self::registry::{Login, Registry};
-pub(crate) use self::science::packed_science_image;
+pub(crate) use self::science::{ZSTD_NAME, packed_science_image, packed_zstd_image};
 pub(crate) use self::scratch::Scratch;
 
 /// `cargo xtask pack`: packs an image if it is not there and prints where it is.
@@ -34,7 +34,8 @@ pub(crate) fn pack(mut arguments: Arguments) -> Result<ExitCode> {
     let image = match name.as_deref() {
         None | Some("demo") => packed_image(&folder)?,
         Some("science") => packed_science_image(&folder)?,
-        Some(other) => bail!("no image named {other}; there are: demo, science"),
+        Some("science-zstd") => packed_zstd_image(&folder)?,
+        Some(other) => bail!("no image named {other}; there are: demo, science, science-zstd"),
     };
     println!("{}:{TAG}", image.layout.display());
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::layout::Compression;
 use super::{debian, layout, oddities};
 use crate::process;
 
@@ -179,7 +180,7 @@ pub(super) fn archive_layer(work: &Path, folder: &Path, image: &Path, note: &str
         "--file",
     ]);
     process::run(tar.arg(&archive).arg("--directory").arg(folder).arg("."))?;
-    layout::add_gzip_layer(image, &archive, note)
+    layout::add_layer(image, &archive, note, Compression::Gzip)
 }
 
 pub(super) fn umoci(arguments: &[&str]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Adding a ready-made archive to an OCI layout, as it is, and finding what is in one.
 //!
-//! umoci compresses every layer by itself, in Go. Here gzip(1) does it, so that both ways of
-//! encoding are in one image. Blobs are only added; the old manifest is simply no longer named.
+//! umoci compresses every layer by itself, in Go. Here gzip(1) or zstd(1) does it, so that several
+//! ways of encoding are there. Blobs are only added; the old manifest is simply no longer named.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,31 @@ use serde_json::{Value, json};
 
 use crate::process;
 
-const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const GZIP_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
-/// Compresses `archive` with gzip(1) and puts it on top of the layout's only image.
-pub(super) fn add_gzip_layer(layout: &Path, archive: &Path, note: &str) -> Result<()> {
-    process::run(process::command("gzip", &["-6", "-n", "-f", "-k"]).arg(archive))?;
-    let compressed = archive.with_extension("tar.gz");
+/// How a layer is compressed, by the program of that name.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Compression {
+    Gzip,
+    Zstd,
+}
+
+/// Compresses `archive` with gzip(1) or zstd(1) and puts it on top of the layout's only image.
+pub(super) fn add_layer(
+    layout: &Path,
+    archive: &Path,
+    note: &str,
+    compression: Compression,
+) -> Result<()> {
+    let (program, flags, extension, media_type) = match compression {
+        Compression::Gzip => ("gzip", ["-6", "-n", "-f", "-k"], "tar.gz", GZIP_TYPE),
+        Compression::Zstd => ("zstd", ["-3", "-q", "-f", "-k"], "tar.zst", ZSTD_TYPE),
+    };
+    process::run(process::command(program, &flags).arg(archive))?;
+    let compressed = archive.with_extension(extension);
     let diff_id = sha256(archive)?;
-    let layer = add_blob(layout, &compressed, LAYER_TYPE)?;
+    let layer = add_blob(layout, &compressed, media_type)?;
     let mut index = read_json(&layout.join("index.json"))?;
     let mut manifest = read_json(&blob(layout, &index["manifests"][0])?)?;
     let mut config = read_json(&blob(layout, &manifest["config"])?)?;

@@ -84,7 +84,7 @@ fn start(lab: &Lab, turn: &Turn<'_>, program: &Path) -> Result<Service> {
 }
 
 /// The name of the converted image in the registry, converting it unless that was done before.
-pub(super) fn convert(lab: &Lab, scene: &Scene, image: &PackedImage, name: &str) -> Result<String> {
+pub(super) fn convert(lab: &Lab, scene: &Scene, image: &PackedImage) -> Result<String> {
     let source = image.layout.file_name().context("a layout has a name")?;
     let kept = image
         .layout
@@ -95,7 +95,8 @@ pub(super) fn convert(lab: &Lab, scene: &Scene, image: &PackedImage, name: &str)
     };
     if !converted.layout.join("index.json").exists() {
         println!("converting the image to eStargz (once; some minutes)");
-        build_layout(lab, scene, name, &converted)?;
+        let name = scene.registry.push(image, &lab.login)?;
+        build_layout(lab, scene, &name, &converted)?;
     }
     scene.registry.push(&converted, &lab.login)
 }
