@@ -36,6 +36,8 @@ const PACKAGES: Packages = &[
     ("attr", "extended attributes in test images"),
     ("libcap2-bin", "file capabilities in test images"),
     ("busybox-static", "small test images"),
+    ("zstd", "layers of zstd in a bench's image"),
+    ("procps", "sysctl, for the network namespaces of a bench"),
     ("e2fsprogs", "disks whose power tests cut"),
     ("openssl", "certificates of test registries"),
     ("python3", "the demo's handler and test scripts"),
