@@ -120,7 +120,18 @@ impl Home {
 
     /// The binary with an environment of its own.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        self.equipped(Command::new(&self.program), arguments)
+    }
+
+    /// The same, as another program starts it, which is told it as its last words.
+    pub fn command_by(&self, starter: &[&str], arguments: &[&str]) -> Command {
+        let (program, words) = starter.split_first().expect("a program");
+        let mut command = Command::new(program);
+        command.args(words).arg(&self.program);
+        self.equipped(command, arguments)
+    }
+
+    fn equipped(&self, mut command: Command, arguments: &[&str]) -> Command {
         command
             .args(arguments)
             .env_clear()
@@ -147,12 +158,7 @@ impl Home {
 
     /// Starts with pipes on all three streams.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
-        self.command(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the holdfast binary starts")
+        spawn(self.command(arguments))
     }
 
     /// Logs in with a password.
@@ -166,6 +172,16 @@ impl Default for Home {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Starts with pipes on all three streams.
+pub fn spawn(mut command: Command) -> Child {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
 }
 
 /// Feeds `input` and waits for the end.

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 use rustix::thread::set_no_new_privs;
 
@@ -67,10 +68,12 @@ fn inherited_socket() -> Result<UnixStream, KeeperError> {
 fn harden() -> io::Result<()> {
     confine::forbid_dumps()?;
     set_no_new_privs(true)?;
-    // A process that leads its group, as one typed into a shell, is in a session of its own or
-    // can do without.
-    if rustix::process::getpid() != rustix::process::getpgrp() {
-        setsid()?;
+    // A process that leads its group, as one typed into a shell, is refused one; it is in a session
+    // of its own or can do without. The group itself is not asked for: one of another namespace
+    // has no number here.
+    match setsid() {
+        Ok(_) | Err(Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
     }
     limit(Resource::As, MEMORY_MAX_BYTES)?;
     limit(Resource::Nofile, first_free()? + DESCRIPTORS_MORE)

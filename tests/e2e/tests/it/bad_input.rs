@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use e2e::image::busybox;
 use e2e::{Finished, Home, home};
@@ -232,24 +232,20 @@ fn a_root_key_that_is_gone_is_never_replaced() {
 
 /// Runs in a mount namespace where `script` has taken something from the machine.
 fn without(stage: &Stage, script: &str) -> Finished {
-    let command = stage.home.command(&["run", &stage.image, "true"]);
     let script = format!("{script}; exec \"$0\" \"$@\"");
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--propagation", "private", "sh", "-ec", &script]);
-    unshare
-        .arg(command.get_program())
-        .args(command.get_args())
-        .env_clear();
-    unshare.envs(
-        command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    unshare
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    home::finish(unshare.spawn().expect("unshare is there"), "")
+    let starter = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        &script,
+    ];
+    let unshare = stage
+        .home
+        .command_by(&starter, &["run", &stage.image, "true"]);
+    home::finish(home::spawn(unshare), "")
 }
 
 #[test]

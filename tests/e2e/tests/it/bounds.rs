@@ -1,7 +1,6 @@
 //! What holds for every command that meets something hostile: it says what is wrong in one error of
 //! a known kind, within bounds of memory and time, and stores nothing.
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::{Finished, Home, home};
@@ -18,21 +17,10 @@ const TIME_MAX: Duration = Duration::from_mins(1);
 /// Runs with bounds on memory and time.
 #[track_caller]
 pub(crate) fn run_bounded(home: &Home, words: &[&str]) -> Finished {
-    let command = home.command(words);
-    let mut bounded = Command::new("prlimit");
-    let variables = command.get_envs();
-    let variables = variables.filter_map(|(name, value)| Some((name, value?)));
-    bounded
-        .arg(format!("--data={MEMORY_MAX_BYTES}"))
-        .arg(command.get_program())
-        .args(command.get_args())
-        .env_clear()
-        .envs(variables)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let bound = format!("--data={MEMORY_MAX_BYTES}");
     let started = Instant::now();
-    let finished = home::finish(bounded.spawn().expect("prlimit is there"), "");
+    let bounded = home.command_by(&["prlimit", &bound], words);
+    let finished = home::finish(home::spawn(bounded), "");
     let took = started.elapsed();
     assert!(took < TIME_MAX, "{words:?} took {took:?}");
     finished

@@ -491,12 +491,7 @@ fn a_root_key_that_was_given_is_read_and_followed() {
     std::fs::create_dir(&credentials).expect("made");
     let given = credentials.join("root");
     std::fs::rename(home.root_key(), &given).expect("moved");
-    let piped = |mut command: Command| {
-        let streams = [Stdio::piped(), Stdio::piped(), Stdio::piped()];
-        let [stdin, stdout, stderr] = streams;
-        let command = command.stdin(stdin).stdout(stdout).stderr(stderr);
-        home::finish(command.spawn().expect("it starts"), "")
-    };
+    let piped = |command| home::finish(home::spawn(command), "");
     let by_credential = |words: &[&str]| {
         let mut command = home.command(words);
         command
@@ -507,16 +502,9 @@ fn a_root_key_that_was_given_is_read_and_followed() {
     by_credential(&["vault", "verify"]).ok();
     by_credential(&["vault", "rotate-key"]).fails(11, "does not replace it");
 
-    let verify = home.command(&["vault", "verify"]);
-    let mut by_descriptor = Command::new("sh");
+    let script = "exec \"$0\" \"$@\" 7<\"$KEY\"";
+    let mut by_descriptor = home.command_by(&["sh", "-c", script], &["vault", "verify"]);
     by_descriptor
-        .args(["-c", "exec \"$0\" vault verify 7<\"$KEY\""])
-        .arg(verify.get_program())
-        .envs(
-            verify
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
         .env("HOLDFAST_ROOT_KEY", "fd:7")
         .env("KEY", &given);
     piped(by_descriptor).ok();
@@ -533,4 +521,13 @@ fn a_root_key_that_was_given_is_read_and_followed() {
     by_credential(&["vault", "verify"]).fails(11, "was sealed under root key");
     std::fs::remove_file(&given).expect("removed");
     home.run(&["vault", "verify"]).ok();
+}
+
+/// A command may be started where its group of processes is another namespace's.
+#[test]
+fn a_keeper_starts_in_a_namespace_of_processes() {
+    let home = Home::new();
+    let words = ["credentials", "list"];
+    let command = home.command_by(&["unshare", "--pid", "--fork"], &words);
+    home::finish(home::spawn(command), "").ok();
 }

@@ -3,7 +3,6 @@
 
 use std::ffi::CString;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use e2e::{Finished, home};
 use rustix::mount::{MountFlags, mount_remount};
@@ -99,22 +98,9 @@ fn a_container_that_fills_its_disk_is_told_and_cleared_away() {
 
 /// The command with at most this many open files.
 fn with_descriptors(scene: &Scene, most: u32, words: &[&str], input: &str) -> Finished {
-    let command = scene.home().command(words);
-    let mut shell = Command::new("sh");
     let script = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
-    shell
-        .args(["-ec", &script])
-        .arg(command.get_program())
-        .args(words);
-    let variables = command
-        .get_envs()
-        .filter_map(|(name, value)| Some((name, value?)));
-    shell.env_clear().envs(variables);
-    let shell = shell
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    home::finish(shell.spawn().expect("a shell is there"), input)
+    let shell = scene.home().command_by(&["sh", "-ec", &script], words);
+    home::finish(home::spawn(shell), input)
 }
 
 #[test]
