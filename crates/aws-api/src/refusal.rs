@@ -67,7 +67,7 @@ impl Refusal {
             message: format!("{host} refused {shown}: {what}"),
         };
         match self.name.as_str() {
-            "ExpiredTokenException" | "ExpiredToken" => bad("it has expired"),
+            "ExpiredTokenException" | "ExpiredToken" => bad("the session or token has expired"),
             "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" => {
                 bad("no such access key, or not with this session token")
             }

@@ -37,6 +37,7 @@ use crate::broker::{Broker, Inner, endpoint, identity_key_of};
 use crate::check::state_of;
 use crate::error::{BrokerError, about};
 use crate::explain::choose;
+use following::{VERSION_ATTEMPTS, changes_without_end};
 use held::Held;
 use row::{Gift, Row};
 use sealed::SealedCredential;
@@ -65,6 +66,8 @@ pub struct Lease {
     stamps: Mutex<Stamps>,
     /// Two have held it.
     is_copied: AtomicBool,
+    /// Whether the audit log has that.
+    is_alarm_noted: tokio::sync::Mutex<bool>,
     endpoint: Endpoint,
     holder: Holder,
     shown: Mutex<Shown>,
@@ -159,6 +162,7 @@ impl Broker {
             reader,
             stamps: Mutex::default(),
             is_copied: AtomicBool::new(false),
+            is_alarm_noted: tokio::sync::Mutex::default(),
             endpoint: endpoint(image.registry(), &settings),
             holder: Holder::Secret(Box::new(holder)),
             shown: Mutex::default(),
@@ -304,7 +308,7 @@ impl Lease {
 
     async fn answer(&self, request: AuthRequest<'_>) -> Result<RegistryAuth, AuthError> {
         self.check_origin(request.registry, request.repository)?;
-        self.check_sole()?;
+        self.check_sole().await?;
         match &self.holder {
             Holder::Anonymous(source) => {
                 let Vended { auth, rung } = source.vend(request).await?;
@@ -361,35 +365,53 @@ impl Lease {
         request: LocationRequest<'_>,
     ) -> Result<Option<BlobLocation>, AuthError> {
         self.check_origin(request.registry, request.repository)?;
-        self.check_sole()?;
+        self.check_sole().await?;
         let Holder::Secret(holder) = &self.holder else {
             return Ok(None);
         };
-        let current = self.follow(holder, &mut *holder.state.lock().await).await?;
-        let location = self.source(holder, current).location(request).await;
-        let location = match location {
-            Ok(location) => location,
-            Err(error) => {
-                let error = about_version(error, holder, current);
-                self.note_failure(current, &error).await;
-                return Err(error);
-            }
-        };
-        if let Some(location) = &location {
-            let gift = Gift {
-                rung: Rung::SignedLocation,
-                not_after: Some(location.not_after),
+        let mut current = self.follow(holder, &mut *holder.state.lock().await).await?;
+        for _ in 0..VERSION_ATTEMPTS {
+            let source = self.source(holder, current);
+            let location = match source.location(request.clone()).await {
+                Ok(location) => location,
+                Err(error) => {
+                    let error = about_version(error, holder, current);
+                    self.note_failure(current, &error).await;
+                    return Err(error);
+                }
             };
             let mut state = holder.state.lock().await;
-            self.give(holder, &mut state, current, gift).await?;
+            let newer = self.follow(holder, &mut state).await?;
+            if newer == current {
+                let given = self.given_location(holder, &mut state, current, location);
+                return given.await;
+            }
+            // Replaced while it was asked for: the new version answers for itself.
+            current = newer;
         }
+        Err(changes_without_end(holder))
+    }
+
+    async fn given_location(
+        &self,
+        holder: &SecretHolder,
+        state: &mut State,
+        current: SealedVersion,
+        location: Option<BlobLocation>,
+    ) -> Result<Option<BlobLocation>, AuthError> {
+        let Some(location) = location else {
+            return Ok(None);
+        };
+        let end = Some(location.not_after);
+        let gift = Gift {
+            rung: Rung::SignedLocation,
+            not_after: end,
+        };
+        self.give(holder, state, current, gift).await?;
         // Removed while it was asked for: then nobody gets it.
         self.current(holder).await?;
-        if let Some(location) = &location {
-            let (version, end) = (Some(current.version), Some(location.not_after));
-            self.show(version, Rung::SignedLocation, end);
-        }
-        Ok(location)
+        self.show(Some(current.version), Rung::SignedLocation, end);
+        Ok(Some(location))
     }
 
     /// Something to read with, minted from this version by whoever of its readers came first.
@@ -503,6 +525,7 @@ async fn anonymous(
         reader,
         stamps: Mutex::default(),
         is_copied: AtomicBool::new(false),
+        is_alarm_noted: tokio::sync::Mutex::default(),
         endpoint,
         holder: Holder::Anonymous(source),
         shown: Mutex::default(),

@@ -1,6 +1,5 @@
 //! Giving a credential, taking it back, and what there is.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use control_store::{Recipient, RegistrySettings};
@@ -10,7 +9,7 @@ use credential::{
 };
 use ids::{LeaseId, SecretId, WorkspaceId};
 use jiff::Timestamp;
-use token_exchange::{Identity, OpensCredential, Proof};
+use token_exchange::{Identity, Proof};
 use vault::{AfterRemoval, CheckedState, NewSecret, Put, SealedVersion, SecretState, VersionRow};
 
 use crate::binding::Bound;
@@ -289,17 +288,14 @@ impl Inner {
         workspace: WorkspaceId,
         request: LoginRequest,
     ) -> Result<Checked, BrokerError> {
-        check_request(&request)?;
-        if request.credential.is_keyless() && !self.issuer.is_known() {
-            return Err(BrokerError::NoIssuer);
-        }
+        let proof = self
+            .prove(workspace, &request, request.scope.path())
+            .await?;
         let LoginRequest {
             scope,
             credential,
             settings,
         } = request;
-        let shown = self.identity(workspace, credential.clone());
-        let proof = self.prove(&scope, shown, &settings).await?;
         let bound = Bound {
             credential,
             settings,
@@ -351,37 +347,24 @@ impl Inner {
     }
 
     /// How far the registry lets a credential go that is not sealed.
-    pub(crate) async fn prove_request(
+    pub(crate) async fn prove(
         &self,
+        workspace: WorkspaceId,
         request: &LoginRequest,
         repository: Option<&str>,
-    ) -> Result<Proven, BrokerError> {
+    ) -> Result<Proof, BrokerError> {
         check_request(request)?;
+        if request.credential.is_keyless() && !self.issuer.is_known() {
+            return Err(BrokerError::NoIssuer);
+        }
         let identity = Identity {
-            key: format!("trial/{}", LeaseId::new()),
-            credential: Arc::new(request.credential.clone()),
+            key: format!("login/{}", LeaseId::new()),
+            credential: self.identity(workspace, request.credential.clone()),
             token_service: request.settings.token_service.clone(),
         };
         let endpoint = endpoint(request.scope.registry(), &request.settings);
         let proof = self.exchange.check(endpoint, identity, repository).await;
-        let proof = proof.map_err(|source| auth_error(&request.scope, source))?;
-        Ok(proven(&proof))
-    }
-
-    async fn prove(
-        &self,
-        scope: &RegistryScope,
-        credential: Arc<dyn OpensCredential>,
-        settings: &RegistrySettings,
-    ) -> Result<Proof, BrokerError> {
-        let identity = Identity {
-            key: format!("login/{}", LeaseId::new()),
-            credential,
-            token_service: settings.token_service.clone(),
-        };
-        let endpoint = endpoint(scope.registry(), settings);
-        let proof = self.exchange.check(endpoint, identity, scope.path()).await;
-        proof.map_err(|source| auth_error(scope, source))
+        proof.map_err(|source| auth_error(&request.scope, source))
     }
 }
 

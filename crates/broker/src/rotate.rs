@@ -18,7 +18,7 @@ use crate::binding::Bound;
 use crate::broker::Broker;
 use crate::error::{BrokerError, auth_kind};
 use crate::explain::choose;
-use crate::login::{LoginReport, LoginRequest, Proven, no_credential};
+use crate::login::{LoginReport, LoginRequest, Proven, no_credential, proven};
 
 /// What stands in the audit log where a version is opened for this.
 const PURPOSE: &str = "rotate";
@@ -144,14 +144,14 @@ impl Broker {
         };
         // What the registry refuses altogether is tried nowhere.
         self.inner
-            .prove_request(&request, request.scope.path())
+            .prove(workspace, &request, request.scope.path())
             .await?;
         let mut trials = Vec::new();
         let mut is_refused = None;
         for (repository, image) in self.in_use(workspace, scope).await? {
             let breaks = match is_refused.clone() {
                 Some(refusal) => Some(refusal),
-                None => self.trial(&request, &image).await,
+                None => self.trial(workspace, &request, &image).await,
             };
             if let Some((kind @ ("bad_credential" | "rate_limited"), message)) = &breaks
                 && is_refused.is_none()
@@ -176,17 +176,19 @@ impl Broker {
     /// What would break of this image's repository.
     async fn trial(
         &self,
+        workspace: WorkspaceId,
         request: &LoginRequest,
         image: &Reference,
     ) -> Option<(&'static str, String)> {
-        let proof = self.inner.prove_request(request, Some(image.repository()));
-        match proof.await {
+        let repository = Some(image.repository());
+        let proof = self.inner.prove(workspace, request, repository).await;
+        match proof.as_ref().map(proven) {
             Ok(Proven::Repository) => None,
             Ok(Proven::Ping) => {
                 let message = "the registry shows it no such repository".to_owned();
                 Some(("no_permission", message))
             }
-            Err(BrokerError::Auth { source, .. }) => Some(refusal(&source)),
+            Err(BrokerError::Auth { source, .. }) => Some(refusal(source)),
             Err(error) => Some((error.kind(), error.to_string())),
         }
     }

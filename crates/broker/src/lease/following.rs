@@ -15,7 +15,7 @@ use crate::error::{revoked, vault_auth_error};
 
 /// A version can be superseded between being read and being leased; twice is a coincidence, and
 /// more than this a loop.
-const VERSION_ATTEMPTS: usize = 4;
+pub(super) const VERSION_ATTEMPTS: usize = 4;
 
 impl Lease {
     /// Whether it is the one holder that asks. A question that a second one must have asked ends
@@ -35,17 +35,22 @@ impl Lease {
         Err(copied())
     }
 
-    /// Ends the lease for everybody who holds it.
+    /// Ends the lease for everybody who holds it. Who made the alarm may go away before it is noted,
+    /// so that whoever asks next sees to it.
     async fn alarm(&self, reason: &str) {
-        if self.is_copied.swap(true, Ordering::Relaxed) {
+        let broker = &self.broker;
+        if !self.is_copied.swap(true, Ordering::Relaxed) {
+            broker.lease_alarms.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut is_noted = self.is_alarm_noted.lock().await;
+        if *is_noted {
             return;
         }
-        let broker = &self.broker;
-        broker.lease_alarms.fetch_add(1, Ordering::Relaxed);
         let (container, lease) = (&self.reader.container, self.shown().lease);
         tracing::error!(%container, reason, "a lease was used by two, and has ended for both");
-        if let Err(error) = self.note_alarm(lease, reason).await {
-            tracing::error!(%error, "an alarm could not be noted");
+        match self.note_alarm(lease, reason).await {
+            Ok(()) => *is_noted = true,
+            Err(error) => tracing::error!(%error, "an alarm could not be noted"),
         }
     }
 
@@ -109,9 +114,7 @@ impl Lease {
                 Err(error) => return Err(self.refusal(holder, &error).await),
             }
         }
-        Err(AuthError::Internal {
-            message: format!("credential for {} changes without end", holder.scope),
-        })
+        Err(changes_without_end(holder))
     }
 
     /// Drops what was minted from a version that is no longer current.
@@ -191,11 +194,18 @@ impl Lease {
         standing.unwrap_or_else(|| vault_auth_error(&holder.scope, error))
     }
 
-    pub(super) fn check_sole(&self) -> Result<(), AuthError> {
-        if self.is_copied.load(Ordering::Relaxed) {
-            return Err(copied());
+    pub(super) async fn check_sole(&self) -> Result<(), AuthError> {
+        if !self.is_copied.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        Ok(())
+        self.alarm("it was used by two before").await;
+        Err(copied())
+    }
+}
+
+pub(super) fn changes_without_end(holder: &SecretHolder) -> AuthError {
+    AuthError::Internal {
+        message: format!("credential for {} changes without end", holder.scope),
     }
 }
 

@@ -342,7 +342,7 @@ async fn refusals_of_the_api_are_told_apart() {
     let ecr = Ecr::private().await;
     let cases = [
         ("UnrecognizedClientException", "bad", "no such access key"),
-        ("ExpiredTokenException", "bad", "session has expired"),
+        ("ExpiredTokenException", "bad", "token has expired"),
         ("InvalidSignatureException", "bad", "secret access key"),
         (
             "AccessDeniedException",
