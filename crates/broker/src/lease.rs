@@ -11,6 +11,7 @@
 
 mod following;
 mod held;
+mod least;
 mod reader;
 mod row;
 mod sealed;

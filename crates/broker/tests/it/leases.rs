@@ -330,6 +330,10 @@ async fn where_the_registry_redirects_a_reader_holds_no_auth() {
     );
 
     let lease = last.expect("a lease");
+    let blobs = [digest.clone()];
+    let refused = lease.auth_for_worker(&blobs, asking(&lease)).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, AuthError::Refused { .. }), "{error}");
     let elsewhere = LocationRequest {
         repository: "acme/other",
         ..locating(&lease, &digest)
@@ -351,8 +355,17 @@ async fn what_the_registry_sends_itself_is_read_with_an_auth() {
     let digest = Digest::parse(&image().layers[0].digest).unwrap();
     let found = lease.location(locating(&lease, &digest)).await.unwrap();
     assert!(found.is_none());
-    assert_eq!(password(&ask(&lease).await.unwrap()), PASSWORD);
+    let given = lease.auth_for_worker(&[digest], asking(&lease)).await;
+    assert_eq!(password(&given.unwrap()), PASSWORD);
     assert_eq!(lease.rung(), Some(Rung::Basic));
+}
+
+fn asking(lease: &Lease) -> AuthRequest<'_> {
+    AuthRequest {
+        registry: lease.image().registry(),
+        repository: REPOSITORY,
+        rejected: None,
+    }
 }
 
 fn locating<'a>(lease: &'a Lease, digest: &'a Digest) -> LocationRequest<'a> {

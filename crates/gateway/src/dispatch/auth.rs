@@ -35,7 +35,7 @@ impl Connection {
         };
         let admitted = self.admit(&container, question.stamp, "auth").await?;
         let answer = match admitted {
-            Ok(lease) => lease.auth(request).await,
+            Ok(lease) => lease.auth_for_worker(&reading.layers, request).await,
             Err(error) => Err(error),
         };
         let answer = match answer {
