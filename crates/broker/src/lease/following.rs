@@ -35,8 +35,8 @@ impl Lease {
         Err(copied())
     }
 
-    /// Ends the lease for everybody who holds it. Who made the alarm may go away before it is noted,
-    /// so that whoever asks next sees to it.
+    /// Ends the lease for everybody who holds it. Who made the alarm may go away before it is
+    /// noted, so that whoever asks next sees to it.
     async fn alarm(&self, reason: &str) {
         let broker = &self.broker;
         if !self.is_copied.swap(true, Ordering::Relaxed) {
