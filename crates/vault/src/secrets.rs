@@ -627,11 +627,13 @@ async fn open_version(
         in_clear: in_clear.as_deref(),
     };
     let mut opened = seal::open(&key, &context, &sealed);
-    if matches!(opened, Err(Damage::WrongKey))
-        && vault.forget_replaced_key(connection, workspace).await?
-    {
-        let key = some_key(vault, connection, workspace).await?;
-        opened = seal::open(&key, &context, &sealed);
+    if matches!(opened, Err(Damage::WrongKey)) {
+        // Compared with what was used: of many that open at once, another may have asked already.
+        let stored = vault.stored_key(connection, workspace).await?;
+        let stored = stored.ok_or_else(|| no_key(workspace))?;
+        if stored.id() != key.id() {
+            opened = seal::open(&stored, &context, &sealed);
+        }
     }
     let plaintext = opened
         .map_err(|damage| damaged(name, version, damage))
@@ -655,9 +657,13 @@ async fn some_key(
     workspace: WorkspaceId,
 ) -> Result<Arc<Key>, VaultError> {
     let key = vault.workspace_key(connection, workspace).await?;
-    key.ok_or_else(|| VaultError::WorkspaceKeyDamaged {
+    key.ok_or_else(|| no_key(workspace))
+}
+
+fn no_key(workspace: WorkspaceId) -> VaultError {
+    VaultError::WorkspaceKeyDamaged {
         workspace: workspace.to_string(),
-    })
+    }
 }
 
 /// Copies into a buffer of the exact size: one that is shrunk later would leave a copy behind.

@@ -106,8 +106,7 @@ impl Inner {
         connection: &mut SqliteConnection,
         workspace: WorkspaceId,
     ) -> Result<Arc<Key>, VaultError> {
-        self.forget_replaced_key(connection, workspace).await?;
-        if let Some(key) = self.workspace_key(connection, workspace).await? {
+        if let Some(key) = self.stored_key(connection, workspace).await? {
             return Ok(key);
         }
         let root_key_id = root_for_new(connection).await?;
@@ -179,26 +178,24 @@ impl Inner {
         })
     }
 
-    /// Forgets a key that another process has replaced. Says whether that was so.
-    pub(crate) async fn forget_replaced_key(
+    /// The key that the row names, whatever is remembered: another process may have replaced it.
+    pub(crate) async fn stored_key(
         &self,
         connection: &mut SqliteConnection,
         workspace: WorkspaceId,
-    ) -> Result<bool, VaultError> {
-        let Some(known) = self.known_keys.get(workspace).map(|key| key.id()) else {
-            return Ok(false);
+    ) -> Result<Option<Arc<Key>>, VaultError> {
+        let Some(row) = wrapped_row(connection, workspace).await? else {
+            self.forget_key(workspace);
+            return Ok(None);
         };
-        let stored: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT key_id FROM workspace_key WHERE workspace = ?1")
-                .bind(workspace.to_string())
-                .fetch_optional(connection)
-                .await
-                .doing("reading the id of a workspace's key")?;
-        let is_replaced = stored.is_none_or(|stored| stored != known.0);
-        if is_replaced {
+        if let Some(known) = self.known_keys.get(workspace) {
+            if row.key_id == known.id().0 {
+                return Ok(Some(known));
+            }
             self.forget_key(workspace);
         }
-        Ok(is_replaced)
+        let key = self.unwrap_workspace(workspace, &row).await?;
+        Ok(Some(self.known_keys.remember(workspace, key)))
     }
 
     pub(crate) fn forget_key(&self, workspace: WorkspaceId) {
