@@ -300,13 +300,22 @@ impl ServiceHolder {
 
     async fn next_of(&self, current: KeyId, keep_old: Option<&Path>) -> Result<KeyId, VaultError> {
         let path = self.path();
-        self.version(current)?;
+        let current_version = self.version(current)?;
         if keep_old.is_some() {
             return Err(VaultError::RootKeyNotOurs { path });
         }
         let next = self.newest().await?;
         if next == current {
             return Err(VaultError::RootKeySame { path });
+        }
+        // A replica that lags would have a key that was replaced come back.
+        let next_version = self.version(next)?;
+        if next_version < current_version {
+            return Err(self.failed(KeyServiceError::Unusable {
+                message: format!(
+                    "its newest version is {next_version}, and {current_version} is in use"
+                ),
+            }));
         }
         Ok(next)
     }

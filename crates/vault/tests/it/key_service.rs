@@ -242,6 +242,20 @@ async fn a_rotation_to_a_service_that_goes_away_is_finished_later() {
     assert_eq!(opened(&vault, workspace).await.unwrap(), "one");
 }
 
+/// A replica that lags has not heard of the version that is in use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_never_goes_back_to_an_older_version() {
+    let stage = Stage::new();
+    stage.service.make_version();
+    let vault = stage.vault().await;
+    stage.service.answer(Some(Fault::Versions(1)));
+    let error = vault.rotate_root_key(None, "t").await.unwrap_err();
+    assert_eq!(error.kind(), "key_service", "{error}");
+    stage.service.answer(None);
+    stage.service.make_version();
+    vault.rotate_root_key(None, "t").await.unwrap();
+}
+
 /// There is no key in the database, in any form that opens without the service.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_lost_its_key_is_told_and_nothing_is_made_anew() {
