@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ids::WorkspaceId;
 use tokio::sync::Mutex as TurnMutex;
+use tokio::time::Instant as TimerInstant;
 
 use crate::clock::Clock;
 use crate::error::VaultError;
@@ -23,8 +24,6 @@ const KEYS_MAX: usize = 16 * 1024;
 /// How much longer a key may be used by what began while it was good, so that no transaction waits
 /// for a network. As long as a writer waits for others.
 const GRACE: Duration = Duration::from_secs(30);
-/// By how much the clock of a timer may be ahead of the one that keys are timed by.
-const CLOCK_PLAY: Duration = Duration::from_secs(1);
 /// How many workspaces are asked about at once. Two that share a turn wait for each other.
 const TURNS: usize = 64;
 
@@ -41,6 +40,8 @@ pub(crate) struct KnownKeys {
 struct Known {
     key: Arc<Key>,
     asked_ms: i64,
+    /// By a clock that nobody sets, for the wiping.
+    asked: TimerInstant,
 }
 
 /// The right to ask about some workspaces, with what came of it last if that was a failure.
@@ -91,7 +92,13 @@ impl KnownKeys {
                 known.remove(&oldest);
             }
         }
-        known.insert(workspace, Known { key, asked_ms });
+        let asked = TimerInstant::now();
+        let new = Known {
+            key,
+            asked_ms,
+            asked,
+        };
+        known.insert(workspace, new);
         drop(known);
         self.wipe_in_time();
         remembered
@@ -115,17 +122,16 @@ impl KnownKeys {
         };
         let keys = Arc::downgrade(self);
         tokio::spawn(async move {
-            tokio::time::sleep(key_time + GRACE + CLOCK_PLAY).await;
+            tokio::time::sleep(key_time + GRACE).await;
             if let Some(keys) = keys.upgrade() {
-                keys.wipe_old();
+                keys.wipe_old(key_time + GRACE);
             }
         });
     }
 
-    fn wipe_old(&self) {
-        let now_ms = self.clock.now_ms();
-        let mut known = self.known();
-        known.retain(|_, known| self.is_within(known, now_ms, GRACE));
+    fn wipe_old(&self, limit: Duration) {
+        self.known()
+            .retain(|_, known| known.asked.elapsed() < limit);
     }
 
     /// A clock that shows less than when the key was asked for was set back: how old it is is not
@@ -163,5 +169,24 @@ impl Turn {
             let (key, source) = (key.clone(), source.clone());
             self.failed = Some((Instant::now(), workspace, key, source));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    /// The clock stands still, as one does that is set back while a key grows old.
+    #[tokio::test]
+    async fn a_key_is_wiped_whatever_the_clock_shows() {
+        let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
+        let keys = KnownKeys::new(clock, Some(Duration::from_hours(1)));
+        keys.remember(WorkspaceId::new(), Key::random());
+        keys.wipe_old(Duration::from_hours(1));
+        assert_eq!(keys.known().len(), 1);
+        keys.wipe_old(Duration::ZERO);
+        assert!(keys.known().is_empty());
     }
 }
