@@ -615,7 +615,6 @@ async fn open_version(
             });
         }
     };
-    let key = some_key(vault, connection, workspace).await?;
     let context = Context {
         vault_id: &vault.vault_id,
         workspace,
@@ -626,15 +625,7 @@ async fn open_version(
         scope: &scope,
         in_clear: in_clear.as_deref(),
     };
-    let mut opened = seal::open(&key, &context, &sealed);
-    if matches!(opened, Err(Damage::WrongKey)) {
-        // Compared with what was used: of many that open at once, another may have asked already.
-        let stored = vault.stored_key(connection, workspace).await?;
-        let stored = stored.ok_or_else(|| no_key(workspace))?;
-        if stored.id() != key.id() {
-            opened = seal::open(&stored, &context, &sealed);
-        }
-    }
+    let opened = open_sealed(vault, connection, &context, &sealed).await?;
     let plaintext = opened
         .map_err(|damage| damaged(name, version, damage))
         .and_then(|bytes| {
@@ -648,6 +639,28 @@ async fn open_version(
         plaintext,
         in_clear,
     })
+}
+
+/// Opens with the key that is known, and with the stored one where another process has replaced it.
+async fn open_sealed(
+    vault: &Inner,
+    connection: &mut SqliteConnection,
+    context: &Context<'_>,
+    sealed: &[u8],
+) -> Result<Result<Zeroizing<Vec<u8>>, Damage>, VaultError> {
+    let workspace = context.workspace;
+    let key = some_key(vault, connection, workspace).await?;
+    let opened = seal::open(&key, context, sealed);
+    if !matches!(opened, Err(Damage::WrongKey)) {
+        return Ok(opened);
+    }
+    // Compared with what was used: of many that open at once, another may have asked already.
+    let stored = vault.stored_key(connection, workspace).await?;
+    let stored = stored.ok_or_else(|| no_key(workspace))?;
+    if stored.id() == key.id() {
+        return Ok(opened);
+    }
+    Ok(seal::open(&stored, context, sealed))
 }
 
 /// The key of a workspace that has secrets, and so must have one.
