@@ -29,9 +29,9 @@ use crate::secret_text::SecretText;
 const VERSION: u64 = 1;
 /// Longest stored form that is read: two long values with every byte escaped, and the rest.
 const TEXT_LIMIT: usize = 1024 * 1024;
-/// What beta9 writes where it could not tell the kind.
 /// Stands in place of a secret, where there is none.
 const KEYLESS: (&str, &str) = ("keyless", "yes");
+/// What beta9 writes where it could not tell the kind.
 const BETA9_UNKNOWN: &str = "unknown";
 
 /// Why a stored text is not a credential. Messages never repeat the text.
