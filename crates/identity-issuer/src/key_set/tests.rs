@@ -127,7 +127,20 @@ fn a_clock_that_was_set_back_or_on_leaves_a_key_that_signs() {
         let published = public.rows(now).len();
         assert_eq!(published, if now < at(1_800_000_000) { 3 } else { 2 });
     }
-    assert!(set.rotated(at(0)).is_err());
+}
+
+#[test]
+fn a_next_key_of_a_clock_that_was_years_ahead_is_renewed() {
+    let now = at(1_800_000_000);
+    let set = KeySet::new(at(4_000_000_000));
+    let id = |key: &OwnKey| key.public.id();
+    let (current, next) = (id(&set.current), id(&set.next));
+    let renewed = set.rotated(now).unwrap();
+    assert_eq!(id(&renewed.current), current);
+    assert_ne!(id(&renewed.next), next);
+    let (next, from) = (id(&renewed.next), after(now, PUBLISHED_BEFORE));
+    assert_eq!(renewed.public().next_signs_from(), Some(from));
+    assert_eq!(id(&renewed.rotated(from).unwrap().current), next);
 }
 
 #[test]
