@@ -1,5 +1,7 @@
 //! What can go wrong in the broker, by what the caller would do about it.
 
+use std::sync::Arc;
+
 use control_store::StoreError;
 use credential::auth::AuthError;
 use credential::{ParseSecretNameError, RegistryScope, SecretName};
@@ -65,6 +67,11 @@ pub enum BrokerError {
     IssuerBusy,
     #[error("sealed keys of the issuer cannot be used")]
     IssuerUnreadable(#[from] NoKeySet),
+    #[error("sealed keys of the issuer cannot be used")]
+    IssuerDamaged(#[source] VaultError),
+    /// What was found a moment ago, and is not tried again yet.
+    #[error(transparent)]
+    IssuerFailed(Arc<BrokerError>),
     #[error(transparent)]
     Name(#[from] ParseSecretNameError),
     #[error("{} is the name of a registry credential", .name.as_str())]
@@ -94,7 +101,10 @@ impl BrokerError {
             | Self::Name(_)
             | Self::NameOfRegistry { .. } => "bad_input",
             Self::ChangedMeanwhile { .. } | Self::IssuerBusy => "busy",
-            Self::Unreadable { .. } | Self::IssuerUnreadable(_) => "damaged",
+            Self::Unreadable { .. } | Self::IssuerUnreadable(_) | Self::IssuerDamaged(_) => {
+                "damaged"
+            }
+            Self::IssuerFailed(error) => error.kind(),
             Self::Vault(error) => error.kind(),
             Self::Store(error) => error.kind(),
         }
@@ -105,6 +115,7 @@ impl BrokerError {
         match self {
             Self::Vault(error) => error.is_disk_full(),
             Self::Store(error) => error.is_disk_full(),
+            Self::IssuerFailed(error) => error.is_disk_full(),
             _ => false,
         }
     }
@@ -144,7 +155,10 @@ impl BrokerError {
             Self::IssuerTooEarly(_) => {
                 "wait, or give --replace-all where the keys may be in wrong hands"
             }
-            Self::IssuerUnreadable(_) => "`holdfast issuer rotate --replace-all` makes new ones",
+            Self::IssuerUnreadable(_) | Self::IssuerDamaged(_) => {
+                "`holdfast issuer rotate --replace-all` makes new ones"
+            }
+            Self::IssuerFailed(error) => return error.hint(),
             Self::IssuerBusy => "try again",
             Self::Name(_) => return None,
             Self::NameOfRegistry { .. } => "use `holdfast login` and `holdfast logout`",

@@ -16,7 +16,8 @@ use ids::WorkspaceId;
 use jiff::Timestamp;
 use serde_json::Value;
 use token_exchange::{Clock, OpenFuture, OpensCredential, TokenFuture};
-use vault::{NewSecret, Vault, VaultError, installation};
+use tokio::sync::Mutex as AsyncMutex;
+use vault::{NewSecret, SealedVersion, Vault, VaultError, installation};
 
 use crate::broker::{Broker, Inner};
 use crate::error::{BrokerError, chain};
@@ -29,6 +30,9 @@ const ACTOR: &str = "issuer";
 /// For so long nobody looks whether another process has changed the keys. The next one is known a
 /// day before it signs.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
+/// For so long keys that could not be opened are not tried again for who reads the documents:
+/// anybody may ask for them, and each try is a row in the audit log. Somebody has to mend them.
+const FAILED_FOR: Duration = Duration::from_secs(30);
 /// Another process can be first to make what follows a version; twice is a coincidence, and more
 /// than this a loop.
 const ATTEMPTS: usize = 4;
@@ -61,14 +65,39 @@ pub(crate) struct Issuer {
     clock: Arc<dyn Clock>,
     url: Arc<OnceLock<IssuerUrl>>,
     known: Arc<Mutex<Option<Known>>>,
+    /// Held by the one who looks for what is to be known.
+    looking: Arc<AsyncMutex<()>>,
+    /// Held by the one who makes the first keys.
+    making: Arc<AsyncMutex<()>>,
 }
 
-/// The public halves of a version, and when it was the current one.
+/// What is known of the keys, and since when.
 #[derive(Debug, Clone)]
 struct Known {
-    version: u32,
-    keys: Arc<PublicKeys>,
+    looked: Looked,
     at: Instant,
+}
+
+#[derive(Debug, Clone)]
+enum Looked {
+    /// The public halves of the version that was the current one.
+    Keys(SealedVersion, Arc<PublicKeys>),
+    /// Why they could not be opened.
+    Failed(Arc<BrokerError>),
+}
+
+impl Known {
+    /// What is answered without a look; nothing where it is time for one.
+    fn answer(&self) -> Option<Result<Arc<PublicKeys>, BrokerError>> {
+        let age = self.at.elapsed();
+        match &self.looked {
+            Looked::Keys(_, keys) if age < KNOWN_FOR => Some(Ok(Arc::clone(keys))),
+            Looked::Failed(error) if age < FAILED_FOR => {
+                Some(Err(BrokerError::IssuerFailed(Arc::clone(error))))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Broker {
@@ -105,14 +134,15 @@ impl Broker {
         })
     }
 
-    /// Has the next key sign, and makes the one after it.
+    /// Has the next key sign, and makes the one after it. Without a URL nobody knows the keys, and
+    /// none are made.
     pub async fn rotate_issuer_keys(&self, actor: &str) -> Result<(), BrokerError> {
-        let issuer = &self.inner.issuer;
+        let issuer = self.inner.issuer.with_url()?;
         for _ in 0..ATTEMPTS {
-            let (version, keys) = issuer.open("rotate").await?;
+            let (opened, keys) = issuer.open("rotate").await?;
             let now = issuer.clock.now();
             let rotated = make(move || keys.rotated(now)).await?;
-            if issuer.seal(version, &rotated, actor).await? {
+            if issuer.seal(opened.version, &rotated, actor).await? {
                 return Ok(());
             }
         }
@@ -120,15 +150,22 @@ impl Broker {
     }
 
     /// Puts new keys in place of all there are, and publishes those no more: for keys that may be
-    /// in wrong hands. Clouds refuse what the new ones sign until they look for keys again.
+    /// in wrong hands, or that nobody can read, which is why none are opened. Clouds refuse what
+    /// the new ones sign until they look for keys again.
     pub async fn replace_issuer_keys(&self, actor: &str) -> Result<(), BrokerError> {
-        let issuer = &self.inner.issuer;
+        let issuer = self.inner.issuer.with_url()?;
         for _ in 0..ATTEMPTS {
-            let version = issuer.version().await?.unwrap_or(0);
+            let current = issuer.current().await?;
             let now = issuer.clock.now();
             let keys = make(move || KeySet::new(now)).await;
-            if issuer.seal(version, &keys, actor).await? {
-                return Ok(());
+            let after = current.map_or(0, |current| current.version);
+            match issuer.seal(after, &keys, actor).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(BrokerError::Vault(VaultError::Damaged { .. })) => {
+                    return issuer.seal_anew(&keys, actor).await;
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(BrokerError::IssuerBusy)
@@ -142,12 +179,18 @@ impl Issuer {
             clock,
             url: Arc::default(),
             known: Arc::default(),
+            looking: Arc::default(),
+            making: Arc::default(),
         }
     }
 
     /// Whether the installation has the URL of one.
     pub(crate) fn is_known(&self) -> bool {
         self.url.get().is_some()
+    }
+
+    fn with_url(&self) -> Result<&Self, BrokerError> {
+        self.url.get().map(|_| self).ok_or(BrokerError::NoIssuer)
     }
 
     /// A token that says to this audience that its bearer is the workspace.
@@ -166,81 +209,129 @@ impl Issuer {
         })
     }
 
+    /// Of many who ask at once one looks, and the others have what it found.
     async fn public_keys(&self) -> Result<Arc<PublicKeys>, BrokerError> {
-        let known = self.known().clone();
-        if let Some(known) = known {
-            if known.at.elapsed() < KNOWN_FOR {
-                return Ok(known.keys);
-            }
-            let begun = Instant::now();
-            if self.version().await? == Some(known.version) {
-                *self.known() = Some(Known {
-                    at: begun,
-                    ..known.clone()
-                });
-                return Ok(known.keys);
+        if let Some(answer) = self.answer() {
+            return answer;
+        }
+        let _turn = self.looking.lock().await;
+        if let Some(answer) = self.answer() {
+            return answer;
+        }
+        match self.look().await {
+            Ok(keys) => Ok(keys),
+            Err(error) => {
+                let error = Arc::new(error);
+                self.note(Looked::Failed(Arc::clone(&error)), Instant::now());
+                Err(BrokerError::IssuerFailed(error))
             }
         }
-        let (version, keys) = self.open("publish").await?;
-        Ok(self.note(version, &keys))
+    }
+
+    async fn look(&self) -> Result<Arc<PublicKeys>, BrokerError> {
+        let known = self.known().clone().map(|known| known.looked);
+        if let Some(Looked::Keys(sealed, keys)) = known {
+            let begun = Instant::now();
+            if self.current().await? == Some(sealed) {
+                self.note(Looked::Keys(sealed, Arc::clone(&keys)), begun);
+                return Ok(keys);
+            }
+        }
+        let (sealed, keys) = self.open("publish").await?;
+        Ok(self.note_keys(sealed, &keys))
     }
 
     /// The current keys and their version, made where there are none.
-    async fn open(&self, purpose: &str) -> Result<(u32, KeySet), BrokerError> {
+    async fn open(&self, purpose: &str) -> Result<(SealedVersion, KeySet), BrokerError> {
+        self.make_first().await?;
         let name = name();
-        for _ in 0..ATTEMPTS {
-            let opened = self.vault.open_secret(installation(), &name, None, purpose);
-            match opened.await {
-                Ok(opened) => {
-                    let keys = KeySet::from_sealed(&opened.plaintext)?;
-                    return Ok((opened.version, keys));
-                }
-                Err(VaultError::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let now = self.clock.now();
-            let first = make(move || KeySet::new(now)).await;
-            // Whoever was first, the next turn opens what counts.
-            self.seal(0, &first, ACTOR).await?;
+        let opened = self.vault.open_secret(installation(), &name, None, purpose);
+        let opened = opened.await.map_err(|error| match error {
+            damaged @ VaultError::Damaged { .. } => BrokerError::IssuerDamaged(damaged),
+            error => error.into(),
+        })?;
+        let sealed = SealedVersion {
+            secret_id: opened.secret_id,
+            version: opened.version,
+        };
+        Ok((sealed, KeySet::from_sealed(&opened.plaintext)?))
+    }
+
+    async fn make_first(&self) -> Result<(), BrokerError> {
+        if self.current().await?.is_some() {
+            return Ok(());
         }
-        Err(BrokerError::IssuerBusy)
+        let _turn = self.making.lock().await;
+        if self.current().await?.is_some() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let first = make(move || KeySet::new(now)).await;
+        match self.seal(0, &first, ACTOR).await {
+            // Whoever was first, who opens next has what counts.
+            Ok(_) => Ok(()),
+            Err(BrokerError::Vault(damaged @ VaultError::Damaged { .. })) => {
+                Err(BrokerError::IssuerDamaged(damaged))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether these keys follow that version now: another process may have been first.
     async fn seal(&self, after: u32, keys: &KeySet, actor: &str) -> Result<bool, BrokerError> {
         let (name, plaintext) = (name(), keys.to_sealed());
-        let secret = NewSecret {
-            name: &name,
-            kind: KIND,
-            scope: "",
-            plaintext: &plaintext,
-            in_clear: None,
-        };
+        let secret = new_secret(&name, &plaintext);
         let sealed = self.vault.put_after(installation(), after, secret, actor);
         let Some(sealed) = sealed.await? else {
             return Ok(false);
         };
-        self.note(sealed.version, keys);
+        self.note_keys(sealed, keys);
         Ok(true)
     }
 
-    async fn version(&self) -> Result<Option<u32>, BrokerError> {
-        let current = self.vault.current_version(installation(), &name()).await?;
-        Ok(current.map(|current| current.version))
+    /// Where what is there is so damaged that nothing can follow it.
+    async fn seal_anew(&self, keys: &KeySet, actor: &str) -> Result<(), BrokerError> {
+        let (name, plaintext) = (name(), keys.to_sealed());
+        match self.vault.remove(installation(), &name, actor).await {
+            Ok(_) | Err(VaultError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let secret = new_secret(&name, &plaintext);
+        let sealed = self.vault.put(installation(), secret, actor).await?;
+        self.note_keys(sealed, keys);
+        Ok(())
     }
 
-    fn note(&self, version: u32, keys: &KeySet) -> Arc<PublicKeys> {
+    async fn current(&self) -> Result<Option<SealedVersion>, BrokerError> {
+        Ok(self.vault.current_version(installation(), &name()).await?)
+    }
+
+    fn note_keys(&self, sealed: SealedVersion, keys: &KeySet) -> Arc<PublicKeys> {
         let keys = Arc::new(keys.public());
-        *self.known() = Some(Known {
-            version,
-            keys: Arc::clone(&keys),
-            at: Instant::now(),
-        });
+        self.note(Looked::Keys(sealed, Arc::clone(&keys)), Instant::now());
         keys
+    }
+
+    fn note(&self, looked: Looked, at: Instant) {
+        *self.known() = Some(Known { looked, at });
+    }
+
+    fn answer(&self) -> Option<Result<Arc<PublicKeys>, BrokerError>> {
+        self.known().as_ref()?.answer()
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn new_secret<'a>(name: &'a SecretName, plaintext: &'a SecretString) -> NewSecret<'a> {
+    NewSecret {
+        name,
+        kind: KIND,
+        scope: "",
+        plaintext,
+        in_clear: None,
     }
 }
 

@@ -89,7 +89,9 @@ impl From<BrokerError> for Failure {
             BrokerError::Vault(_)
             | BrokerError::Store(_)
             | BrokerError::IssuerBusy
-            | BrokerError::IssuerUnreadable(_) => of_database(error.kind()),
+            | BrokerError::IssuerUnreadable(_)
+            | BrokerError::IssuerDamaged(_)
+            | BrokerError::IssuerFailed(_) => of_database(error.kind()),
             _ => Kind::Invalid,
         };
         let hint = error.hint();

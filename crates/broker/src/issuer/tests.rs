@@ -42,6 +42,11 @@ impl Stage {
 
     /// Another process on the same files.
     async fn open(&self) -> Broker {
+        let url = IssuerUrl::parse(URL).unwrap();
+        self.open_without_url().await.issuing_as(url)
+    }
+
+    async fn open_without_url(&self) -> Broker {
         let at = |name: &str| self.directory.path().join(name);
         let paths = BrokerPaths {
             vault: VaultPlace {
@@ -52,8 +57,7 @@ impl Stage {
         };
         let dialer = Dialer::new(DialPolicy::default());
         let broker = Broker::open_with(paths, dialer, Arc::clone(&self.clock) as _).await;
-        let url = IssuerUrl::parse(URL).unwrap();
-        broker.unwrap().issuing_as(url)
+        broker.unwrap()
     }
 
     fn turn(&self, seconds: i64) {
@@ -181,4 +185,109 @@ async fn what_signs_is_opened_with_a_row_that_says_for_whom() {
     let opened = |row: &vault::AuditRow| row.action == "open" && row.actor == purpose;
     assert!(rows.iter().any(opened), "{rows:?}");
     assert_eq!(broker.vault().workspaces().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_wrong_hands_is_believed_no_more() {
+    let stage = Stage::new();
+    let (one, other) = (stage.open().await, stage.open().await);
+    let workspace = WorkspaceId::new();
+    let old = token(&one, workspace).await;
+    one.replace_issuer_keys("t").await.unwrap();
+    let published = keys(&other).await;
+    assert_eq!(published, keys(&one).await);
+    assert!(signed_claims(&published, &old).is_none());
+    let new = token(&other, workspace).await;
+    assert!(signed_claims(&published, &new).is_some());
+}
+
+/// Whatever was done to them, by who writes the file.
+const DAMAGES: [&str; 3] = [
+    "UPDATE secret_version SET sealed = x'00'",
+    "UPDATE secret SET head_mac = x'00'",
+    "UPDATE secret SET name = 'other'",
+];
+
+async fn damage(stage: &Stage, statement: &'static str) {
+    let file = stage.directory.path().join("data/vault.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let done = sqlx::query(statement).execute(&mut connection).await;
+    assert_eq!(done.unwrap().rows_affected(), 1);
+}
+
+async fn rows(broker: &Broker) -> usize {
+    broker.vault().audit_tail(100).await.unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_keys_are_replaced_and_never_made_in_silence() {
+    for statement in DAMAGES {
+        let stage = Stage::new();
+        let broker = stage.open().await;
+        let old = token(&broker, WorkspaceId::new()).await;
+        damage(&stage, statement).await;
+        let fresh = stage.open().await;
+        for error in [
+            fresh.issuer_documents().await.unwrap_err(),
+            fresh.rotate_issuer_keys("t").await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), "damaged", "{statement}: {error}");
+            let hint = error.hint().unwrap();
+            assert!(hint.contains("--replace-all"), "{statement}: {hint}");
+        }
+        fresh.replace_issuer_keys("t").await.unwrap();
+        let new = token(&fresh, WorkspaceId::new()).await;
+        let published = keys(&fresh).await;
+        assert!(signed_claims(&published, &new).is_some(), "{statement}");
+        assert!(signed_claims(&published, &old).is_none(), "{statement}");
+        // Another process has them too, though the first version may have the number of the old.
+        assert_eq!(keys(&stage.open().await).await, published, "{statement}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_cannot_be_opened_are_one_row_however_many_ask() {
+    let stage = Stage::new();
+    keys(&stage.open().await).await;
+    damage(&stage, DAMAGES[0]).await;
+    let broker = stage.open().await;
+    let before = rows(&broker).await;
+    for _ in 0..2 {
+        let asking: JoinSet<bool> = (0..8)
+            .map(|_| broker.clone())
+            .map(|broker| async move { broker.issuer_documents().await.is_err() })
+            .collect();
+        assert_eq!(asking.join_all().await, [true; 8]);
+    }
+    assert_eq!(rows(&broker).await, before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_made_and_opened_once_however_many_ask() {
+    let stage = Stage::new();
+    let broker = stage.open().await;
+    let before = rows(&broker).await;
+    let asking: JoinSet<Value> = (0..8)
+        .map(|_| broker.clone())
+        .map(|broker| async move { keys(&broker).await })
+        .collect();
+    let published = asking.join_all().await;
+    assert!(published.iter().all(|keys| *keys == published[0]));
+    // A seal and an opening.
+    assert_eq!(rows(&broker).await, before + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_url_no_keys_are_made() {
+    let stage = Stage::new();
+    let broker = stage.open_without_url().await;
+    let before = rows(&broker).await;
+    for refused in [
+        broker.rotate_issuer_keys("t").await,
+        broker.replace_issuer_keys("t").await,
+    ] {
+        assert!(matches!(refused, Err(BrokerError::NoIssuer)), "{refused:?}");
+    }
+    assert_eq!(rows(&broker).await, before);
 }

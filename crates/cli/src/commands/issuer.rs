@@ -251,8 +251,6 @@ struct Rotated {
 async fn rotate(app: &App, replace_all: bool) -> Result<()> {
     let opened = app.open().await?;
     let broker = &opened.broker;
-    // Without a URL nobody knows the keys, and none are made.
-    broker.issuer(opened.workspace).await?;
     if replace_all {
         broker.replace_issuer_keys(ACTOR).await?;
     } else {
