@@ -1,7 +1,8 @@
 //! `holdfast issuer show|export|rotate`.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use broker::{BrokerError, CONFIGURATION_PATH, IssuerReport, IssuerUrl, KEYS_PATH, KeyRow};
@@ -15,6 +16,7 @@ use crate::output::show_time;
 
 /// Everybody may read what is exported: a web host of another user serves it.
 const DIRECTORY_MODE: u32 = 0o755;
+const FILE_MODE: u32 = 0o644;
 
 pub(crate) async fn issuer(app: &App, command: IssuerCommand) -> Result<()> {
     match command {
@@ -228,18 +230,37 @@ async fn export(app: &App, directory: &Path) -> Result<()> {
 /// The old file stays until the new one is whole.
 fn write(file: &Path, document: &Value) -> Result<()> {
     let failed =
-        |error: std::io::Error| Failure::new(Kind::Machine, format!("{}: {error}", file.display()));
+        |error: io::Error| Failure::new(Kind::Machine, format!("{}: {error}", file.display()));
     let parent = file.parent().unwrap_or(Path::new("."));
-    let made = DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY_MODE)
-        .create(parent);
-    made.map_err(failed)?;
-    let new = file.with_extension("new");
-    std::fs::write(&new, document.to_string()).map_err(failed)?;
-    let synced = std::fs::File::open(&new).and_then(|new| new.sync_all());
-    synced.map_err(failed)?;
-    std::fs::rename(&new, file).map_err(failed)
+    make_directory(parent).map_err(failed)?;
+    replace(file, &document.to_string()).map_err(failed)
+}
+
+fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let new = file.with_extension(format!("json.{}", std::process::id()));
+    // A web root may be another user's, whose link there is not followed.
+    let mut opened = File::create_new(&new)?;
+    let written = opened
+        .write_all(text.as_bytes())
+        .and_then(|()| opened.set_permissions(Permissions::from_mode(FILE_MODE)))
+        .and_then(|()| opened.sync_all())
+        .and_then(|()| fs::rename(&new, file));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+/// Makes what is missing of a directory, for everybody to read whatever the umask.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    let above = directory.ancestors();
+    let missing = above.take_while(|above| !above.as_os_str().is_empty() && !above.exists());
+    let missing: Vec<_> = missing.collect();
+    for directory in missing.into_iter().rev() {
+        DirBuilder::new().create(directory)?;
+        fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE))?;
+    }
+    Ok(())
 }
 
 #[derive(Debug, Serialize)]
@@ -270,6 +291,35 @@ async fn rotate(app: &App, replace_all: bool) -> Result<()> {
         if let Some(from) = &rotated.next_signs_from {
             text.push_str(&format!("\nthe next key may sign from {from}"));
         }
+        text.push_str("\nwhere the documents were exported, export them again before");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    //! Files that others serve, in a directory where others may write.
+
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn an_export_follows_no_link_and_is_for_everybody() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("web/.well-known/jwks.json");
+        write(&file, &json!({"keys": 1})).unwrap();
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        let process = std::process::id();
+        for link in ["jwks.new", &format!("jwks.json.{process}")] {
+            symlink(&victim, file.with_file_name(link)).unwrap();
+            // Whether it is refused or another name is taken.
+            let _ = write(&file, &json!({"keys": 2}));
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched", "{link}");
+        }
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&file), FILE_MODE);
+        assert_eq!(mode(file.parent().unwrap()), DIRECTORY_MODE);
+    }
 }
