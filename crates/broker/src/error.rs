@@ -61,6 +61,14 @@ pub enum BrokerError {
     BadCa { scope: RegistryScope },
     #[error("this installation issues no identity tokens")]
     NoIssuer,
+    /// Meant to be without a secret, or one was forgotten.
+    #[error(
+        "credential for {scope} has no secret, and this installation issues no identity tokens"
+    )]
+    NoSecret {
+        scope: RegistryScope,
+        absent: &'static str,
+    },
     #[error(transparent)]
     IssuerTooEarly(#[from] TooEarly),
     #[error("keys of the issuer change without end")]
@@ -97,6 +105,7 @@ impl BrokerError {
             | Self::NothingToSeal { .. }
             | Self::BadCa { .. }
             | Self::NoIssuer
+            | Self::NoSecret { .. }
             | Self::IssuerTooEarly(_)
             | Self::Name(_)
             | Self::NameOfRegistry { .. } => "bad_input",
@@ -152,6 +161,12 @@ impl BrokerError {
                 "set `url` under `[issuer]` in the configuration, or give --issuer-url: the https \
                  URL at which clouds find its keys"
             }
+            Self::NoSecret { absent, .. } => {
+                return Some(format!(
+                    "give {absent}, or, to log in without a secret, set `url` under `[issuer]` in \
+                     the configuration"
+                ));
+            }
             Self::IssuerTooEarly(_) => {
                 "wait, or give --replace-all where the keys may be in wrong hands"
             }
@@ -188,6 +203,22 @@ fn auth_hint(scope: &RegistryScope, error: &AuthError) -> Option<String> {
             "run `holdfast login {scope}` with a valid credential"
         )),
         other => other.hint().map(str::to_owned),
+    }
+}
+
+/// Says of a refusal that no secret was given, where a cloud saw our own token in its place.
+pub(crate) fn about_absent_secret(error: AuthError, absent: Option<&str>) -> AuthError {
+    match (absent, &error) {
+        (
+            Some(absent),
+            AuthError::BadCredential { .. }
+            | AuthError::NoPermission { .. }
+            | AuthError::Refused { .. },
+        ) => about(
+            error,
+            &format!("without {absent}, by an identity token of this installation"),
+        ),
+        _ => error,
     }
 }
 

@@ -14,7 +14,7 @@ use vault::{AfterRemoval, CheckedState, NewSecret, Put, SealedVersion, SecretSta
 
 use crate::binding::Bound;
 use crate::broker::{Broker, Inner, endpoint, identity_key_of};
-use crate::error::BrokerError;
+use crate::error::{BrokerError, about_absent_secret};
 
 /// Who the audit log says it was, on one machine.
 const ACTOR: &str = "login";
@@ -354,8 +354,10 @@ impl Inner {
         repository: Option<&str>,
     ) -> Result<Proof, BrokerError> {
         check_request(request)?;
-        if request.credential.is_keyless() && !self.issuer.is_known() {
-            return Err(BrokerError::NoIssuer);
+        let absent = request.credential.absent_secret();
+        if let (Some(absent), false) = (absent, self.issuer.is_known()) {
+            let scope = request.scope.clone();
+            return Err(BrokerError::NoSecret { scope, absent });
         }
         let identity = Identity {
             key: format!("login/{}", LeaseId::new()),
@@ -364,7 +366,7 @@ impl Inner {
         };
         let endpoint = endpoint(request.scope.registry(), &request.settings);
         let proof = self.exchange.check(endpoint, identity, repository).await;
-        proof.map_err(|source| auth_error(&request.scope, source))
+        proof.map_err(|source| auth_error(&request.scope, about_absent_secret(source, absent)))
     }
 }
 

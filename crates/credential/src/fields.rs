@@ -8,6 +8,7 @@ use secrecy::SecretString;
 
 use crate::expiry;
 use crate::federation::GcpFederation;
+use crate::known_keys;
 
 /// The user name under which Google takes an access token as a password.
 pub(crate) const GOOGLE_TOKEN_USER: &str = "oauth2accesstoken";
@@ -204,10 +205,17 @@ impl Credential {
 
     /// Whether it holds no secret: its cloud trusts tokens of our own issuer.
     pub fn is_keyless(&self) -> bool {
+        self.absent_secret().is_some()
+    }
+
+    /// The keys whose absence makes it keyless: whoever forgot them did not mean it.
+    pub fn absent_secret(&self) -> Option<&'static str> {
         match &self.fields {
-            Fields::AwsKeyless(_) | Fields::Gcp(GcpFields::Keyless { .. }) => true,
-            Fields::Azure(azure) => matches!(azure.secret, AzureSecret::Keyless),
-            _ => false,
+            Fields::AwsKeyless(_) => Some("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+            Fields::Gcp(GcpFields::Keyless { .. }) => Some(known_keys::GCP_SUBJECT_TOKEN),
+            Fields::Azure(azure) => matches!(azure.secret, AzureSecret::Keyless)
+                .then_some(known_keys::AZURE_CLIENT_SECRET),
+            _ => None,
         }
     }
 

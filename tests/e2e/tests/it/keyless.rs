@@ -320,6 +320,7 @@ fn an_application_of_azure_trusts_the_issuer_and_nothing_else() {
             "AADSTS700213",
         ),
         ("api://another", "", "AADSTS700212"),
+        ("api://another", "", "without AZURE_CLIENT_SECRET"),
     ] {
         let own = stage.subject("default");
         let subject = if subject.is_empty() { &own } else { subject };
@@ -405,7 +406,10 @@ fn what_is_exported_is_what_the_gateway_publishes() {
 fn without_an_issuer_or_a_secret_nothing_is_stored() {
     let home = Home::new();
     let words = [&["login", ECR][..], &AWS_LOGIN].concat();
-    home.run(&words).fails(3, "issues no identity tokens");
+    // Whoever forgot the keys is told which.
+    home.run(&words)
+        .fails(3, "issues no identity tokens")
+        .fails(3, "AWS_SECRET_ACCESS_KEY");
     home.run(&["issuer", "show"]).fails(3, "`[issuer]`");
     for words in [
         &["login", ECR, "--keyless"][..],
