@@ -163,8 +163,7 @@ impl Vault {
 
     /// Seals the version that follows the one of this number, 0 where there is none yet. Nothing
     /// where another process was first: what it sealed counts. A first version is refused where
-    /// the audit log knows one that nobody removed: its row was changed, and silence would help
-    /// whoever did.
+    /// the audit log knows one that nobody removed: its row was changed.
     pub async fn put_after(
         &self,
         workspace: WorkspaceId,
@@ -176,14 +175,12 @@ impl Vault {
         let vault = &*self.inner;
         vault.prepare_key_or_new(workspace).await?;
         let mut transaction = vault.database.begin().await?;
-        let name = secret.name.as_str();
-        let found = find(&mut transaction, workspace, name).await?;
-        let current = found.as_ref().map_or(0, |found| found.current_version);
-        if current != i64::from(version) {
+        let found = find(&mut transaction, workspace, secret.name.as_str()).await?;
+        if found.map_or(0, |found| found.current_version) != i64::from(version) {
             return Ok(None);
         }
-        if found.is_none() {
-            check_never_sealed(&mut transaction, workspace, name).await?;
+        if version == 0 {
+            check_never_sealed(&mut transaction, workspace, secret.name.as_str()).await?;
         }
         let sealed = put_and_commit(vault, transaction, workspace, secret, actor).await?;
         Ok(Some(sealed))
@@ -555,29 +552,24 @@ async fn find(
     }))
 }
 
-/// A name without a live secret has none that was sealed last and not removed.
 async fn check_never_sealed(
     connection: &mut SqliteConnection,
     workspace: WorkspaceId,
     name: &str,
 ) -> Result<(), VaultError> {
     let last: Option<(String, i64)> = sqlx::query_as(
-        "SELECT action, version FROM audit
-         WHERE workspace = ?1 AND subject = ?2 AND action IN ('seal', 'remove')
-         ORDER BY sequence DESC LIMIT 1",
+        "SELECT action, version FROM audit WHERE workspace = ?1 AND subject = ?2
+         AND action IN ('seal', 'remove') ORDER BY sequence DESC LIMIT 1",
     )
     .bind(workspace.to_string())
     .bind(name)
     .fetch_optional(connection)
     .await
     .doing("looking for what was sealed before")?;
-    match last {
-        Some((action, version)) if action == "seal" => {
-            let version = parse_version(name, version)?;
-            Err(damaged(name, version, Damage::Head))
-        }
-        _ => Ok(()),
+    if let Some((_, version)) = last.filter(|(action, _)| action == "seal") {
+        return Err(damaged(name, parse_version(name, version)?, Damage::Head));
     }
+    Ok(())
 }
 
 /// The current version, when the audit log agrees that it is the last that was sealed.
