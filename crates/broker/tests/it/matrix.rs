@@ -6,7 +6,9 @@
 //! belongs to it, in whatever form.
 
 mod elsewhere;
+mod events;
 mod expiry;
+mod judging;
 mod reading;
 mod realms;
 mod troubles;

@@ -16,32 +16,31 @@ use reference::Selector;
 use registry_client::{
     Descriptor, PinnedManifest, Platform, RegistryClient, RegistryError, RetryPolicy,
 };
-use registry_sim::{Counts, Entry, HostCounter, Image, ImageBuilder, Layer, RegistrySim};
+use registry_sim::{Entry, Image, ImageBuilder, Layer, RegistrySim};
 use tempfile::TempDir;
 use token_exchange::SystemClock;
 
-use super::{Case, Event, Gets, Hosts, May, Moment, Reader};
+use super::events::filled;
+use super::judging::Received;
+use super::{Case, Moment, Reader};
 use crate::support::{PASSWORD, REPOSITORY, USERNAME, image_at, paths, scope};
 
 /// What the password becomes.
-const NEXT_PASSWORD: &str = "battery-staple-correct";
+pub(super) const NEXT_PASSWORD: &str = "battery-staple-correct";
 
 /// After so many bytes of a long range its connection breaks. Several pieces of a body.
-const BREAK_AFTER: u64 = 100_000;
+pub(super) const BREAK_AFTER: u64 = 100_000;
 /// The next bytes are asked for as a range of their own.
-const RANGE: u64 = 50_000;
-/// A range is read again by who reads the whole, and what was sent before a break may be lost.
-const SENT_TWICE: u64 = RANGE + BREAK_AFTER;
-
+pub(super) const RANGE: u64 = 50_000;
 pub(super) struct Reading {
-    sim: Arc<RegistrySim>,
-    image: Image,
-    broker: Broker,
-    workspace: WorkspaceId,
+    pub(super) sim: Arc<RegistrySim>,
+    pub(super) image: Image,
+    pub(super) broker: Broker,
+    pub(super) workspace: WorkspaceId,
     dialer: Dialer,
     lease: Arc<Lease>,
     /// What arrived at each host before the reading began.
-    before: [Received; 4],
+    pub(super) before: [Received; 4],
     _directory: TempDir,
 }
 
@@ -54,18 +53,10 @@ pub(super) struct Stand {
     pub(super) allow: Vec<AllowRule>,
 }
 
-/// What has arrived at a host.
-#[derive(Clone, Copy)]
-struct Received {
-    counts: Counts,
-    /// Requests with a password in them.
-    passwords: u64,
-}
-
 /// What was read.
-struct Read {
-    config: Bytes,
-    layers: [Bytes; 2],
+pub(super) struct Read {
+    pub(super) config: Bytes,
+    pub(super) layers: [Bytes; 2],
 }
 
 impl Reading {
@@ -117,54 +108,8 @@ impl Reading {
         }
     }
 
-    /// Reads, and judges what came of it.
-    pub(super) async fn check(&self, case: &Case) {
-        let what = format!("{} at {:?} of {:?}", case.what, case.when, case.reader);
-        let before = self.sim.blob_bytes();
-        match (self.read(case).await, &case.gets) {
-            (Ok(read), Gets::Everything) => {
-                assert!(read.config == self.image.config.bytes, "{what}: config");
-                for (read, layer) in read.layers.iter().zip(&self.image.layers) {
-                    assert!(*read == layer.bytes, "{what}: layer");
-                }
-                let sent = self.sim.blob_bytes() - before;
-                let own = self.own_bytes();
-                assert!(sent <= own + SENT_TWICE, "{what}: {sent} bytes for {own}");
-            }
-            (Err(error), Gets::Refusal(text)) => {
-                let shown = format!("{error} {error:?} {:?}", error.hint());
-                assert!(shown.contains(text), "{what}: {shown}");
-                for secret in [PASSWORD, NEXT_PASSWORD, "sim-token", "sim-signature"] {
-                    assert!(!shown.contains(secret), "{what}: {shown}");
-                }
-            }
-            (Ok(_), Gets::Refusal(text)) => panic!("{what}: read in spite of {text}"),
-            (Err(error), Gets::Everything) => panic!("{what}: {error}"),
-        }
-        self.check_hosts(&what, Hosts::of(case));
-    }
-
-    fn check_hosts(&self, what: &str, hosts: Hosts) {
-        let sim = &self.sim;
-        let lines = [
-            ("registry", sim.registry(), hosts.registry),
-            ("token service", sim.realm(), hosts.realm),
-            ("storage", sim.storage(), hosts.storage),
-            ("stranger", sim.stranger(), hosts.stranger),
-        ];
-        for ((name, counter, may), before) in lines.into_iter().zip(self.before) {
-            let received = Received::by(counter).since(before);
-            received.check(may, &format!("{what}: {name}"));
-        }
-    }
-
-    fn own_bytes(&self) -> u64 {
-        let layers = self.image.layers.iter().map(|layer| layer.bytes.len());
-        layers.chain([self.image.config.bytes.len()]).sum::<usize>() as u64
-    }
-
     /// A start: the manifest, the configuration, a layer by ranges, and another one.
-    async fn read(&self, case: &Case) -> Result<Read, RegistryError> {
+    pub(super) async fn read(&self, case: &Case) -> Result<Read, RegistryError> {
         let start = self.client();
         let mount = match case.reader {
             Reader::Indexer => start.clone(),
@@ -241,59 +186,6 @@ impl Reading {
         }
     }
 
-    async fn happen(&self, case: &Case) {
-        let sim = &self.sim;
-        match &case.event {
-            Event::Nothing => {}
-            Event::TokensEnd => sim.expire_tokens(),
-            Event::LocationsEnd => sim.expire_locations(),
-            Event::TokensAndLocationsEnd => {
-                sim.expire_tokens();
-                sim.expire_locations();
-            }
-            Event::PasswordChanges => self.change_password(case).await,
-            Event::ServiceIsSlow => self.slow_down(),
-            Event::Faults(change) => sim.faults(change),
-            Event::TokensEndAnd(change) => {
-                sim.expire_tokens();
-                sim.faults(change);
-            }
-            Event::Redirects(target) => {
-                sim.faults(|faults| faults.redirect_to = Some(filled(sim, target)));
-            }
-            Event::Strays(target, next) => sim.faults(|faults| {
-                faults.redirect_to = Some(filled(sim, target));
-                faults.stranger_redirects_to = next.as_ref().map(|next| filled(sim, next));
-            }),
-            Event::Realm(realm) => {
-                sim.expire_tokens();
-                let realm = filled(sim, realm);
-                let challenge = format!("Bearer realm=\"{realm}\",service=\"sim\"");
-                sim.faults(|faults| faults.challenge = Some(challenge));
-            }
-            Event::LayerIsRemoved => sim.remove_blob(REPOSITORY, &self.image.layers[1].digest),
-        }
-    }
-
-    async fn change_password(&self, case: &Case) {
-        self.sim.set_password(NEXT_PASSWORD);
-        let request = login(case, &self.sim, self.sim.host(), NEXT_PASSWORD);
-        let login = self.broker.login(self.workspace, request).await;
-        login.expect(&case.what);
-    }
-
-    /// The next token is given out when it has been asked for, and not before.
-    fn slow_down(&self) {
-        self.sim.expire_tokens();
-        self.sim.close_token_gate();
-        let sim = Arc::clone(&self.sim);
-        let asked = sim.token_requests().read().requests;
-        tokio::spawn(async move {
-            sim.token_requests().wait_for_requests(asked + 1).await;
-            sim.open_token_gate();
-        });
-    }
-
     /// As who resolves an image reads.
     pub(super) fn client(&self) -> RegistryClient {
         let (endpoint, source) = (self.lease.endpoint().clone(), self.source());
@@ -326,40 +218,6 @@ impl Stand {
     }
 }
 
-impl Received {
-    fn by(counter: &HostCounter) -> Self {
-        Self {
-            counts: counter.read(),
-            passwords: counter.sightings(),
-        }
-    }
-
-    fn since(self, before: Self) -> Self {
-        let (counts, other) = (self.counts, before.counts);
-        Self {
-            counts: Counts {
-                requests: counts.requests - other.requests,
-                credential_bytes: counts.credential_bytes - other.credential_bytes,
-            },
-            passwords: self.passwords - before.passwords,
-        }
-    }
-
-    fn check(self, may: May, what: &str) {
-        let Self { counts, passwords } = self;
-        let is_allowed = match may {
-            May::Nothing => counts.requests == 0,
-            May::Questions => counts.credential_bytes == 0,
-            May::Tokens => passwords == 0,
-            May::Password => true,
-        };
-        assert!(
-            is_allowed,
-            "{what}: {counts:?}, {passwords} passwords for {may:?}"
-        );
-    }
-}
-
 async fn open(directory: &Path, dialer: Dialer) -> (Broker, WorkspaceId) {
     let broker = Broker::open_with(paths(directory), dialer, Arc::new(SystemClock));
     let broker = broker.await.unwrap();
@@ -367,7 +225,7 @@ async fn open(directory: &Path, dialer: Dialer) -> (Broker, WorkspaceId) {
     (broker, workspace)
 }
 
-fn login(case: &Case, sim: &RegistrySim, host: &str, password: &str) -> LoginRequest {
+pub(super) fn login(case: &Case, sim: &RegistrySim, host: &str, password: &str) -> LoginRequest {
     let username = if case.is_identity_token {
         "<token>"
     } else {
@@ -385,17 +243,7 @@ fn login(case: &Case, sim: &RegistrySim, host: &str, password: &str) -> LoginReq
     }
 }
 
-/// A line's text with the hosts of this registry in it.
-fn filled(sim: &RegistrySim, text: &str) -> String {
-    let stranger = sim.stranger_url();
-    let (_, stranger) = stranger.split_once("://").unwrap();
-    text.replace("{registry}", sim.host())
-        .replace("{port}", port(sim.realm_host()))
-        .replace("{stranger}", stranger)
-        .replace("{stranger-port}", port(stranger))
-}
-
-fn port(host: &str) -> &str {
+pub(super) fn port(host: &str) -> &str {
     host.rsplit_once(':').expect("a host with a port").1
 }
 
