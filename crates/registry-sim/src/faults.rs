@@ -25,6 +25,8 @@ pub struct Faults {
     pub token_forbidden: Option<String>,
     /// The token service answers 401 to whoever asks for this repository.
     pub token_unauthorized: Option<String>,
+    /// The token service answers this status to whoever asks for nothing.
+    pub token_for_nothing_says: Option<u16>,
     /// The token service answers a `POST` with this status.
     pub token_post_says: Option<u16>,
     /// So many pulls are left of a hundred: each manifest says so and each `GET` of one takes one.

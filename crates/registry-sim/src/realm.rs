@@ -71,6 +71,9 @@ pub(crate) async fn answer(shared: &Shared, arrived: &Arrived) -> Response {
 fn refusal_of(faults: &Faults, scopes: &[String]) -> Option<Response> {
     let is_about = |name: &String| scopes.contains(&format!("repository:{name}:pull"));
     let text = "requested access to the resource is denied";
+    if let Some(status) = faults.token_for_nothing_says.filter(|_| scopes.is_empty()) {
+        return Some(error_reply(status, "UNSUPPORTED", "no scope"));
+    }
     if faults.token_forbidden.as_ref().is_some_and(is_about) {
         return Some(error_reply(403, "DENIED", text));
     }

@@ -38,6 +38,7 @@ pub(crate) struct Login {
     /// Whether it has refused the pass for whatever it may be.
     is_refuted: AtomicBool,
     proving: tokio::sync::Mutex<()>,
+    blaming: tokio::sync::Mutex<()>,
     /// Who asks the registry for who holds no auth. It knows this login, and does not keep it.
     reader: OnceLock<RegistryClient>,
 }
@@ -78,6 +79,7 @@ impl Login {
             is_proven: AtomicBool::new(false),
             is_refuted: AtomicBool::new(false),
             proving: tokio::sync::Mutex::default(),
+            blaming: tokio::sync::Mutex::default(),
             reader: OnceLock::new(),
         }
     }
@@ -109,7 +111,14 @@ impl Login {
         self.is_refuted.store(false, Ordering::Release);
     }
 
+    /// A turn to find out whether a refusal is one of the pass.
+    pub(crate) async fn turn_to_blame(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.blaming.lock().await
+    }
+
+    /// What was taken before is so no longer: from here on one is shown at a time again.
     pub(crate) fn refute(&self) {
+        self.is_proven.store(false, Ordering::Release);
         self.is_refuted.store(true, Ordering::Release);
     }
 

@@ -43,7 +43,8 @@ impl TokenService<'_> {
         }
     }
 
-    /// What a refusal of the pass for this scope is about.
+    /// What a refusal of the pass for this scope is about. Of many scopes that are refused at once,
+    /// one finds out.
     async fn blamed(
         &self,
         login: &Login,
@@ -52,9 +53,13 @@ impl TokenService<'_> {
         now: Timestamp,
         refusal: AuthError,
     ) -> AuthError {
+        let _turn = login.turn_to_blame().await;
+        if login.is_refuted() {
+            return refusal;
+        }
         match self.ask_as(asker, None, now).await {
+            // No proof of the pass: some services give a token for nothing to anybody.
             Ok(_) => {
-                login.is_taken();
                 let service = authority(self.realm);
                 AuthError::NoPermission {
                     message: format!(
@@ -64,10 +69,12 @@ impl TokenService<'_> {
                 }
             }
             Err(error) if error.is_transient() => error,
-            Err(_) => {
+            Err(AuthError::BadCredential { .. }) => {
                 login.refute();
                 refusal
             }
+            // The service may not answer such a question at all, whatever the pass.
+            Err(_) => refusal,
         }
     }
 

@@ -193,3 +193,92 @@ async fn a_wrong_password_is_asked_about_once() {
     sim.set_password("wrong-password");
     ask(source.as_ref(), sim.host(), None).await.expect("auth");
 }
+
+/// Asks for so many repositories at once.
+async fn ask_for_many(source: &dyn AuthSource, host: &str) -> Vec<AuthError> {
+    let own = registry(host);
+    let names: Vec<String> = (0..MANY)
+        .map(|number| format!("acme/app-{number}"))
+        .collect();
+    let asked = names.iter().map(|repository| {
+        source.auth(AuthRequest {
+            registry: &own,
+            repository,
+            rejected: None,
+        })
+    });
+    let answers = futures::future::join_all(asked).await;
+    answers
+        .into_iter()
+        .map(|answer| answer.expect_err("a refusal"))
+        .collect()
+}
+
+const MANY: u64 = 20;
+
+/// Accounts are locked after a few wrong passwords.
+#[tokio::test]
+async fn a_password_that_was_revoked_is_doubted_once_by_all() {
+    let sim = sim(Login::Bearer(Realm::SameHost), "puller").await;
+    let clock = HandClock::new();
+    let exchange = TokenExchange::new(dialer(), Arc::clone(&clock) as _);
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    sim.set_password("another");
+    sim.close_token_gate();
+    let counter = sim.token_requests();
+    let all_have_asked = async {
+        counter.wait_for_requests(1 + MANY).await;
+        sim.open_token_gate();
+    };
+    let (errors, ()) = tokio::join!(ask_for_many(source.as_ref(), sim.host()), all_have_asked);
+    for error in errors {
+        assert!(matches!(error, AuthError::BadCredential { .. }), "{error}");
+    }
+    assert_eq!(exchange.token_requests(), 1 + MANY + 1);
+    // From here on it is known to be wrong, and is shown by one for all.
+    clock.turn(Duration::from_secs(11));
+    ask_for_many(source.as_ref(), sim.host()).await;
+    assert_eq!(exchange.token_requests(), 1 + MANY + 1 + 1);
+}
+
+/// A service that does not know the question says nothing of the password.
+#[tokio::test]
+async fn only_a_refusal_for_nothing_refutes_a_password() {
+    let sim = sim(Login::Bearer(Realm::SameHost), "puller").await;
+    let clock = HandClock::new();
+    let exchange = TokenExchange::new(dialer(), Arc::clone(&clock) as _);
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    for status in [404, 405] {
+        sim.faults(|faults| {
+            faults.token_unauthorized = Some(REPOSITORY.to_owned());
+            faults.token_for_nothing_says = Some(status);
+        });
+        let error = ask(source.as_ref(), sim.host(), None).await;
+        let error = error.expect_err("a refusal");
+        assert!(matches!(error, AuthError::BadCredential { .. }), "{error}");
+        clock.turn(Duration::from_secs(11));
+        sim.faults(|faults| faults.token_for_nothing_says = None);
+        let error = ask(source.as_ref(), sim.host(), None).await;
+        let error = error.expect_err("a refusal");
+        let is_doubted = matches!(error, AuthError::NoPermission { .. });
+        assert!(is_doubted, "{status}: {error}");
+        clock.turn(Duration::from_secs(11));
+    }
+}
+
+/// Some services give a token for nothing to anybody, with whatever password.
+#[tokio::test]
+async fn a_token_for_nothing_proves_no_password() {
+    let sim = sim(Login::Bearer(Realm::SameHost), "puller").await;
+    sim.faults(|faults| faults.token_unauthorized = Some(REPOSITORY.to_owned()));
+    let exchange = exchange();
+    let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+    let error = ask(source.as_ref(), sim.host(), None).await;
+    let error = error.expect_err("a refusal");
+    assert!(matches!(error, AuthError::NoPermission { .. }), "{error}");
+    let before = exchange.token_requests();
+    sim.set_password("another");
+    ask_for_many(source.as_ref(), sim.host()).await;
+    assert_eq!(exchange.token_requests() - before, 2);
+}
