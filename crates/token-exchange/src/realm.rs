@@ -80,14 +80,14 @@ fn is_known_pair(endpoint: &Endpoint, url: &Url, host: &str) -> bool {
             .any(|(known, service)| *known == registry && *service == host)
 }
 
-/// Without a port, what the user allowed is the usual port of the scheme. It is read as the realm
-/// was, so that an address may be written in any way.
+/// Without a port, what the user allowed is the usual port of the scheme, and without a scheme it
+/// is either. It is read as the realm was, so that an address may be written in any way.
 fn is_allowed(url: &Url, allowed: Option<&str>) -> bool {
     let Some(allowed) = allowed else { return false };
     let allowed = allowed.trim();
-    let allowed = allowed.split_once("://").map_or(allowed, |(_, rest)| rest);
+    let (scheme, allowed) = allowed.split_once("://").unwrap_or((url.scheme(), allowed));
     let allowed = allowed.split('/').next().unwrap_or_default();
-    let allowed = Url::parse(&format!("{}://{allowed}/", url.scheme()));
+    let allowed = Url::parse(&format!("{scheme}://{allowed}/"));
     allowed.is_ok_and(|allowed| allowed == same_place(url))
 }
 
@@ -187,6 +187,9 @@ mod tests {
         r.example               https://evil.example/t              auth.example@evil.example  evil
         127.0.0.1:5000          http://auth.example/t               auth.example:443  auth.example
         127.0.0.1:5000          http://localhost:5001/t             -   localhost:5001
+        127.0.0.1:5000          http://auth.example/t               https://auth.example  auth
+        127.0.0.1:5000          http://auth.example:81/t  https://auth.example:81  auth.example:81
+        127.0.0.1:5000          https://auth.example/t              http://auth.example   auth
     ";
 
     #[test]
