@@ -95,7 +95,6 @@ impl Upstream for RegistrySim {
 
     fn say(&self, says: Option<Says>) {
         self.faults(|faults| {
-            faults.token_says = None;
             faults.token_too_many_requests = 0;
             faults.token_says = match says {
                 None => None,
