@@ -130,13 +130,33 @@ impl KnownSecrets {
     }
 }
 
-/// The secret itself and in base64, and both percent-encoded.
+/// The secret itself, in base64 and in hexadecimal digits, and each of them percent-encoded and as
+/// JSON writes it.
 fn forms(secret: &str) -> BTreeSet<String> {
     let plain = (0..3).flat_map(|before| encoded_after(before, secret));
-    let plain: Vec<String> = plain.chain([secret.to_owned()]).collect();
-    let percent = |text: &String| url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
-    let encoded: Vec<String> = plain.iter().map(percent).collect();
-    plain.into_iter().chain(encoded).collect()
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let plain = plain.chain([secret.to_owned(), hex.to_uppercase(), hex]);
+    plain.flat_map(written).collect()
+}
+
+/// A text as itself, percent-encoded and as JSON writes it.
+fn written(text: String) -> Vec<String> {
+    let percent = url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let json = serde_json::Value::String(text.clone()).to_string();
+    let json = json.trim_matches('"').to_owned();
+    let solidus = json.replace('/', "\\/");
+    vec![text, with_lower_digits(&percent), percent, json, solidus]
+}
+
+/// `%2f` for `%2F`.
+fn with_lower_digits(percent: &str) -> String {
+    let mut parts = percent.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at(2);
+        text.extend(["%", &digits.to_lowercase(), rest]);
+    }
+    text
 }
 
 /// What base64 makes of a secret that comes after so many bytes of others: the characters that
@@ -201,6 +221,10 @@ mod tests {
         assert_eq!(count("/v2/", None, "nothing"), 0);
         assert_eq!(count("/v2/?x=s3cret/", None, ""), 7);
         assert_eq!(count("/v2/?x=s3cret%2F", None, ""), 9);
+        assert_eq!(count("/v2/?x=s3cret%2f", None, ""), 9);
+        assert_eq!(count("/v2/", None, r#"{"x":"s3cret\/"}"#), 8);
+        assert_eq!(count("/v2/", None, "7333637265742f"), 14);
+        assert_eq!(count("/v2/", None, "7333637265742F"), 14);
         assert_eq!(count("/v2/", None, "a s3cret/ in a s3cret/"), 14);
         assert_eq!(count("/v2/", Some(("authorization", "Bearer x")), ""), 8);
         assert_eq!(count("/v2/", Some(("x-other", "s3cret/")), ""), 7);
@@ -216,6 +240,15 @@ mod tests {
                     assert!(count("/v2/", None, &encoded) > 0, "{text} as {encoded}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_json_escapes_is_found() {
+        let secrets = KnownSecrets::default();
+        secrets.add("a\"b\\c");
+        for text in [r#"a"b\c"#, r#"{"x":"a\"b\\c"}"#, "a%22b%5cc", "a%22b%5Cc"] {
+            assert!(secrets.are_in(text.as_bytes()), "{text}");
         }
     }
 
