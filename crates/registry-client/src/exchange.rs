@@ -1,6 +1,7 @@
 //! One question to the registry: auth, redirects, the meaning of the answer, tries.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use credential::auth::{AuthError, AuthScheme, AuthSource, RegistryAuth, Rejection};
 use dial::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE};
@@ -11,12 +12,11 @@ use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::follow::{self, Landed, Lead, Outgoing};
 use crate::location::Locations;
-use crate::pull_limit::PullLimit;
+use crate::pull_limit::{Known, PullLimit};
 use crate::refusal::{self, Refusal};
 use crate::retry::{Attempts, RetryPolicy};
 use crate::session::Session;
 use crate::stats::Counters;
-use std::time::Duration;
 
 /// Of an error's body, this much is read. Registries' own are below 1 KiB; proxies send pages.
 const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
@@ -33,7 +33,7 @@ pub(crate) struct Core {
     pub(crate) session: Session,
     pub(crate) asks_for_locations: bool,
     base: OnceCell<Url>,
-    pull_limit: Mutex<Option<PullLimit>>,
+    pull_limit: Mutex<Known>,
 }
 
 /// One question.
@@ -130,20 +130,19 @@ impl Core {
 
     /// What the registry said last of the pulls that it allows.
     pub(crate) fn pull_limit(&self) -> Option<PullLimit> {
-        lock(&self.pull_limit).clone()
+        lock(&self.pull_limit).last.clone()
     }
 
-    /// Notes what is said with a manifest. That few are left is told once, before there are none.
+    /// Notes what is said with a manifest. That few are left is told once in a window.
     pub(crate) fn note_pull_limit(&self, landed: &Landed) {
         let said = PullLimit::read(&landed.response.headers);
         let Some(limit) = said.filter(|_| !landed.foreign) else {
             return;
         };
-        let mut known = lock(&self.pull_limit);
-        if limit.is_few() && !known.as_ref().is_some_and(PullLimit::is_few) {
-            tracing::warn!("{} will soon limit pulls: {limit}", self.name);
+        let shown = limit.to_string();
+        if lock(&self.pull_limit).note(limit, Instant::now()) {
+            tracing::warn!("{} will soon limit pulls: {shown}", self.name);
         }
-        *known = Some(limit);
     }
 
     /// Asks, and asks again while it is worth it.

@@ -3,7 +3,7 @@
 //! `HEAD` counts as no pull.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dial::header::{HeaderMap, HeaderName};
 
@@ -16,6 +16,12 @@ const MAX_SOURCE_BYTES: usize = 64;
 
 /// Few are left when it is at most one in so many.
 const FEW: u32 = 10;
+
+/// For how long a pull counts where it is not said. Docker Hub's window.
+const USUAL_WINDOW: Duration = Duration::from_hours(6);
+
+/// A shorter window would have the same thing told with every pull.
+const LEAST_WINDOW: Duration = Duration::from_mins(1);
 
 /// Pulls that are left, as the registry counts them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +38,7 @@ impl PullLimit {
     /// Nothing where the registry sets no limit, or does not say.
     pub(crate) fn read(headers: &HeaderMap) -> Option<Self> {
         let text = |name: HeaderName| headers.get(name)?.to_str().ok();
-        let (limit, window) = counted(text(LIMIT)?)?;
+        let (limit, window) = counted(text(LIMIT)?).filter(|(limit, _)| *limit > 0)?;
         let (remaining, _) = counted(text(REMAINING)?)?;
         let source = text(SOURCE).filter(|source| !source.is_empty());
         Some(Self {
@@ -45,7 +51,29 @@ impl PullLimit {
 
     /// Whether it is time to tell somebody.
     pub fn is_few(&self) -> bool {
-        self.remaining <= self.limit / FEW
+        self.remaining <= self.limit.div_ceil(FEW)
+    }
+}
+
+/// What was said last, and when somebody was told of it.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) last: Option<PullLimit>,
+    told: Option<Instant>,
+}
+
+impl Known {
+    /// Whether it is time to tell somebody: when few are left, once in a window. What is left may
+    /// go up and down meanwhile, as when several addresses are counted.
+    pub(crate) fn note(&mut self, limit: PullLimit, now: Instant) -> bool {
+        let window = limit.window.unwrap_or(USUAL_WINDOW).max(LEAST_WINDOW);
+        let is_news = |told| now.saturating_duration_since(told) >= window;
+        let is_time = limit.is_few() && self.told.is_none_or(is_news);
+        if is_time {
+            self.told = Some(now);
+        }
+        self.last = Some(limit);
+        is_time
     }
 }
 
@@ -110,6 +138,7 @@ mod tests {
             ),
             (("100;w=-1", "5", None), Some("5 of 100 pulls left")),
             (("many", "5", None), None),
+            (("0;w=21600", "0;w=21600", None), None),
             (("100", "-5", None), None),
             (("99999999999", "5", None), None),
             (("", "", None), None),
@@ -122,12 +151,38 @@ mod tests {
     }
 
     #[test]
+    fn few_are_told_once_in_a_window() {
+        let begun = Instant::now();
+        let mut known = Known::default();
+        let cases = [
+            (50, 0, false),
+            (5, 1, true),
+            (50, 2, false),
+            (5, 3, false),
+            (0, 21_600, false),
+            (0, 21_601, true),
+            (4, 21_602, false),
+        ];
+        for (remaining, second, is_told) in cases {
+            let limit = PullLimit {
+                remaining,
+                limit: 100,
+                window: Some(USUAL_WINDOW),
+                source: None,
+            };
+            let told = known.note(limit, begun + Duration::from_secs(second));
+            assert_eq!(told, is_told, "{remaining} at {second}");
+        }
+    }
+
+    #[test]
     fn the_last_tenth_is_few() {
         for (remaining, limit, few) in [
             (10, 100, true),
             (11, 100, false),
             (0, 5, true),
-            (1, 5, false),
+            (1, 5, true),
+            (2, 5, false),
         ] {
             let limit = PullLimit {
                 remaining,
