@@ -29,11 +29,16 @@ struct Inner {
 
 impl Dialer {
     pub fn new(policy: DialPolicy) -> Self {
-        Self::with_names(policy, of_the_system())
+        Self::knowing(policy, of_the_system())
     }
 
     /// The same, where names lead to what `names` says. Their addresses are judged like others.
+    #[cfg(feature = "names")]
     pub fn with_names(policy: DialPolicy, names: Names) -> Self {
+        Self::knowing(policy, names)
+    }
+
+    fn knowing(policy: DialPolicy, names: Names) -> Self {
         Self(Arc::new(Inner {
             policy,
             names,
