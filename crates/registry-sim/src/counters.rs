@@ -134,7 +134,8 @@ impl KnownSecrets {
 /// JSON writes it.
 fn forms(secret: &str) -> BTreeSet<String> {
     let plain = (0..3).flat_map(|before| encoded_after(before, secret));
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let digits = secret.bytes().map(|byte| format!("{byte:02x}"));
+    let hex = digits.collect::<Vec<_>>().concat();
     let plain = plain.chain([secret.to_owned(), hex.to_uppercase(), hex]);
     plain.flat_map(written).collect()
 }

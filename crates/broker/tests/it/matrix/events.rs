@@ -7,7 +7,6 @@ use registry_sim::RegistrySim;
 use super::reading::{NEXT_PASSWORD, Reading, login, port};
 use super::{Case, Event};
 use crate::support::REPOSITORY;
-use crate::support::REPOSITORY;
 
 impl Reading {
     pub(super) async fn happen(&self, case: &Case) {

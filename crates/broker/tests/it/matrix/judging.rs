@@ -1,4 +1,5 @@
-//! What came of a reading: the bytes, or an error that says what it was, and what each host received.
+//! What came of a reading: the bytes, or an error that says what it was, and what each host
+//! received.
 
 use registry_sim::{Counts, HostCounter};
 
