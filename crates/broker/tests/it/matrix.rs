@@ -87,6 +87,8 @@ enum Gets {
     Everything,
     /// An error that says this.
     Refusal(&'static str),
+    /// The whole of the first layer, and then an error that says this.
+    FirstLayer(&'static str),
 }
 
 /// The most that a host may have received.
@@ -98,7 +100,7 @@ enum May {
     Questions,
     /// Tokens, and nothing of what they were had for.
     Tokens,
-    /// The user's name and password, or the identity token.
+    /// The user's name and password, or the identity token. Where all is read it has.
     Password,
 }
 
@@ -155,6 +157,26 @@ struct Case {
     event: Event,
     gets: Gets,
     hosts: Hosts,
+    /// What they may have received of it since the event, where that is less.
+    hosts_after: Option<Hosts>,
+}
+
+impl Case {
+    /// Whether tokens that were given out end.
+    fn ends_tokens(&self) -> bool {
+        matches!(self.event, Event::TokensEnd | Event::TokensAndLocationsEnd)
+            && self.when != Moment::Challenge
+    }
+
+    /// Whether a location ends while somebody reads at it.
+    fn ends_location(&self) -> bool {
+        matches!(
+            self.event,
+            Event::LocationsEnd | Event::TokensAndLocationsEnd
+        ) && self.options.redirect_blobs
+            && self.reader == Reader::Mount
+            && matches!(self.when, Moment::BetweenRanges | Moment::WithinRange)
+    }
 }
 
 impl Default for Case {
@@ -169,6 +191,7 @@ impl Default for Case {
             event: Event::Nothing,
             gets: Gets::Everything,
             hosts: Hosts::OWN,
+            hosts_after: None,
         }
     }
 }

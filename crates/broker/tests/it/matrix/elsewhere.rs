@@ -142,7 +142,15 @@ async fn a_mirror_gets_nothing_of_its_origins_credential() {
             let client = RegistryClient::new(reading.dialer(), endpoint, Arc::clone(&source));
             let error = reading.manifest(&client.unwrap()).await.unwrap_err();
             assert!(matches!(error, RegistryError::Auth(_)), "{error}");
-            assert_eq!(mirror.registry().read().credential_bytes, 0);
+            let before = mirror.registry().read().requests;
+            let client = reading.client_of(mirror.host()).await;
+            let error = reading.manifest(&client);
+            error
+                .await
+                .expect_err("the mirror wants a credential of its own");
+            let received = mirror.registry().read();
+            assert!(received.requests > before, "the mirror was asked");
+            assert_eq!(received.credential_bytes, 0);
         }
     }
 }

@@ -1,16 +1,22 @@
 //! What happens to a registry while an image is read from it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use registry_sim::RegistrySim;
 
+use super::judging::Known;
 use super::reading::{NEXT_PASSWORD, Reading, login, port};
 use super::{Case, Event};
 use crate::support::REPOSITORY;
 
+/// A slow token service takes so long. No limit of ours is as short.
+const LONG: Duration = Duration::from_secs(2);
+
 impl Reading {
     pub(super) async fn happen(&self, case: &Case) {
         let sim = &self.sim;
+        *self.at_event.lock().unwrap() = Some(Known::of(sim));
         match &case.event {
             Event::Nothing => {}
             Event::TokensEnd => sim.expire_tokens(),
@@ -50,7 +56,7 @@ impl Reading {
         login.expect(&case.what);
     }
 
-    /// The next token is given out when it has been asked for, and not before.
+    /// The next token is given out long after it was asked for.
     fn slow_down(&self) {
         self.sim.expire_tokens();
         self.sim.close_token_gate();
@@ -58,6 +64,7 @@ impl Reading {
         let asked = sim.token_requests().read().requests;
         tokio::spawn(async move {
             sim.token_requests().wait_for_requests(asked + 1).await;
+            tokio::time::sleep(LONG).await;
             sim.open_token_gate();
         });
     }

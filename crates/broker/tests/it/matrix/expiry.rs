@@ -81,7 +81,13 @@ async fn what_ends_at_any_moment_is_had_anew() {
             })
         })
     });
-    check(lines.collect()).await;
+    check(lines.filter(has_effect).collect()).await;
+}
+
+/// Whether anything was given out that can end.
+fn has_effect(case: &Case) -> bool {
+    let is_change = matches!(case.event, Event::PasswordChanges);
+    is_change || case.ends_tokens() || case.ends_location()
 }
 
 /// An identity token is exchanged at the token service, and no other host ever sees it.
@@ -96,7 +102,7 @@ async fn what_is_made_of_an_identity_token_is_had_anew() {
         hosts: Hosts::APART,
         ..Case::default()
     });
-    check(lines.into()).await;
+    check(lines.into_iter().filter(has_effect).collect()).await;
 }
 
 /// The shortest lives that are stated in seconds.
@@ -115,5 +121,5 @@ async fn what_lives_for_a_second_is_enough() {
         hosts: Hosts::APART,
         ..Case::default()
     });
-    check(lines.into()).await;
+    check(lines.into_iter().filter(has_effect).collect()).await;
 }

@@ -1,14 +1,20 @@
 //! What came of a reading: the bytes, or an error that says what it was, and what each host
 //! received.
 
-use registry_sim::{Counts, HostCounter};
+use std::sync::atomic::Ordering;
 
-use super::reading::{BREAK_AFTER, NEXT_PASSWORD, RANGE, Reading};
-use super::{Case, Gets, Hosts, May};
+use registry_client::RegistryError;
+use registry_sim::{Counts, HostCounter, RegistrySim};
+
+use super::reading::{BREAK_AFTER, NEXT_PASSWORD, RANGE, Read, Reading, hosts};
+use super::{Case, Event, Gets, Hosts, May, Moment};
 use crate::support::PASSWORD;
 
 /// A range is read again by who reads the whole, and what was sent before a break may be lost.
 const SENT_TWICE: u64 = RANGE + BREAK_AFTER;
+
+/// The first byte of a layer is asked for to learn where it is, by some events more than once.
+const LOOKED_AT: u64 = 8;
 
 /// What has arrived at a host.
 #[derive(Clone, Copy)]
@@ -18,6 +24,14 @@ pub(super) struct Received {
     passwords: u64,
 }
 
+/// What was known when the event began.
+pub(super) struct Known {
+    received: [Received; 4],
+    token_requests: u64,
+    /// Requests to the registry.
+    asked: usize,
+}
+
 impl Reading {
     /// Reads, and judges what came of it.
     pub(super) async fn check(&self, case: &Case) {
@@ -25,44 +39,114 @@ impl Reading {
         let before = self.sim.blob_bytes();
         match (self.read(case).await, &case.gets) {
             (Ok(read), Gets::Everything) => {
-                assert!(read.config == self.image.config.bytes, "{what}: config");
-                for (read, layer) in read.layers.iter().zip(&self.image.layers) {
-                    assert!(*read == layer.bytes, "{what}: layer");
-                }
-                let sent = self.sim.blob_bytes() - before;
-                let own = self.own_bytes();
-                assert!(sent <= own + SENT_TWICE, "{what}: {sent} bytes for {own}");
+                self.check_bytes(&read, &what);
+                self.check_sent(case, self.sim.blob_bytes() - before, &what);
+                self.check_effect(case, &what);
             }
-            (Err(error), Gets::Refusal(text)) => {
-                let shown = format!("{error} {error:?} {:?}", error.hint());
-                assert!(shown.contains(text), "{what}: {shown}");
-                for secret in [PASSWORD, NEXT_PASSWORD, "sim-token", "sim-signature"] {
-                    assert!(!shown.contains(secret), "{what}: {shown}");
-                }
+            (Err(error), Gets::Refusal(text)) => check_told(&error, text, &what),
+            (Err(error), Gets::FirstLayer(text)) => {
+                check_told(&error, text, &what);
+                let has_first_layer = self.has_first_layer.load(Ordering::SeqCst);
+                assert!(has_first_layer, "{what}: {error} before the layer was read");
             }
-            (Ok(_), Gets::Refusal(text)) => panic!("{what}: read in spite of {text}"),
+            (Ok(_), gets) => panic!("{what}: read in spite of {gets:?}"),
             (Err(error), Gets::Everything) => panic!("{what}: {error}"),
         }
-        self.check_hosts(&what, Hosts::of(case));
+        self.check_hosts(&what, Hosts::of(case), self.before);
+        if let Some(least) = case.hosts_after {
+            let known = self.at_event.lock().unwrap();
+            let known = known.as_ref().expect("the event took place");
+            self.check_hosts(&format!("{what}, since then"), least, known.received);
+        }
+        if matches!(case.gets, Gets::Everything) {
+            self.check_password(case, &what);
+        }
     }
 
-    fn check_hosts(&self, what: &str, hosts: Hosts) {
-        let sim = &self.sim;
-        let lines = [
-            ("registry", sim.registry(), hosts.registry),
-            ("token service", sim.realm(), hosts.realm),
-            ("storage", sim.storage(), hosts.storage),
-            ("stranger", sim.stranger(), hosts.stranger),
-        ];
-        for ((name, counter, may), before) in lines.into_iter().zip(self.before) {
-            let received = Received::by(counter).since(before);
-            received.check(may, &format!("{what}: {name}"));
+    fn check_bytes(&self, read: &Read, what: &str) {
+        assert!(read.config == self.image.config.bytes, "{what}: config");
+        for (read, layer) in read.layers.iter().zip(&self.image.layers) {
+            assert!(*read == layer.bytes, "{what}: layer");
         }
+    }
+
+    /// Nothing is sent twice without need.
+    fn check_sent(&self, case: &Case, sent: u64, what: &str) {
+        let own = self.own_bytes();
+        let twice = match (case.when, &case.event) {
+            (Moment::WithinRange, _) | (_, Event::Faults(_)) => SENT_TWICE,
+            _ => 0,
+        };
+        let right = own..=own + twice + LOOKED_AT;
+        assert!(right.contains(&sent), "{what}: {sent} bytes for {own}");
+        if case.when == Moment::WithinRange {
+            let mut breaks_left = None;
+            self.sim.faults(|faults| breaks_left = faults.break_times);
+            assert_eq!(breaks_left, Some(0), "{what}: it broke");
+        }
+    }
+
+    /// What ended was had anew.
+    fn check_effect(&self, case: &Case, what: &str) {
+        let known = self.at_event.lock().unwrap();
+        let known = known.as_ref().expect("the event took place");
+        if case.ends_tokens() {
+            let asked = self.sim.token_requests().read().requests;
+            assert!(asked > known.token_requests, "{what}: no other token");
+        }
+        if case.ends_location() {
+            let paths = self.sim.registry().paths();
+            let layer = &self.image.layers[0].digest;
+            let mut since = paths[known.asked..].iter();
+            let is_asked = since.any(|path| path.contains(layer.as_str()));
+            assert!(is_asked, "{what}: no other location");
+        }
+    }
+
+    fn check_hosts(&self, what: &str, may: Hosts, before: [Received; 4]) {
+        let names = ["registry", "token service", "storage", "stranger"];
+        let may = [may.registry, may.realm, may.storage, may.stranger];
+        let now = hosts(&self.sim).map(Received::by);
+        for (((name, may), now), before) in names.into_iter().zip(may).zip(now).zip(before) {
+            now.since(before).check(may, &format!("{what}: {name}"));
+        }
+    }
+
+    /// Who may have the password was shown it, else the line says nothing of it.
+    fn check_password(&self, case: &Case, what: &str) {
+        let shown = |counter: &HostCounter, before: Received| {
+            Received::by(counter).since(before).passwords > 0
+        };
+        let [registry, realm, ..] = self.before;
+        let is_shown = match (case.hosts.registry, case.hosts.realm) {
+            (_, May::Password) => shown(self.sim.realm(), realm),
+            (May::Password, _) => shown(self.sim.registry(), registry),
+            _ => true,
+        };
+        assert!(is_shown, "{what}: nobody was shown the password");
     }
 
     fn own_bytes(&self) -> u64 {
         let layers = self.image.layers.iter().map(|layer| layer.bytes.len());
         layers.chain([self.image.config.bytes.len()]).sum::<usize>() as u64
+    }
+}
+
+impl Known {
+    pub(super) fn of(sim: &RegistrySim) -> Self {
+        Self {
+            received: hosts(sim).map(Received::by),
+            token_requests: sim.token_requests().read().requests,
+            asked: sim.registry().paths().len(),
+        }
+    }
+}
+
+fn check_told(error: &RegistryError, text: &str, what: &str) {
+    let shown = format!("{error} {error:?} {:?}", error.hint());
+    assert!(shown.contains(text), "{what}: {shown}");
+    for secret in [PASSWORD, NEXT_PASSWORD, "sim-token", "sim-signature"] {
+        assert!(!shown.contains(secret), "{what}: {shown}");
     }
 }
 

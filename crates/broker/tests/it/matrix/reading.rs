@@ -2,7 +2,8 @@
 //! the configuration with an auth, the layers at signed locations where there are any.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use broker::{Broker, CredentialChoice, Lease, LoginRequest};
 use bytes::Bytes;
@@ -16,12 +17,12 @@ use reference::Selector;
 use registry_client::{
     Descriptor, PinnedManifest, Platform, RegistryClient, RegistryError, RetryPolicy,
 };
-use registry_sim::{Entry, Image, ImageBuilder, Layer, RegistrySim};
+use registry_sim::{Entry, HostCounter, Image, ImageBuilder, Layer, RegistrySim};
 use tempfile::TempDir;
 use token_exchange::SystemClock;
 
 use super::events::filled;
-use super::judging::Received;
+use super::judging::{Known, Received};
 use super::{Case, Moment, Reader};
 use crate::support::{PASSWORD, REPOSITORY, USERNAME, image_at, paths, scope};
 
@@ -41,6 +42,9 @@ pub(super) struct Reading {
     lease: Arc<Lease>,
     /// What arrived at each host before the reading began.
     pub(super) before: [Received; 4],
+    /// What was known when the event began.
+    pub(super) at_event: Mutex<Option<Known>>,
+    pub(super) has_first_layer: AtomicBool,
     _directory: TempDir,
 }
 
@@ -89,13 +93,12 @@ impl Reading {
         let name = image_at(&host);
         let lease = broker.lease(workspace, &name, CredentialChoice::Auto);
         let lease = Arc::new(lease.await.unwrap());
-        let hosts = [sim.registry(), sim.realm(), sim.storage(), sim.stranger()];
-        for counter in hosts {
+        for counter in hosts(&sim) {
             for password in [PASSWORD, NEXT_PASSWORD] {
                 counter.watch_for(password);
             }
         }
-        let before = hosts.map(Received::by);
+        let before = hosts(&sim).map(Received::by);
         Self {
             sim: Arc::new(sim),
             image,
@@ -104,6 +107,8 @@ impl Reading {
             dialer,
             lease,
             before,
+            at_event: Mutex::default(),
+            has_first_layer: AtomicBool::new(false),
             _directory: directory,
         }
     }
@@ -125,6 +130,7 @@ impl Reading {
         let config = start.blob_bytes(REPOSITORY, &pinned.config, 65_536).await?;
         self.come_to(case, Moment::FirstLayer).await;
         let low = self.by_ranges(case, &mount, &pinned.layers[0]).await?;
+        self.has_first_layer.store(true, Ordering::SeqCst);
         self.come_to(case, Moment::SecondLayer).await;
         let high = whole(&mount, &pinned.layers[1]).await?;
         Ok(Read {
@@ -192,6 +198,16 @@ impl Reading {
         RegistryClient::new(&self.dialer, endpoint, source).unwrap()
     }
 
+    /// As who resolves an image of another registry, with what the broker has for that one.
+    pub(super) async fn client_of(&self, host: &str) -> RegistryClient {
+        let name = image_at(host);
+        let lease = self
+            .broker
+            .lease(self.workspace, &name, CredentialChoice::Auto);
+        let lease = Arc::new(lease.await.unwrap());
+        RegistryClient::new(&self.dialer, lease.endpoint().clone(), lease).unwrap()
+    }
+
     /// As a mount reads.
     fn client_of_mount(&self) -> RegistryClient {
         let (endpoint, source) = (self.lease.endpoint().clone(), self.source());
@@ -241,6 +257,10 @@ pub(super) fn login(case: &Case, sim: &RegistrySim, host: &str, password: &str) 
             ..RegistrySettings::default()
         },
     }
+}
+
+pub(super) fn hosts(sim: &RegistrySim) -> [&HostCounter; 4] {
+    [sim.registry(), sim.realm(), sim.storage(), sim.stranger()]
 }
 
 pub(super) fn port(host: &str) -> &str {

@@ -75,6 +75,7 @@ async fn another_token_service_gets_nothing_unasked() {
                 },
                 ..NOWHERE
             },
+            hosts_after: Some(NOWHERE),
             ..Case::default()
         })
     });
@@ -82,7 +83,10 @@ async fn another_token_service_gets_nothing_unasked() {
 }
 
 /// Realms at places that nobody but the operator can allow.
-const FORBIDDEN: [&str; 16] = [
+const FORBIDDEN: [&str; 19] = [
+    "2852039166",
+    "0251.0376.0251.0376",
+    "0xa9fea9fe",
     "169.254.169.254",
     "169.254.170.2",
     "100.100.100.200",

@@ -3,7 +3,7 @@
 
 use registry_sim::{Faults, Login, Options, Realm};
 
-use super::{Case, Event, Gets, Hosts, MOMENTS, May, Moment, check};
+use super::{Case, Event, Gets, Hosts, MOMENTS, May, Moment, Reader, check};
 
 fn options() -> Options {
     Options {
@@ -130,4 +130,45 @@ async fn what_a_token_service_does_for_ever_is_told() {
         ..Case::default()
     });
     check(lines.collect()).await;
+}
+
+/// A token or a signed URL that is good needs no token service, within a read least of all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_had_is_good_without_its_token_service() {
+    fn dies(faults: &mut Faults) {
+        always_say(faults, 500, "oops");
+    }
+    let moments = [Moment::Manifest, Moment::BetweenRanges, Moment::WithinRange];
+    let lines = moments.into_iter().flat_map(|when| {
+        let readers = [
+            (Reader::Indexer, false),
+            (Reader::Indexer, true),
+            (Reader::Mount, true),
+        ];
+        readers.map(|(reader, redirect_blobs)| Case {
+            what: format!("a good token, redirected: {redirect_blobs}"),
+            options: Options {
+                redirect_blobs,
+                ..options()
+            },
+            reader,
+            when,
+            event: Event::Faults(dies),
+            hosts: Hosts::APART,
+            ..Case::default()
+        })
+    });
+    let at_locations = [Moment::BetweenRanges, Moment::WithinRange].map(|when| Case {
+        what: "a good signed URL, and no token".to_owned(),
+        options: Options {
+            redirect_blobs: true,
+            ..options()
+        },
+        when,
+        event: Event::TokensEndAnd(dies),
+        gets: Gets::FirstLayer("status 500"),
+        hosts: Hosts::APART,
+        ..Case::default()
+    });
+    check(lines.chain(at_locations).collect()).await;
 }
