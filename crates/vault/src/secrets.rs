@@ -4,22 +4,22 @@
 //! history stays. Every way of damaging a row that this crate can see is refused by name before
 //! any plaintext leaves; opening writes its audit row first.
 
-use std::fmt;
-use std::sync::Arc;
+mod opening;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use credential::SecretName;
 use ids::{SecretId, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
-use zeroize::Zeroizing;
 
 use crate::audit::{AuditAction, Entry, SecretHead};
 use crate::error::{Damage, Doing, VaultError};
-use crate::keys::Key;
 use crate::leases;
 use crate::seal::{self, Context, Fresh};
 use crate::vault::{Inner, Vault};
+use opening::open_version;
+
+pub use opening::OpenedSecret;
 
 /// Largest secret. A service account's key has about 2.4 KB and a CA bundle rarely 64 KB; both
 /// fit with room.
@@ -95,28 +95,6 @@ impl AfterRemoval {
     }
 }
 
-/// A version's plaintext, for as long as it is needed.
-pub struct OpenedSecret {
-    pub secret_id: SecretId,
-    pub version: u32,
-    pub kind: String,
-    pub scope: String,
-    pub plaintext: SecretString,
-    pub in_clear: Option<String>,
-}
-
-impl fmt::Debug for OpenedSecret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("OpenedSecret")
-            .field("secret_id", &self.secret_id)
-            .field("version", &self.version)
-            .field("kind", &self.kind)
-            .field("scope", &self.scope)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A secret's row as it is found by name.
 #[derive(Debug, Clone)]
 struct Found {
@@ -184,42 +162,6 @@ impl Vault {
         }
         let sealed = put_and_commit(vault, transaction, workspace, secret, actor).await?;
         Ok(Some(sealed))
-    }
-
-    /// Opens a version, the current one unless told otherwise. `purpose` stands in the audit log,
-    /// whose row is on disk before the plaintext is returned; a refusal is a row too.
-    pub async fn open_secret(
-        &self,
-        workspace: WorkspaceId,
-        name: &SecretName,
-        version: Option<u32>,
-        purpose: &str,
-    ) -> Result<OpenedSecret, VaultError> {
-        let vault = &*self.inner;
-        let opened = vault
-            .beside_rotations(|| self.open_unrecorded(workspace, name, version))
-            .await;
-        match opened {
-            Ok(opened) => {
-                let entry = Entry::new(AuditAction::Open, purpose)
-                    .of(workspace, name.as_str())
-                    .version(opened.secret_id, opened.version);
-                vault.record(entry).await?;
-                Ok(opened)
-            }
-            // A log that cannot be written on hides the reason less than the reason itself.
-            Err(error @ (VaultError::Database { .. } | VaultError::Io { .. })) => Err(error),
-            // Nobody was refused, and an outage is not to fill the log.
-            Err(VaultError::KeyService { key, source }) if source.is_transient() => {
-                Err(VaultError::KeyService { key, source })
-            }
-            Err(error) => {
-                let mut entry = Entry::new(AuditAction::Deny, purpose).of(workspace, name.as_str());
-                entry = entry.detail(&error.to_string());
-                let _unwritten = vault.record(entry).await;
-                Err(error)
-            }
-        }
     }
 
     /// The current version of a live secret: one indexed read, for callers that ask often.
@@ -299,37 +241,6 @@ impl Vault {
             Some(parse_secret_id(&id).map(|id| (id, then)))
         });
         rows.collect()
-    }
-
-    async fn open_unrecorded(
-        &self,
-        workspace: WorkspaceId,
-        name: &SecretName,
-        version: Option<u32>,
-    ) -> Result<OpenedSecret, VaultError> {
-        let vault = &*self.inner;
-        vault.prepare_key(workspace).await?;
-        let mut transaction = vault
-            .database
-            .reader()
-            .begin()
-            .await
-            .doing("beginning to read")?;
-        let found = find(&mut transaction, workspace, name.as_str()).await?;
-        let found = found.ok_or_else(|| not_found(name))?;
-        let current = check_rollback(name.as_str(), &found)?;
-        let wanted = version.unwrap_or(current);
-        let opened = open_version(
-            vault,
-            &mut transaction,
-            workspace,
-            name.as_str(),
-            &found,
-            wanted,
-        )
-        .await?;
-        check_head(vault, workspace, name.as_str(), &found)?;
-        Ok(opened)
     }
 }
 
@@ -600,116 +511,6 @@ fn check_head(
     }
     let version = parse_version(name, found.current_version)?;
     Err(damaged(name, version, Damage::Head))
-}
-
-async fn open_version(
-    vault: &Inner,
-    connection: &mut SqliteConnection,
-    workspace: WorkspaceId,
-    name: &str,
-    found: &Found,
-    version: u32,
-) -> Result<OpenedSecret, VaultError> {
-    type Row = (String, String, Option<Vec<u8>>, Option<i64>, Option<String>);
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT kind, scope, sealed, retired_at, in_clear FROM secret_version
-         WHERE secret_id = ?1 AND version = ?2",
-    )
-    .bind(found.secret_id.to_string())
-    .bind(version)
-    .fetch_optional(&mut *connection)
-    .await
-    .doing("reading a sealed version")?;
-    let missing = || damaged(name, version, Damage::Missing);
-    let (kind, scope, sealed, in_clear) = match row {
-        Some((kind, scope, Some(sealed), _, in_clear)) => (kind, scope, sealed, in_clear),
-        Some((_, _, None, Some(_), _)) if i64::from(version) < found.current_version => {
-            return Err(VaultError::Retired {
-                name: name.to_owned(),
-                version,
-            });
-        }
-        Some((_, _, None, _, _)) => return Err(missing()),
-        None if i64::from(version) <= found.current_version && version > 0 => {
-            return Err(missing());
-        }
-        None => {
-            return Err(VaultError::NoVersion {
-                name: name.to_owned(),
-                version,
-            });
-        }
-    };
-    let context = Context {
-        vault_id: &vault.vault_id,
-        workspace,
-        secret_id: found.secret_id,
-        version,
-        name,
-        kind: &kind,
-        scope: &scope,
-        in_clear: in_clear.as_deref(),
-    };
-    let opened = open_sealed(vault, connection, &context, &sealed).await?;
-    let plaintext = opened
-        .map_err(|damage| damaged(name, version, damage))
-        .and_then(|bytes| {
-            secret_string(&bytes).ok_or_else(|| damaged(name, version, Damage::Altered))
-        })?;
-    Ok(OpenedSecret {
-        secret_id: found.secret_id,
-        version,
-        kind,
-        scope,
-        plaintext,
-        in_clear,
-    })
-}
-
-/// Opens with the key that is known, and with the stored one where another process has replaced it.
-async fn open_sealed(
-    vault: &Inner,
-    connection: &mut SqliteConnection,
-    context: &Context<'_>,
-    sealed: &[u8],
-) -> Result<Result<Zeroizing<Vec<u8>>, Damage>, VaultError> {
-    let workspace = context.workspace;
-    let key = some_key(vault, connection, workspace).await?;
-    let opened = seal::open(&key, context, sealed);
-    if !matches!(opened, Err(Damage::WrongKey)) {
-        return Ok(opened);
-    }
-    // Compared with what was used: of many that open at once, another may have asked already.
-    let stored = vault.stored_key(connection, workspace).await?;
-    let stored = stored.ok_or_else(|| no_key(workspace))?;
-    if stored.id() == key.id() {
-        return Ok(opened);
-    }
-    Ok(seal::open(&stored, context, sealed))
-}
-
-/// The key of a workspace that has secrets, and so must have one.
-async fn some_key(
-    vault: &Inner,
-    connection: &mut SqliteConnection,
-    workspace: WorkspaceId,
-) -> Result<Arc<Key>, VaultError> {
-    let key = vault.workspace_key(connection, workspace).await?;
-    key.ok_or_else(|| no_key(workspace))
-}
-
-fn no_key(workspace: WorkspaceId) -> VaultError {
-    VaultError::WorkspaceKeyDamaged {
-        workspace: workspace.to_string(),
-    }
-}
-
-/// Copies into a buffer of the exact size: one that is shrunk later would leave a copy behind.
-fn secret_string(bytes: &Zeroizing<Vec<u8>>) -> Option<SecretString> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let mut exact = String::with_capacity(text.len());
-    exact.push_str(text);
-    Some(SecretString::from(exact))
 }
 
 async fn erase(
