@@ -142,7 +142,7 @@ impl Broker {
             let (opened, keys) = issuer.open("rotate").await?;
             let now = issuer.clock.now();
             let rotated = make(move || keys.rotated(now)).await?;
-            if issuer.seal(opened.version, &rotated, actor).await? {
+            if issuer.seal(Some(opened), &rotated, actor).await? {
                 return Ok(());
             }
         }
@@ -158,8 +158,7 @@ impl Broker {
             let current = issuer.current().await?;
             let now = issuer.clock.now();
             let keys = make(move || KeySet::new(now)).await;
-            let after = current.map_or(0, |current| current.version);
-            match issuer.seal(after, &keys, actor).await {
+            match issuer.seal(current, &keys, actor).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(BrokerError::Vault(VaultError::Damaged { .. })) => {
@@ -267,7 +266,7 @@ impl Issuer {
         }
         let now = self.clock.now();
         let first = make(move || KeySet::new(now)).await;
-        match self.seal(0, &first, ACTOR).await {
+        match self.seal(None, &first, ACTOR).await {
             // Whoever was first, who opens next has what counts.
             Ok(_) => Ok(()),
             Err(BrokerError::Vault(damaged @ VaultError::Damaged { .. })) => {
@@ -278,7 +277,12 @@ impl Issuer {
     }
 
     /// Whether these keys follow that version now: another process may have been first.
-    async fn seal(&self, after: u32, keys: &KeySet, actor: &str) -> Result<bool, BrokerError> {
+    async fn seal(
+        &self,
+        after: Option<SealedVersion>,
+        keys: &KeySet,
+        actor: &str,
+    ) -> Result<bool, BrokerError> {
         let (name, plaintext) = (name(), keys.to_sealed());
         let secret = new_secret(&name, &plaintext);
         let sealed = self.vault.put_after(installation(), after, secret, actor);

@@ -155,6 +155,31 @@ impl Broker {
         let checked = self.inner.check_request(workspace, request).await?;
         let vault = &self.inner.vault;
         let put = vault.put(workspace, checked.secret(), ACTOR).await?;
+        self.logged_in(workspace, checked, put).await
+    }
+
+    /// The same for what takes the place of this version; of another one it does not.
+    pub(crate) async fn login_after(
+        &self,
+        workspace: WorkspaceId,
+        request: LoginRequest,
+        replaces: SealedVersion,
+    ) -> Result<LoginReport, BrokerError> {
+        let checked = self.inner.check_request(workspace, request).await?;
+        let vault = &self.inner.vault;
+        let put = vault.put_after(workspace, Some(replaces), checked.secret(), ACTOR);
+        let put = put.await?.ok_or_else(|| BrokerError::ChangedMeanwhile {
+            scope: checked.scope.clone(),
+        })?;
+        self.logged_in(workspace, checked, put).await
+    }
+
+    async fn logged_in(
+        &self,
+        workspace: WorkspaceId,
+        checked: Checked,
+        put: SealedVersion,
+    ) -> Result<LoginReport, BrokerError> {
         let mut report = self.inner.note(workspace, checked, Put::New(put)).await?;
         let rows = self.inner.credentials(workspace).await?;
         report.hints.extend(nearer_hint(&report.scope, &rows));

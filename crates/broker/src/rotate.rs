@@ -13,6 +13,7 @@ use credential::{
 };
 use ids::WorkspaceId;
 use reference::Reference;
+use vault::SealedVersion;
 
 use crate::binding::Bound;
 use crate::broker::Broker;
@@ -41,7 +42,7 @@ pub struct Rotation {
     workspace: WorkspaceId,
     request: LoginRequest,
     /// The version that it is to take the place of.
-    replaces: u32,
+    replaces: SealedVersion,
     trials: Vec<Trial>,
 }
 
@@ -100,13 +101,14 @@ impl Broker {
             });
             row.is_some()
         };
-        let replaces = current.version;
-        let before = replaces.checked_sub(1).filter(|version| is_there(*version));
+        let version = current.version;
+        let before = version.checked_sub(1).filter(|version| is_there(*version));
         let opened = self.opened(workspace, scope, Some(before.ok_or_else(gone)?));
-        let (_, bound) = match opened.await {
+        let (before, bound) = match opened.await {
             Err(BrokerError::Vault(vault::VaultError::Retired { .. })) => return Err(gone()),
             opened => opened?,
         };
+        let replaces = SealedVersion { version, ..before };
         self.try_bound(workspace, scope, replaces, bound).await
     }
 
@@ -115,26 +117,29 @@ impl Broker {
         workspace: WorkspaceId,
         scope: &RegistryScope,
         version: Option<u32>,
-    ) -> Result<(u32, Bound), BrokerError> {
+    ) -> Result<(SealedVersion, Bound), BrokerError> {
         let vault = &self.inner.vault;
         let opened = vault
             .open_secret(workspace, &scope.secret_name(), version, PURPOSE)
             .await
             .map_err(|error| no_credential(scope, error))?;
-        let version = opened.version;
+        let sealed = SealedVersion {
+            secret_id: opened.secret_id,
+            version: opened.version,
+        };
         let bound = Bound::from_opened(opened);
         let bound = bound.map_err(|source| BrokerError::Unreadable {
             scope: scope.clone(),
             source: Box::new(source),
         })?;
-        Ok((version, bound))
+        Ok((sealed, bound))
     }
 
     async fn try_bound(
         &self,
         workspace: WorkspaceId,
         scope: &RegistryScope,
-        replaces: u32,
+        replaces: SealedVersion,
         bound: Bound,
     ) -> Result<Rotation, BrokerError> {
         let request = LoginRequest {
@@ -252,17 +257,9 @@ impl Rotation {
     /// Seals it as the next version, whatever breaks. What was tried is not what is replaced where
     /// somebody else has given another one meanwhile.
     pub async fn commit_all_the_same(self) -> Result<LoginReport, BrokerError> {
-        let scope = &self.request.scope;
-        let vault = &self.broker.inner.vault;
-        let name = scope.secret_name();
-        let current = vault.current_version(self.workspace, &name).await?;
-        let current = current.map(|current| current.version);
-        if current != Some(self.replaces) {
-            return Err(BrokerError::ChangedMeanwhile {
-                scope: scope.clone(),
-            });
-        }
-        self.broker.login(self.workspace, self.request).await
+        let broker = &self.broker;
+        let logging_in = broker.login_after(self.workspace, self.request, self.replaces);
+        logging_in.await
     }
 }
 

@@ -139,13 +139,13 @@ impl Vault {
         Ok(Put::New(sealed))
     }
 
-    /// Seals the version that follows the one of this number, 0 where there is none yet. Nothing
-    /// where another process was first: what it sealed counts. A first version is refused where
-    /// the audit log knows one that nobody removed: its row was changed.
+    /// Seals the version that follows this one, or the first where it follows none. Nothing where
+    /// another process was first: what it sealed counts. A first version is refused where the
+    /// audit log knows one that nobody removed: its row was changed.
     pub async fn put_after(
         &self,
         workspace: WorkspaceId,
-        version: u32,
+        after: Option<SealedVersion>,
         secret: NewSecret<'_>,
         actor: &str,
     ) -> Result<Option<SealedVersion>, VaultError> {
@@ -153,12 +153,14 @@ impl Vault {
         let vault = &*self.inner;
         vault.prepare_key_or_new(workspace).await?;
         let mut transaction = vault.database.begin().await?;
-        let found = find(&mut transaction, workspace, secret.name.as_str()).await?;
-        if found.map_or(0, |found| found.current_version) != i64::from(version) {
+        let name = secret.name.as_str();
+        let found = find(&mut transaction, workspace, name).await?;
+        let current = found.map(|found| (found.secret_id, found.current_version));
+        if current != after.map(|after| (after.secret_id, i64::from(after.version))) {
             return Ok(None);
         }
-        if version == 0 {
-            check_never_sealed(&mut transaction, workspace, secret.name.as_str()).await?;
+        if after.is_none() {
+            check_never_sealed(&mut transaction, workspace, name).await?;
         }
         let sealed = put_and_commit(vault, transaction, workspace, secret, actor).await?;
         Ok(Some(sealed))

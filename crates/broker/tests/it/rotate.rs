@@ -96,3 +96,31 @@ async fn what_a_rotation_would_break_is_named_and_nothing_is_taken() {
         .unwrap_err();
     assert!(matches!(error, BrokerError::Auth { .. }), "{error}");
 }
+
+/// A credential that was taken back meanwhile stays away, and one that was given anew is another.
+#[tokio::test]
+async fn a_rotation_takes_the_place_of_what_it_was_tried_beside_alone() {
+    let sim = sim(Login::Basic).await;
+    let stage = Stage::new().await;
+    stage.login(sim.host(), PASSWORD).await.unwrap();
+    let (broker, workspace) = (&stage.broker, stage.workspace);
+    let scope = scope(sim.host());
+    let trying = || broker.try_rotation(workspace, &scope, None, secret(PASSWORD));
+
+    let (gone, anew) = (trying().await.unwrap(), trying().await.unwrap());
+    broker.logout(workspace, &scope).await.unwrap();
+    let error = gone.commit().await.unwrap_err();
+    assert!(
+        matches!(error, BrokerError::ChangedMeanwhile { .. }),
+        "{error}"
+    );
+    assert!(broker.list(workspace).await.unwrap().is_empty());
+
+    stage.login(sim.host(), PASSWORD).await.unwrap();
+    let error = anew.commit().await.unwrap_err();
+    assert!(
+        matches!(error, BrokerError::ChangedMeanwhile { .. }),
+        "{error}"
+    );
+    assert_eq!(broker.list(workspace).await.unwrap()[0].version, 1);
+}

@@ -1,6 +1,7 @@
 //! What stands in the clear beside sealed bytes, and what is sealed of the installation itself.
 
 use credential::ExposeSecret;
+use ids::SecretId;
 use tokio::task::JoinSet;
 use vault::{Damage, NewSecret, SealedVersion, Vault, VaultError, installation};
 
@@ -79,7 +80,7 @@ async fn what_stands_in_the_clear_cannot_be_changed() {
 async fn of_many_who_seal_what_follows_one_is_first() {
     let stage = Stage::new().await;
     let other = stage.again().await.unwrap();
-    let put = |vault: Vault, version: u32, text: String| async move {
+    let put = |vault: Vault, after: Option<SealedVersion>, text: String| async move {
         let (name, text) = (name("keys"), secret(&text));
         let new = NewSecret {
             name: &name,
@@ -88,20 +89,32 @@ async fn of_many_who_seal_what_follows_one_is_first() {
             plaintext: &text,
             in_clear: None,
         };
-        let put = vault.put_after(installation(), version, new, "t").await;
+        let put = vault.put_after(installation(), after, new, "t").await;
         put.unwrap()
     };
+    let mut current = None;
     for version in 0..3 {
         let vaults = [&stage.vault, &other].into_iter().cycle().take(8);
         let putting = vaults
             .enumerate()
-            .map(|(at, vault)| put(vault.clone(), version, format!("{version} {at}")));
+            .map(|(at, vault)| put(vault.clone(), current, format!("{version} {at}")));
         let all = putting.collect::<JoinSet<_>>().join_all().await;
         let done: Vec<_> = all.into_iter().flatten().collect();
         assert_eq!(done.len(), 1, "{done:?}");
         assert_eq!(done[0].version, version + 1);
+        current = Some(done[0]);
     }
-    assert_eq!(put(other, 1, "late".to_owned()).await, None);
+    let late = current.map(|current| SealedVersion {
+        version: 1,
+        ..current
+    });
+    let another = current.map(|current| SealedVersion {
+        secret_id: SecretId::new(),
+        ..current
+    });
+    for after in [None, late, another] {
+        assert_eq!(put(other.clone(), after, "late".to_owned()).await, None);
+    }
     // It is no workspace.
     assert_eq!(stage.vault.workspaces().await.unwrap(), []);
 }
