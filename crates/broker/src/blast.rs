@@ -9,7 +9,7 @@ use credential::RegistryScope;
 use ids::{WorkerId, WorkspaceId};
 use jiff::Timestamp;
 use token_exchange::Rung;
-use vault::{Exposure, ExposureOf};
+use vault::{EXPOSURES_LIMIT, Exposure, ExposureOf};
 
 use crate::broker::Broker;
 use crate::error::BrokerError;
@@ -81,6 +81,9 @@ impl Broker {
             }
         };
         let rows = self.inner.vault.exposures(of, since).await?;
+        if rows.len() >= EXPOSURES_LIMIT as usize {
+            tracing::warn!("only the last {EXPOSURES_LIMIT} times that something was given count");
+        }
         Ok(Blast::of(rows, self.inner.clock.now()))
     }
 

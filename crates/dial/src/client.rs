@@ -34,8 +34,11 @@ impl Dialer {
 
     /// The same, where names lead to what `names` says. Their addresses are judged like others.
     #[cfg(feature = "names")]
-    pub fn with_names(policy: DialPolicy, names: Names) -> Self {
-        Self::knowing(policy, names)
+    pub fn with_names(
+        policy: DialPolicy,
+        names: impl Fn(&str) -> Option<Vec<std::net::IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::knowing(policy, Arc::new(names))
     }
 
     fn knowing(policy: DialPolicy, names: Names) -> Self {

@@ -29,8 +29,6 @@ pub use policy::{AddressPolicy, DialPolicy};
 pub use proxy::ProxySettings;
 pub use quote::quoted;
 pub use request::Request;
-#[cfg(feature = "names")]
-pub use resolver::Names;
 pub use response::{BodyStream, Response};
 pub use tls::TlsProfile;
 

@@ -14,7 +14,7 @@ const MAX_ADDRESSES: usize = 16;
 
 /// Addresses of names in place of the system's; `None` for a name that the system is to be asked
 /// about. What a name leads to may change from one question to the next, as with a real one.
-pub type Names = Arc<dyn Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync>;
+pub(crate) type Names = Arc<dyn Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync>;
 
 /// The system knows all names.
 pub(crate) fn of_the_system() -> Names {

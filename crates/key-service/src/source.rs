@@ -102,7 +102,7 @@ impl ServiceSettings {
 }
 
 impl RootKeySource {
-    /// Reads what [`GRAMMAR`] says. `credentials` is where the service manager said that its
+    /// Reads what `GRAMMAR` says. `credentials` is where the service manager said that its
     /// credentials are.
     pub fn parse(text: &Path, credentials: Option<&Path>) -> Result<Self, SourceError> {
         // A path that is no text has none of these in front.

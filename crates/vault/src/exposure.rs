@@ -9,8 +9,8 @@ use crate::error::{Doing, VaultError};
 use crate::leases::VendDetail;
 use crate::vault::Vault;
 
-/// Rows that one look answers with, the newest: what a person can read, and a few megabytes.
-const EXPOSURES_LIMIT: i64 = 100_000;
+/// Rows that one look answers with, the newest: some tens of megabytes.
+pub const EXPOSURES_LIMIT: u32 = 100_000;
 
 /// Whose exposure is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

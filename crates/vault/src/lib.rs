@@ -56,7 +56,7 @@ pub use audit::{AuditAction, AuditHead, AuditRow, NoAuditHead};
 pub use backup::BackupReport;
 pub use clock::Clock;
 pub use error::{Damage, VaultError};
-pub use exposure::{Exposure, ExposureOf};
+pub use exposure::{EXPOSURES_LIMIT, Exposure, ExposureOf};
 pub use keeper::{KeeperError, KeeperProgram, keep_root_key};
 pub use leases::{
     CalledOff, Given, LEASE_TIME, LeaseReader, LeaseRequest, LeaseRow, Renewal, Stamp, Standing,

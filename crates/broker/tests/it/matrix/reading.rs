@@ -1,6 +1,7 @@
 //! A reader of an image, as a start and its mount read: by a lease of the broker, the manifest and
 //! the configuration with an auth, the layers at signed locations where there are any.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use control_store::RegistrySettings;
 use credential::Credential;
 use credential::auth::{AuthRequest, AuthSource};
-use dial::{AllowRule, DialPolicy, Dialer, Names};
+use dial::{AllowRule, DialPolicy, Dialer};
 use futures::TryStreamExt;
 use ids::{WorkspaceId, WorkspaceName};
 use reference::Selector;
@@ -52,7 +53,7 @@ pub(super) struct Reading {
 pub(super) struct Stand {
     /// What the registry is called.
     pub(super) registry: &'static str,
-    pub(super) names: Names,
+    pub(super) names: Arc<Names>,
     /// What the operator allows.
     pub(super) allow: Vec<AllowRule>,
 }
@@ -224,13 +225,17 @@ impl Reading {
     }
 }
 
+/// What names of hosts lead to; nothing for those that the system knows.
+type Names = dyn Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync;
+
 impl Stand {
     fn dialer(&self) -> Dialer {
         let policy = DialPolicy {
             allow: self.allow.clone(),
             ..DialPolicy::default()
         };
-        Dialer::with_names(policy, Arc::clone(&self.names))
+        let names = Arc::clone(&self.names);
+        Dialer::with_names(policy, move |host: &str| names(host))
     }
 }
 
