@@ -8,7 +8,7 @@ use registry_sim::debian::DebianRegistry;
 use rustix::process::Pid;
 use tokio::runtime::Runtime;
 
-use crate::functions::Stage;
+use crate::functions::{Stage, assert_nothing_is_left};
 use crate::machines::{CONTROL, Machines};
 use crate::serving::Serving;
 use crate::support::{PASSWORD, USER, until};
@@ -62,8 +62,10 @@ fn a_worker_that_reaches_the_storage_alone_runs_a_private_image_and_holds_no_aut
     for role in ["worker", "mount-server"] {
         assert!(searched.iter().any(|found| found == role), "{searched:?}");
     }
-    worker.kill().expect("it is ours");
-    worker.wait().expect("it ends");
+    stage.home.run(&["worker", "remove", "node-1"]).ok();
+    let ended = worker.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(4), "it is no worker any more");
+    assert_nothing_is_left(&node);
     stage.end();
 }
 
