@@ -1,9 +1,12 @@
-//! How long and how often a service is asked.
+//! How a service is asked: by which way, how long and how often.
 
+use std::path::Path;
 use std::time::Duration;
 
-use dial::{DialPolicy, Limits};
+use dial::{AddressPolicy, DialPolicy, Dialer, HttpClient, Limits, TlsProfile};
 use vault::KeyServiceError;
+
+use crate::source::{SourceError, authorities};
 
 /// An answer takes some milliseconds, and seconds where the service itself waits for a disk or for
 /// another machine.
@@ -19,9 +22,15 @@ const TRIES: u32 = 3;
 /// that those who were limited together do not come back together.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The operator's policy, for an operator's own service: it may be on a private network.
-pub(crate) fn policy(operator: &DialPolicy) -> DialPolicy {
-    DialPolicy {
+/// The way to an operator's own service, of this section of the configuration: it may be on a
+/// private network, and have an authority of its own.
+pub(crate) fn client(
+    section: &'static str,
+    operator: &DialPolicy,
+    ca_file: Option<&Path>,
+    addresses: &AddressPolicy,
+) -> Result<HttpClient, SourceError> {
+    let policy = DialPolicy {
         users_may_name_private: true,
         limits: Limits {
             connect: CONNECT_TIMEOUT,
@@ -30,7 +39,16 @@ pub(crate) fn policy(operator: &DialPolicy) -> DialPolicy {
             bounded_body: HEAD_TIMEOUT,
         },
         ..operator.clone()
-    }
+    };
+    let tls = TlsProfile {
+        extra_ca_pem: authorities(section, ca_file)?,
+        plain_http: false,
+    };
+    let http = Dialer::new(policy).client(&tls, addresses);
+    http.map_err(|error| SourceError::Settings {
+        section,
+        problem: error.to_string(),
+    })
 }
 
 /// Asks, and again where that may help.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use aws_api::{AwsError, Keys, Kms};
 use credential::SecretString;
 use credential::hosts::aws_suffix;
-use dial::{AddressPolicy, Dialer, HttpClient, TlsProfile, Url};
+use dial::{AddressPolicy, HttpClient, Url};
 use jiff::Timestamp;
 use vault::{KeyService, KeyServiceError, ServiceAnswer, WrapContext};
 use zeroize::Zeroizing;
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::answer;
 use crate::asking;
 use crate::given::{Given, GivenError};
-use crate::source::{RootKeySource, ServiceSettings, SourceError, authorities};
+use crate::source::{RootKeySource, ServiceSettings, SourceError};
 
 /// The section of the configuration.
 pub(crate) const SECTION: &str = "aws_kms";
@@ -120,15 +120,12 @@ impl KmsService {
             // An endpoint inside of a private network has the public name there.
             None => (key.host(), AddressPolicy::default().configured_by_user()),
         };
-        let tls = TlsProfile {
-            extra_ca_pem: authorities(SECTION, kms.ca_file.as_deref())?,
-            plain_http: false,
-        };
-        let http = Dialer::new(asking::policy(&settings.dial)).client(&tls, &addresses);
+        let ca_file = kms.ca_file.as_deref();
+        let http = asking::client(SECTION, &settings.dial, ca_file, &addresses)?;
         Ok(Self {
             key: key.clone(),
             host,
-            http: http.map_err(|error| unusable(error.to_string()))?,
+            http,
             credentials: kms.credentials.clone(),
         })
     }

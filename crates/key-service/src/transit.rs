@@ -17,7 +17,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use dial::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use dial::{AddressPolicy, Dialer, HttpClient, Method, Reach, Request, TlsProfile, Url};
+use dial::{AddressPolicy, HttpClient, Method, Reach, Request, Url};
 use serde::{Deserialize, Serialize};
 use vault::{KeyService, KeyServiceError, ServiceAnswer, WrapContext};
 use zeroize::{Zeroize, Zeroizing};
@@ -25,7 +25,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::answer;
 use crate::asking;
 use crate::given::Given;
-use crate::source::{RootKeySource, ServiceSettings, SourceError, authorities};
+use crate::source::{RootKeySource, ServiceSettings, SourceError};
 
 /// The section of the configuration.
 pub(crate) const SECTION: &str = "vault_transit";
@@ -171,24 +171,20 @@ pub(crate) struct TransitService {
 impl TransitService {
     pub(crate) fn new(key: &TransitKey, settings: &ServiceSettings) -> Result<Self, SourceError> {
         let transit = settings.transit_of(key)?;
-        let unusable = |problem: String| SourceError::Settings {
-            section: SECTION,
-            problem,
-        };
         let namespace = transit.namespace.as_deref().map(HeaderValue::from_str);
-        let namespace = namespace.transpose();
+        let namespace = namespace.transpose().map_err(|_| SourceError::Settings {
+            section: SECTION,
+            problem: "namespace is no header".to_owned(),
+        });
         let host = bare(key.url.host_str().unwrap_or_default());
         let addresses = AddressPolicy::for_host(host).configured_by_user();
-        let tls = TlsProfile {
-            extra_ca_pem: authorities(SECTION, transit.ca_file.as_deref())?,
-            plain_http: false,
-        };
-        let http = Dialer::new(asking::policy(&settings.dial)).client(&tls, &addresses);
+        let ca_file = transit.ca_file.as_deref();
+        let http = asking::client(SECTION, &settings.dial, ca_file, &addresses)?;
         Ok(Self {
             key: key.clone(),
-            http: http.map_err(|error| unusable(error.to_string()))?,
+            http,
             token: transit.token.clone(),
-            namespace: namespace.map_err(|_| unusable("namespace is no header".to_owned()))?,
+            namespace: namespace?,
         })
     }
 
