@@ -9,6 +9,7 @@ use registry_sim::{CloudFault, EcrFault, Login, Options, Realm, RegistrySim};
 use token_exchange::{Clock, TokenExchange};
 
 use crate::azure::{Azure, Lives};
+use crate::cloud::CloudRegistry;
 use crate::ecr::Ecr;
 use crate::google::{self, Google};
 use crate::role::Stage;
@@ -302,28 +303,31 @@ impl Upstream for GoogleKeys {
     }
 }
 
-/// The token service of a registry of Google.
-struct GoogleService(Google);
+/// The token service of a cloud's registry, whose clock is its cloud's.
+struct CloudService {
+    registry: CloudRegistry,
+    set_clock_ahead: Box<dyn Fn(jiff::SignedDuration) + Send + Sync>,
+}
 
-impl Upstream for GoogleService {
+impl Upstream for CloudService {
     fn asked(&self) -> u64 {
-        self.0.registry.sim.asked()
+        self.registry.sim.asked()
     }
 
     fn say(&self, says: Option<Says>) {
-        self.0.registry.sim.say(says);
+        self.registry.sim.say(says);
     }
 
     fn hold(&self, held: bool) {
-        self.0.registry.sim.hold(held);
+        self.registry.sim.hold(held);
     }
 
     fn turn(&self, ahead: jiff::SignedDuration) {
-        self.0.api.set_clock_ahead(ahead);
+        (self.set_clock_ahead)(ahead);
     }
 
     fn strayed(&self) -> u64 {
-        self.0.registry.sim.strayed()
+        self.registry.sim.strayed()
     }
 }
 
@@ -366,31 +370,6 @@ impl Upstream for AzureDirectory {
     }
 }
 
-/// The token service of a registry of Azure.
-struct AzureService(Azure);
-
-impl Upstream for AzureService {
-    fn asked(&self) -> u64 {
-        self.0.registry.sim.asked()
-    }
-
-    fn say(&self, says: Option<Says>) {
-        self.0.registry.sim.say(says);
-    }
-
-    fn hold(&self, held: bool) {
-        self.0.registry.sim.hold(held);
-    }
-
-    fn turn(&self, ahead: jiff::SignedDuration) {
-        self.0.api.set_clock_ahead(ahead);
-    }
-
-    fn strayed(&self) -> u64 {
-        self.0.registry.sim.strayed()
-    }
-}
-
 fn cloud_fault(says: Says, error: &'static str, description: &'static str) -> CloudFault {
     match says {
         Says::Wrong => CloudFault::Named { error, description },
@@ -410,7 +389,12 @@ async fn google_key(name: &'static str, life: Duration) -> Provided {
 
 async fn google_service(name: &'static str, life: Duration) -> Provided {
     let google = Google::living(google::HOST, TOKEN_USER, life).await;
-    at_google(name, google, |google| Box::new(GoogleService(google)))
+    at_google(name, google, |google| {
+        Box::new(CloudService {
+            registry: google.registry,
+            set_clock_ahead: Box::new(move |ahead| google.api.set_clock_ahead(ahead)),
+        })
+    })
 }
 
 fn at_google(
@@ -442,7 +426,12 @@ async fn azure_service(name: &'static str, life: Duration) -> Provided {
         token: life,
     };
     let azure = Azure::with_lives(lives).await;
-    at_azure(name, azure, |azure| Box::new(AzureService(azure)))
+    at_azure(name, azure, |azure| {
+        Box::new(CloudService {
+            registry: azure.registry,
+            set_clock_ahead: Box::new(move |ahead| azure.api.set_clock_ahead(ahead)),
+        })
+    })
 }
 
 fn at_azure(
