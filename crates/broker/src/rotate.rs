@@ -47,19 +47,6 @@ pub struct Rotation {
 }
 
 impl Broker {
-    /// Checks a new password or token with the registry, tries it, and seals it as the next version
-    /// where nothing breaks.
-    pub async fn rotate(
-        &self,
-        workspace: WorkspaceId,
-        scope: &RegistryScope,
-        username: Option<String>,
-        secret: SecretString,
-    ) -> Result<LoginReport, BrokerError> {
-        let trying = self.try_rotation(workspace, scope, username, secret);
-        trying.await?.commit().await
-    }
-
     /// Tries a new password or token. User name and settings stay as they are, unless another user
     /// name is given.
     pub async fn try_rotation(

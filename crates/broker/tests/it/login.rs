@@ -210,10 +210,10 @@ async fn rotating_keeps_user_name_and_settings() {
     let stage = Stage::new().await;
     let host = scope(sim.host());
     let secret = |text: &str| SecretString::from(text.to_owned());
-    let rotate = |text: &'static str| {
-        stage
-            .broker
-            .rotate(stage.workspace, &host, None, secret(text))
+    let rotate = async |text: &str| {
+        let (broker, workspace) = (&stage.broker, stage.workspace);
+        let trying = broker.try_rotation(workspace, &host, None, secret(text));
+        trying.await?.commit().await
     };
     let error = rotate(PASSWORD).await.unwrap_err();
     assert!(matches!(error, BrokerError::NoCredential { .. }), "{error}");

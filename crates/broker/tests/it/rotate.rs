@@ -90,10 +90,8 @@ async fn what_a_rotation_would_break_is_named_and_nothing_is_taken() {
         "{error}"
     );
 
-    let error = broker
-        .rotate(workspace, &scope, None, secret("wrong"))
-        .await
-        .unwrap_err();
+    let wrong = broker.try_rotation(workspace, &scope, None, secret("wrong"));
+    let error = wrong.await.unwrap_err();
     assert!(matches!(error, BrokerError::Auth { .. }), "{error}");
 }
 

@@ -80,12 +80,12 @@ pub(super) async fn rotate(app: &App, scope: &str, source: Source, then: Then) -
     };
     let tried: Vec<Tried> = rotation.trials().iter().map(Tried::from).collect();
     let broken = tried.iter().filter(|tried| !tried.ok).count();
-    let takes = then == Then::TakeAnyway || (then == Then::TakeWhatWorks && broken == 0);
-    let report = if takes {
-        Some(rotation.commit_all_the_same().await?)
-    } else {
-        None
+    let report = match then {
+        Then::TakeAnyway => Some(rotation.commit_all_the_same().await?),
+        Then::TakeWhatWorks if broken == 0 => Some(rotation.commit().await?),
+        Then::TakeWhatWorks | Then::Nothing => None,
     };
+    let takes = report.is_some();
     let rotated = Rotated {
         committed: takes,
         tried,
