@@ -236,7 +236,7 @@ pub(crate) struct RunArgs {
     /// Limit of processor time, in cores, such as 0.5
     #[arg(long, value_name = "CORES")]
     pub(crate) cpus: Option<f64>,
-    /// Limit of processes
+    /// Limit of processes and threads, at least 16
     #[arg(long, value_name = "N")]
     pub(crate) pids_limit: Option<u32>,
     /// Network of the container

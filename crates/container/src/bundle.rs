@@ -28,6 +28,10 @@ const MAX_ACCOUNT_FILE_BYTES: u64 = 4 << 20;
 /// The longest host name that the kernel takes.
 const MAX_HOSTNAME_BYTES: usize = 63;
 
+/// The runtime's own process begins inside the limit, and counts threads: Go makes four to ten of
+/// them as it pleases. Where they find no room the start fails now and then, and says something else.
+const MIN_PIDS: u32 = 16;
+
 /// Why there is nothing to start.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
@@ -49,6 +53,9 @@ pub enum BundleError {
     /// A number of processors that makes no sense.
     #[error("a limit of {0} processors is not a positive number")]
     Cpus(f64),
+    /// Fewer processes than starting one takes.
+    #[error("a limit of {0} processes leaves no room to start one: at least {MIN_PIDS}")]
+    Pids(u32),
     /// Not one of the container's.
     #[error("user or group id {0} is beyond the {IDS_PER_RANGE} ids of the container")]
     UnmappedId(u32),
@@ -114,9 +121,12 @@ pub fn check_limits(limits: &Resources) -> Result<Cgroups, BundleError> {
     cgroups.check(limits)?;
     let is_nonsense = |cpus: &f64| !cpus.is_finite() || *cpus <= 0.0;
     let mut asked = [limits.cpus, limits.reserved_cpus].into_iter().flatten();
-    match asked.find(is_nonsense) {
-        Some(cpus) => Err(BundleError::Cpus(cpus)),
-        None => Ok(cgroups),
+    if let Some(cpus) = asked.find(is_nonsense) {
+        return Err(BundleError::Cpus(cpus));
+    }
+    match limits.pids {
+        Some(pids) if pids < MIN_PIDS => Err(BundleError::Pids(pids)),
+        _ => Ok(cgroups),
     }
 }
 

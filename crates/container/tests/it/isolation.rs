@@ -230,10 +230,15 @@ fn memory_beyond_the_limit_ends_the_program_and_is_told() {
 #[test]
 fn processes_beyond_the_limit_are_refused() {
     let place = Place::new();
-    let script = "for i in 1 2 3 4 5 6 7 8; do sleep 100 & done; echo all";
-    let ran = place.sh(&["pids=4"], script);
+    let script = "i=0; while [ $i -lt 20 ]; do i=$((i+1)); sleep 100 & done; echo all";
+    let ran = place.sh(&["pids=16"], script);
     assert!(!ran.stdout.contains("all"), "{ran:?}");
     assert!(ran.stderr.contains("can't fork"), "{ran:?}");
+    let ran = place.sh(&["pids=15"], "echo started");
+    assert_eq!(
+        ran.message(),
+        "a limit of 15 processes leaves no room to start one: at least 16"
+    );
 }
 
 #[test]
