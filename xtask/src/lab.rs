@@ -12,7 +12,9 @@ mod oddities;
 mod registry;
 mod science;
 mod scratch;
+mod shapes;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -22,8 +24,21 @@ use crate::{setup, tree};
 
 pub(crate) use self::image::{LayerFile, PackedImage, TAG, packed_image, packed_image_with_data};
 pub(crate) use self::registry::{Login, Registry};
-pub(crate) use self::science::{ZSTD_NAME, packed_science_image, packed_zstd_image};
+pub(crate) use self::science::packed_science_image;
 pub(crate) use self::scratch::Scratch;
+pub(crate) use self::shapes::{
+    ZSTD_NAME, packed_many_layers_image, packed_one_layer_image, packed_zstd_image,
+};
+
+type Pack = fn(&Path) -> Result<PackedImage>;
+
+const IMAGES: &[(&str, Pack)] = &[
+    ("demo", packed_image),
+    ("science", packed_science_image),
+    ("science-zstd", packed_zstd_image),
+    ("science-one-layer", packed_one_layer_image),
+    ("science-many-layers", packed_many_layers_image),
+];
 
 /// `cargo xtask pack`: packs an image if it is not there and prints where it is.
 pub(crate) fn pack(mut arguments: Arguments) -> Result<ExitCode> {
@@ -31,12 +46,12 @@ pub(crate) fn pack(mut arguments: Arguments) -> Result<ExitCode> {
     arguments.finish()?;
     setup::require_root()?;
     let folder = tree::target().join("holdfast-demo");
-    let image = match name.as_deref() {
-        None | Some("demo") => packed_image(&folder)?,
-        Some("science") => packed_science_image(&folder)?,
-        Some("science-zstd") => packed_zstd_image(&folder)?,
-        Some(other) => bail!("no image named {other}; there are: demo, science, science-zstd"),
+    let name = name.as_deref().unwrap_or("demo");
+    let Some((_, pack)) = IMAGES.iter().find(|(known, _)| *known == name) else {
+        let known: Vec<&str> = IMAGES.iter().map(|(known, _)| *known).collect();
+        bail!("no image named {name}; there are: {}", known.join(", "));
     };
+    let image = pack(&folder)?;
     println!("{}:{TAG}", image.layout.display());
     Ok(ExitCode::SUCCESS)
 }

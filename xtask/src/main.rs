@@ -35,7 +35,7 @@ Tasks:
   setup [--check]                 install what building, testing and the demo need (Debian 12, root)
   demo [--profile dev|release] [--binary FILE]
                                   pack a private image, log in, run it lazily, rotate the password
-  pack [demo|science|science-zstd]
+  pack [demo|science|science-zstd|science-one-layer|science-many-layers]
                                   pack an image if it is not there, and print where it is
   ci                              everything that must pass: format, lints, tidy, docs, tests, demo
   tidy                            layers, dependencies, headers, lengths and other house rules
@@ -45,9 +45,9 @@ Tasks:
                                   or calls (parts: warm, throughput, cold)
                                   or credentials (parts: cipher, vault, vend, crowd, rotating)
                                   or coldstart (links: 200mbit, the default, 24mbit, 800mbit,
-                                  1gbit, capped, and zstd for the first
-                                  link and the image's twin; --plot draws into
-                                  docs/benchmarks)
+                                  1gbit, capped; zstd, one-layer and many-layers
+                                  are the first link and the image in other
+                                  shapes; --plot draws into docs/benchmarks)
   exact [--stacks N] [--seed N]   compare random images with tar, overlay and containerd
   fuzz [TARGET…] [--minutes N] [--jobs N]
                                   look for inputs that break a reader, N minutes for each target

@@ -28,8 +28,8 @@ const MAX_ACCOUNT_FILE_BYTES: u64 = 4 << 20;
 /// The longest host name that the kernel takes.
 const MAX_HOSTNAME_BYTES: usize = 63;
 
-/// The runtime's own process begins inside the limit, and counts threads: Go makes four to ten of
-/// them as it pleases. Where they find no room the start fails now and then, and says something else.
+/// The runtime's own process begins inside the limit, and threads count: Go makes four to ten of
+/// them as it pleases. Where they find no room, starts fail now and then and say something else.
 const MIN_PIDS: u32 = 16;
 
 /// Why there is nothing to start.

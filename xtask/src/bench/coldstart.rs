@@ -43,6 +43,8 @@ use crate::tree;
 pub(super) const PARTS: &[Part<Lab>] = &[
     ("200mbit", |lab| measure(lab, "200mbit", shape(200, 20))),
     ("zstd", zstd),
+    ("one-layer", one_layer),
+    ("many-layers", many_layers),
     ("24mbit", |lab| measure(lab, "24mbit", shape(24, 50))),
     ("800mbit", |lab| measure(lab, "800mbit", shape(800, 10))),
     ("1gbit", |lab| measure(lab, "1gbit", shape(1000, 1))),
@@ -142,6 +144,18 @@ fn zstd(lab: &Lab) -> Result<Vec<Row>> {
     measure_image(lab, "200mbit-zstd", shape(200, 20), &image)
 }
 
+/// And for one that is a single layer of 1 GiB.
+fn one_layer(lab: &Lab) -> Result<Vec<Row>> {
+    let image = lab::packed_one_layer_image(&packed())?;
+    measure_image(lab, "200mbit-one-layer", shape(200, 20), &image)
+}
+
+/// And for one of sixty layers.
+fn many_layers(lab: &Lab) -> Result<Vec<Row>> {
+    let image = lab::packed_many_layers_image(&packed())?;
+    measure_image(lab, "200mbit-many-layers", shape(200, 20), &image)
+}
+
 fn measure_image(lab: &Lab, link: &str, shape: Shape, image: &PackedImage) -> Result<Vec<Row>> {
     let scene = Scene::start(lab, shape)?;
     let calibrated = Calibrated::measure(&scene.network)?;
@@ -153,9 +167,12 @@ fn measure_image(lab: &Lab, link: &str, shape: Shape, image: &PackedImage) -> Re
         void.as_deref().unwrap_or("as it should be"),
     );
     let name = scene.registry.push(image, &lab.login)?;
-    // Of what is in the layers: how they were compressed before does not matter to it.
     let converted = match &lab.stargz {
-        Stargz::Built(_) => stargz::convert(lab, &scene, &lab::packed_science_image(&packed())?)?,
+        // Of what is in the layers: how they were compressed before does not matter to it.
+        Stargz::Built(_) if image.name == lab::ZSTD_NAME => {
+            stargz::convert(lab, &scene, &lab::packed_science_image(&packed())?)?
+        }
+        Stargz::Built(_) => stargz::convert(lab, &scene, image)?,
         Stargz::Missing(_) => String::new(),
     };
     let mut contenders = contenders(lab, image);

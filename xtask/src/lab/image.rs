@@ -3,6 +3,8 @@
 //! Packed once and kept; [`RECIPE`] names what was packed, so that a changed recipe packs anew.
 //! Layer 2 is encoded by umoci, in Go; the others by gzip(1) from archives of GNU tar.
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -18,7 +20,9 @@ const RECIPE: u32 = 3;
 pub(crate) const TAG: &str = "demo";
 
 /// Large enough that reading it takes a while, small enough to pack in seconds.
-const DATA_BYTES: usize = 256 << 20;
+const DATA_BYTES: u64 = 256 << 20;
+/// Of random bytes: gzip saves about half of what is left.
+pub(super) const HALF_OF_THE_BITS: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 
 /// Packages of the second layer: an interpreter and a few libraries that are only Python.
 const PACKAGES: &[&str] = &["python3", "python3-requests", "python3-yaml"];
@@ -84,14 +88,10 @@ pub(crate) fn packed_image_with_data(folder: &Path) -> Result<PackedImage> {
         println!("packing the image with data (once)");
         let work = folder.join("packing");
         let image = work.join("image");
-        process::run(
-            process::command("cp", &["--archive"])
-                .arg(&demo.layout)
-                .arg(&image),
-        )?;
+        copy(&demo, &image)?;
         let data = work.join("data");
         std::fs::create_dir_all(data.join("data"))?;
-        write_data(&data.join("data/large"))?;
+        write_data(&data.join("data/large"), DATA_BYTES, 0, HALF_OF_THE_BITS)?;
         archive_layer(&work, &data, &image, "data")
     })?;
     Ok(PackedImage {
@@ -114,24 +114,38 @@ pub(super) fn keep(folder: &Path, layout: &Path, pack: impl FnOnce() -> Result<(
     remove(&work)
 }
 
-/// Bytes of which gzip saves about half: each carries four bits of a fixed random sequence.
-fn write_data(path: &Path) -> Result<()> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(DATA_BYTES);
-    while bytes.len() < DATA_BYTES {
+/// Writes the bits of `mask` of a fixed random sequence; another one for each number.
+pub(super) fn write_data(path: &Path, length: u64, number: u64, mask: u64) -> Result<()> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * number + 1);
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut file = BufWriter::new(file);
+    for _ in 0..length / 8 {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        bytes.extend_from_slice(&(state & 0x0f0f_0f0f_0f0f_0f0f).to_le_bytes());
+        file.write_all(&(state & mask).to_le_bytes())?;
     }
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    file.flush()?;
+    Ok(())
+}
+
+/// Copies an image's layout.
+pub(super) fn copy(image: &PackedImage, to: &Path) -> Result<()> {
+    let mut copy = process::command("cp", &["--archive"]);
+    process::run(copy.arg(&image.layout).arg(to))
+}
+
+/// Makes a layout with an image of no layers; gives what umoci calls it.
+pub(super) fn empty(layout: &Path) -> Result<String> {
+    let tagged = format!("{}:{TAG}", layout.display());
+    umoci(&["init", "--layout", path(layout)?])?;
+    umoci(&["new", "--image", &tagged])?;
+    Ok(tagged)
 }
 
 fn pack(work: &Path, log: &Path) -> Result<()> {
     let image = work.join("image");
-    let tagged = format!("{}:{TAG}", image.display());
-    umoci(&["init", "--layout", path(&image)?])?;
-    umoci(&["new", "--image", &tagged])?;
+    let tagged = empty(&image)?;
     println!("  layer 1: Debian, by debootstrap");
     let base = work.join("base");
     debian::bootstrap(&base, log)?;

@@ -8,16 +8,12 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::image::{self, PackedImage, TAG};
-use super::layout::Compression;
-use super::{debian, layout};
+use super::debian;
+use super::image::{self, PackedImage};
 use crate::{process, python};
 
 /// Goes up whenever what is packed changes.
-const RECIPE: u32 = 1;
-
-/// The repository of the twin whose layers are of zstd.
-pub(crate) const ZSTD_NAME: &str = "science-zstd";
+pub(super) const RECIPE: u32 = 1;
 
 const PACKAGES: &[&str] = &["python3", "python3-pip"];
 
@@ -56,41 +52,9 @@ pub(crate) fn packed_science_image(folder: &Path) -> Result<PackedImage> {
     })
 }
 
-/// The same image with its layers compressed by zstd.
-pub(crate) fn packed_zstd_image(folder: &Path) -> Result<PackedImage> {
-    let science = packed_science_image(folder)?;
-    let kept = folder.join(format!("science-{RECIPE}-zstd"));
-    image::keep(folder, &kept, || {
-        println!("packing its zstd twin (once)");
-        recompress(&science, &folder.join("packing"))
-    })?;
-    Ok(PackedImage {
-        name: ZSTD_NAME,
-        layout: kept,
-    })
-}
-
-fn recompress(science: &PackedImage, work: &Path) -> Result<()> {
-    let packed = work.join("image");
-    let tagged = format!("{}:{TAG}", packed.display());
-    image::umoci(&["init", "--layout", image::path(&packed)?])?;
-    image::umoci(&["new", "--image", &tagged])?;
-    for (number, layer) in science.layers()?.iter().enumerate() {
-        let archive = work.join(format!("layer-{number}.tar"));
-        let mut gzip = process::command("gzip", &["-d", "-c"]);
-        gzip.arg(&layer.path)
-            .stdout(std::fs::File::create(&archive)?);
-        process::run(&mut gzip)?;
-        layout::add_layer(&packed, &archive, "a layer", Compression::Zstd)?;
-    }
-    image::configure(&tagged)
-}
-
 fn pack(work: &Path, log: &Path) -> Result<()> {
     let packed = work.join("image");
-    let tagged = format!("{}:{TAG}", packed.display());
-    image::umoci(&["init", "--layout", image::path(&packed)?])?;
-    image::umoci(&["new", "--image", &tagged])?;
+    let tagged = image::empty(&packed)?;
     println!("  layer 1: Debian, by debootstrap");
     let base = work.join("base");
     debian::bootstrap(&base, log)?;
