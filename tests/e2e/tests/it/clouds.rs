@@ -1,77 +1,16 @@
 //! Credentials of clouds, from the command line to the registry, which is reached under its real
 //! name like the services that know them.
 
-use std::process::Stdio;
-
-use e2e::home::finish;
-use e2e::image::busybox;
 use e2e::{Finished, Home};
-use registry_sim::{
-    Authority, AzureApi, AzureExchange, AzurePrincipal, GoogleApi, Login, Options, Realm,
-    RegistrySim, Switchboard, unsigned_token,
-};
+use registry_sim::{AzureApi, GoogleApi};
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 
-const GOOGLE: &str = "eu-docker.pkg.dev";
-const AZURE: &str = "acme.azurecr.io";
-const DIRECTORY: &str = "login.microsoftonline.com";
-const GUID: &str = "409520d4-8100-4d1d-ad47-72432ddcc120";
+use crate::cloud::{self, AZURE, Cloud, GOOGLE, GUID};
+
 const SUBJECT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjaSJ9.canary-signature";
 const SECRET: &str = "canary~secret";
 
-/// A registry and the services of its cloud, and a home that trusts and reaches them.
-struct Cloud {
-    home: Home,
-    proxy: Switchboard,
-    sim: RegistrySim,
-    /// Where all of these live.
-    _runtime: Runtime,
-}
-
 impl Cloud {
-    fn start(
-        runtime: Runtime,
-        host: &str,
-        authority: Authority,
-        lines: &[(&str, &str)],
-        options: Options,
-    ) -> Self {
-        let home = Home::new();
-        std::fs::write(home.path().join("ca.pem"), authority.pem()).expect("writes");
-        let options = Options {
-            login: Login::Bearer(Realm::Url(format!("https://{host}/oauth2/token"))),
-            tls: Some(authority),
-            ..options
-        };
-        let sim = runtime.block_on(RegistrySim::start(options));
-        sim.push("acme/fn", "v1", &busybox().build());
-        let mut lines = lines.to_vec();
-        lines.push((host, sim.host()));
-        let proxy = runtime.block_on(Switchboard::start(&lines));
-        Self {
-            home,
-            proxy,
-            sim,
-            _runtime: runtime,
-        }
-    }
-
-    fn run(&self, words: &[&str], environment: &[(&str, &str)], input: &str) -> Finished {
-        let child = self
-            .home
-            .command(words)
-            .env("HTTPS_PROXY", self.proxy.url())
-            .env("SSL_CERT_FILE", self.home.path().join("ca.pem"))
-            .envs(environment.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the holdfast binary starts");
-        finish(child, input)
-    }
-
     /// Logs in by the names of variables.
     fn login_by(&self, scope: &str, environment: &[(&str, &str)]) -> Finished {
         let names: Vec<&str> = environment.iter().map(|(name, _)| *name).collect();
@@ -97,45 +36,13 @@ impl Cloud {
 }
 
 fn google() -> (Cloud, GoogleApi) {
-    let runtime = Runtime::new().expect("a runtime");
-    let names: Vec<&str> = GoogleApi::HOSTS.into_iter().chain([GOOGLE]).collect();
-    let authority = Authority::naming(&names);
-    let api = runtime.block_on(GoogleApi::start(&authority));
-    api.believe(SUBJECT);
-    let options = Options {
-        username: "oauth2accesstoken".to_owned(),
-        password: "ya29.access".to_owned(),
-        ..Options::default()
-    };
-    let cloud = Cloud::start(runtime, GOOGLE, authority, &api.lines(), options);
-    (cloud, api)
+    let parts = cloud::google(None);
+    parts.api.believe(SUBJECT);
+    parts.open(Home::new())
 }
 
 fn azure() -> (Cloud, AzureApi) {
-    let runtime = Runtime::new().expect("a runtime");
-    let authority = Authority::naming(&[AZURE, DIRECTORY]);
-    let principal = AzurePrincipal {
-        tenant: GUID.to_owned(),
-        client_id: GUID.to_owned(),
-        client_secret: SECRET.to_owned(),
-        federated_token: SUBJECT.to_owned(),
-    };
-    let api = runtime.block_on(AzureApi::start(&authority, principal));
-    let refresh_token = unsigned_token("refresh", std::time::Duration::from_hours(3));
-    let options = Options {
-        password: refresh_token.clone(),
-        ..Options::default()
-    };
-    let lines = [(DIRECTORY, api.host())];
-    let cloud = Cloud::start(runtime, AZURE, authority, &lines, options);
-    cloud.sim.set_exchange(AzureExchange {
-        service: "sim".to_owned(),
-        tenant: GUID.to_owned(),
-        access_token: "aad-access-token".to_owned(),
-        refresh_token,
-        fault: None,
-    });
-    (cloud, api)
+    cloud::azure(None, SECRET, SUBJECT).open(Home::new())
 }
 
 #[track_caller]

@@ -1,20 +1,15 @@
 //! Credentials without a secret: clouds that trust the installation's issuer, fetch its keys from
 //! its gateway and look at every claim.
 
-use std::process::{Child, Stdio};
-use std::time::Duration;
-
-use e2e::home::finish;
-use e2e::image::busybox;
 use e2e::{Finished, Home};
 use jiff::SignedDuration;
 use registry_sim::{
-    Authority, AzureApi, AzureExchange, AzurePrincipal, EcrApi, GoogleApi, Login, Moto, Options,
-    Realm, RegistrySim, StsApi, Switchboard, TrustedIssuer, unsigned_token,
+    Authority, AzureApi, EcrApi, GoogleApi, Login, Moto, Options, StsApi, TrustedIssuer,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::cloud::{self, AZURE, Cloud, GOOGLE, GUID, Parts};
 use crate::serving::Serving;
 
 const ISSUER: &str = "holdfast.acme.example";
@@ -23,12 +18,8 @@ const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 const ECR_API: &str = "api.ecr.eu-west-1.amazonaws.com";
 const STS: &str = "sts.eu-west-1.amazonaws.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/puller";
-const GOOGLE: &str = "eu-docker.pkg.dev";
 const PROVIDER: &str = "projects/7/locations/global/workloadIdentityPools/p/providers/x";
 const ACCOUNT: &str = "puller@acme.iam.gserviceaccount.com";
-const AZURE: &str = "acme.azurecr.io";
-const DIRECTORY: &str = "login.microsoftonline.com";
-const GUID: &str = "409520d4-8100-4d1d-ad47-72432ddcc120";
 
 const AWS_LOGIN: [&str; 3] = ["--keyless", "--aws-role-arn", ROLE];
 const GOOGLE_LOGIN: [&str; 5] = [
@@ -48,60 +39,28 @@ const AZURE_LOGIN: [&str; 5] = [
 
 /// An installation whose gateway publishes its keys, and a cloud's registry.
 struct Stage {
-    home: Home,
-    proxy: Switchboard,
+    cloud: Cloud,
     authority_pem: String,
-    sim: RegistrySim,
     _gateway: Serving,
-    runtime: Runtime,
 }
 
 impl Stage {
-    fn start(
-        runtime: Runtime,
-        host: &str,
-        authority: Authority,
-        lines: &[(&str, &str)],
-        options: Options,
-    ) -> Self {
+    fn open<Api>(mut parts: Parts<Api>) -> (Self, Api) {
         let home = Home::new();
-        let gateway = Serving::start_as_issuer(&home, &authority, URL);
-        let authority_pem = authority.pem().to_owned();
-        let options = Options {
-            tls: Some(authority),
-            ..options
-        };
-        let sim = runtime.block_on(RegistrySim::start(options));
-        sim.push("acme/fn", "v1", &busybox().build());
-        let published = gateway.address().to_owned();
-        let mut lines = lines.to_vec();
-        lines.extend([(host, sim.host()), (ISSUER, published.as_str())]);
-        let proxy = runtime.block_on(Switchboard::start(&lines));
-        Self {
-            home,
-            proxy,
+        let gateway = Serving::start_as_issuer(&home, &parts.authority, URL);
+        parts.lines.push((ISSUER, gateway.address().to_owned()));
+        let authority_pem = parts.authority.pem().to_owned();
+        let (cloud, api) = parts.open(home);
+        let stage = Self {
+            cloud,
             authority_pem,
-            sim,
             _gateway: gateway,
-            runtime,
-        }
-    }
-
-    fn spawn(&self, words: &[&str]) -> Child {
-        self.home
-            .command(words)
-            .env("HTTPS_PROXY", self.proxy.url())
-            .env("SSL_CERT_FILE", self.home.path().join("ca.pem"))
-            .env("HOLDFAST_ISSUER_URL", URL)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the holdfast binary starts")
+        };
+        (stage, api)
     }
 
     fn run(&self, words: &[&str]) -> Finished {
-        finish(self.spawn(words), "")
+        self.cloud.run(words, &[("HOLDFAST_ISSUER_URL", URL)], "")
     }
 
     fn login(&self, host: &str, how: &[&str]) -> Finished {
@@ -128,7 +87,13 @@ impl Stage {
     }
 
     fn trusted_as(&self, audience: &str, subject: &str) -> TrustedIssuer {
-        TrustedIssuer::new(URL, audience, subject, &self.proxy, &self.authority_pem)
+        TrustedIssuer::new(
+            URL,
+            audience,
+            subject,
+            &self.cloud.proxy,
+            &self.authority_pem,
+        )
     }
 
     /// Logs in, pulls, and looks at what is stored of it.
@@ -158,7 +123,7 @@ impl Stage {
             WHERE workspace <> 'ws-00000000000070008000000000000000'\n\
             AND sealed IS NOT NULL''')\n\
             print(*(row[0] for row in rows))";
-        let database = self.home.data_dir().join("vault.db");
+        let database = self.cloud.home.data_dir().join("vault.db");
         let output = std::process::Command::new("python3")
             .args(["-c", script])
             .arg(database)
@@ -175,75 +140,49 @@ impl Stage {
     }
 }
 
+/// A registry of ECR, where `lines` lead to what gives sessions and passwords.
+fn ecr<Api>(runtime: Runtime, authority: Authority, api: Api, lines: [String; 2]) -> Parts<Api> {
+    let [sts, ecr] = lines;
+    Parts {
+        runtime,
+        authority,
+        api,
+        lines: vec![(STS, sts), (ECR_API, ecr)],
+        host: ECR,
+        options: Options {
+            login: Login::EcrLike,
+            username: "AWS".to_owned(),
+            password: "ecr-password".to_owned(),
+            ..Options::default()
+        },
+        exchange: None,
+    }
+}
+
 fn runtime() -> Runtime {
     Runtime::new().expect("a runtime")
 }
 
-fn ecr_options(password: &str) -> Options {
-    Options {
-        login: Login::EcrLike,
-        username: "AWS".to_owned(),
-        password: password.to_owned(),
-        ..Options::default()
-    }
+fn aws_authority() -> Authority {
+    Authority::naming(&[ECR, ECR_API, STS, ISSUER])
 }
 
 fn aws() -> (Stage, StsApi, EcrApi) {
-    let runtime = runtime();
-    let authority = Authority::naming(&[ECR, ECR_API, STS, ISSUER]);
+    let (runtime, authority) = (runtime(), aws_authority());
     let sts = runtime.block_on(StsApi::start(&authority, ("AKIANONE", "none"), ROLE));
     let api = runtime.block_on(EcrApi::start(&authority, sts.session_key()));
     api.demand_session(sts.session_token());
-    let lines = [(STS, sts.host()), (ECR_API, api.host())];
-    let options = ecr_options("ecr-password");
-    let stage = Stage::start(runtime, ECR, authority, &lines, options);
+    let lines = [sts.host(), api.host()].map(str::to_owned);
+    let (stage, (sts, api)) = Stage::open(ecr(runtime, authority, (sts, api), lines));
     (stage, sts, api)
 }
 
 fn google() -> (Stage, GoogleApi) {
-    let runtime = runtime();
-    let names: Vec<&str> = GoogleApi::HOSTS
-        .into_iter()
-        .chain([GOOGLE, ISSUER])
-        .collect();
-    let authority = Authority::naming(&names);
-    let api = runtime.block_on(GoogleApi::start(&authority));
-    let options = Options {
-        login: Login::Bearer(Realm::Url(format!("https://{GOOGLE}/v2/token"))),
-        username: "oauth2accesstoken".to_owned(),
-        password: "ya29.access".to_owned(),
-        ..Options::default()
-    };
-    let stage = Stage::start(runtime, GOOGLE, authority, &api.lines(), options);
-    (stage, api)
+    Stage::open(cloud::google(Some(ISSUER)))
 }
 
 fn azure() -> (Stage, AzureApi) {
-    let runtime = runtime();
-    let authority = Authority::naming(&[AZURE, DIRECTORY, ISSUER]);
-    let principal = AzurePrincipal {
-        tenant: GUID.to_owned(),
-        client_id: GUID.to_owned(),
-        client_secret: "none".to_owned(),
-        federated_token: "none".to_owned(),
-    };
-    let api = runtime.block_on(AzureApi::start(&authority, principal));
-    let refresh_token = unsigned_token("refresh", Duration::from_hours(3));
-    let options = Options {
-        login: Login::Bearer(Realm::Url(format!("https://{AZURE}/oauth2/token"))),
-        password: refresh_token.clone(),
-        ..Options::default()
-    };
-    let lines = [(DIRECTORY, api.host())];
-    let stage = Stage::start(runtime, AZURE, authority, &lines, options);
-    stage.sim.set_exchange(AzureExchange {
-        service: "sim".to_owned(),
-        tenant: GUID.to_owned(),
-        access_token: "aad-access-token".to_owned(),
-        refresh_token,
-        fault: None,
-    });
-    (stage, api)
+    Stage::open(cloud::azure(Some(ISSUER), "none", "none"))
 }
 
 #[test]
@@ -269,15 +208,13 @@ fn a_role_of_aws_is_taken_on_without_a_secret() {
 
 #[test]
 fn moto_gives_a_session_for_a_token_of_ours() {
-    let runtime = runtime();
-    let authority = Authority::naming(&[ECR, ECR_API, STS, ISSUER]);
+    let (runtime, authority) = (runtime(), aws_authority());
     let moto = Moto::start_tls(&authority);
     // The tokens that moto gives for ECR have ended in 2015.
     let api = runtime.block_on(EcrApi::start(&authority, ("AKIANONE", "none")));
     api.take_any_session();
-    let lines = [(STS, moto.host()), (ECR_API, api.host())];
-    let options = ecr_options("ecr-password");
-    let stage = Stage::start(runtime, ECR, authority, &lines, options);
+    let lines = [moto.host(), api.host()].map(str::to_owned);
+    let (stage, _services) = Stage::open(ecr(runtime, authority, (moto, api), lines));
     stage.works_without_a_secret(ECR, &AWS_LOGIN, "aws");
 }
 
@@ -383,7 +320,7 @@ fn what_is_exported_is_what_the_gateway_publishes() {
     let words = ["issuer", "export", "web", "--json"];
     stage.run(&words).ok();
     let file = |name: &str| -> Value {
-        let path = stage.home.path().join("web/.well-known").join(name);
+        let path = stage.cloud.home.path().join("web/.well-known").join(name);
         let text = std::fs::read_to_string(path).expect("a file");
         serde_json::from_str(&text).expect("JSON")
     };
@@ -394,7 +331,7 @@ fn what_is_exported_is_what_the_gateway_publishes() {
         format!("{URL}/.well-known/jwks.json")
     );
     let keys = file("jwks.json");
-    let fetched = stage.runtime.block_on(
+    let fetched = stage.cloud.runtime.block_on(
         stage
             .trusted("any")
             .document("https://holdfast.acme.example/.well-known/jwks.json"),

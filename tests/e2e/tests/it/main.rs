@@ -5,6 +5,7 @@ mod beta9_client;
 mod bounds;
 mod canaries;
 mod chaos;
+mod cloud;
 mod clouds;
 mod contexts;
 mod docker;
