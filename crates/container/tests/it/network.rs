@@ -44,6 +44,9 @@ background() { mkfifo "$TOP/$1"; name=$1; shift
     set -- $IDS report="$TOP/$name" "$@"
     "$DRIVER" run "$TOP/run" "$TOP/image" "$@" & read -r report < "$TOP/$name"
     echo "$report" > "$TOP/$name.json"; }
+# The same of a web server, until it listens.
+web() { background "$@" -- httpd -f -p 80 -h /etc
+    until busybox wget -q -O /dev/null "http://$(field $1 address)/group" 2>/dev/null; do :; done; }
 # The container's first process.
 process() { cat "$TOP/run/$(field $1 id)/pid"; }
 field() { sed "s/.*\"$2\":\[*\"*\([^],\"]*\).*/\1/" "$TOP/$1.json"; }
@@ -142,7 +145,7 @@ fn the_machines_own_addresses_are_not_reached() {
             busybox wget -q -O - "http://$address:8080/"
         done
         # While a container runs the gateway is one of them too.
-        background a network=nat port=8082:80 -- httpd -f -p 80 -h /etc
+        web a network=nat port=8082:80
         busybox wget -q -O - http://10.88.0.1:8080/
         reach 198.18.0.1:8080 192.168.77.1:8080 10.88.0.1:8080 [fd00:77::1]:8080
         reach [::ffff:198.18.0.1]:8080 [::ffff:10.88.0.1]:8080 10.88.0.1:53 10.88.0.1:8082
@@ -230,7 +233,7 @@ END
 fn other_containers_are_not_reached() {
     let text = world(
         r#"
-        background a network=nat port=8082:80 -- httpd -f -p 80 -h /etc
+        web a network=nat port=8082:80
         address=$(field a address)
         busybox wget -q -O - "http://$address/group" | head -n 1
         nat "$fetch; for row in $address [::ffff:$address] 198.18.0.1:8082 10.88.0.1:8082; do
@@ -282,8 +285,8 @@ END
 fn published_ports_are_reached_from_the_machine_and_from_outside() {
     let text = world(
         r#"
-        background a network=nat port=127.0.0.1:0:80 -- httpd -f -p 80 -h /etc
-        background b network=nat port=8081:80 -- httpd -f -p 80 -h /etc
+        web a network=nat port=127.0.0.1:0:80
+        web b network=nat port=8081:80
         busybox wget -q -O - "http://127.0.0.1:$(field a ports)/group" | head -n 1
         busybox wget -q -O - "http://127.0.0.1:8081/group" | head -n 1
         busybox wget -q -O - "http://[::1]:8081/group" | head -n 1
