@@ -146,7 +146,7 @@ impl HttpClient {
             Ok(Ok(reply)) => reply,
             Ok(Err(error)) => return Err(DialError::from_http(&host, &error, false)),
             Err(_) => {
-                let message = "no reply in time".to_owned();
+                let message = format!("no reply within {:?}", limits.head);
                 return Err(DialError::Unreachable { host, message });
             }
         };

@@ -38,7 +38,7 @@ pub(crate) async fn ask(
     let response = http
         .send(request)
         .await
-        .map_err(|error| from_dial(&error))?;
+        .map_err(|error| unanswered(&error))?;
     let times = Times {
         sent: now,
         answered: response.date(),
@@ -150,6 +150,17 @@ fn refusal(response: &Response, service: &str, pass: &Pass, scope: Option<&str>)
         _ => AuthError::Refused {
             message: format!("token service {service} does not serve tokens (status {status})"),
         },
+    }
+}
+
+/// An error on the way to a token service. Where that is the registry's own host, its name alone
+/// would not say which of the two is away.
+fn unanswered(error: &DialError) -> AuthError {
+    match from_dial(error) {
+        AuthError::Unreachable { message } => AuthError::Unreachable {
+            message: format!("no answer of the token service: {message}"),
+        },
+        other => other,
     }
 }
 

@@ -11,8 +11,10 @@ mod expiry;
 mod judging;
 mod reading;
 mod realms;
+mod silence;
 mod troubles;
 
+use dial::Limits;
 use futures::future::join_all;
 use registry_sim::{Faults, Options};
 
@@ -66,6 +68,12 @@ enum Event {
     PasswordChanges,
     /// Every token has ended, and the next one is long in coming.
     ServiceIsSlow,
+    /// The token service answers nobody from now on.
+    ServiceIsSilent,
+    /// Every token has ended, and the service answers nobody from now on.
+    TokensEndInSilence,
+    /// The same, until what was given up is asked again.
+    ServiceIsSilentOnce,
     /// Something goes wrong from now on.
     Faults(fn(&mut Faults)),
     /// Every token has ended, and something goes wrong from now on.
@@ -150,6 +158,8 @@ struct Case {
     options: Options,
     /// Whether the user gave an identity token in place of a password.
     is_identity_token: bool,
+    /// How long the reader waits for a reply.
+    limits: Limits,
     /// What the user allowed by name.
     token_service: Option<String>,
     reader: Reader,
@@ -185,6 +195,7 @@ impl Default for Case {
             what: String::new(),
             options: Options::default(),
             is_identity_token: false,
+            limits: Limits::default(),
             token_service: None,
             reader: Reader::Mount,
             when: Moment::Challenge,

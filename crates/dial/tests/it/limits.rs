@@ -19,6 +19,12 @@ async fn silence_is_unreachable() {
     };
     let error = limited(limits).send(Request::get(url)).await.unwrap_err();
     assert!(matches!(error, DialError::Unreachable { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with(&format!("no reply within {SHORT:?}")),
+        "{error}"
+    );
     assert!(error.is_transient());
 }
 

@@ -27,6 +27,12 @@ impl Reading {
             }
             Event::PasswordChanges => self.change_password(case).await,
             Event::ServiceIsSlow => self.slow_down(),
+            Event::ServiceIsSilent => sim.close_token_gate(),
+            Event::TokensEndInSilence => {
+                sim.expire_tokens();
+                sim.close_token_gate();
+            }
+            Event::ServiceIsSilentOnce => self.be_silent_once(),
             Event::Faults(change) => sim.faults(change),
             Event::TokensEndAnd(change) => {
                 sim.expire_tokens();
@@ -65,6 +71,18 @@ impl Reading {
         tokio::spawn(async move {
             sim.token_requests().wait_for_requests(asked + 1).await;
             tokio::time::sleep(LONG).await;
+            sim.open_token_gate();
+        });
+    }
+
+    /// The first question is held until it is asked again, which it is once it was given up.
+    fn be_silent_once(&self) {
+        self.sim.expire_tokens();
+        self.sim.close_token_gate();
+        let sim = Arc::clone(&self.sim);
+        let asked = sim.token_requests().read().requests;
+        tokio::spawn(async move {
+            sim.token_requests().wait_for_requests(asked + 2).await;
             sim.open_token_gate();
         });
     }

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::Ordering;
 
+use broker::CredentialChoice;
+use credential::auth::{AuthRequest, AuthSource};
 use registry_client::RegistryError;
 use registry_sim::{Counts, HostCounter, RegistrySim};
 
@@ -52,6 +54,7 @@ impl Reading {
             (Ok(_), gets) => panic!("{what}: read in spite of {gets:?}"),
             (Err(error), Gets::Everything) => panic!("{what}: {error}"),
         }
+        self.check_silence(case, &what).await;
         self.check_hosts(&what, Hosts::of(case), self.before);
         if let Some(least) = case.hosts_after {
             let known = self.at_event.lock().unwrap();
@@ -101,6 +104,46 @@ impl Reading {
             let is_asked = since.any(|path| path.contains(layer.as_str()));
             assert!(is_asked, "{what}: no other location");
         }
+    }
+
+    /// Nobody was answered: neither who asked again, nor who needs a token now.
+    async fn check_silence(&self, case: &Case, what: &str) {
+        let asked_since = {
+            let known = self.at_event.lock().unwrap();
+            let known = known.as_ref().expect("the event took place");
+            self.sim.token_requests().read().requests - known.token_requests
+        };
+        let is_silent = match case.event {
+            Event::ServiceIsSilentOnce | Event::TokensEndInSilence => {
+                assert!(asked_since >= 2, "{what}: {asked_since} questions");
+                matches!(case.event, Event::TokensEndInSilence)
+            }
+            Event::ServiceIsSilent => true,
+            _ => false,
+        };
+        if is_silent {
+            self.check_needs_answer(what).await;
+        }
+    }
+
+    /// Who has no token gets none, after waiting for it.
+    async fn check_needs_answer(&self, what: &str) {
+        let name = format!("{}/acme/other", self.lease().image().registry());
+        let name = name.parse().expect("an image's name");
+        let lease = self
+            .broker
+            .lease(self.workspace, &name, CredentialChoice::Auto);
+        let lease = lease.await.expect(what);
+        let request = AuthRequest {
+            registry: name.registry(),
+            repository: name.repository(),
+            rejected: None,
+        };
+        let error = lease.auth(request).await.expect_err(what).to_string();
+        assert!(
+            error.contains("no answer of the token service"),
+            "{what}: {error}"
+        );
     }
 
     fn check_hosts(&self, what: &str, may: Hosts, before: [Received; 4]) {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use control_store::RegistrySettings;
 use credential::Credential;
 use credential::auth::{AuthRequest, AuthSource};
-use dial::{AllowRule, DialPolicy, Dialer};
+use dial::{AllowRule, DialPolicy, Dialer, Limits};
 use futures::TryStreamExt;
 use ids::{WorkspaceId, WorkspaceName};
 use reference::Selector;
@@ -86,10 +86,10 @@ impl Reading {
         let directory = tempfile::tempdir().unwrap();
         let host = format!("{}:{}", stand.registry, port(sim.host()));
         // Who logs in is another process, with connections of its own.
-        let (broker, workspace) = open(directory.path(), stand.dialer()).await;
+        let (broker, workspace) = open(directory.path(), stand.dialer(Limits::default())).await;
         let request = login(case, &sim, &host, PASSWORD);
         broker.login(workspace, request).await.expect(&case.what);
-        let dialer = stand.dialer();
+        let dialer = stand.dialer(case.limits);
         let (broker, workspace) = open(directory.path(), dialer.clone()).await;
         let name = image_at(&host);
         let lease = broker.lease(workspace, &name, CredentialChoice::Auto);
@@ -216,6 +216,10 @@ impl Reading {
         RegistryClient::at_locations(&self.dialer, endpoint, source, patience).unwrap()
     }
 
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     pub(super) fn source(&self) -> Arc<dyn AuthSource> {
         Arc::clone(&self.lease) as _
     }
@@ -229,8 +233,9 @@ impl Reading {
 type Names = dyn Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync;
 
 impl Stand {
-    fn dialer(&self) -> Dialer {
+    fn dialer(&self, limits: Limits) -> Dialer {
         let policy = DialPolicy {
+            limits,
             allow: self.allow.clone(),
             ..DialPolicy::default()
         };
