@@ -6,6 +6,9 @@
 //! that is current. A token is made for one workspace, which its caller does not choose by a text,
 //! and for an audience that comes from a provider's table.
 
+mod age;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +24,8 @@ use vault::{NewSecret, SealedVersion, Vault, VaultError, installation};
 
 use crate::broker::{Broker, Inner};
 use crate::error::{BrokerError, chain};
+
+pub use age::{KeyLook, KeyReplacement, WhyLeft};
 
 const NAME: &str = "issuer-keys";
 const KIND: &str = "issuer-keys";
@@ -51,6 +56,12 @@ pub struct IssuerDocuments {
 pub struct IssuerReport {
     pub url: IssuerUrl,
     pub keys: Vec<KeyRow>,
+    /// Since when the current key signs.
+    pub signs_since: Timestamp,
+    /// From when on it is old.
+    pub is_old_from: Timestamp,
+    /// When the documents were exported last, if somebody else hosts them since then.
+    pub exported_at: Option<Timestamp>,
     /// From when on the next key may sign.
     pub next_signs_from: Option<Timestamp>,
     /// What tokens of the workspace say whose they are.
@@ -65,6 +76,8 @@ pub(crate) struct Issuer {
     clock: Arc<dyn Clock>,
     url: Arc<OnceLock<IssuerUrl>>,
     known: Arc<Mutex<Option<Known>>>,
+    /// Whether anybody has asked this process for the documents since the last key was replaced.
+    is_asked: Arc<AtomicBool>,
     /// Held by the one who looks for what is to be known.
     looking: Arc<AsyncMutex<()>>,
     /// Held by the one who makes the first keys.
@@ -108,12 +121,14 @@ impl Broker {
         self
     }
 
-    /// What clouds ask for; nothing where the installation is no issuer.
+    /// What clouds ask for; nothing where the installation is no issuer. Whoever asks shows that
+    /// this process publishes the keys.
     pub async fn issuer_documents(&self) -> Result<Option<IssuerDocuments>, BrokerError> {
         let issuer = &self.inner.issuer;
         let Some(url) = issuer.url.get() else {
             return Ok(None);
         };
+        issuer.is_asked.store(true, Ordering::Relaxed);
         Ok(Some(IssuerDocuments {
             configuration: configuration(url),
             keys: issuer.public_keys().await?.to_jwks(issuer.clock.now()),
@@ -128,6 +143,9 @@ impl Broker {
         Ok(IssuerReport {
             url: url.clone(),
             keys: keys.rows(issuer.clock.now()),
+            signs_since: keys.signs_since(),
+            is_old_from: keys.is_old_from(),
+            exported_at: issuer.exported_at().await?,
             next_signs_from: keys.next_signs_from(),
             subject: subject(workspace),
             external_id: external_id(workspace),
@@ -137,16 +155,7 @@ impl Broker {
     /// Has the next key sign, and makes the one after it. Without a URL nobody knows the keys, and
     /// none are made.
     pub async fn rotate_issuer_keys(&self, actor: &str) -> Result<(), BrokerError> {
-        let issuer = self.inner.issuer.with_url()?;
-        for _ in 0..ATTEMPTS {
-            let (opened, keys) = issuer.open("rotate").await?;
-            let now = issuer.clock.now();
-            let rotated = make(move || keys.rotated(now)).await?;
-            if issuer.seal(Some(opened), &rotated, actor).await? {
-                return Ok(());
-            }
-        }
-        Err(BrokerError::IssuerBusy)
+        self.inner.issuer.with_url()?.rotate(actor).await
     }
 
     /// Puts new keys in place of all there are, and publishes those no more: for keys that may be
@@ -178,6 +187,7 @@ impl Issuer {
             clock,
             url: Arc::default(),
             known: Arc::default(),
+            is_asked: Arc::default(),
             looking: Arc::default(),
             making: Arc::default(),
         }
@@ -186,6 +196,19 @@ impl Issuer {
     /// Whether the installation has the URL of one.
     pub(crate) fn is_known(&self) -> bool {
         self.url.get().is_some()
+    }
+
+    async fn rotate(&self, actor: &str) -> Result<(), BrokerError> {
+        for _ in 0..ATTEMPTS {
+            let (opened, keys) = self.open("rotate").await?;
+            self.note_keys(opened, &keys);
+            let now = self.clock.now();
+            let rotated = make(move || keys.rotated(now)).await?;
+            if self.seal(Some(opened), &rotated, actor).await? {
+                return Ok(());
+            }
+        }
+        Err(BrokerError::IssuerBusy)
     }
 
     fn with_url(&self) -> Result<&Self, BrokerError> {

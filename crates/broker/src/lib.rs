@@ -43,7 +43,7 @@ pub use error::BrokerError;
 pub use explain::{Chosen, Explanation, LostScope};
 pub use handout::{Asked, HandedOut};
 pub use health::{Health, HealthChange};
-pub use issuer::{IssuerDocuments, IssuerReport};
+pub use issuer::{IssuerDocuments, IssuerReport, KeyLook, KeyReplacement, WhyLeft};
 pub use lease::{CredentialChoice, Lease, LeaseReader};
 pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
 pub use named_secret::NamedSecret;

@@ -23,6 +23,7 @@ mod dispatch;
 mod foreign;
 mod gateway;
 mod http;
+mod issuer_keys;
 mod listening;
 mod lock;
 mod metrics;

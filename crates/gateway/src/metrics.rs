@@ -106,6 +106,7 @@ pub(crate) struct Metrics {
     start_phases: Histograms<Label>,
     credentials: Family<Label, Gauge>,
     credential_changes: Family<Label, Counter>,
+    issuer_key_age: Gauge<u64, AtomicU64>,
     now: Now,
     /// Held while it is written, so that what there is now is of one moment.
     registry: Mutex<Registry>,
@@ -178,6 +179,11 @@ impl Default for Metrics {
             credential_changes: book.of(
                 "credential_changes",
                 "Registry credentials that have come to be in another state",
+            ),
+            issuer_key_age: book.times(
+                "issuer_key_age",
+                "How long the issuer has signed with one key",
+                Gauge::default(),
             ),
             now,
             registry: Mutex::new(registry),
@@ -311,6 +317,11 @@ impl Metrics {
             let label = [("state", change.is)];
             self.credential_changes.get_or_create(&label).inc();
         }
+    }
+
+    /// Zero where there is no issuer.
+    pub(crate) fn issuer_key(&self, age: Option<Duration>) {
+        self.issuer_key_age.set(age.unwrap_or_default().as_secs());
     }
 
     /// All of it, in the text format of `OpenMetrics`.

@@ -34,6 +34,7 @@ use crate::beta9;
 use crate::credential_health::look_after_credentials;
 use crate::gateway::Gateway;
 use crate::http::{self, OperatorsSocket};
+use crate::issuer_keys::look_after_issuer_key;
 use crate::listening::{HEADER_TIMEOUT, Listens, ServeError, accept, connection_builder};
 
 use asked::Asked;
@@ -100,8 +101,10 @@ impl BoundService {
         let graceful = GracefulShutdown::new();
         let renewing = self.tls.clone().map(ServerTls::keep_renewed);
         let _renewing = renewing.map(|renewing| AbortOnDropHandle::new(tokio::spawn(renewing)));
-        let looking = look_after_credentials(gateway);
+        let looking = look_after_credentials(gateway.clone());
         let _looking = AbortOnDropHandle::new(tokio::spawn(looking));
+        let looking = look_after_issuer_key(gateway);
+        let _looking_at_keys = AbortOnDropHandle::new(tokio::spawn(looking));
         loop {
             let (stream, permit) = tokio::select! {
                 accepted = accept(&self.sockets, &connections) => accepted,

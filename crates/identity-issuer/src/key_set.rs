@@ -20,6 +20,10 @@ pub const PUBLISHED_BEFORE: Duration = Duration::from_hours(24);
 /// A key is published for so long after it has signed its last token: until that is dead, by the
 /// clock of a verifier that is behind, and was minted by a process that learned late.
 pub const PUBLISHED_AFTER: Duration = Duration::from_hours(1);
+/// For so long a key signs before another is to: what was read of it unnoticed, such as from memory
+/// or a copy of the disk, is worth nothing after. Well above the day for which the next key must be
+/// known, so that it has been for months.
+pub const REPLACED_AFTER: Duration = Duration::from_hours(90 * 24);
 /// Former keys that are published at most. A clock that shows the right time leaves one.
 const MAX_FORMER: usize = 4;
 
@@ -175,7 +179,10 @@ impl FormerKey {
 
 /// The public halves of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicKeys(Vec<PublishedKey>);
+pub struct PublicKeys(
+    /// The current one first.
+    Vec<PublishedKey>,
+);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PublishedKey {
@@ -209,6 +216,24 @@ impl PublicKeys {
     pub fn next_signs_from(&self) -> Option<Timestamp> {
         let next = self.0.iter().find(|key| key.row.state == KeyState::Next)?;
         Some(later(next.row.published_at, PUBLISHED_BEFORE))
+    }
+
+    /// Since when the current key signs: since it took the place of the youngest former one, or
+    /// since there are keys.
+    pub fn signs_since(&self) -> Timestamp {
+        let retired = self.0.iter().filter_map(|key| key.row.retired_at).max();
+        retired.unwrap_or_else(|| self.0[0].row.published_at)
+    }
+
+    /// From when on the current key is old.
+    pub fn is_old_from(&self) -> Timestamp {
+        later(self.signs_since(), REPLACED_AFTER)
+    }
+
+    /// Whether the current key is old. What began at a time to come, by a clock that was ahead, is
+    /// of no known age.
+    pub fn is_old(&self, now: Timestamp) -> bool {
+        now >= self.is_old_from() || now < self.signs_since()
     }
 
     fn published(&self, now: Timestamp) -> impl Iterator<Item = &PublishedKey> {

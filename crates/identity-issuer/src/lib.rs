@@ -25,7 +25,8 @@ mod token;
 pub use documents::{CONFIGURATION_PATH, KEYS_PATH, MAX_AGE, configuration};
 pub use issuer_url::{IssuerUrl, ParseIssuerUrlError};
 pub use key_set::{
-    KeyRow, KeySet, KeyState, PUBLISHED_AFTER, PUBLISHED_BEFORE, PublicKeys, TooEarly,
+    KeyRow, KeySet, KeyState, PUBLISHED_AFTER, PUBLISHED_BEFORE, PublicKeys, REPLACED_AFTER,
+    TooEarly,
 };
 pub use rsa_key::{NoKey, RsaKey};
 pub use sealed_form::NoKeySet;

@@ -291,3 +291,112 @@ async fn without_a_url_no_keys_are_made() {
     }
     assert_eq!(rows(&broker).await, before);
 }
+
+const NINETY_DAYS_SECONDS: i64 = 90 * A_DAY_SECONDS;
+
+async fn replacement(broker: &Broker) -> KeyReplacement {
+    broker.replace_old_issuer_key().await.unwrap().replacement
+}
+
+async fn signs(broker: &Broker) -> String {
+    let report = broker.issuer(WorkspaceId::new()).await.unwrap();
+    report.keys[0].id.clone()
+}
+
+/// As long as a verifier may keep what it has fetched, tokens of before and after are believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_publishes_the_keys_replaces_an_old_one() {
+    let stage = Stage::new();
+    let (gateway, signer) = (stage.open().await, stage.open().await);
+    let workspace = WorkspaceId::new();
+    let mut cached = keys(&gateway).await;
+    assert_eq!(replacement(&gateway).await, KeyReplacement::NotDue);
+    let dead_after = 3601;
+    for since_replaced in [0, dead_after, dead_after] {
+        stage.turn(NINETY_DAYS_SECONDS - since_replaced - 1);
+        assert_eq!(replacement(&gateway).await, KeyReplacement::NotDue);
+        let (before, old) = (signs(&gateway).await, token(&signer, workspace).await);
+        stage.turn(1);
+        assert_eq!(replacement(&gateway).await, KeyReplacement::Replaced);
+        assert_ne!(signs(&gateway).await, before);
+        assert_eq!(replacement(&gateway).await, KeyReplacement::NotDue);
+        let new = token(&signer, workspace).await;
+        // By what was fetched before, and by what is published now.
+        let published = keys(&gateway).await;
+        for known in [&cached, &published] {
+            for token in [&old, &new] {
+                assert!(signed_claims(known, token).is_some(), "{known}");
+            }
+        }
+        stage.turn(dead_after);
+        cached = keys(&gateway).await;
+        assert!(
+            signed_claims(&cached, &old).is_none(),
+            "its tokens are dead"
+        );
+    }
+    let rows = gateway.vault().audit_tail(100).await.unwrap();
+    let by_age = |row: &&vault::AuditRow| row.action == "seal" && row.actor.contains("was old");
+    assert_eq!(rows.iter().filter(by_age).count(), 3, "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_whose_documents_are_hosted_elsewhere_are_left_to_people() {
+    let stage = Stage::new();
+    let (gateway, person) = (stage.open().await, stage.open().await);
+    keys(&person).await;
+    stage.turn(NINETY_DAYS_SECONDS);
+    let first = signs(&gateway).await;
+    let left = |why| KeyReplacement::LeftToPeople(why);
+    // A copy may be hosted that nobody said anything of.
+    assert_eq!(replacement(&gateway).await, left(WhyLeft::NobodyAsks));
+    keys(&gateway).await;
+    person.note_issuer_export("t").await.unwrap();
+    let look = gateway.replace_old_issuer_key().await.unwrap();
+    let KeyReplacement::LeftToPeople(WhyLeft::Exported(_)) = look.replacement else {
+        panic!("{look:?}");
+    };
+    let days = look.age.unwrap().as_secs() / 86400;
+    assert_eq!((days, signs(&gateway).await), (90, first));
+    // Also where all keys are replaced, which are not read.
+    person.replace_issuer_keys("t").await.unwrap();
+    stage.turn(NINETY_DAYS_SECONDS);
+    let KeyReplacement::LeftToPeople(WhyLeft::Exported(_)) = replacement(&gateway).await else {
+        panic!("the record went with the keys");
+    };
+    assert!(person.withdraw_issuer_export("t").await.unwrap());
+    assert!(!person.withdraw_issuer_export("t").await.unwrap());
+    assert_eq!(replacement(&gateway).await, KeyReplacement::Replaced);
+    let rows = gateway.vault().audit_tail(100).await.unwrap();
+    for action in ["seal", "remove"] {
+        let is_record =
+            |row: &vault::AuditRow| row.action == action && row.subject == "issuer-export";
+        assert!(rows.iter().any(is_record), "{action}: {rows:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_gateways_one_replaces_an_old_key() {
+    let stage = Stage::new();
+    let (one, other) = (stage.open().await, stage.open().await);
+    keys(&one).await;
+    keys(&other).await;
+    stage.turn(NINETY_DAYS_SECONDS);
+    let (first, second) = tokio::join!(replacement(&one), replacement(&other));
+    let replaced = [first, second]
+        .into_iter()
+        .filter(|what| *what == KeyReplacement::Replaced);
+    assert_eq!(replaced.count(), 1, "{first:?} {second:?}");
+    assert_eq!(replacement(&one).await, KeyReplacement::NotDue);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_are_no_keys_none_are_made_for_their_age() {
+    let stage = Stage::new();
+    for broker in [stage.open().await, stage.open_without_url().await] {
+        let before = rows(&broker).await;
+        let look = broker.replace_old_issuer_key().await.unwrap();
+        assert_eq!((look.age, look.replacement), (None, KeyReplacement::NotDue));
+        assert_eq!(rows(&broker).await, before);
+    }
+}

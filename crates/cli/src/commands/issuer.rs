@@ -1,4 +1,4 @@
-//! `holdfast issuer show|export|rotate`.
+//! `holdfast issuer show|export|withdraw|rotate`.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -22,6 +22,7 @@ pub(crate) async fn issuer(app: &App, command: IssuerCommand) -> Result<()> {
     match command {
         IssuerCommand::Show => show(app).await,
         IssuerCommand::Export { directory } => export(app, &directory).await,
+        IssuerCommand::Withdraw => withdraw(app).await,
         IssuerCommand::Rotate { replace_all } => rotate(app, replace_all).await,
     }
 }
@@ -34,6 +35,11 @@ struct Shown {
     external_id: String,
     keys: Vec<ShownKey>,
     next_signs_from: Option<String>,
+    signs_since: String,
+    /// From when on a gateway that publishes the documents has the next key sign.
+    is_old_from: String,
+    /// When the documents were exported last; keys are then replaced by hand.
+    exported_at: Option<String>,
     aws: Aws,
     google: Google,
     azure: Azure,
@@ -80,6 +86,9 @@ impl Shown {
         let IssuerReport {
             url,
             keys,
+            signs_since,
+            is_old_from,
+            exported_at,
             next_signs_from,
             subject,
             external_id,
@@ -88,6 +97,9 @@ impl Shown {
             workspace,
             keys: keys.into_iter().map(ShownKey::from).collect(),
             next_signs_from: next_signs_from.map(show_time),
+            signs_since: show_time(signs_since),
+            is_old_from: show_time(is_old_from),
+            exported_at: exported_at.map(show_time),
             aws: Aws {
                 provider_url: url.to_string(),
                 audience: AWS_AUDIENCE,
@@ -167,6 +179,7 @@ fn render(shown: &Shown) -> String {
     for key in &shown.keys {
         text.push_str(&format!("key          {} ({})\n", key.id, key.state));
     }
+    text.push_str(&replacement(shown));
     let policy = serde_json::to_string_pretty(&aws.trust_policy).expect("texts serialise");
     text.push_str(&format!(
         "\nAWS: an OpenID Connect provider with this URL and the audience {}, and a role with this \
@@ -186,6 +199,20 @@ fn render(shown: &Shown) -> String {
     text
 }
 
+/// Who replaces the current key, and from when on.
+fn replacement(shown: &Shown) -> String {
+    let Shown {
+        signs_since,
+        is_old_from,
+        ..
+    } = shown;
+    let who = match &shown.exported_at {
+        Some(at) => format!("by hand, since the documents were exported ({at})"),
+        None => "by the gateway, if clouds ask it for the documents".to_owned(),
+    };
+    format!("signs since  {signs_since}\nold from     {is_old_from}, and replaced then {who}\n")
+}
+
 #[derive(Debug, Serialize)]
 struct Exported {
     url: String,
@@ -196,6 +223,8 @@ struct Exported {
 
 async fn export(app: &App, directory: &Path) -> Result<()> {
     let opened = app.open().await?;
+    // Before anybody has them.
+    opened.broker.note_issuer_export(ACTOR).await?;
     let report = opened.broker.issuer(opened.workspace).await?;
     let documents = opened.broker.issuer_documents().await?;
     let documents = documents.ok_or(BrokerError::NoIssuer)?;
@@ -224,6 +253,25 @@ async fn export(app: &App, directory: &Path) -> Result<()> {
             names.join(" and "),
             exported.url
         )
+    })
+}
+
+#[derive(Debug, Serialize)]
+struct Withdrawn {
+    /// Whether an export was on record.
+    was_exported: bool,
+}
+
+async fn withdraw(app: &App) -> Result<()> {
+    let opened = app.open().await?;
+    let was_exported = opened.broker.withdraw_issuer_export(ACTOR).await?;
+    app.output.show(&Withdrawn { was_exported }, |withdrawn| {
+        let what = if withdrawn.was_exported {
+            "what was exported counts no more"
+        } else {
+            "nothing was exported"
+        };
+        format!("{what}: the gateway replaces keys that are old")
     })
 }
 

@@ -146,3 +146,21 @@ fn the_document_stays_small() {
     assert_eq!(set.public().rows(now).len(), MAX_FORMER + 2);
     assert!(set.public().to_jwks(now).to_string().len() < 16 * 1024);
 }
+
+#[test]
+fn a_key_is_old_by_when_it_began_to_sign() {
+    let start = at(1_800_000_000);
+    let first = KeySet::new(start);
+    let old_from = after(start, REPLACED_AFTER);
+    let before = |time: Timestamp| at(time.as_second() - 1);
+    assert!(!first.public().is_old(start));
+    assert!(!first.public().is_old(before(old_from)));
+    assert!(first.public().is_old(old_from));
+    // The one that follows was published as long ago, and signs from now on.
+    let second = first.rotated(old_from).unwrap().public();
+    assert_eq!(second.signs_since(), old_from);
+    assert!(!second.is_old(old_from));
+    assert!(second.is_old(after(old_from, REPLACED_AFTER)));
+    // Made by a clock that was years ahead.
+    assert!(second.is_old(start));
+}

@@ -308,6 +308,7 @@ fn what_is_exported_is_what_the_gateway_publishes() {
     let (stage, _api) = google();
     let shown = stage.run(&["issuer", "show", "--json"]).ok().json();
     assert_eq!(shown["url"], URL);
+    assert_eq!(shown["exported_at"], Value::Null);
     let subject = stage.subject("default");
     let condition = &shown["aws"]["trust_policy"]["Statement"][0]["Condition"]["StringEquals"];
     assert_eq!(condition[format!("{ISSUER}:sub")], subject.as_str());
@@ -337,6 +338,12 @@ fn what_is_exported_is_what_the_gateway_publishes() {
             .document("https://holdfast.acme.example/.well-known/jwks.json"),
     );
     assert_eq!(Some(keys), fetched);
+    // Whoever hosts them is waited for from now on, until that is taken back.
+    let exported_at = || stage.run(&["issuer", "show", "--json"]).ok().json()["exported_at"].take();
+    assert!(exported_at().is_string());
+    let withdrawn = stage.run(&["issuer", "withdraw", "--json"]).ok().json();
+    assert_eq!(withdrawn["was_exported"], true);
+    assert_eq!(exported_at(), Value::Null);
 }
 
 #[test]
