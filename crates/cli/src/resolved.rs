@@ -128,6 +128,7 @@ impl Resolved {
             cache: app.span_cache()?,
             id_shift: None,
             read_deadline: READ_DEADLINE,
+            foretold: Vec::new(),
         })
     }
 

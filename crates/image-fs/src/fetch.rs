@@ -6,6 +6,7 @@
 
 mod flight;
 mod gate;
+mod prefetch;
 mod spare;
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +31,7 @@ use crate::stats::Counters;
 
 use self::flight::Flight;
 use self::gate::Gate;
+pub(crate) use self::prefetch::{Forecast, prefetch};
 use self::spare::Spare;
 
 /// A request is filled up to this much with missing neighbours: a round trip of 20 ms costs as
@@ -42,6 +44,16 @@ const DEMAND_CONNECTIONS: usize = 2;
 /// How often a read may find its span gone from the disk after it was fetched. Something else is
 /// then writing to the cache, and it is not a reader's place to outlast it.
 const MAX_ROUNDS: usize = 4;
+
+/// For whom a flight is. What is foretold has connections and decoders of its own, so that a reader
+/// never stands in line behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// Somebody reads it, or is about to.
+    Reader,
+    /// Nobody has asked for it yet: it is given up at the first failure, and knocks at no gate.
+    Foretold,
+}
 
 /// A span that had been verified is not in its file any more.
 struct Gone;
@@ -129,10 +141,12 @@ pub(crate) struct Fetcher {
     source: Arc<dyn BlobSource>,
     connections: Semaphore,
     decoders: Semaphore,
+    /// Beside the decoders for readers: one core fewer, so that one is always theirs.
+    prefetch_decoders: Semaphore,
     gate: Gate,
     spare: Spare,
     read_deadline: Duration,
-    runtime: Handle,
+    pub(crate) runtime: Handle,
     notices: Notices,
     told_full: AtomicBool,
 }
@@ -163,12 +177,20 @@ impl Fetcher {
             source: options.source,
             connections: Semaphore::new(options.connections.max(1)),
             decoders: Semaphore::new(cores),
+            prefetch_decoders: Semaphore::new((cores - 1).max(1)),
             gate: Gate::default(),
             spare: Spare::default(),
             read_deadline: options.read_deadline,
             runtime: options.runtime,
             notices: Notices(options.notices),
             told_full: AtomicBool::default(),
+        }
+    }
+
+    fn decoders(&self, lane: Lane) -> &Semaphore {
+        match lane {
+            Lane::Reader => &self.decoders,
+            Lane::Foretold => &self.prefetch_decoders,
         }
     }
 
@@ -320,7 +342,8 @@ impl Fetcher {
         for run in runs {
             let is_missing = |span| !at.cache.is_claimed(span) && !flights.contains_key(&span);
             let run = plan::lengthen(at, run, FETCH_FLOOR, is_missing);
-            self.take_off(layer, run, deadline, &mut flights);
+            let flight = self.take_off(Lane::Reader, layer, run, &mut flights);
+            self.runtime.spawn(flight.fly(deadline));
         }
         wanted
             .iter()
@@ -329,14 +352,15 @@ impl Fetcher {
             .collect()
     }
 
-    /// Starts a flight for a run. Spans that are here, or in another flight, get no seat.
+    /// A flight for a run, to be flown at once. Spans that are here, or in another flight, get no
+    /// seat.
     fn take_off(
         self: &Arc<Self>,
+        lane: Lane,
         layer: usize,
         run: Run,
-        deadline: Instant,
         flights: &mut HashMap<usize, watch::Receiver<Outcome>>,
-    ) {
+    ) -> Flight {
         let cache = &self.layers[layer].cache;
         let mut seats = BTreeMap::new();
         for span in run.first..=run.last {
@@ -346,8 +370,7 @@ impl Fetcher {
                 seats.insert(span, sender);
             }
         }
-        let flight = Flight::new(Arc::clone(self), layer, run, seats);
-        self.runtime.spawn(flight.fly(deadline));
+        Flight::new(Arc::clone(self), lane, (layer, run), seats)
     }
 
     /// Fetches ahead of a reader that goes through the layer in order.
@@ -379,7 +402,8 @@ impl Fetcher {
             return;
         }
         for run in plan::runs(at, &missing) {
-            self.take_off(layer, run, Instant::now(), &mut flights);
+            let flight = self.take_off(Lane::Reader, layer, run, &mut flights);
+            self.runtime.spawn(flight.fly(Instant::now()));
         }
     }
 

@@ -1,19 +1,20 @@
 //! The filesystem of one image: its tree, and the bytes of its files.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use layer_index::{InodeId, NodeKind, Tree};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use crate::blob::BlobSource;
 use crate::cache::LayerCache;
 use crate::error::{OpenError, ReadError};
-use crate::fetch::{Fetcher, FetcherOptions, Layer};
+use crate::fetch::{Fetcher, FetcherOptions, Forecast, Layer, prefetch};
 use crate::notice::NoticeSink;
 use crate::plan::{self, Piece};
-use crate::stats::FsStats;
+use crate::stats::{Counters, FsStats};
 use crate::trace::{Trace, TraceEntry};
 
 /// How long a read waits for a source that is away or refuses: longer than a registry's restart
@@ -56,7 +57,12 @@ impl std::fmt::Debug for FsOptions {
 pub struct ImageFs {
     tree: Tree,
     fetcher: Arc<Fetcher>,
+    /// When times of the trace begin.
+    opened: Instant,
     trace: Trace,
+    forecast: Arc<Forecast>,
+    /// What fetches ahead of the reads; ended with the filesystem.
+    prefetching: Mutex<Vec<AbortHandle>>,
     bytes_total: u64,
     bytes_of_files: u64,
 }
@@ -78,7 +84,8 @@ impl ImageFs {
         let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let indexes: Vec<_> = layers.iter().map(|layer| layer.index().clone()).collect();
         let tree = Tree::merge(&indexes)?;
-        let trace = Trace::new(indexes.iter().map(|index| index.spans().len()));
+        let spans = indexes.iter().map(|index| index.spans().len());
+        let (trace, forecast) = (Trace::new(spans.clone()), Forecast::new(spans));
         let bytes_total = indexes
             .iter()
             .map(|layer| layer.header().compressed_size)
@@ -96,7 +103,10 @@ impl ImageFs {
         Ok(Self {
             tree,
             fetcher,
+            opened: Instant::now(),
             trace,
+            forecast: Arc::new(forecast),
+            prefetching: Mutex::default(),
             bytes_total,
             bytes_of_files,
         })
@@ -154,6 +164,19 @@ impl ImageFs {
         self.trace.entries()
     }
 
+    /// Fetches what a start like this one has read before, in that order, ahead of the reads. What
+    /// the image does not have is passed over.
+    pub fn prefetch(&self, foretold: Vec<TraceEntry>) {
+        let (fetcher, forecast) = (Arc::clone(&self.fetcher), Arc::clone(&self.forecast));
+        let runtime = self.fetcher.runtime.clone();
+        let prefetching = runtime.spawn(prefetch(fetcher, forecast, foretold));
+        let mut all = self
+            .prefetching
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.push(prefetching.abort_handle());
+    }
+
     /// Spans of all layers, and how many of them are in the cache.
     pub fn spans_present(&self) -> (usize, usize) {
         self.fetcher
@@ -194,9 +217,28 @@ impl ImageFs {
         for piece in &target.pieces {
             let end = piece.layer_offset + piece.length as u64;
             for span in index.span_at(piece.layer_offset)..=index.span_at(end - 1) {
-                self.trace.touch(target.layer, span);
+                if self.trace.touch(target.layer, span, self.opened.elapsed()) {
+                    self.first_touch(target.layer, span);
+                }
             }
         }
+    }
+
+    fn first_touch(&self, layer: usize, span: usize) {
+        let bytes = self.fetcher.decoded_bytes(layer, span);
+        if self.forecast.touched(layer, span, bytes) {
+            Counters::add(&self.fetcher.counters.prefetch_hits, 1);
+        }
+    }
+}
+
+impl Drop for ImageFs {
+    fn drop(&mut self) {
+        let all = self
+            .prefetching
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.iter().for_each(AbortHandle::abort);
     }
 }
 

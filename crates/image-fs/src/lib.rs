@@ -27,4 +27,4 @@ pub use error::{OpenError, ReadError};
 pub use fs::{FsOptions, ImageFs};
 pub use notice::{Notice, NoticeKind, NoticeSink};
 pub use stats::FsStats;
-pub use trace::TraceEntry;
+pub use trace::{MAX_TRACE_ENTRIES, RECORD_FOR, TraceEntry};

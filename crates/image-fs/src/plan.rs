@@ -66,22 +66,27 @@ pub(crate) trait Layout {
 
 /// The fewest runs that fetch all of `wanted` (ascending): whole groups, near ones joined.
 pub(crate) fn runs(layout: &impl Layout, wanted: &[usize]) -> Vec<Run> {
+    runs_within(layout, wanted, MAX_RANGE)
+}
+
+/// The same with requests of at most `most` bytes, unless one group alone is longer.
+pub(crate) fn runs_within(layout: &impl Layout, wanted: &[usize], most: u64) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for span in wanted {
         let group = layout.group(*span);
         match runs.last_mut() {
             Some(run) if group.last <= run.last => {}
-            Some(run) if is_joinable(layout, *run, group) => run.last = group.last,
+            Some(run) if is_joinable(layout, *run, group, most) => run.last = group.last,
             _ => runs.push(group),
         }
     }
     runs
 }
 
-fn is_joinable(layout: &impl Layout, run: Run, group: Run) -> bool {
+fn is_joinable(layout: &impl Layout, run: Run, group: Run, most: u64) -> bool {
     let (before, after) = (layout.compressed_range(run), layout.compressed_range(group));
     let gap = after.start.saturating_sub(before.end);
-    gap <= MAX_GAP && after.end.saturating_sub(before.start) <= MAX_RANGE
+    gap <= MAX_GAP && after.end.saturating_sub(before.start) <= most
 }
 
 /// The run, lengthened by groups that are missing from the cache for as long as the request stays

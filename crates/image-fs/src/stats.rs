@@ -25,6 +25,12 @@ pub struct FsStats {
     pub spans_corrupt: u64,
     /// 99 of 100 reads waited for the source no longer than this.
     pub stall_p99_us: u64,
+    /// Compressed bytes that came from the source before anything asked for them, because the
+    /// start was foretold to read them; they are in `bytes_fetched` too.
+    pub bytes_prefetched: u64,
+    /// Spans that were fetched so, and how many of them something has read since.
+    pub spans_prefetched: u64,
+    pub prefetch_hits: u64,
     /// Compressed size of all layers.
     pub bytes_total: u64,
 }
@@ -39,6 +45,9 @@ pub(crate) struct Counters {
     pub(crate) bytes_served: AtomicU64,
     pub(crate) spans_decoded: AtomicU64,
     pub(crate) spans_corrupt: AtomicU64,
+    pub(crate) bytes_prefetched: AtomicU64,
+    pub(crate) spans_prefetched: AtomicU64,
+    pub(crate) prefetch_hits: AtomicU64,
     stalls: [AtomicU64; BUCKETS],
 }
 
@@ -53,6 +62,9 @@ impl Default for Counters {
             bytes_served: AtomicU64::default(),
             spans_decoded: AtomicU64::default(),
             spans_corrupt: AtomicU64::default(),
+            bytes_prefetched: AtomicU64::default(),
+            spans_prefetched: AtomicU64::default(),
+            prefetch_hits: AtomicU64::default(),
             stalls: std::array::from_fn(|_| AtomicU64::default()),
         }
     }
@@ -83,6 +95,9 @@ impl Counters {
             bytes_served: self.bytes_served.load(Relaxed),
             spans_decoded: self.spans_decoded.load(Relaxed),
             spans_corrupt: self.spans_corrupt.load(Relaxed),
+            bytes_prefetched: self.bytes_prefetched.load(Relaxed),
+            spans_prefetched: self.spans_prefetched.load(Relaxed),
+            prefetch_hits: self.prefetch_hits.load(Relaxed),
             stall_p99_us: self.percentile(99),
             bytes_total,
         }

@@ -222,7 +222,7 @@ impl MountProcess {
         match self.conversation.ask(question, ANSWER_TIMEOUT).await {
             Ok(Reply::Trace(entries)) => Ok(entries
                 .into_iter()
-                .map(|(layer, span)| TraceEntry { layer, span })
+                .map(|(layer, span, at_ms)| TraceEntry { layer, span, at_ms })
                 .collect()),
             Ok(_) | Err(_) => Err(self.server.silent()),
         }

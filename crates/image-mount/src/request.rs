@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dial::DialPolicy;
-use image_fs::{CacheLimits, NoticeKind, SpanCache};
+use image_fs::{CacheLimits, NoticeKind, SpanCache, TraceEntry};
 use layer_index::IndexSummary;
 use reference::Registry;
 
@@ -31,6 +31,8 @@ pub struct MountRequest {
     pub id_shift: Option<IdShift>,
     /// How long a read waits for a registry that is away or refuses.
     pub read_deadline: Duration,
+    /// What is read first, in this order, as far as anybody knows.
+    pub foretold: Vec<TraceEntry>,
 }
 
 /// One layer and its index.
@@ -52,6 +54,7 @@ pub(crate) struct ServerRequest {
     pub(crate) cache_limits: CacheLimits,
     pub(crate) id_shift: Option<IdShift>,
     pub(crate) read_deadline: Duration,
+    pub(crate) foretold: Vec<TraceEntry>,
 }
 
 /// What the index of a layer must be.

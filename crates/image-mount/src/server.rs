@@ -308,11 +308,12 @@ struct Mount {
 
 impl Mount {
     async fn start(
-        request: ServerRequest,
+        mut request: ServerRequest,
         files: Received,
         parent: &Parent,
         remote: Remote,
     ) -> Result<Self, Refusal> {
+        let foretold = std::mem::take(&mut request.foretold);
         let device = files.device.ok_or_else(Refusal::no_device)?;
         let shift = request.id_shift;
         let surroundings = Surroundings {
@@ -321,6 +322,8 @@ impl Mount {
             room: remote.room,
         };
         let filesystem = Arc::new(open::open(request, files.layers, surroundings).await?);
+        // The kernel and the container that is being made need not be waited for.
+        filesystem.prefetch(foretold);
         let runtime = tokio::runtime::Handle::current();
         let adaptor = Adaptor::new(Arc::clone(&filesystem), runtime, shift);
         let (sender, ended) = oneshot::channel();
@@ -360,7 +363,7 @@ impl Mount {
                     let entries = self.filesystem.trace();
                     let entries = entries
                         .iter()
-                        .map(|entry| (entry.layer, entry.span))
+                        .map(|entry| (entry.layer, entry.span, entry.at_ms))
                         .collect();
                     parent.tell(&ToParent::Trace { id, entries }).await;
                 }

@@ -242,6 +242,7 @@ impl ThisMachine {
             cache: self.config.span_cache.clone(),
             id_shift: None,
             read_deadline: READ_DEADLINE,
+            foretold: Vec::new(),
         })
     }
 

@@ -11,7 +11,7 @@ use layer_index::{DecodeError, SpanDecoder};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Fetcher, Layer, Outcome};
+use super::{Fetcher, Lane, Layer, Outcome};
 use crate::blob::BlobError;
 use crate::error::ReadError;
 use crate::notice::NoticeKind;
@@ -33,6 +33,7 @@ type Seats = BTreeMap<usize, watch::Sender<Outcome>>;
 
 pub(super) struct Flight {
     fetcher: Arc<Fetcher>,
+    lane: Lane,
     layer: usize,
     run: Run,
     /// Spans that have not landed yet, and who waits for them.
@@ -47,9 +48,15 @@ enum Failure {
 }
 
 impl Flight {
-    pub(super) fn new(fetcher: Arc<Fetcher>, layer: usize, run: Run, seats: Seats) -> Self {
+    pub(super) fn new(
+        fetcher: Arc<Fetcher>,
+        lane: Lane,
+        (layer, run): (usize, Run),
+        seats: Seats,
+    ) -> Self {
         Self {
             fetcher,
+            lane,
             layer,
             run,
             seats,
@@ -59,8 +66,10 @@ impl Flight {
     /// Fetches until every seat has landed or there is no hope left.
     pub(super) async fn fly(mut self, deadline: Instant) {
         let fetcher = Arc::clone(&self.fetcher);
-        let Ok(_connection) = fetcher.connections.acquire().await else {
-            return;
+        let _connection = match self.lane {
+            Lane::Reader => fetcher.connections.acquire().await.ok(),
+            // Whoever prefetches has counted it.
+            Lane::Foretold => None,
         };
         let mut reason = String::new();
         for _ in 0..MAX_CORRUPT {
@@ -87,6 +96,11 @@ impl Flight {
             layer,
             message: reason,
         });
+    }
+
+    /// The spans that have not landed yet.
+    pub(super) fn spans(&self) -> impl Iterator<Item = usize> {
+        self.seats.keys().copied()
     }
 
     fn layer(&self) -> &Layer {
@@ -123,11 +137,11 @@ impl Flight {
             Err(error) => return self.undecodable(error),
         };
         let fetcher = Arc::clone(&self.fetcher);
-        let layer = self.layer;
+        let (lane, layer) = (self.lane, self.layer);
         let mut chunks = chunks(fetcher.layers[layer].compressed_range(run));
         let (mut flight, mut decoder) = (self, decoder);
         let mut next = match chunks.next() {
-            Some(chunk) => Some(fetcher.request(layer, chunk, deadline).await),
+            Some(chunk) => Some(fetcher.request(lane, layer, chunk, deadline).await),
             None => None,
         };
         while let Some(bytes) = next {
@@ -138,8 +152,12 @@ impl Flight {
             let request = async {
                 let chunk = chunks.next()?;
                 // Each chunk that came renews the patience: what moves is not given up.
-                let deadline = deadline.max(Instant::now() + fetcher.read_deadline);
-                Some(fetcher.request(layer, chunk, deadline).await)
+                let renewed = Instant::now() + fetcher.read_deadline;
+                let deadline = match lane {
+                    Lane::Reader => deadline.max(renewed),
+                    Lane::Foretold => deadline,
+                };
+                Some(fetcher.request(lane, layer, chunk, deadline).await)
             };
             let (decoded, following) = tokio::join!(flight.decode(decoder, bytes), request);
             match decoded {
@@ -186,8 +204,8 @@ impl Flight {
         bytes: Bytes,
     ) -> Result<(Self, SpanDecoder, Result<(), DecodeError>), (Self, Result<(), Failure>)> {
         let fetcher = Arc::clone(&self.fetcher);
-        let (layer, run) = (self.layer, self.run);
-        let _turn = fetcher.decoders.acquire().await;
+        let (lane, layer, run) = (self.lane, self.layer, self.run);
+        let _turn = fetcher.decoders(lane).acquire().await;
         let work = move || {
             let (mut flight, mut decoder) = (self, decoder);
             let result = decoder.push(&bytes, &mut |span, decoded| {
@@ -199,7 +217,7 @@ impl Flight {
         // A panic in the decoder drops the flight with its seats, which tells those who wait.
         fetcher.runtime.spawn_blocking(work).await.map_err(|_| {
             let error = fetcher.internal(layer, "the decoder panicked");
-            let empty = Self::new(Arc::clone(&fetcher), layer, run, Seats::new());
+            let empty = Self::new(Arc::clone(&fetcher), lane, (layer, run), Seats::new());
             (empty, Err(Failure::Lost(error)))
         })
     }
@@ -253,6 +271,7 @@ impl Fetcher {
     /// Compressed bytes of a layer, waiting for a source that is away until the deadline.
     async fn request(
         &self,
+        lane: Lane,
         layer: usize,
         range: Range<u64>,
         deadline: Instant,
@@ -262,10 +281,13 @@ impl Fetcher {
         let mut pass = None;
         loop {
             if pass.is_none() {
-                let entered = self.gate.enter(patience.deadline()).await;
+                let entered = match lane {
+                    Lane::Reader => self.gate.enter(patience.deadline()).await,
+                    Lane::Foretold => self.gate.enter_if_open(),
+                };
                 pass = entered.map_err(|error| given_up(digest, &error))?;
             }
-            let error = match self.ask(layer, range.clone()).await {
+            let error = match self.ask(lane, layer, range.clone()).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => error,
             };
@@ -282,7 +304,7 @@ impl Fetcher {
     }
 
     /// One attempt.
-    async fn ask(&self, layer: usize, range: Range<u64>) -> Result<Bytes, BlobError> {
+    async fn ask(&self, lane: Lane, layer: usize, range: Range<u64>) -> Result<Bytes, BlobError> {
         let header = self.layers[layer].index().header();
         let length = range.end.saturating_sub(range.start);
         let read = self
@@ -302,15 +324,18 @@ impl Fetcher {
             retry_after: None,
         });
         match &result {
-            Ok(bytes) => self.report_answer(layer, bytes.len()),
+            Ok(bytes) => self.report_answer(lane, layer, bytes.len()),
             Err(error) => self.report_failure(layer, error),
         }
         result
     }
 
-    fn report_answer(&self, layer: usize, bytes: usize) {
+    fn report_answer(&self, lane: Lane, layer: usize, bytes: usize) {
         Counters::add(&self.counters.requests, 1);
         Counters::add(&self.counters.bytes_fetched, bytes as u64);
+        if lane == Lane::Foretold {
+            Counters::add(&self.counters.bytes_prefetched, bytes as u64);
+        }
         let was_missing = self.layers[layer].missing.swap(false, Relaxed);
         if self.gate.open() || was_missing {
             self.notice(NoticeKind::Recovered, "the registry answers again");

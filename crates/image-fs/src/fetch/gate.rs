@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex as StdMutex, PoisonError};
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::time::Instant;
 
 use crate::blob::BlobError;
@@ -13,6 +13,7 @@ pub(super) struct Gate {
     /// The last failure, while there has been no success since.
     closed: StdMutex<Option<BlobError>>,
     knocking: Mutex<()>,
+    opened: Notify,
 }
 
 /// The right to ask; while the gate is closed only one flight has it.
@@ -33,6 +34,11 @@ impl Gate {
         }
     }
 
+    /// The right to ask where nobody has to wait for it.
+    pub(super) fn enter_if_open(&self) -> Result<Pass<'_>, BlobError> {
+        self.closed().map_or(Ok(None), Err)
+    }
+
     /// An attempt failed. True when this is news: the first failure, or one of another kind.
     pub(super) fn close(&self, error: &BlobError) -> bool {
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,11 +52,24 @@ impl Gate {
 
     /// An attempt succeeded. True when the gate had been closed.
     pub(super) fn open(&self) -> bool {
-        self.closed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .is_some()
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_closed = closed.take().is_some();
+        drop(closed);
+        if was_closed {
+            self.opened.notify_waiters();
+        }
+        was_closed
+    }
+
+    /// Waits, without knocking, until the gate is open: for who is in nobody's way.
+    pub(super) async fn opened(&self) {
+        loop {
+            let opened = self.opened.notified();
+            if self.closed().is_none() {
+                return;
+            }
+            opened.await;
+        }
     }
 
     fn closed(&self) -> Option<BlobError> {

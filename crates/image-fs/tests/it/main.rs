@@ -6,5 +6,6 @@
 mod cache;
 mod faults;
 mod layers;
+mod prefetch;
 mod reads;
 mod source;

@@ -36,7 +36,7 @@ pub(super) enum Reply {
     Mounted,
     Refused(WireRefused),
     Stats(WireStats),
-    Trace(Vec<(u32, u32)>),
+    Trace(Vec<(u32, u32, u32)>),
     Stopped(WireStats),
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use credential::auth::{AuthError, AuthScheme, BlobLocation, RegistryAuth, Rejection};
 use credential::{ExposeSecret, SecretString};
 use dial::{AllowRule, DialPolicy, Limits, ProxySettings};
-use image_fs::{CacheLimits, FsStats, NoticeKind};
+use image_fs::{CacheLimits, FsStats, MAX_TRACE_ENTRIES, NoticeKind, TraceEntry};
 use layer_index::IndexSummary;
 use reference::Registry;
 
@@ -56,6 +56,12 @@ impl From<&MountRequest> for WireMount {
             cache_limit_bytes: request.cache.limits().max_bytes,
             id_shift: request.id_shift.map(|shift| (shift.base, shift.count)),
             read_deadline_ms: milliseconds(request.read_deadline),
+            foretold: request
+                .foretold
+                .iter()
+                .take(MAX_TRACE_ENTRIES)
+                .map(|entry| (entry.layer, entry.span))
+                .collect(),
         }
     }
 }
@@ -93,7 +99,17 @@ impl TryFrom<WireMount> for ServerRequest {
             },
             id_shift: wire.id_shift.map(|(base, count)| IdShift { base, count }),
             read_deadline: Duration::from_millis(wire.read_deadline_ms),
+            foretold: wire.foretold.into_iter().map(foretold).collect(),
         })
+    }
+}
+
+/// When it was read is of no use to who fetches it.
+fn foretold((layer, span): (u32, u32)) -> TraceEntry {
+    TraceEntry {
+        layer,
+        span,
+        at_ms: 0,
     }
 }
 
@@ -315,6 +331,9 @@ impl From<MountStats> for WireStats {
             cache_hits: stats.fs.cache_hits,
             spans_decoded: stats.fs.spans_decoded,
             spans_corrupt: stats.fs.spans_corrupt,
+            bytes_prefetched: stats.fs.bytes_prefetched,
+            spans_prefetched: stats.fs.spans_prefetched,
+            prefetch_hits: stats.fs.prefetch_hits,
             stall_p99_us: stats.fs.stall_p99_us,
             spans: stats.spans,
             spans_present: stats.spans_present,
@@ -334,6 +353,9 @@ impl From<WireStats> for MountStats {
             bytes_served: wire.bytes_served,
             spans_decoded: wire.spans_decoded,
             spans_corrupt: wire.spans_corrupt,
+            bytes_prefetched: wire.bytes_prefetched,
+            spans_prefetched: wire.spans_prefetched,
+            prefetch_hits: wire.prefetch_hits,
             stall_p99_us: wire.stall_p99_us,
             bytes_total: wire.bytes_total,
         };

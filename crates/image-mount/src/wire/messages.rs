@@ -54,7 +54,8 @@ pub(crate) enum ToParent {
     },
     Trace {
         id: u64,
-        entries: Vec<(u32, u32)>,
+        /// Layer, span, milliseconds.
+        entries: Vec<(u32, u32, u32)>,
     },
     WantRoom {
         id: u64,
@@ -69,7 +70,10 @@ pub(crate) enum ToParent {
     Verified(WireVerdict),
 }
 
-/// How much of a message is secret, so that its buffer need not grow.
+/// Two numbers, as they are written, with what is around them.
+const FORETOLD_BYTES: usize = 24;
+
+/// How much of a message is secret, or beside it, so that its buffer need not grow.
 pub(crate) trait Answer {
     fn secret_bytes(&self) -> usize;
 }
@@ -78,7 +82,10 @@ impl Answer for ToChild {
     fn secret_bytes(&self) -> usize {
         match self {
             // Proxies may have passwords.
-            Self::Mount(mount) => mount.proxies.iter().map(WireSecret::wire_length).sum(),
+            Self::Mount(mount) => {
+                let proxies = mount.proxies.iter().map(WireSecret::wire_length);
+                proxies.sum::<usize>() + mount.foretold.len() * FORETOLD_BYTES
+            }
             Self::Auth(auth) => match &auth.scheme {
                 WireScheme::Anonymous {} => 0,
                 WireScheme::Basic { username, password } => {
@@ -115,6 +122,8 @@ pub(crate) struct WireMount {
     pub(crate) cache_limit_bytes: u64,
     pub(crate) id_shift: Option<(u32, u32)>,
     pub(crate) read_deadline_ms: u64,
+    /// Layer and span.
+    pub(crate) foretold: Vec<(u32, u32)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -249,6 +258,9 @@ pub(crate) struct WireStats {
     pub(crate) cache_hits: u64,
     pub(crate) spans_decoded: u64,
     pub(crate) spans_corrupt: u64,
+    pub(crate) bytes_prefetched: u64,
+    pub(crate) spans_prefetched: u64,
+    pub(crate) prefetch_hits: u64,
     pub(crate) stall_p99_us: u64,
     pub(crate) spans: u64,
     pub(crate) spans_present: u64,

@@ -7,7 +7,7 @@ use credential::ExposeSecret;
 use credential::auth::{AuthError, AuthScheme, RegistryAuth};
 use dial::DialPolicy;
 use frames::LENGTH_BYTES;
-use image_fs::{CacheLimits, SpanCache};
+use image_fs::{CacheLimits, MAX_TRACE_ENTRIES, SpanCache, TraceEntry};
 use layer_index::{Codec, Header, IndexSummary};
 use proptest::prelude::*;
 use reference::Registry;
@@ -58,6 +58,11 @@ fn request(cache: &Path) -> MountRequest {
             count: 65_536,
         }),
         read_deadline: Duration::from_millis(1500),
+        foretold: vec![TraceEntry {
+            layer: 3,
+            span: 70_000,
+            at_ms: 0,
+        }],
     }
 }
 
@@ -88,6 +93,7 @@ fn a_mount_request_arrives_as_it_was_sent() {
         cache_limits: CacheLimits { max_bytes: 5 << 30 },
         id_shift: request.id_shift,
         read_deadline: request.read_deadline,
+        foretold: request.foretold,
     };
     assert_eq!(format!("{arrived:?}"), format!("{sent:?}"));
     assert_eq!(arrived.dial.proxies.https, sent.dial.proxies.https);
@@ -249,9 +255,27 @@ async fn frames_that_lie_about_their_length() {
 
 #[test]
 fn a_message_over_the_limit_is_not_sent() {
-    let entries = vec![(u32::MAX, u32::MAX); PROTOCOL.max_bytes / 20];
+    let entries = vec![(u32::MAX, u32::MAX, u32::MAX); PROTOCOL.max_bytes / 20];
     let error = encode(&ToParent::Trace { id: 1, entries }).unwrap_err();
     assert!(matches!(error, WireError::TooLong(_)));
+}
+
+#[test]
+fn the_longest_traces_are_messages_whose_buffers_do_not_grow() {
+    let directory = tempfile::tempdir().unwrap();
+    let far = TraceEntry {
+        layer: u32::MAX,
+        span: u32::MAX,
+        at_ms: u32::MAX,
+    };
+    let longest = MountRequest {
+        foretold: vec![far; MAX_TRACE_ENTRIES],
+        ..request(directory.path())
+    };
+    let message = ToChild::Mount(Box::new((&longest).into()));
+    assert!(encode(&message).unwrap().len() <= SMALL_FRAME + message.secret_bytes());
+    let entries = vec![(u32::MAX, u32::MAX, u32::MAX); MAX_TRACE_ENTRIES];
+    assert!(encode(&ToParent::Trace { id: 1, entries }).is_ok());
 }
 
 #[test]

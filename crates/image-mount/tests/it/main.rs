@@ -9,6 +9,7 @@ mod compare;
 mod containerd;
 mod demo_image;
 mod edge_image;
+mod foretold;
 mod generator;
 mod locations;
 mod oracle;

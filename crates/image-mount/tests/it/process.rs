@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use image_mount::{MountError, MountProcess, TraceEntry};
+use image_mount::{MountError, MountProcess};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -72,11 +72,7 @@ async fn numbers_and_the_trace_are_told_while_it_runs() {
     assert!(after.spans_present > 0 && after.fs.bytes_fetched < after.fs.bytes_total);
     let trace = mounted.process.trace().await.unwrap();
     assert!(trace.len() as u64 <= after.spans && !trace.is_empty());
-    assert_ne!(
-        trace[0],
-        TraceEntry { layer: 0, span: 0 },
-        "the last file is not at the start"
-    );
+    assert_ne!(trace[0].span, 0, "the last file is not at the start");
     let last = mounted.stop().await;
     assert_eq!(last.fs.bytes_fetched, after.fs.bytes_fetched);
 }

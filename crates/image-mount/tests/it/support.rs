@@ -117,6 +117,7 @@ impl Published {
                 .unwrap(),
             id_shift: None,
             read_deadline: Duration::from_mins(2),
+            foretold: Vec::new(),
         };
         Self {
             sim,

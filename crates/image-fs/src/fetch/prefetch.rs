@@ -1,0 +1,270 @@
+//! Fetching what a start was foretold to read, before anything reads it.
+//!
+//! In the order in which it was read before, neighbours in one request, a few requests at once. A
+//! reader joins a flight that is under way and waits for none that is not; what is foretold stops
+//! where it is of no use: the program reads other things, or reads nothing, or nothing is kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::flight::Flight;
+use super::{Fetcher, Lane};
+use crate::plan::{self, Run};
+use crate::stats::Counters;
+use crate::trace::{MAX_TRACE_ENTRIES, TraceEntry};
+
+/// Longest request that is made of several spans. Shorter than a reader's: the first of them are
+/// wanted now, and with all requests under way these are more than a round trip on any link holds.
+const MAX_REQUEST: u64 = 1024 * 1024;
+
+/// Requests at once. Two fewer than readers may have, who share the link with them.
+const REQUESTS: usize = 6;
+
+/// Decoded bytes that are fetched and that nothing has read. A start of Python with its libraries
+/// reads less altogether; beyond it nothing is fetched until something of it is read.
+const MAX_UNREAD: u64 = 256 * 1024 * 1024;
+
+/// First touches that say whether the forecast is any good. Any program touches a dozen spans that
+/// another one of the same image touches too: the loader, the C library.
+const SAMPLE: u64 = 32;
+
+/// A forecast of which less than one touch in so many comes true is of another program.
+const WORST_SHARE: u64 = 4;
+
+/// It was foretold that this span is read.
+const FORETOLD: u8 = 1;
+/// It was fetched for that alone, or is being fetched.
+const FETCHED: u8 = 2;
+
+/// What was foretold of the reads of an image, and what has come true.
+#[derive(Debug)]
+pub(crate) struct Forecast {
+    spans: Vec<Box<[AtomicU8]>>,
+    touches: AtomicU64,
+    come_true: AtomicU64,
+    unread_bytes: AtomicU64,
+    /// Something was read.
+    read: Notify,
+}
+
+impl Forecast {
+    /// Of an image whose layers have this many spans each.
+    pub(crate) fn new(spans: impl Iterator<Item = usize>) -> Self {
+        let of_layer = |count| {
+            let unknown = std::iter::repeat_with(AtomicU8::default);
+            unknown.take(count).collect()
+        };
+        Self {
+            spans: spans.map(of_layer).collect(),
+            touches: AtomicU64::default(),
+            come_true: AtomicU64::default(),
+            unread_bytes: AtomicU64::default(),
+            read: Notify::new(),
+        }
+    }
+
+    /// A program touched this span, which decodes to so many bytes, for the first time. True when
+    /// it was fetched because of the forecast.
+    pub(crate) fn touched(&self, layer: usize, span: usize, bytes: u64) -> bool {
+        let state = self.of(layer, span).map_or(0, |state| state.load(Relaxed));
+        self.touches.fetch_add(1, Relaxed);
+        if state & FORETOLD != 0 {
+            self.come_true.fetch_add(1, Relaxed);
+        }
+        let is_hit = state & FETCHED != 0;
+        if is_hit {
+            // A touch between a flight's mark and its count finds less than it takes away.
+            let less = |unread: u64| Some(unread.saturating_sub(bytes));
+            let _ = self.unread_bytes.fetch_update(Relaxed, Relaxed, less);
+        }
+        self.read.notify_one();
+        is_hit
+    }
+
+    fn of(&self, layer: usize, span: usize) -> Option<&AtomicU8> {
+        self.spans.get(layer)?.get(span)
+    }
+
+    /// Layer and span of an entry, where the image has them and they were not foretold before.
+    fn foretell(&self, entry: TraceEntry) -> Option<(usize, usize)> {
+        let layer = usize::try_from(entry.layer).ok()?;
+        let span = usize::try_from(entry.span).ok()?;
+        let state = self.of(layer, span)?;
+        let is_news = state.fetch_or(FORETOLD, Relaxed) & FORETOLD == 0;
+        is_news.then_some((layer, span))
+    }
+
+    fn is_wrong(&self) -> bool {
+        let (touches, come_true) = (self.touches.load(Relaxed), self.come_true.load(Relaxed));
+        touches >= SAMPLE && come_true.saturating_mul(WORST_SHARE) < touches
+    }
+
+    /// Waits while much is unread already. False when no more is of any use.
+    async fn goes_on(&self) -> bool {
+        loop {
+            if self.is_wrong() {
+                return false;
+            }
+            if self.unread_bytes.load(Relaxed) < MAX_UNREAD {
+                return true;
+            }
+            self.read.notified().await;
+        }
+    }
+}
+
+/// Spans of one layer that are worth one request, ascending.
+type Portion = (usize, Vec<usize>);
+
+/// Fetches what is foretold. Returns when all of it has landed, or when it is of no use to go on.
+pub(crate) async fn prefetch(
+    fetcher: Arc<Fetcher>,
+    forecast: Arc<Forecast>,
+    foretold: Vec<TraceEntry>,
+) {
+    let turns = Arc::new(Semaphore::new(REQUESTS));
+    for (layer, spans) in portions(&fetcher, &forecast, foretold) {
+        for run in fetcher.still_missing(layer, &spans) {
+            let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
+                return;
+            };
+            fetcher.gate.opened().await;
+            if !forecast.goes_on().await || fetcher.told_full.load(Relaxed) {
+                return;
+            }
+            let flight = fetcher.take_off_foretold(&forecast, layer, run);
+            // On its own: a reader who has joined it outlasts whoever waits here.
+            fetcher.runtime.spawn(async move {
+                flight.fly(Instant::now()).await;
+                drop(turn);
+            });
+        }
+    }
+    let all = u32::try_from(REQUESTS).unwrap_or(u32::MAX);
+    let _landed = turns.acquire_many(all).await;
+}
+
+/// What is not here, in the order of each portion's earliest span.
+fn portions(fetcher: &Fetcher, forecast: &Forecast, foretold: Vec<TraceEntry>) -> Vec<Portion> {
+    let mut wanted: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); fetcher.layers.len()];
+    let entries = foretold.into_iter().take(MAX_TRACE_ENTRIES);
+    for (rank, (layer, span)) in entries
+        .filter_map(|entry| forecast.foretell(entry))
+        .enumerate()
+    {
+        if !fetcher.layers[layer].cache.is_claimed(span) {
+            wanted[layer].insert(span, rank);
+        }
+    }
+    let mut ranked: Vec<(usize, Portion)> = Vec::new();
+    for (number, (layer, ranks)) in fetcher.layers.iter().zip(&wanted).enumerate() {
+        let spans: Vec<usize> = ranks.keys().copied().collect();
+        for run in plan::runs_within(layer, &spans, MAX_REQUEST) {
+            let of_run = ranks.range(run.first..=run.last);
+            let earliest = of_run.clone().map(|(_, rank)| *rank).min();
+            let spans = of_run.map(|(span, _)| *span).collect();
+            ranked.extend(earliest.map(|rank| (rank, (number, spans))));
+        }
+    }
+    ranked.sort_unstable();
+    ranked.into_iter().map(|(_, portion)| portion).collect()
+}
+
+impl Fetcher {
+    /// What of a portion nobody has fetched meanwhile, or is fetching.
+    fn still_missing(&self, layer: usize, spans: &[usize]) -> Vec<Run> {
+        let at = &self.layers[layer];
+        let flights = at.flights();
+        let is_missing = |span: &usize| !at.cache.is_claimed(*span) && !flights.contains_key(span);
+        let missing: Vec<usize> = spans.iter().copied().filter(is_missing).collect();
+        plan::runs_within(at, &missing, MAX_REQUEST)
+    }
+
+    fn take_off_foretold(self: &Arc<Self>, forecast: &Forecast, layer: usize, run: Run) -> Flight {
+        let mut flights = self.layers[layer].flights();
+        let flight = self.take_off(Lane::Foretold, layer, run, &mut flights);
+        drop(flights);
+        for span in flight.spans() {
+            if let Some(state) = forecast.of(layer, span) {
+                state.fetch_or(FETCHED, Relaxed);
+                Counters::add(&self.counters.spans_prefetched, 1);
+                let bytes = self.decoded_bytes(layer, span);
+                forecast.unread_bytes.fetch_add(bytes, Relaxed);
+            }
+        }
+        flight
+    }
+
+    pub(crate) fn decoded_bytes(&self, layer: usize, span: usize) -> u64 {
+        let spans = self.layers[layer].index().spans();
+        spans.get(span).map_or(0, |span| span.length.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn forecast(foretold: u32) -> Forecast {
+        let forecast = Forecast::new([1000].into_iter());
+        for span in 0..foretold {
+            let entry = TraceEntry {
+                layer: 0,
+                span,
+                at_ms: 0,
+            };
+            assert!(forecast.foretell(entry).is_some());
+        }
+        forecast
+    }
+
+    async fn goes_on(forecast: &Forecast) -> Option<bool> {
+        let waiting = tokio::time::timeout(Duration::from_secs(1), forecast.goes_on());
+        waiting.await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forecast_is_as_good_as_what_comes_true_of_it() {
+        for (foretold, touched, expected) in [
+            (0, 31, true),
+            (0, 32, false),
+            (7, 32, false),
+            (8, 32, true),
+            (1000, 500, true),
+            (100, 401, false),
+        ] {
+            let forecast = forecast(foretold);
+            for span in 0..touched {
+                assert!(!forecast.touched(0, span, 1));
+            }
+            let found = goes_on(&forecast).await;
+            assert_eq!(
+                found,
+                Some(expected),
+                "{touched} touches, {foretold} foretold"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_reads_is_waited_for() {
+        let forecast = forecast(10);
+        forecast.unread_bytes.store(MAX_UNREAD, Relaxed);
+        assert_eq!(goes_on(&forecast).await, None);
+        forecast.touched(0, 5, 1000);
+        assert_eq!(
+            goes_on(&forecast).await,
+            None,
+            "it was not fetched for the forecast"
+        );
+        forecast.spans[0][6].fetch_or(FETCHED, Relaxed);
+        assert!(forecast.touched(0, 6, 1000));
+        assert_eq!(goes_on(&forecast).await, Some(true));
+    }
+}
