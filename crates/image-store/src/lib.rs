@@ -1,9 +1,10 @@
-//! Layer indexes on one disk, by the origin that the layer was read from, and what workspaces
-//! uploaded.
+//! Layer indexes on one disk, by the origin that the layer was read from, what workspaces uploaded,
+//! and what their starts have read.
 //!
 //! ```text
 //! <dir>/indexes/<origin>/sha256/<layer hex>/v2    a layer's index
 //! <dir>/objects/<workspace>/sha256/<hex>          an uploaded object
+//! <dir>/traces/<workspace>/<key>                  what the last runs of a command read
 //! <dir>/tmp/                                      files being written
 //! ```
 //!
@@ -27,12 +28,15 @@ use sha2::{Digest as _, Sha256};
 
 mod objects;
 mod temporary;
+mod traces;
 
 pub use objects::{IncomingObject, ObjectKey, StoredObject};
 pub use temporary::Temporary;
+pub use traces::{Touch, TraceKey, TracedLayer};
 
-/// Characters of an origin's hash in its directory's name: none has ever met another's.
-const ORIGIN_NAME_CHARS: usize = 32;
+/// Characters of the hash that an origin's or a workspace's directory is called: none has ever met
+/// another's.
+const HASHED_NAME_CHARS: usize = 32;
 
 /// Why something cannot be stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +86,7 @@ impl ImageStore {
         let store = Self {
             directory: directory.into(),
         };
-        for part in ["indexes", "objects", "tmp"] {
+        for part in ["indexes", "objects", "traces", "tmp"] {
             make_directory(&store.directory.join(part))?;
         }
         let directory = store.directory.join("tmp");
@@ -96,7 +100,7 @@ impl ImageStore {
         Ok(self
             .directory
             .join("indexes")
-            .join(origin_name(key.origin))
+            .join(hashed_name(key.origin))
             .join("sha256")
             .join(hex_of(key.layer)?)
             .join(name))
@@ -210,9 +214,9 @@ fn hex_of(digest: &str) -> Result<String, StoreError> {
     }
 }
 
-fn origin_name(origin: &str) -> String {
-    let hash = Digest::sha256(Sha256::digest(origin).into());
-    hash.hex()[..ORIGIN_NAME_CHARS].to_owned()
+fn hashed_name(text: &str) -> String {
+    let hash = Digest::sha256(Sha256::digest(text).into());
+    hash.hex()[..HASHED_NAME_CHARS].to_owned()
 }
 
 #[cfg(test)]
