@@ -18,9 +18,11 @@ use credential::auth::AuthSource;
 use ids::ContainerId;
 use image_mount::{IdShift, MountError, MountLog, MountProcess, MountRequest, MountStats};
 use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinHandle;
 
 use crate::about::About;
 use crate::error::LaunchError;
+use crate::traces::{Recording, Traces};
 use crate::waterfall::Waterfall;
 
 /// Everything that is decided before a container starts.
@@ -35,8 +37,10 @@ pub struct LaunchRequest {
     /// The ids of its user namespace; without, it runs in the machine's.
     pub ids: Option<IdRange>,
     pub about: About,
-    /// Its mountpoint is decided here.
+    /// Its mountpoint is decided here, and what is foretold to it.
     pub mount: MountRequest,
+    /// Where what starts read is kept; without, this one is neither foretold nor recorded.
+    pub traces: Option<Traces>,
     pub process: Process,
     pub volumes: Vec<Volume>,
     pub network: NetworkMode,
@@ -136,6 +140,7 @@ fn failed(action: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
 /// What a container needs before it can start.
 struct Ready {
     mount: MountProcess,
+    recording: Option<Recording>,
     network: Network,
     runtime: Runtime,
 }
@@ -150,12 +155,15 @@ async fn run_in(
 ) -> Result<Outcome, LaunchError> {
     let Ready {
         mut mount,
+        recording,
         network,
         runtime,
     } = ready_unless_interrupted(&request, dir, auth, signals, waterfall).await?;
     let mut attendance = Attendance {
         logs: mount.take_logs(),
         mount: &mut mount,
+        recording,
+        keeping: None,
         observer,
     };
     let (spec, streams) = spec(request, dir);
@@ -171,8 +179,15 @@ async fn run_in(
         Err(error) => Err(error),
     };
     attendance.drain();
+    if exit.is_ok() {
+        attendance.keep_recording().await;
+    }
+    let keeping = attendance.keeping.take();
     drop(network);
     let stats = waterfall.measure("unmount", mount.stop()).await;
+    if let Some(keeping) = keeping {
+        let _kept = keeping.await;
+    }
     outcome(exit, stats)
 }
 
@@ -247,15 +262,17 @@ async fn prepare(
         }),
         ..request.mount.clone()
     };
+    let traces = request.traces.clone();
     let (mount, network, runtime) = tokio::join!(
-        waterfall.measure("mount", spawn_mount(&request.program, mount, auth)),
+        waterfall.measure("mount", spawn_mount(&request.program, mount, traces, auth)),
         waterfall.measure("network", prepare_network(dir, network)),
         find_runtime(),
     );
-    let mount = mount?;
+    let (mount, recording) = mount?;
     match (network, runtime) {
         (Ok(network), Ok(runtime)) => Ok(Ready {
             mount,
+            recording,
             network,
             runtime,
         }),
@@ -268,10 +285,21 @@ async fn prepare(
 
 async fn spawn_mount(
     program: &Path,
-    request: MountRequest,
+    mut request: MountRequest,
+    traces: Option<Traces>,
     auth: Arc<dyn AuthSource>,
-) -> Result<MountProcess, LaunchError> {
-    Ok(MountProcess::spawn(program, request, auth).await?)
+) -> Result<(MountProcess, Option<Recording>), LaunchError> {
+    let mut recording = None;
+    if let Some(traces) = traces {
+        recording = Some(Recording::begin(traces.clone(), &request));
+        let foretelling = move || {
+            request.foretold = traces.foretell(&request);
+            request
+        };
+        request = blocking(foretelling).await?;
+    }
+    let mount = MountProcess::spawn(program, request, auth).await?;
+    Ok((mount, recording))
 }
 
 async fn prepare_network(dir: &RunDir, request: NetworkRequest) -> Result<Network, LaunchError> {
@@ -331,6 +359,9 @@ async fn wait(
 struct Attendance<'a> {
     mount: &'a mut MountProcess,
     logs: Option<Receiver<MountLog>>,
+    recording: Option<Recording>,
+    /// What was recorded, on its way to the disk.
+    keeping: Option<JoinHandle<()>>,
     observer: &'a mut dyn Observer,
 }
 
@@ -347,8 +378,18 @@ impl Attendance<'_> {
                     None => std::future::pending().await,
                 }
             };
+            let over = async {
+                match &self.recording {
+                    Some(recording) => recording.over().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 result = &mut work => return result,
+                () = over => tokio::select! {
+                    result = &mut work => return result,
+                    () = self.keep_recording() => {}
+                },
                 message = next => match message {
                     Some(message) => self.observer.log(message),
                     None => self.logs = None,
@@ -356,6 +397,16 @@ impl Attendance<'_> {
                 error = self.mount.died() => return Err(error.into()),
             }
         }
+    }
+
+    /// Keeps what was read by now, unless that has been done.
+    async fn keep_recording(&mut self) {
+        if self.recording.is_none() {
+            return;
+        }
+        let touched = Recording::touched(self.mount).await;
+        let keep = |recording: Recording| recording.keep(touched);
+        self.keeping = self.recording.take().map(keep);
     }
 
     /// What was said until now.

@@ -8,11 +8,13 @@
 mod about;
 mod error;
 mod launch;
+mod traces;
 mod waterfall;
 
 pub use about::{About, Container, list};
 pub use error::LaunchError;
 pub use launch::{LaunchRequest, Observer, Outcome, launch};
+pub use traces::Traces;
 pub use waterfall::{Phase, Waterfall};
 
 pub use container::{Control, ExitStatus, Outputs, Signals, Streams};

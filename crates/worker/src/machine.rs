@@ -27,7 +27,7 @@ use image_store::{ImageStore, IndexKey, StoreError};
 use jiff::Timestamp;
 use launch::{
     About, LaunchError, LaunchRequest, MountLog, NoticeKind, Observer, Outcome, Outputs, Signals,
-    Streams,
+    Streams, Traces,
 };
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -193,6 +193,7 @@ impl ThisMachine {
                 started_at: Timestamp::now().as_second(),
             },
             mount: self.mount(&plan.image)?,
+            traces: Some(self.traces(plan, &process.args)),
             process,
             volumes: self.volumes(order),
             network: NetworkMode::Nat,
@@ -244,6 +245,16 @@ impl ThisMachine {
             read_deadline: READ_DEADLINE,
             foretold: Vec::new(),
         })
+    }
+
+    /// Functions of one image run the same program, and read what their handlers want.
+    fn traces(&self, plan: &Plan, args: &[String]) -> Traces {
+        let handler = plan.setup.iter().map(|setup| setup.handler.clone());
+        Traces {
+            store: self.config.image_store.clone(),
+            workspace: plan.workspace.clone(),
+            command: args.iter().cloned().chain(handler).collect(),
+        }
     }
 
     fn layer(&self, origin: &str, layer: &str) -> Result<Option<LayerRef>, StoreError> {

@@ -15,7 +15,7 @@ use ids::ContainerId;
 use image_mount::MountError;
 use launch::{
     About, Control, LaunchError, LaunchRequest, MountLog, NoticeKind, Observer, Outcome, Signals,
-    Streams, Waterfall,
+    Streams, Traces, Waterfall,
 };
 use serde::Serialize;
 
@@ -283,6 +283,11 @@ impl Wanted {
                 started_at: jiff::Timestamp::now().as_second(),
             },
             mount,
+            traces: Some(Traces {
+                store: app.image_store()?,
+                workspace: app.settings.workspace.to_string(),
+                command: process.args.clone(),
+            }),
             process,
             volumes: self.volumes,
             network: self.network,
