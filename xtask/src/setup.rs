@@ -30,6 +30,7 @@ const PACKAGES: Packages = &[
     ("apache2-utils", "htpasswd, for that registry"),
     ("skopeo", "pushing test images, and a peer in benches"),
     ("podman", "a program that our credential helper serves"),
+    ("postgresql", "the other database of the tests"),
     ("umoci", "packing test images, and a peer in benches"),
     ("debootstrap", "the root filesystem of the demo image"),
     ("containerd", "extraction to compare the mounted tree with"),

@@ -26,8 +26,8 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "sqlx",
-        crates: &["vault", "control-store"],
-        why: "SQL has two homes",
+        crates: &["database", "vault", "control-store"],
+        why: "one way to open a database, and two crates that say what is in it",
     },
     Home {
         dependency: "aws-lc-rs",
@@ -179,6 +179,11 @@ const HOMES: &[Home] = &[
         dependency: "registry-sim",
         crates: &["e2e"],
         why: "tests and demo only",
+    },
+    Home {
+        dependency: "postgres-server",
+        crates: &["e2e"],
+        why: "tests only",
     },
 ];
 

@@ -1,0 +1,211 @@
+//! The contract on both engines, and what is each one's own.
+
+use std::error::Error as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use postgres_server::{GUARDED_PASSWORD, GUARDED_USER, PostgresServer};
+
+use crate::contract::{self, RULES};
+use crate::{Database, DatabaseError, Durability, Failure, Location, Opening, Server, query};
+
+fn server(address: &str) -> Location {
+    Location::Server(Server::parse(address).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_keeps_the_contract() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data/t.db");
+    contract::check(&Location::File(path.clone())).await;
+    for name in ["t.db", "t.db.lock"] {
+        let mode = path
+            .with_file_name(name)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_keeps_the_contract() {
+    contract::check(&server(&PostgresServer::shared().new_database())).await;
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.db");
+    std::fs::write(&path, "x".repeat(100)).unwrap();
+    let error = contract::open(&Location::File(path)).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::Damaged, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_lock_is_waited_for_by_its_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = Location::File(directory.path().join("t.db"));
+    let opening = Opening::take(&location, RULES.schema).await.unwrap();
+    let lock = opening.file_lock().unwrap();
+    assert_eq!(lock.path(), directory.path().join("t.db"));
+    let file = std::fs::File::open(directory.path().join("t.db.lock")).unwrap();
+    let taken = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    assert!(taken.is_err());
+    drop(opening);
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_away_is_found_again() {
+    let postgres = PostgresServer::start();
+    let location = server(&postgres.new_database());
+    let database = contract::open(&location).await.unwrap();
+    let count = || query("SELECT value FROM counter");
+    count().fetch_one::<(i64,)>(&database).await.unwrap();
+    postgres.stop();
+    for error in [
+        count().fetch_one::<(i64,)>(&database).await.unwrap_err(),
+        count().fetch_one::<(i64,)>(&database).await.unwrap_err(),
+        database.begin().await.unwrap_err(),
+        contract::open(&location).await.unwrap_err(),
+    ] {
+        assert_eq!(error.failure(), Failure::Unreachable, "{error:?}");
+    }
+    postgres.start_again();
+    assert_eq!(count().fetch_one::<(i64,)>(&database).await.unwrap(), (0,));
+    let mut transaction = database.begin().await.unwrap();
+    count().fetch_one::<(i64,)>(&mut transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+/// The one that commits knows it, and what it had begun is undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_does_not_outlive_its_server() {
+    let postgres = PostgresServer::start();
+    let location = server(&postgres.new_database());
+    let database = contract::open(&location).await.unwrap();
+    let mut transaction = database.begin().await.unwrap();
+    let written = query("UPDATE counter SET value = 1")
+        .execute(&mut transaction)
+        .await;
+    assert_eq!(written.unwrap(), 1);
+    postgres.stop();
+    postgres.start_again();
+    let error = transaction.commit().await.unwrap_err();
+    assert_eq!(error.failure(), Failure::Unreachable, "{error:?}");
+    let (value,): (i64,) = query("SELECT value FROM counter")
+        .fetch_one(&database)
+        .await
+        .unwrap();
+    assert_eq!(value, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_is_told_apart() {
+    let postgres = PostgresServer::shared();
+    let name = postgres.new_database();
+    let name = name.split(['/', '?']).nth(3).unwrap();
+    let guarded = Server::parse(&postgres.address(GUARDED_USER, name)).unwrap();
+    let wrong = guarded.clone().with_password("hunter2".to_owned().into());
+    let right = guarded
+        .clone()
+        .with_password(GUARDED_PASSWORD.to_owned().into());
+    let absent = Server::parse(&postgres.address(postgres_server::USER, "absent")).unwrap();
+    for refused in [guarded, wrong, absent] {
+        let error = contract::open(&Location::Server(refused))
+            .await
+            .unwrap_err();
+        assert_eq!(error.failure(), Failure::Refused, "{error:?}");
+        let shown = format!("{error} {:?} {error:?}", error.source());
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    let database = contract::open(&Location::Server(right.clone()))
+        .await
+        .unwrap();
+    assert!(!format!("{database:?}").contains(GUARDED_PASSWORD));
+    database.close().await;
+    // Who may not make the schema may use the one that is there.
+    postgres.sql(
+        name,
+        &format!("REVOKE CREATE ON DATABASE {name} FROM {GUARDED_USER}"),
+    );
+    contract::open(&Location::Server(right)).await.unwrap();
+}
+
+/// What others put into a schema that everybody may write to is not looked for.
+#[tokio::test]
+async fn tables_are_in_a_schema_of_their_own() {
+    let postgres = PostgresServer::shared();
+    let address = postgres.new_database();
+    let name = address.split(['/', '?']).nth(3).unwrap();
+    postgres.sql(
+        name,
+        "CREATE TABLE thing (x TEXT); CREATE TABLE decoy (x TEXT)",
+    );
+    let database = contract::open(&server(&address)).await.unwrap();
+    let found = query("SELECT count(*) FROM thing WHERE colour IS NULL");
+    found.fetch_one::<(i64,)>(&database).await.unwrap();
+    let decoy = query("SELECT count(*) FROM decoy")
+        .fetch_one::<(i64,)>(&database)
+        .await;
+    assert!(decoy.is_err(), "{decoy:?}");
+    let schemas = "SELECT schemaname FROM pg_tables WHERE tablename = '_sqlx_migrations'";
+    assert_eq!(postgres.sql(name, schemas), RULES.schema);
+}
+
+/// Beside a commit that waits for the disk, which flushes everything, one that does not leaves its
+/// log where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_as_durable_as_asked() {
+    let postgres = PostgresServer::start();
+    postgres.sql("postgres", "ALTER SYSTEM SET wal_writer_delay = '10s'");
+    postgres.stop();
+    postgres.start_again();
+    let database = contract::open(&server(&postgres.new_database()))
+        .await
+        .unwrap();
+    let commit = async |durability| {
+        let mut transaction = database.begin_as(durability).await.unwrap();
+        let written = query("UPDATE counter SET value = value + 1");
+        written.execute(&mut transaction).await.unwrap();
+        let asked = query("SELECT current_setting('synchronous_commit')");
+        let (setting,): (String,) = asked.fetch_one(&mut transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        setting
+    };
+    assert_eq!(commit(Some(Durability::Process)).await, "off");
+    assert_eq!(commit(Some(Durability::Disk)).await, "on");
+    assert_eq!(commit(None).await, "on", "as the rules say");
+}
+
+#[tokio::test]
+async fn a_copy_is_of_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = contract::open(&Location::File(directory.path().join("t.db")))
+        .await
+        .unwrap();
+    assert!(database.is_file());
+    let copy = directory.path().join("copy.db");
+    database.copy_to(&copy).await.unwrap();
+    copied(&copy).await;
+    let address = PostgresServer::shared().new_database();
+    let database = contract::open(&server(&address)).await.unwrap();
+    let error = database.copy_to(&copy).await.unwrap_err();
+    assert!(
+        matches!(error, DatabaseError::Unsuitable { .. }),
+        "{error:?}"
+    );
+}
+
+async fn copied(path: &Path) {
+    let opening = Opening::take(&Location::File(path.to_owned()), RULES.schema)
+        .await
+        .unwrap();
+    let database = Database::open(&opening, &RULES).await.unwrap();
+    query("SELECT value FROM counter")
+        .fetch_one::<(i64,)>(&database)
+        .await
+        .unwrap();
+}
