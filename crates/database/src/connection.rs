@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnection, PgPool};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool};
-use sqlx::{Postgres, Sqlite};
+use sqlx::{Connection as _, Executor as _, Postgres, Sqlite};
 
 use crate::database::Database;
 use crate::error::DatabaseError;
-use crate::query::Query;
+use crate::query::{Query, Value};
+use crate::readers::{EngineReaders, Readers};
 use crate::row::{EngineRow, Row};
+use crate::statements::{Statements, TAKE_BACK};
 
 /// How long a statement is waited for: what the server is told, and what its answer may take on the
 /// way. After that the server, or the network before it, is gone.
@@ -25,17 +27,33 @@ pub enum Connection<'c> {
     Postgres(&'c mut PgConnection),
 }
 
-/// A transaction, which is undone when it is dropped.
-#[derive(Debug)]
-pub struct Transaction(pub(crate) EngineTransaction);
-
-#[derive(Debug)]
-pub(crate) enum EngineTransaction {
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
-    Postgres(sqlx::Transaction<'static, Postgres>),
+impl Connection<'_> {
+    /// Runs statements one by one; answers their rows.
+    pub(crate) async fn run_each(
+        &mut self,
+        statements: &'static Statements,
+        values: &[Value],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let mut rows = Vec::new();
+        for part in statements.parts() {
+            let query = Query::new(&part.text, part.values(values));
+            rows.append(&mut query.fetch_all(&mut *self).await?);
+        }
+        Ok(rows)
+    }
 }
 
-impl Transaction {
+/// A transaction, which is undone when it is dropped.
+#[derive(Debug)]
+pub struct Transaction<'c>(pub(crate) EngineTransaction<'c>);
+
+#[derive(Debug)]
+pub(crate) enum EngineTransaction<'c> {
+    Sqlite(sqlx::Transaction<'c, Sqlite>),
+    Postgres(sqlx::Transaction<'c, Postgres>),
+}
+
+impl Transaction<'_> {
     /// Ends the transaction. After an error that says [`Unreachable`](crate::Failure::Unreachable)
     /// nobody knows whether it was committed.
     pub async fn commit(self) -> Result<(), DatabaseError> {
@@ -52,6 +70,46 @@ impl Transaction {
             EngineTransaction::Postgres(transaction) => in_time(transaction.rollback()).await?,
         }
         Ok(())
+    }
+
+    /// A part of the transaction, which is undone alone when it is dropped.
+    pub async fn savepoint(&mut self) -> Result<Transaction<'_>, DatabaseError> {
+        Ok(Transaction(match &mut self.0 {
+            EngineTransaction::Sqlite(transaction) => {
+                EngineTransaction::Sqlite(transaction.begin().await?)
+            }
+            EngineTransaction::Postgres(transaction) => {
+                EngineTransaction::Postgres(in_time(transaction.begin()).await?)
+            }
+        }))
+    }
+
+    /// Runs statements as a part of the transaction, which they leave as it was when one of them
+    /// fails; answers their rows. The outer error is of the transaction itself.
+    pub async fn run(
+        &mut self,
+        statements: &'static Statements,
+        values: Vec<Value>,
+    ) -> Result<Result<Vec<Row>, DatabaseError>, DatabaseError> {
+        if let EngineTransaction::Sqlite(transaction) = &mut self.0 {
+            let run = Query::new(statements.among, values);
+            let rows = run.fetch_all(&mut Connection::Sqlite(transaction)).await;
+            if rows.is_err() {
+                transaction.execute(TAKE_BACK).await?;
+            }
+            return Ok(rows);
+        }
+        let mut part = self.savepoint().await?;
+        match part.connection().run_each(statements, &values).await {
+            Ok(rows) => {
+                part.commit().await?;
+                Ok(Ok(rows))
+            }
+            Err(error) => {
+                part.rollback().await?;
+                Ok(Err(error))
+            }
+        }
     }
 
     /// The connection of this transaction, for what takes one of either kind.
@@ -84,8 +142,8 @@ impl<'t> From<&'t mut Connection<'_>> for Target<'t> {
     }
 }
 
-impl<'t> From<&'t mut Transaction> for Target<'t> {
-    fn from(transaction: &'t mut Transaction) -> Self {
+impl<'t> From<&'t mut Transaction<'_>> for Target<'t> {
+    fn from(transaction: &'t mut Transaction<'_>) -> Self {
         Self(match &mut transaction.0 {
             EngineTransaction::Sqlite(transaction) => Place::Sqlite(transaction),
             EngineTransaction::Postgres(transaction) => Place::Postgres(transaction),
@@ -94,12 +152,19 @@ impl<'t> From<&'t mut Transaction> for Target<'t> {
 }
 
 /// One statement that reads, on whichever reader is free.
+impl<'t> From<&'t Readers> for Target<'t> {
+    fn from(readers: &'t Readers) -> Self {
+        Self(match &readers.0 {
+            EngineReaders::Sqlite { pool, .. } => Place::SqliteReaders(pool),
+            EngineReaders::Postgres(pool) => Place::PostgresReaders(pool),
+        })
+    }
+}
+
+/// The same.
 impl<'t> From<&'t Database> for Target<'t> {
     fn from(database: &'t Database) -> Self {
-        Self(match database.engine() {
-            crate::database::Engine::Sqlite { readers, .. } => Place::SqliteReaders(readers),
-            crate::database::Engine::Postgres { readers, .. } => Place::PostgresReaders(readers),
-        })
+        database.readers().into()
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Database, DatabaseError, Durability, Failure, Location, Migration, Opening, Rules, query,
+    Database, DatabaseError, Durability, Failure, Location, Migration, OftenAsked, Opening, Row,
+    Rules, Statements, Value, Writer, query, statements,
 };
 
 const TABLES: &[Migration] = &[
@@ -45,6 +46,8 @@ pub(crate) async fn check(location: &Location) {
     what_is_dropped_is_undone(&database).await;
     a_snapshot_stays_as_it_is(&database).await;
     writers_are_one_at_a_time(location).await;
+    a_change_of_statements_is_whole_or_nothing(location).await;
+    what_is_often_asked_is_answered(&database).await;
     tables_of_another_program_are_refused(location).await;
     database.close().await;
 }
@@ -166,7 +169,7 @@ async fn what_is_dropped_is_undone(database: &Database) {
     assert_eq!(things(&mut transaction).await, 2);
 }
 
-async fn things(transaction: &mut crate::Transaction) -> i64 {
+async fn things(transaction: &mut crate::Transaction<'_>) -> i64 {
     let count = query("SELECT count(*) FROM thing")
         .fetch_one(transaction)
         .await;
@@ -177,7 +180,7 @@ async fn things(transaction: &mut crate::Transaction) -> i64 {
 async fn a_snapshot_stays_as_it_is(database: &Database) {
     let mut snapshot = database.snapshot().await.unwrap();
     assert_eq!(things(&mut snapshot).await, 2);
-    let mut transaction = database.begin_as(Some(Durability::Process)).await.unwrap();
+    let mut transaction = database.begin().await.unwrap();
     query("DELETE FROM thing")
         .execute(&mut transaction)
         .await
@@ -221,6 +224,79 @@ async fn writers_are_one_at_a_time(location: &Location) {
         last = last.max(value);
     }
     assert_eq!(last, (WRITERS * TIMES) as u64);
+}
+
+static INSERT_TWO: Statements = statements!(
+    "INSERT INTO thing (name, size) VALUES ($1, 1)",
+    "INSERT INTO thing (name, size) VALUES ($2, $3)",
+    "SELECT name FROM thing WHERE name = $1 OR name = $2 ORDER BY name",
+);
+
+async fn a_change_of_statements_is_whole_or_nothing(location: &Location) {
+    let opening = Opening::take(location, RULES.schema).await.unwrap();
+    let mut writer = Writer::open(&opening, &RULES).await.unwrap();
+    drop(opening);
+    let two = |first: &str, second: &str, size: u32| {
+        vec![Value::from(first), Value::from(second), Value::from(size)]
+    };
+    let names = |rows: Vec<Row>| {
+        let names = rows.iter().map(|row| row.get::<String>(0).unwrap());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let made = writer
+        .run(&INSERT_TWO, two("b", "a", 2), Durability::Disk)
+        .await;
+    assert_eq!(names(made.unwrap()), "a b");
+    let failed = writer
+        .run(&INSERT_TWO, two("c", "a", 2), Durability::Process)
+        .await;
+    assert_eq!(failed.unwrap_err().failure(), Failure::Unique);
+
+    let mut transaction = writer.begin(Durability::Process).await.unwrap();
+    let made = transaction
+        .run(&INSERT_TWO, two("d", "e", 2))
+        .await
+        .unwrap();
+    assert_eq!(names(made.unwrap()), "d e");
+    let failed = transaction
+        .run(&INSERT_TWO, two("f", "g", 7))
+        .await
+        .unwrap();
+    failed.unwrap_err();
+    let mut part = transaction.savepoint().await.unwrap();
+    query("DELETE FROM thing").execute(&mut part).await.unwrap();
+    part.rollback().await.unwrap();
+    let mut part = transaction.savepoint().await.unwrap();
+    let deleted = query("DELETE FROM thing WHERE name = 'b'")
+        .execute(&mut part)
+        .await;
+    assert_eq!(deleted.unwrap(), 1);
+    part.commit().await.unwrap();
+    transaction.commit().await.unwrap();
+    writer.sync().await.unwrap();
+    writer.close().await;
+
+    let mut transaction = writer.begin(Durability::Disk).await.unwrap();
+    let rows = query("SELECT name FROM thing ORDER BY name")
+        .fetch_all(&mut transaction)
+        .await;
+    assert_eq!(names(rows.unwrap()), "a d e");
+    drop(transaction);
+    writer.close().await;
+}
+
+async fn what_is_often_asked_is_answered(database: &Database) {
+    let often = OftenAsked::beside(database.readers());
+    for _ in 0..2 {
+        let ask = |name: &str| query("SELECT size FROM thing WHERE name = $1").bind(name);
+        assert_eq!(often.row::<(i64,)>(ask("a")).await.unwrap(), Some((2,)));
+        assert_eq!(often.row::<(i64,)>(ask("b")).await.unwrap(), None);
+        often
+            .row::<(i64,)>(query("SELECT nothing"))
+            .await
+            .unwrap_err();
+    }
+    often.close().await;
 }
 
 async fn tables_of_another_program_are_refused(location: &Location) {

@@ -1,5 +1,7 @@
 //! An open database: who writes, and who reads beside.
 
+use std::path::Path;
+
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 
@@ -8,6 +10,8 @@ use crate::error::DatabaseError;
 use crate::location::Location;
 use crate::migration::Migration;
 use crate::opening::Opening;
+use crate::postgres::WriteLock;
+use crate::readers::Readers;
 use crate::{postgres, sqlite};
 
 /// What must be true when a commit is answered.
@@ -36,103 +40,67 @@ pub struct Rules {
 /// The writer and the readers of one database.
 #[derive(Debug)]
 pub struct Database {
-    engine: Engine,
+    writer: EngineWriter,
+    readers: Readers,
 }
 
 #[derive(Debug)]
-pub(crate) enum Engine {
-    Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
-    },
-    Postgres {
-        writer: PgPool,
-        readers: PgPool,
-        /// What a write transaction says first, by its durability.
-        taking_the_write_lock: postgres::WriteLock,
-    },
+enum EngineWriter {
+    Sqlite(SqlitePool),
+    Postgres { pool: PgPool, lock: WriteLock },
 }
 
 impl Database {
     /// Opens the database, makes it when there is none, and brings its tables up to date.
     pub async fn open(opening: &Opening, rules: &Rules) -> Result<Self, DatabaseError> {
-        let engine = match opening.location() {
-            Location::File(path) => {
-                let writer = sqlite::writer(path, rules).await?;
-                let readers = sqlite::readers(path, rules);
-                Engine::Sqlite { writer, readers }
-            }
+        let location = opening.location();
+        let writer = match location {
+            Location::File(path) => EngineWriter::Sqlite(sqlite::writer_pool(path, rules).await?),
             Location::Server(server) => {
                 postgres::prepare(server, rules).await?;
-                Engine::Postgres {
-                    writer: postgres::writer(server, rules)?,
-                    readers: postgres::readers(server, rules)?,
-                    taking_the_write_lock: postgres::WriteLock::new(rules.schema),
+                EngineWriter::Postgres {
+                    pool: postgres::writer_pool(server, rules)?,
+                    lock: WriteLock::new(rules.schema),
                 }
             }
         };
-        Ok(Self { engine })
+        let readers = Readers::new(location, rules)?;
+        Ok(Self { writer, readers })
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+    pub fn readers(&self) -> &Readers {
+        &self.readers
     }
 
     /// A transaction that no other writer is beside, from its first statement to its end.
-    pub async fn begin(&self) -> Result<Transaction, DatabaseError> {
-        self.begin_as(None).await
-    }
-
-    /// The same, its commit as durable as this where the engine can be told so for each: a file
-    /// has [`Rules::durability`].
-    pub async fn begin_as(
-        &self,
-        durability: Option<Durability>,
-    ) -> Result<Transaction, DatabaseError> {
-        let transaction = match &self.engine {
-            Engine::Sqlite { writer, .. } => {
-                EngineTransaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+    pub async fn begin(&self) -> Result<Transaction<'static>, DatabaseError> {
+        Ok(Transaction(match &self.writer {
+            EngineWriter::Sqlite(pool) => {
+                EngineTransaction::Sqlite(pool.begin_with(sqlite::BEGIN).await?)
             }
-            Engine::Postgres {
-                writer,
-                taking_the_write_lock,
-                ..
-            } => {
-                // Each statement sees what was committed before it: a snapshot that lasts would be
-                // taken with the question for the lock, and know nothing of whoever had it.
-                let begun = writer.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED");
-                let mut transaction = in_time(begun).await?;
-                taking_the_write_lock
-                    .take(&mut transaction, durability)
-                    .await?;
+            EngineWriter::Postgres { pool, lock } => {
+                let mut transaction = in_time(pool.begin_with(postgres::BEGIN)).await?;
+                lock.take(&mut transaction, None).await?;
                 EngineTransaction::Postgres(transaction)
             }
-        };
-        Ok(Transaction(transaction))
+        }))
     }
 
     /// A transaction that only reads, and sees the database as it is now until it ends.
-    pub async fn snapshot(&self) -> Result<Transaction, DatabaseError> {
-        let transaction = match &self.engine {
-            Engine::Sqlite { readers, .. } => EngineTransaction::Sqlite(readers.begin().await?),
-            Engine::Postgres { readers, .. } => {
-                let begun = readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
-                EngineTransaction::Postgres(in_time(begun).await?)
-            }
-        };
-        Ok(Transaction(transaction))
+    pub async fn snapshot(&self) -> Result<Transaction<'static>, DatabaseError> {
+        self.readers.snapshot().await
     }
 
     /// Whether this is a file: what only a file has to be told is asked by who knows why.
     pub fn is_file(&self) -> bool {
-        matches!(self.engine, Engine::Sqlite { .. })
+        matches!(self.writer, EngineWriter::Sqlite(_))
     }
 
-    /// Writes a copy of a file, as it is now, to another one that is not there yet.
-    pub async fn copy_to(&self, path: &std::path::Path) -> Result<(), DatabaseError> {
-        match &self.engine {
-            Engine::Sqlite { writer, .. } => sqlite::copy(writer, path).await,
-            Engine::Postgres { .. } => Err(DatabaseError::Unsuitable {
+    /// Writes a copy of a file, as it is now, to another one that is empty or not there.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), DatabaseError> {
+        match &self.writer {
+            EngineWriter::Sqlite(pool) => sqlite::copy(pool, path).await,
+            EngineWriter::Postgres { .. } => Err(DatabaseError::Unsuitable {
                 database: "on a server".to_owned(),
                 problem: "is copied by its server's own tools".to_owned(),
             }),
@@ -143,23 +111,16 @@ impl Database {
     /// Who reads for long holds this up, and this the writer, so not for long; the next one catches
     /// up. A server has no log of ours.
     pub async fn truncate_log(&self) {
-        if let Engine::Sqlite { writer, .. } = &self.engine {
-            sqlite::truncate_log(writer).await;
+        if let EngineWriter::Sqlite(pool) = &self.writer {
+            sqlite::truncate_log(pool).await;
         }
     }
 
     pub async fn close(&self) {
-        match &self.engine {
-            Engine::Sqlite { writer, readers } => {
-                readers.close().await;
-                writer.close().await;
-            }
-            Engine::Postgres {
-                writer, readers, ..
-            } => {
-                readers.close().await;
-                writer.close().await;
-            }
+        self.readers.close().await;
+        match &self.writer {
+            EngineWriter::Sqlite(pool) => pool.close().await,
+            EngineWriter::Postgres { pool, .. } => pool.close().await,
         }
     }
 }

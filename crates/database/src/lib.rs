@@ -16,10 +16,13 @@ mod migration;
 mod opening;
 mod postgres;
 mod query;
+mod readers;
 mod row;
 mod sqlite;
+mod statements;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use connection::{Connection, Target, Transaction};
 pub use database::{Database, Durability, Rules};
@@ -28,4 +31,7 @@ pub use location::{Location, ParseLocationError, Server};
 pub use migration::Migration;
 pub use opening::{FileLock, Opening};
 pub use query::{Query, Value, query};
+pub use readers::{OftenAsked, Readers};
 pub use row::{Column, FromRow, Row};
+pub use statements::Statements;
+pub use writer::Writer;

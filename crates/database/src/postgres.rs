@@ -5,7 +5,7 @@
 //! loses its locks with its connections. The tables are in a schema of their own, and nothing is
 //! looked for in another.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
@@ -36,12 +36,17 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Readers of one process: enough that a listing does not hold up a start.
 const READER_LIMIT: u32 = 4;
 
+/// How a transaction begins that writes. Each statement sees what was committed before it: a
+/// snapshot that lasts would be taken with the question for the lock, and know nothing of whoever
+/// had it.
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /// What the driver reads of the environment and cannot be told to forget. All else that it reads
 /// there is said anew.
 const OBEYED: &[&str] = &["PGOPTIONS", "PGSSLCERT", "PGSSLKEY"];
 
 /// The lock that every transaction takes that writes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteLock {
     key: i64,
 }
@@ -55,7 +60,7 @@ impl WriteLock {
 
     /// Waits for the writer of another process; the end of the transaction gives the lock back.
     pub(crate) async fn take(
-        &self,
+        self,
         connection: &mut PgConnection,
         durability: Option<Durability>,
     ) -> Result<(), sqlx::Error> {
@@ -155,7 +160,7 @@ async fn make_schema(connection: &mut PgConnection, schema: &str) -> Result<(), 
     Ok(())
 }
 
-pub(crate) fn writer(server: &Server, rules: &Rules) -> Result<PgPool, DatabaseError> {
+pub(crate) fn writer_pool(server: &Server, rules: &Rules) -> Result<PgPool, DatabaseError> {
     let pool = pool(1, STATEMENT_TIMEOUT);
     Ok(pool.connect_lazy_with(options(server, rules.schema, rules.durability)?))
 }
@@ -175,6 +180,11 @@ fn pool(limit: u32, acquire_timeout: Duration) -> PgPoolOptions {
             let has_rested = metadata.idle_for > RESTED;
             Box::pin(async move { Ok(!has_rested || lives(connection).await) })
         })
+}
+
+/// Whether a connection that was used then is likely to live, or says that it does.
+pub(crate) async fn is_fresh(connection: &mut PgConnection, used_at: Instant) -> bool {
+    used_at.elapsed() < RESTED || lives(connection).await
 }
 
 /// Whether the server is still at the other end: it was started anew, or something on the way

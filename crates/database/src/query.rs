@@ -76,13 +76,14 @@ pub struct Query {
 }
 
 pub fn query(text: &'static str) -> Query {
-    Query {
-        text,
-        values: Vec::new(),
-    }
+    Query::new(text, Vec::new())
 }
 
 impl Query {
+    pub(crate) fn new(text: &'static str, values: Vec<Value>) -> Self {
+        Self { text, values }
+    }
+
     pub fn bind(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
         self

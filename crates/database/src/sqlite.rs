@@ -25,31 +25,48 @@ const TRUNCATE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Readers of one process: enough that a listing does not hold up a start.
 const READER_LIMIT: u32 = 4;
 
-/// The connection that writes, its tables up to date.
-pub(crate) async fn writer(path: &Path, rules: &Rules) -> Result<SqlitePool, DatabaseError> {
+/// How a transaction begins that writes.
+pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// The connection that writes, for many who wait for each other, its tables up to date.
+pub(crate) async fn writer_pool(path: &Path, rules: &Rules) -> Result<SqlitePool, DatabaseError> {
+    make(path)?;
+    let pool = pool(1)
+        .after_release(|connection, _| Box::pin(has_no_transaction(connection)))
+        .connect_with(writer_options(path, rules))
+        .await?;
+    migrate(&mut *pool.acquire().await?, rules).await?;
+    Ok(pool)
+}
+
+/// Makes the file when there is none.
+pub(crate) fn make(path: &Path) -> Result<(), DatabaseError> {
     private_file(path).map_err(|source| DatabaseError::Io {
         subject: path.display().to_string(),
         source,
     })?;
-    let writer = pool(1)
-        .after_release(|connection, _| Box::pin(has_no_transaction(connection)))
-        .connect_with(writer_options(path, rules))
-        .await?;
+    Ok(())
+}
+
+pub(crate) async fn migrate(
+    writer: &mut SqliteConnection,
+    rules: &Rules,
+) -> Result<(), DatabaseError> {
     let migrator = migration::for_sqlite(rules.migrations);
-    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = writer.begin_with(BEGIN).await?;
     migrator
         .run_direct(None, &mut *transaction, false)
         .await
         .map_err(|source| DatabaseError::Migration { source })?;
     transaction.commit().await?;
-    Ok(writer)
+    Ok(())
 }
 
-pub(crate) fn readers(path: &Path, rules: &Rules) -> SqlitePool {
+pub(crate) fn readers(options: SqliteConnectOptions) -> SqlitePool {
     pool(READER_LIMIT)
         // A file does not hang up; asking whether it has is a turn of the connection's thread.
         .test_before_acquire(false)
-        .connect_lazy_with(reader_options(path, rules))
+        .connect_lazy_with(options)
 }
 
 fn options(path: &Path, rules: &Rules) -> SqliteConnectOptions {
@@ -67,8 +84,8 @@ fn options(path: &Path, rules: &Rules) -> SqliteConnectOptions {
 }
 
 /// `NORMAL` loses at most the last transactions when the machine loses power, and never order
-/// among them.
-fn writer_options(path: &Path, rules: &Rules) -> SqliteConnectOptions {
+/// among them. Who must not lose any has the log synced after its commit.
+pub(crate) fn writer_options(path: &Path, rules: &Rules) -> SqliteConnectOptions {
     let synchronous = match rules.durability {
         Durability::Process => SqliteSynchronous::Normal,
         Durability::Disk => SqliteSynchronous::Full,
@@ -78,7 +95,7 @@ fn writer_options(path: &Path, rules: &Rules) -> SqliteConnectOptions {
         .synchronous(synchronous)
 }
 
-fn reader_options(path: &Path, rules: &Rules) -> SqliteConnectOptions {
+pub(crate) fn reader_options(path: &Path, rules: &Rules) -> SqliteConnectOptions {
     options(path, rules).read_only(true)
 }
 

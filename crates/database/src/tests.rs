@@ -7,7 +7,10 @@ use std::path::Path;
 use postgres_server::{GUARDED_PASSWORD, GUARDED_USER, PostgresServer};
 
 use crate::contract::{self, RULES};
-use crate::{Database, DatabaseError, Durability, Failure, Location, Opening, Server, query};
+use crate::{
+    Database, DatabaseError, Durability, Failure, Location, Opening, Server, Statements, Value,
+    Writer, query, statements,
+};
 
 fn server(address: &str) -> Location {
     Location::Server(Server::parse(address).unwrap())
@@ -155,29 +158,82 @@ async fn tables_are_in_a_schema_of_their_own() {
     assert_eq!(postgres.sql(name, schemas), RULES.schema);
 }
 
-/// Beside a commit that waits for the disk, which flushes everything, one that does not leaves its
-/// log where it is.
+/// How far the server's log is written, and how far it is on the disk.
+fn log(postgres: &PostgresServer) -> (u64, u64) {
+    let asked = "SELECT pg_current_wal_insert_lsn() - '0/0', pg_current_wal_flush_lsn() - '0/0'";
+    let answer = postgres.sql("postgres", asked);
+    let (written, flushed) = answer.split_once('|').unwrap();
+    (written.parse().unwrap(), flushed.parse().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_as_durable_as_asked() {
     let postgres = PostgresServer::start();
-    postgres.sql("postgres", "ALTER SYSTEM SET wal_writer_delay = '10s'");
+    // Nothing is flushed but by a commit: neither by the clock nor by other work of the server's.
+    for setting in ["wal_writer_delay = '10s'", "autovacuum = off"] {
+        postgres.sql("postgres", &format!("ALTER SYSTEM SET {setting}"));
+    }
     postgres.stop();
     postgres.start_again();
-    let database = contract::open(&server(&postgres.new_database()))
-        .await
-        .unwrap();
-    let commit = async |durability| {
-        let mut transaction = database.begin_as(durability).await.unwrap();
+    let location = server(&postgres.new_database());
+    let opening = Opening::take(&location, RULES.schema).await.unwrap();
+    let mut writer = Writer::open(&opening, &RULES).await.unwrap();
+    assert!(!writer.syncs_apart());
+
+    let count = async |writer: &mut Writer, durability| {
+        let mut transaction = writer.begin(durability).await.unwrap();
         let written = query("UPDATE counter SET value = value + 1");
         written.execute(&mut transaction).await.unwrap();
-        let asked = query("SELECT current_setting('synchronous_commit')");
-        let (setting,): (String,) = asked.fetch_one(&mut transaction).await.unwrap();
         transaction.commit().await.unwrap();
-        setting
     };
-    assert_eq!(commit(Some(Durability::Process)).await, "off");
-    assert_eq!(commit(Some(Durability::Disk)).await, "on");
-    assert_eq!(commit(None).await, "on", "as the rules say");
+    count(&mut writer, Durability::Disk).await;
+    let (_, before) = log(&postgres);
+    count(&mut writer, Durability::Process).await;
+    let (written, flushed) = log(&postgres);
+    assert!(
+        before <= flushed && flushed < written,
+        "{before} {flushed} {written}"
+    );
+    writer.sync().await.unwrap();
+    assert!(log(&postgres).1 >= written);
+
+    count(&mut writer, Durability::Process).await;
+    let (written, flushed) = log(&postgres);
+    assert!(flushed < written, "{flushed} {written}");
+    count(&mut writer, Durability::Disk).await;
+    assert!(log(&postgres).1 >= written);
+    writer.close().await;
+}
+
+static COUNT: Statements = statements!(
+    "UPDATE counter SET value = value + $1",
+    "SELECT value FROM counter WHERE value > $2 AND value > $1",
+);
+
+/// What was begun and not ended is undone, and the next change has another connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_finds_its_server_again() {
+    let postgres = PostgresServer::start();
+    let location = server(&postgres.new_database());
+    let opening = Opening::take(&location, RULES.schema).await.unwrap();
+    let mut writer = Writer::open(&opening, &RULES).await.unwrap();
+    let count = async |writer: &mut Writer| {
+        let values = vec![Value::from(2_u32), Value::from(0_u32)];
+        let rows = writer.run(&COUNT, values, Durability::Disk).await?;
+        rows.first().map(|row| row.get::<i64>(0)).transpose()
+    };
+    assert_eq!(count(&mut writer).await.unwrap(), None);
+    assert_eq!(count(&mut writer).await.unwrap(), Some(4));
+    postgres.stop();
+    for _ in 0..2 {
+        let error = count(&mut writer).await.unwrap_err();
+        assert_eq!(error.failure(), Failure::Unreachable, "{error:?}");
+        let error = writer.sync().await.unwrap_err();
+        assert_eq!(error.failure(), Failure::Unreachable, "{error:?}");
+    }
+    postgres.start_again();
+    assert_eq!(count(&mut writer).await.unwrap(), Some(6));
+    writer.sync().await.unwrap();
 }
 
 #[tokio::test]
