@@ -1,11 +1,11 @@
 //! The open broker: vault, control store and token exchange of one installation.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use control_store::{ControlStore, RegistrySettings, SqliteStore};
+use control_store::{ControlStore, RegistrySettings, SqlStore};
 use credential::RegistryScope;
+use database::Location;
 use dial::Dialer;
 use ids::{SecretId, WorkerId, WorkspaceId, WorkspaceName};
 use reference::Registry;
@@ -16,12 +16,12 @@ use vault::{AfterRemoval, SealedVersion, Vault, VaultPlace};
 use crate::error::BrokerError;
 use crate::issuer::Issuer;
 
-/// Where an installation's files are.
+/// Where an installation's databases are.
 #[derive(Debug, Clone)]
 pub struct BrokerPaths {
     pub vault: VaultPlace,
-    /// The control store's file.
-    pub state: PathBuf,
+    /// The control store's.
+    pub state: Location,
 }
 
 /// Policy over sealed credentials. Cheap to clone; clones share tokens.
@@ -41,7 +41,7 @@ pub(crate) struct Inner {
 }
 
 impl Broker {
-    /// Opens an installation's files, making them where there are none.
+    /// Opens an installation's databases, making them where there are none.
     pub async fn open(paths: BrokerPaths, dialer: Dialer) -> Result<Self, BrokerError> {
         Self::open_with(paths, dialer, Arc::new(SystemClock)).await
     }
@@ -58,7 +58,7 @@ impl Broker {
         if let Err(error) = vault.sweep_leases().await {
             tracing::warn!(%error, "leases that are over could not be ended");
         }
-        let store = Arc::new(SqliteStore::open(&paths.state).await?);
+        let store = Arc::new(SqlStore::open(&paths.state).await?);
         let exchange = TokenExchange::new(dialer, Arc::clone(&clock));
         let issuer = Issuer::new(vault.clone(), Arc::clone(&clock));
         Ok(Self {

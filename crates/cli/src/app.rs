@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use broker::{Broker, BrokerPaths, CredentialChoice, Lease, LeaseReader};
 use credential::RegistryScope;
+use database::Location;
 use dial::Dialer;
 use gateway::{Gateway, Parts};
 use ids::WorkspaceId;
@@ -104,7 +105,7 @@ impl App {
         self.make_data_dir()?;
         let paths = BrokerPaths {
             vault: self.vault_place()?,
-            state: self.settings.data_dir.join("state.db"),
+            state: Location::File(self.settings.data_dir.join("state.db")),
         };
         let dialer = Dialer::new(self.settings.dial.clone());
         let mut broker = Broker::open(paths, dialer.clone()).await?;

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use database::{DatabaseError, Failure};
+
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,15 +30,15 @@ pub enum StoreError {
     #[error("control store failed while {doing}")]
     Database {
         doing: &'static str,
-        source: sqlx::Error,
+        source: DatabaseError,
     },
     /// Shared by all whose changes it was.
     #[error("control store could not commit")]
-    Commit { source: Arc<sqlx::Error> },
+    Commit { source: Arc<DatabaseError> },
     #[error("control store is closed")]
     Closed,
     #[error("control store cannot be brought up to date")]
-    Migration { source: sqlx::migrate::MigrateError },
+    Migration { source: DatabaseError },
 }
 
 impl StoreError {
@@ -47,6 +49,7 @@ impl StoreError {
             Self::TooLong { .. } => "bad_input",
             Self::Damaged { .. } => "damaged",
             Self::Busy { .. } => "busy",
+            error if error.failure() == Some(Failure::Unreachable) => "unreachable",
             Self::Io { .. }
             | Self::Database { .. }
             | Self::Commit { .. }
@@ -63,17 +66,18 @@ impl StoreError {
         )
     }
 
-    /// Whether there was no room for it. SQLite's own code for that is `SQLITE_FULL`.
+    /// What the database said, where it was the database.
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Database { source, .. } | Self::Migration { source } => Some(source.failure()),
+            Self::Commit { source } => Some(source.failure()),
+            _ => None,
+        }
+    }
+
+    /// Whether there was no room for it.
     pub fn is_disk_full(&self) -> bool {
-        let source = match self {
-            Self::Database { source, .. } => source,
-            Self::Commit { source } => source,
-            _ => return false,
-        };
-        let code = source
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::code);
-        code.is_some_and(|code| code == "13")
+        self.failure() == Some(Failure::DiskFull)
     }
 
     /// What a person can do about it.
@@ -87,8 +91,12 @@ impl StoreError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run as root, or name another place with --data-dir")
             }
-            error if error.is_disk_full() => Some("make room on the disk of the data directory"),
-            _ => None,
+            error => match error.failure()? {
+                Failure::DiskFull => Some("make room on the disk of the database"),
+                Failure::Unreachable => Some("see whether the database server runs"),
+                Failure::Refused => Some("look at the user, its password and its rights there"),
+                _ => None,
+            },
         }
     }
 }
@@ -98,8 +106,23 @@ pub(crate) trait Doing<T> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError>;
 }
 
-impl<T> Doing<T> for Result<T, sqlx::Error> {
+impl<T> Doing<T> for Result<T, DatabaseError> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
         self.map_err(|source| StoreError::Database { doing, source })
+    }
+}
+
+/// Of opening it.
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Busy { subject } => Self::Busy { subject },
+            DatabaseError::Io { subject, source } => Self::Io { subject, source },
+            source @ DatabaseError::Migration { .. } => Self::Migration { source },
+            source => Self::Database {
+                doing: "opening it",
+                source,
+            },
+        }
     }
 }

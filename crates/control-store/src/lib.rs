@@ -1,8 +1,8 @@
 //! What Holdfast remembers beside its secrets: workspaces and who may call, images and the right to
 //! run them, functions, their calls and where they run.
 //!
-//! [`ControlStore`] is the seam, a trait for each family of records: one machine keeps them in
-//! SQLite ([`SqliteStore`]), and every other implementation must pass the same contract suite.
+//! [`ControlStore`] is the seam, a trait for each family of records. [`SqlStore`] keeps them in an
+//! SQLite file or on a PostgreSQL server, and passes the same contract suite on both.
 //! Invariants: an image, its alias and its grant appear in one transaction; a proof by an older
 //! version of a credential never replaces one by a newer; a task that was accepted is on disk and
 //! ends once; what belongs to a workspace is only ever found through that workspace, but by the
@@ -16,7 +16,7 @@ mod error;
 mod images;
 mod objects;
 mod shares;
-mod sqlite;
+mod sql;
 mod store;
 mod stubs;
 mod tasks;
@@ -32,7 +32,7 @@ pub use images::{
 };
 pub use objects::{Object, ObjectRecords};
 pub use shares::{Recipient, Share, ShareRecords};
-pub use sqlite::SqliteStore;
+pub use sql::SqlStore;
 pub use store::{ControlStore, Durability, StoreFuture};
 pub use stubs::{Definition, Stub, StubRecords};
 pub use tasks::{

@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use database::Durability;
+
 use crate::containers::ContainerRecords;
 use crate::error::StoreError;
 use crate::images::ImageRecords;
@@ -17,15 +19,6 @@ use crate::workspaces::WorkspaceRecords;
 
 /// The answer of a store, to be awaited.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-/// What must be true when a change is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// It survives the end of this process.
-    Process,
-    /// It survives a power cut.
-    Disk,
-}
 
 /// All that one installation remembers. Texts in canonical form are so already: whoever calls has
 /// parsed them.

@@ -302,7 +302,7 @@ mod tests {
                 database: directory.join("data/vault.db"),
                 root_key: root_key(&directory.join("root.key")),
             },
-            state: directory.join("data/state.db"),
+            state: database::Location::File(directory.join("data/state.db")),
         };
         let dialer = Dialer::new(DialPolicy::default());
         Gateway::open(Parts {

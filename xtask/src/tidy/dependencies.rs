@@ -26,8 +26,8 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "sqlx",
-        crates: &["database", "vault", "control-store"],
-        why: "one way to open a database, and two crates that say what is in it",
+        crates: &["database", "vault"],
+        why: "one way to open a database and to speak to it",
     },
     Home {
         dependency: "aws-lc-rs",

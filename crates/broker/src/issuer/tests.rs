@@ -53,7 +53,7 @@ impl Stage {
                 database: at("data/vault.db"),
                 root_key: root_key(&at("etc/root.key")),
             },
-            state: at("data/state.db"),
+            state: database::Location::File(at("data/state.db")),
         };
         let dialer = Dialer::new(DialPolicy::default());
         let broker = Broker::open_with(paths, dialer, Arc::clone(&self.clock) as _).await;

@@ -103,7 +103,7 @@ pub(crate) fn paths(directory: &Path) -> BrokerPaths {
             database: directory.join("data/vault.db"),
             root_key: root_key(&directory.join("etc/root.key")),
         },
-        state: directory.join("data/state.db"),
+        state: database::Location::File(directory.join("data/state.db")),
     }
 }
 

@@ -10,14 +10,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, Executor, SqliteConnection};
+use database::{Connection, DatabaseError, Row, Statements, Transaction, Value, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Database;
-use super::statements::{Bound, Statements, TAKE_BACK};
-use super::writer::Writer;
 use crate::error::{Doing, StoreError};
 use crate::store::Durability;
 
@@ -86,7 +83,7 @@ impl Database {
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Changing<'c, T> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection<'_>) -> Changing<'c, T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let change = Change {
@@ -105,24 +102,20 @@ impl Database {
         self.group.ask(Message::Sync(reply), answer).await
     }
 
-    /// Makes a change that is nothing but statements, and answers their rows. They are told what
-    /// they are about by `bind`, for the text that they are run as.
-    pub(crate) async fn run<F>(
+    /// Makes a change that is nothing but statements, and answers their rows.
+    pub(crate) async fn run(
         &self,
         durability: Durability,
-        statements: Statements,
+        statements: &'static Statements,
         doing: &'static str,
-        bind: F,
-    ) -> Result<Vec<SqliteRow>, StoreError>
-    where
-        F: FnOnce(&'static str) -> Bound + Send + 'static,
-    {
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let run = Run {
             durability,
             statements,
             doing,
-            bind: Some(bind),
+            values,
             result: None,
             reply,
         };
@@ -132,19 +125,19 @@ impl Database {
 }
 
 /// A change being made. What fails here is the transaction; what a change comes to, it keeps.
-type Making<'c> = Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'c>>;
+type Making<'c> = Pin<Box<dyn Future<Output = Result<(), DatabaseError>> + Send + 'c>>;
 
 /// A change that waits, whatever its answer is.
 trait Queued: Send {
     fn durability(&self) -> Durability;
 
     /// Makes the change as a transaction, which ends with it.
-    fn alone<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c>;
+    fn alone<'c>(&'c mut self, writer: &'c mut Writer, durability: Durability) -> Making<'c>;
 
     /// Makes the change within a transaction, which is left as it was when it fails.
-    fn among<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c>;
+    fn among<'c>(&'c mut self, transaction: &'c mut Transaction<'_>) -> Making<'c>;
 
-    fn answer(self: Box<Self>, committed: &Result<(), Arc<sqlx::Error>>);
+    fn answer(self: Box<Self>, committed: &Result<(), Arc<DatabaseError>>);
 }
 
 /// A change by code.
@@ -158,102 +151,79 @@ struct Change<T, F> {
 
 impl<T, F> Change<T, F>
 where
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> Changing<'c, T>,
+    F: for<'c> FnOnce(&'c mut Connection<'_>) -> Changing<'c, T>,
 {
-    /// Makes the change; answers whether it is to stay.
-    async fn make(&mut self, connection: &mut SqliteConnection) -> bool {
+    /// Makes the change in a transaction, and ends that.
+    async fn make(&mut self, mut transaction: Transaction<'_>) -> Result<(), DatabaseError> {
         let make = self.make.take().expect("a change is made once");
-        let result = make(connection).await;
+        let result = make(&mut transaction.connection()).await;
         let stays = result.is_ok();
         self.result = Some(result);
-        stays
+        if stays {
+            transaction.commit().await
+        } else {
+            transaction.rollback().await
+        }
     }
 }
 
 impl<T, F> Queued for Change<T, F>
 where
     T: Send,
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> Changing<'c, T> + Send,
+    F: for<'c> FnOnce(&'c mut Connection<'_>) -> Changing<'c, T> + Send,
 {
     fn durability(&self) -> Durability {
         self.durability
     }
 
-    fn alone<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c> {
-        Box::pin(async move {
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            if self.make(&mut transaction).await {
-                transaction.commit().await
-            } else {
-                transaction.rollback().await
-            }
-        })
+    fn alone<'c>(&'c mut self, writer: &'c mut Writer, durability: Durability) -> Making<'c> {
+        Box::pin(async move { self.make(writer.begin(durability).await?).await })
     }
 
-    fn among<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c> {
-        Box::pin(async move {
-            let mut savepoint = connection.begin().await?;
-            if self.make(&mut savepoint).await {
-                savepoint.commit().await
-            } else {
-                savepoint.rollback().await
-            }
-        })
+    fn among<'c>(&'c mut self, transaction: &'c mut Transaction<'_>) -> Making<'c> {
+        Box::pin(async move { self.make(transaction.savepoint().await?).await })
     }
 
-    fn answer(self: Box<Self>, committed: &Result<(), Arc<sqlx::Error>>) {
+    fn answer(self: Box<Self>, committed: &Result<(), Arc<DatabaseError>>) {
         answer(self.reply, self.result, committed);
     }
 }
 
 /// A change by statements.
-struct Run<F> {
+struct Run {
     durability: Durability,
-    statements: Statements,
+    statements: &'static Statements,
     doing: &'static str,
     /// Taken when they are run.
-    bind: Option<F>,
-    result: Option<Result<Vec<SqliteRow>, StoreError>>,
-    reply: oneshot::Sender<Result<Vec<SqliteRow>, StoreError>>,
+    values: Vec<Value>,
+    result: Option<Result<Vec<Row>, StoreError>>,
+    reply: oneshot::Sender<Result<Vec<Row>, StoreError>>,
 }
 
-impl<F: FnOnce(&'static str) -> Bound> Run<F> {
-    /// Runs the statements as this text; answers whether all of them worked.
-    async fn run(&mut self, connection: &mut SqliteConnection, text: &'static str) -> bool {
-        let bind = self.bind.take().expect("a change is made once");
-        let rows = bind(text).fetch_all(connection).await.doing(self.doing);
-        let worked = rows.is_ok();
-        self.result = Some(rows);
-        worked
-    }
-}
-
-impl<F: FnOnce(&'static str) -> Bound + Send> Queued for Run<F> {
+impl Queued for Run {
     fn durability(&self) -> Durability {
         self.durability
     }
 
-    fn alone<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c> {
+    fn alone<'c>(&'c mut self, writer: &'c mut Writer, durability: Durability) -> Making<'c> {
         Box::pin(async move {
-            if !self.run(connection, self.statements.alone).await {
-                // An error where SQLite has done it already, as on a full disk: whatever is wrong
-                // with the connection, another one is made.
-                connection.execute("ROLLBACK").await?;
-            }
+            let values = std::mem::take(&mut self.values);
+            let rows = writer.run(self.statements, values, durability).await;
+            self.result = Some(rows.doing(self.doing));
             Ok(())
         })
     }
 
-    fn among<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Making<'c> {
+    fn among<'c>(&'c mut self, transaction: &'c mut Transaction<'_>) -> Making<'c> {
         Box::pin(async move {
-            if !self.run(connection, self.statements.among).await {
-                connection.execute(TAKE_BACK).await?;
-            }
+            let values = std::mem::take(&mut self.values);
+            let rows = transaction.run(self.statements, values).await?;
+            self.result = Some(rows.doing(self.doing));
             Ok(())
         })
     }
 
-    fn answer(self: Box<Self>, committed: &Result<(), Arc<sqlx::Error>>) {
+    fn answer(self: Box<Self>, committed: &Result<(), Arc<DatabaseError>>) {
         answer(self.reply, self.result, committed);
     }
 }
@@ -261,7 +231,7 @@ impl<F: FnOnce(&'static str) -> Bound + Send> Queued for Run<F> {
 fn answer<T>(
     reply: oneshot::Sender<Result<T, StoreError>>,
     result: Option<Result<T, StoreError>>,
-    committed: &Result<(), Arc<sqlx::Error>>,
+    committed: &Result<(), Arc<DatabaseError>>,
 ) {
     let answer = match (committed, result) {
         // What failed for a reason of its own says so, whatever became of the others.
@@ -318,56 +288,83 @@ struct Batch {
 impl Batch {
     /// Makes the changes, and answers each when it is as durable as asked.
     async fn settle(mut self, writer: &mut Writer, closing: &CancellationToken) {
-        let committed = transaction(writer, &mut self.changes).await;
+        let durability = self.durability();
+        let committed = transaction(writer, durability, &mut self.changes).await;
         let committed = committed.map_err(Arc::new);
         if committed.is_err() {
             writer.close().await;
         }
+        let is_settled = committed.is_err() || !writer.syncs_apart();
         let (done, waiting): (Vec<_>, Vec<_>) = self
             .changes
             .into_iter()
-            .partition(|change| committed.is_err() || change.durability() == Durability::Process);
+            .partition(|change| is_settled || change.durability() == Durability::Process);
         for change in done {
             change.answer(&committed);
         }
         let somebody_waits = !waiting.is_empty() || !self.syncs.is_empty();
-        if somebody_waits && sync(writer, closing).await {
-            for change in waiting {
-                change.answer(&Ok(()));
-            }
-            for reply in self.syncs {
-                // A caller that has gone away is not told.
-                let _ = reply.send(Ok(()));
-            }
+        if !somebody_waits {
+            return;
+        }
+        let Some(synced) = sync(writer, closing).await else {
+            return;
+        };
+        for change in waiting {
+            change.answer(&Ok(()));
+        }
+        for reply in self.syncs {
+            let synced = synced.as_ref().map(drop);
+            // A caller that has gone away is not told.
+            let _ = reply.send(synced.map_err(|source| StoreError::Commit {
+                source: Arc::clone(source),
+            }));
+        }
+    }
+
+    /// How durable the commit must be, where it says so itself.
+    fn durability(&self) -> Durability {
+        let durabilities = self.changes.iter().map(|change| change.durability());
+        let is_for_disk = durabilities.into_iter().any(|it| it == Durability::Disk);
+        if is_for_disk {
+            Durability::Disk
+        } else {
+            Durability::Process
         }
     }
 }
 
-/// Has the disk take the log, however long that takes; answers whether it did before the store was
-/// closed.
-async fn sync(writer: &mut Writer, closing: &CancellationToken) -> bool {
-    while let Err(error) = writer.sync().await {
+/// Has what was committed survive a power cut; nothing when the store was closed before it did. A
+/// file's log is waited for, however long the disk does not take it, since all others see already
+/// what is in it.
+async fn sync(
+    writer: &mut Writer,
+    closing: &CancellationToken,
+) -> Option<Result<(), Arc<DatabaseError>>> {
+    loop {
+        let error = match writer.sync().await {
+            Err(error) if writer.syncs_apart() => error,
+            synced => return Some(synced.map_err(Arc::new)),
+        };
         tracing::error!(%error, "the disk does not take the store's log; nothing is confirmed");
         tokio::select! {
             () = tokio::time::sleep(SYNC_PAUSE) => {}
-            () = closing.cancelled() => return false,
+            () = closing.cancelled() => return None,
         }
     }
-    true
 }
 
 async fn transaction(
     writer: &mut Writer,
+    durability: Durability,
     changes: &mut [Box<dyn Queued>],
-) -> Result<(), sqlx::Error> {
+) -> Result<(), DatabaseError> {
     if changes.is_empty() {
         return Ok(());
     }
-    let connection = writer.connection().await?;
     if let [only] = changes {
-        return only.alone(connection).await;
+        return only.alone(writer, durability).await;
     }
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = writer.begin(durability).await?;
     for change in changes {
         change.among(&mut transaction).await?;
     }
@@ -379,34 +376,24 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
-    use sqlx::ConnectOptions;
+    use database::{Location, query};
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::database::{OftenAsked, reader_options, readers, writer_options};
 
     type Inserting = JoinHandle<Result<(), StoreError>>;
 
-    /// A database whose log is looked for at another path than it is at.
-    async fn database(path: &Path, log: &Path) -> Arc<Database> {
-        let options = writer_options(path).create_if_missing(true);
-        let mut connection = options.connect().await.unwrap();
-        connection.execute("CREATE TABLE t (x)").await.unwrap();
-        let mut writer = Writer::new(path, options, connection);
-        writer.look_for_log_at(log);
-        Arc::new(Database {
-            reader: readers(path),
-            often: OftenAsked::new(reader_options(path)),
-            group: Group::new(writer),
-        })
-    }
-
-    fn insert(database: &Arc<Database>) -> Inserting {
+    fn insert(database: &Arc<Database>, number: usize) -> Inserting {
         let database = Arc::clone(database);
         tokio::spawn(async move {
-            let change = database.change(Durability::Disk, |connection| {
+            let change = database.change(Durability::Disk, move |connection| {
                 Box::pin(async move {
-                    let done = connection.execute("INSERT INTO t VALUES (1)").await;
+                    let text = "INSERT INTO workspace (workspace_id, name, created_at)
+                                VALUES ($1, $1, 0)";
+                    let done = query(text)
+                        .bind(number.to_string())
+                        .execute(connection)
+                        .await;
                     done.map(drop).doing("inserting")
                 })
             });
@@ -415,17 +402,22 @@ mod tests {
     }
 
     async fn rows(database: &Database) -> i64 {
-        let count = sqlx::query_scalar("SELECT count(*) FROM t");
-        count.fetch_one(database.reader()).await.unwrap()
+        let count = query("SELECT count(*) FROM workspace").fetch_one(database.reader());
+        let (count,) = count.await.unwrap();
+        count
     }
 
-    /// A database that has committed a row and cannot sync its log, as long as a file is in the
-    /// way; who made the row; and the file.
+    /// A database that has committed a row and cannot sync its log, as long as a link is in the
+    /// way; who made the row; and the link. SQLite has its log beside the file itself, and we look
+    /// for it beside the link that the file is opened by.
     async fn unconfirmed(top: &Path) -> (Arc<Database>, Inserting, PathBuf) {
-        let blocked = top.join("blocked");
-        std::fs::write(&blocked, "").unwrap();
-        let database = database(&top.join("t.db"), &blocked.join("log")).await;
-        let inserting = insert(&database);
+        let (file, link, blocked) = (top.join("t.db"), top.join("l.db"), top.join("l.db-wal"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        std::os::unix::fs::symlink(&blocked, &blocked).unwrap();
+        let database = Database::open(&Location::File(link)).await.unwrap();
+        let database = Arc::new(database);
+        let inserting = insert(&database, 0);
         while rows(&database).await == 0 {
             tokio::task::yield_now().await;
         }
@@ -450,7 +442,7 @@ mod tests {
         let (database, inserting, _blocked) = unconfirmed(top.path()).await;
         // More than share a transaction: each one that begins before the end meets that disk too.
         let others: Vec<_> = (0..3 * CHANGES_AT_ONCE)
-            .map(|_| insert(&database))
+            .map(|number| insert(&database, number + 1))
             .collect();
         tokio::task::yield_now().await;
         database.close().await;

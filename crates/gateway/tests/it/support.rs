@@ -56,7 +56,7 @@ impl Stage {
                 database: directory.path().join("data/vault.db"),
                 root_key: root_key(&directory.path().join("etc/root.key")),
             },
-            state: directory.path().join("data/state.db"),
+            state: database::Location::File(directory.path().join("data/state.db")),
         };
         let dialer = Dialer::new(DialPolicy::default());
         let broker = Broker::open(paths, dialer.clone()).await.unwrap();

@@ -1,8 +1,9 @@
 //! Workspaces and their settings.
 
+use database::query;
 use ids::{WorkspaceId, WorkspaceName};
 
-use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
+use super::{SqlStore, check_length, damaged, now_ms, parsed, timestamp};
 use crate::error::{Doing, StoreError};
 use crate::store::Durability;
 use crate::store::StoreFuture;
@@ -13,7 +14,7 @@ const CA_LIMIT: usize = 1024 * 1024;
 /// Longest token service: a host and a port.
 const TOKEN_SERVICE_LIMIT: usize = 512;
 
-impl WorkspaceRecords for SqliteStore {
+impl WorkspaceRecords for SqlStore {
     fn ensure_workspace<'a>(
         &'a self,
         name: &'a WorkspaceName,
@@ -48,7 +49,7 @@ impl WorkspaceRecords for SqliteStore {
     }
 }
 
-impl SqliteStore {
+impl SqlStore {
     async fn ensure_workspace_now(
         &self,
         name: &WorkspaceName,
@@ -62,8 +63,8 @@ impl SqliteStore {
             .database
             .change(Durability::Process, move |connection| {
                 Box::pin(async move {
-                    sqlx::query(
-                        "INSERT INTO workspace (workspace_id, name, created_at) VALUES (?1, ?2, ?3)
+                    query(
+                        "INSERT INTO workspace (workspace_id, name, created_at) VALUES ($1, $2, $3)
                      ON CONFLICT DO NOTHING",
                     )
                     .bind(proposed.to_string())
@@ -82,7 +83,7 @@ impl SqliteStore {
 
     async fn workspace_of(&self, name: &WorkspaceName) -> Result<Option<Workspace>, StoreError> {
         let row: Option<(String, String, i64)> =
-            sqlx::query_as("SELECT workspace_id, name, created_at FROM workspace WHERE name = ?1")
+            query("SELECT workspace_id, name, created_at FROM workspace WHERE name = $1")
                 .bind(name.as_str())
                 .fetch_optional(self.database.reader())
                 .await
@@ -92,7 +93,7 @@ impl SqliteStore {
 
     async fn workspaces_now(&self) -> Result<Vec<Workspace>, StoreError> {
         let rows: Vec<(String, String, i64)> =
-            sqlx::query_as("SELECT workspace_id, name, created_at FROM workspace ORDER BY name")
+            query("SELECT workspace_id, name, created_at FROM workspace ORDER BY name")
                 .fetch_all(self.database.reader())
                 .await
                 .doing("listing workspaces")?;
@@ -114,10 +115,10 @@ impl SqliteStore {
             .database
             .change(Durability::Process, move |connection| {
                 Box::pin(async move {
-                    sqlx::query(
+                    query(
                         "INSERT INTO registry_settings
                          (workspace_id, scope, plain_http, ca_pem, token_service)
-                     VALUES (?1, ?2, ?3, ?4, ?5)
+                     VALUES ($1, $2, $3, $4, $5)
                      ON CONFLICT (workspace_id, scope) DO UPDATE
                      SET plain_http = excluded.plain_http, ca_pem = excluded.ca_pem,
                          token_service = excluded.token_service",
@@ -140,9 +141,9 @@ impl SqliteStore {
         workspace: WorkspaceId,
     ) -> Result<Vec<(String, RegistrySettings)>, StoreError> {
         type Row = (String, bool, Option<Vec<u8>>, Option<String>);
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = query(
             "SELECT scope, plain_http, ca_pem, token_service FROM registry_settings
-             WHERE workspace_id = ?1 ORDER BY scope",
+             WHERE workspace_id = $1 ORDER BY scope",
         )
         .bind(workspace.to_string())
         .fetch_all(self.database.reader())
@@ -169,18 +170,16 @@ impl SqliteStore {
             .database
             .change(Durability::Process, move |connection| {
                 Box::pin(async move {
-                    sqlx::query(
-                        "DELETE FROM registry_settings WHERE workspace_id = ?1 AND scope = ?2",
-                    )
-                    .bind(workspace.to_string())
-                    .bind(scope)
-                    .execute(connection)
-                    .await
-                    .doing("removing settings")
+                    query("DELETE FROM registry_settings WHERE workspace_id = $1 AND scope = $2")
+                        .bind(workspace.to_string())
+                        .bind(scope)
+                        .execute(connection)
+                        .await
+                        .doing("removing settings")
                 })
             });
         let removed = change.await?;
-        Ok(removed.rows_affected() > 0)
+        Ok(removed > 0)
     }
 }
 

@@ -1,11 +1,10 @@
 //! Tasks and their attempts.
 
+use database::{FromRow, Statements, Value, query, statements};
 use ids::{ContainerId, StubId, TaskId, WorkspaceId};
 use jiff::Timestamp;
-use sqlx::{FromRow, Row as _};
 
-use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
-use crate::database::{Bound, Statements, statements};
+use super::{SqlStore, check_length, damaged, now_ms, parsed, timestamp};
 use crate::error::{Doing, StoreError};
 use crate::store::{Durability, StoreFuture};
 use crate::tasks::{
@@ -50,61 +49,64 @@ macro_rules! select_tasks {
     };
 }
 
-/// A new task, unless its stub has one of its key.
+/// A new task, unless its stub has one of its key: `$1` to `$17`, as [`values_of`] has them.
 macro_rules! insert_task {
     () => {
         "INSERT INTO task (task_id, workspace_id, stub_id, state, format, retries, attempts,
                            container_id, created_at, available_at, expires_at, started_at,
                            idempotency_key, python, is_headless, ended_at, outcome)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
          ON CONFLICT (stub_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
     };
 }
 
-/// What was recorded before under the key of a new task.
+/// What was recorded before under the key of that task.
 macro_rules! select_before {
     () => {
-        select_tasks!("WHERE stub_id = ? AND idempotency_key = ? AND task_id <> ?")
+        select_tasks!("WHERE stub_id = $3 AND idempotency_key = $13 AND task_id <> $1")
     };
 }
 
-const ACCEPT: Statements = statements!(
+/// `$18` is the input.
+static ACCEPT: Statements = statements!(
     insert_task!(),
-    "INSERT INTO task_input (task_id, payload) SELECT task_id, ? FROM task WHERE task_id = ?",
+    "INSERT INTO task_input (task_id, payload) SELECT task_id, $18 FROM task WHERE task_id = $1",
     select_before!(),
 );
 
-const RECORD: Statements = statements!(
+/// `$18` and `$19` are the result and the failure.
+static RECORD: Statements = statements!(
     insert_task!(),
     "INSERT INTO task_attempt (task_id, number, container_id, started_at, ended_at, outcome)
      SELECT task_id, attempts, container_id, started_at, ended_at, outcome
-     FROM task WHERE task_id = ?",
+     FROM task WHERE task_id = $1",
     "INSERT INTO task_result (task_id, payload, failure)
-     SELECT task_id, ?, ? FROM task WHERE task_id = ?",
+     SELECT task_id, $18, $19 FROM task WHERE task_id = $1",
     select_before!(),
 );
 
-/// The attempt that ends, of a task that this condition finds.
+/// The attempt that ends at `$3` with the outcome `$4`, of a task that this condition finds.
 macro_rules! keep_attempt {
     ($condition:literal) => {
         concat!(
             "INSERT INTO task_attempt
                  (task_id, number, container_id, started_at, ended_at, outcome)
-             SELECT task_id, attempts, container_id, started_at, ?, ?
+             SELECT task_id, attempts, container_id, started_at, $3, $4
              FROM task WHERE state = 'running' AND ",
             $condition
         )
     };
 }
 
-/// The end of a task that this condition finds: an id, and the number of its attempt.
+/// The end of a task that this condition finds: `$1` is an id, `$2` the number of its attempt, `$5`
+/// and `$6` are the result and the failure.
 macro_rules! end {
     ($condition:literal) => {
         statements!(
             keep_attempt!($condition),
             concat!(
                 "INSERT INTO task_result (task_id, payload, failure)
-                 SELECT task_id, ?, ? FROM task WHERE ",
+                 SELECT task_id, $5, $6 FROM task WHERE ",
                 $condition
             ),
             concat!(
@@ -114,7 +116,7 @@ macro_rules! end {
                 ")"
             ),
             concat!(
-                "UPDATE task SET state = 'ended', ended_at = ?, outcome = ? WHERE ",
+                "UPDATE task SET state = 'ended', ended_at = $3, outcome = $4 WHERE ",
                 $condition,
                 " RETURNING task_id"
             ),
@@ -122,23 +124,24 @@ macro_rules! end {
     };
 }
 
-const END_ATTEMPT: Statements = end!("task_id = ? AND attempts = ? AND state = 'running'");
-const FINISH: Statements =
-    end!("task_id = ? AND attempts = coalesce(?, attempts) AND state <> 'ended'");
+static END_ATTEMPT: Statements = end!("task_id = $1 AND attempts = $2 AND state = 'running'");
+static FINISH: Statements =
+    end!("task_id = $1 AND attempts = coalesce($2, attempts) AND state <> 'ended'");
 
-const TRY_AGAIN: Statements = statements!(
-    keep_attempt!("task_id = ? AND attempts = ?"),
-    "UPDATE task SET state = 'pending', available_at = ?
-     WHERE task_id = ? AND attempts = ? AND state = 'running' RETURNING task_id",
+/// The next attempt may begin at `$5`.
+static TRY_AGAIN: Statements = statements!(
+    keep_attempt!("task_id = $1 AND attempts = $2"),
+    "UPDATE task SET state = 'pending', available_at = $5
+     WHERE task_id = $1 AND attempts = $2 AND state = 'running' RETURNING task_id",
 );
 
-const BEGIN_ATTEMPT: Statements = statements!(
-    "UPDATE task SET state = 'running', attempts = attempts + 1, container_id = ?, started_at = ?
-     WHERE task_id = ? AND state = 'pending' AND available_at <= ? AND expires_at > ?
+static BEGIN_ATTEMPT: Statements = statements!(
+    "UPDATE task SET state = 'running', attempts = attempts + 1, container_id = $2, started_at = $3
+     WHERE task_id = $1 AND state = 'pending' AND available_at <= $3 AND expires_at > $3
      RETURNING attempts",
 );
 
-impl TaskRecords for SqliteStore {
+impl TaskRecords for SqlStore {
     fn accept_task(
         &self,
         workspace: WorkspaceId,
@@ -206,7 +209,7 @@ impl TaskRecords for SqliteStore {
     }
 }
 
-impl SqliteStore {
+impl SqlStore {
     async fn accept_now(
         &self,
         workspace: WorkspaceId,
@@ -215,15 +218,10 @@ impl SqliteStore {
     ) -> Result<Accepted, StoreError> {
         check_length("input of a task", new.input.len(), PAYLOAD_LIMIT)?;
         let task = accepted(workspace, &new, timestamp(now_ms()));
-        let (inserted, key) = (task.clone(), new.key);
-        let bind = move |text| {
-            let id = inserted.id.to_string();
-            let bound = bind_task(sqlx::query(text), &inserted, key);
-            let bound = bound.bind(new.input).bind(id);
-            bind_before(bound, &inserted, key)
-        };
+        let mut values = values_of(&task, new.key);
+        values.push(new.input.into());
         let doing = "accepting a task";
-        self.insert(durability, ACCEPT, task, doing, bind).await
+        self.insert(durability, &ACCEPT, task, doing, values).await
     }
 
     async fn record_call_now(
@@ -240,15 +238,10 @@ impl SqliteStore {
             outcome: Some(end.outcome),
             ..accepted(workspace, &new, now)
         };
-        let (inserted, key) = (task.clone(), new.key);
-        let bind = move |text| {
-            let id = inserted.id.to_string();
-            let bound = bind_task(sqlx::query(text), &inserted, key).bind(id.clone());
-            let bound = bound.bind(end.payload).bind(end.failure).bind(id);
-            bind_before(bound, &inserted, key)
-        };
+        let mut values = values_of(&task, new.key);
+        values.extend([end.payload.into(), end.failure.into()]);
         let doing = "recording a call";
-        self.insert(Durability::Disk, RECORD, task, doing, bind)
+        self.insert(Durability::Disk, &RECORD, task, doing, values)
             .await
     }
 
@@ -256,14 +249,13 @@ impl SqliteStore {
     async fn insert(
         &self,
         durability: Durability,
-        statements: Statements,
+        statements: &'static Statements,
         task: Task,
         doing: &'static str,
-        bind: impl FnOnce(&'static str) -> Bound + Send + 'static,
+        values: Vec<Value>,
     ) -> Result<Accepted, StoreError> {
-        let run = self.database.run(durability, statements, doing, bind);
-        let rows = run.await?;
-        Ok(match rows.first() {
+        let run = self.database.run(durability, statements, doing, values);
+        Ok(match run.await?.pop() {
             Some(row) => Accepted::Before(task_of(&Row::from_row(row).doing(doing)?)?),
             None => Accepted::New(task),
         })
@@ -274,13 +266,12 @@ impl SqliteStore {
         stub: StubId,
         key: IdempotencyKey,
     ) -> Result<Option<Task>, StoreError> {
-        let row: Option<Row> =
-            sqlx::query_as(select_tasks!("WHERE stub_id = ?1 AND idempotency_key = ?2"))
-                .bind(stub.to_string())
-                .bind(key.to_vec())
-                .fetch_optional(self.database.reader())
-                .await
-                .doing("looking for the same call")?;
+        let row: Option<Row> = query(select_tasks!("WHERE stub_id = $1 AND idempotency_key = $2"))
+            .bind(stub.to_string())
+            .bind(key.to_vec())
+            .fetch_optional(self.database.reader())
+            .await
+            .doing("looking for the same call")?;
         row.as_ref().map(task_of).transpose()
     }
 
@@ -289,16 +280,17 @@ impl SqliteStore {
         id: TaskId,
         container: ContainerId,
     ) -> Result<Option<u32>, StoreError> {
-        let (now, doing) = (now_ms(), "beginning an attempt");
-        let bind = move |text| {
-            let bound = sqlx::query(text).bind(container.to_string()).bind(now);
-            bound.bind(id.to_string()).bind(now).bind(now)
-        };
+        let doing = "beginning an attempt";
+        let values = vec![
+            id.to_string().into(),
+            container.to_string().into(),
+            now_ms().into(),
+        ];
         let begun = self
             .database
-            .run(Durability::Disk, BEGIN_ATTEMPT, doing, bind);
+            .run(Durability::Disk, &BEGIN_ATTEMPT, doing, values);
         let rows = begun.await?;
-        let number = rows.first().map(|row| row.try_get(0).doing(doing));
+        let number = rows.first().map(|row| row.get(0).doing(doing));
         number.transpose()
     }
 
@@ -309,48 +301,51 @@ impl SqliteStore {
         then: AfterAttempt,
     ) -> Result<bool, StoreError> {
         match then {
-            AfterAttempt::End(end) => self.end_by(END_ATTEMPT, id, Some(number), end).await,
+            AfterAttempt::End(end) => self.end_by(&END_ATTEMPT, id, Some(number), end).await,
             AfterAttempt::TryAgain {
                 outcome,
                 available_at,
             } => {
-                let (now, id) = (now_ms(), id.to_string());
-                let bind = move |text| {
-                    let bound = sqlx::query(text).bind(now).bind(outcome.name());
-                    let bound = bound.bind(id.clone()).bind(number);
-                    let bound = bound.bind(available_at.as_millisecond());
-                    bound.bind(id).bind(number)
-                };
+                let values = vec![
+                    id.to_string().into(),
+                    number.into(),
+                    now_ms().into(),
+                    outcome.name().into(),
+                    available_at.as_millisecond().into(),
+                ];
                 let doing = "putting a task back";
-                let done = self.database.run(Durability::Disk, TRY_AGAIN, doing, bind);
+                let done = self
+                    .database
+                    .run(Durability::Disk, &TRY_AGAIN, doing, values);
                 Ok(!done.await?.is_empty())
             }
         }
     }
 
     async fn finish_now(&self, id: TaskId, end: TaskEnd) -> Result<bool, StoreError> {
-        self.end_by(FINISH, id, None, end).await
+        self.end_by(&FINISH, id, None, end).await
     }
 
     async fn end_by(
         &self,
-        statements: Statements,
+        statements: &'static Statements,
         id: TaskId,
         number: Option<u32>,
         end: TaskEnd,
     ) -> Result<bool, StoreError> {
         check_end(&end)?;
-        let (now, id, outcome) = (now_ms(), id.to_string(), end.outcome.name());
-        let bind = move |text| {
-            let bound = sqlx::query(text).bind(now).bind(outcome);
-            let bound = bound.bind(id.clone()).bind(number);
-            let bound = bound.bind(end.payload).bind(end.failure);
-            let bound = bound.bind(id.clone()).bind(number);
-            let bound = bound.bind(id.clone()).bind(number);
-            bound.bind(now).bind(outcome).bind(id).bind(number)
-        };
+        let values = vec![
+            id.to_string().into(),
+            number.into(),
+            now_ms().into(),
+            end.outcome.name().into(),
+            end.payload.into(),
+            end.failure.into(),
+        ];
         let doing = "ending a task";
-        let ended = self.database.run(Durability::Disk, statements, doing, bind);
+        let ended = self
+            .database
+            .run(Durability::Disk, statements, doing, values);
         Ok(!ended.await?.is_empty())
     }
 
@@ -359,13 +354,12 @@ impl SqliteStore {
         workspace: WorkspaceId,
         id: TaskId,
     ) -> Result<Option<Task>, StoreError> {
-        let row: Option<Row> =
-            sqlx::query_as(select_tasks!("WHERE workspace_id = ?1 AND task_id = ?2"))
-                .bind(workspace.to_string())
-                .bind(id.to_string())
-                .fetch_optional(self.database.reader())
-                .await
-                .doing("finding a task")?;
+        let row: Option<Row> = query(select_tasks!("WHERE workspace_id = $1 AND task_id = $2"))
+            .bind(workspace.to_string())
+            .bind(id.to_string())
+            .fetch_optional(self.database.reader())
+            .await
+            .doing("finding a task")?;
         row.as_ref().map(task_of).transpose()
     }
 
@@ -374,10 +368,10 @@ impl SqliteStore {
         workspace: WorkspaceId,
         filter: &TaskFilter,
     ) -> Result<Vec<Task>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(select_tasks!(
-            "WHERE workspace_id = ?1 AND (?2 IS NULL OR stub_id = ?2)
-               AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR task_id < ?4)
-             ORDER BY task_id DESC LIMIT ?5"
+        let rows: Vec<Row> = query(select_tasks!(
+            "WHERE workspace_id = $1 AND ($2 IS NULL OR stub_id = $2)
+               AND ($3 IS NULL OR state = $3) AND ($4 IS NULL OR task_id < $4)
+             ORDER BY task_id DESC LIMIT $5"
         ))
         .bind(workspace.to_string())
         .bind(filter.stub.map(|id| id.to_string()))
@@ -395,8 +389,8 @@ impl SqliteStore {
         after: Option<TaskId>,
         limit: u32,
     ) -> Result<Vec<Task>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(select_tasks!(
-            "WHERE state <> 'ended' AND task_id > ?1 ORDER BY task_id LIMIT ?2"
+        let rows: Vec<Row> = query(select_tasks!(
+            "WHERE state <> 'ended' AND task_id > $1 ORDER BY task_id LIMIT $2"
         ))
         .bind(after.map(|id| id.to_string()).unwrap_or_default())
         .bind(limit)
@@ -411,9 +405,9 @@ impl SqliteStore {
         workspace: WorkspaceId,
         id: TaskId,
     ) -> Result<Vec<Attempt>, StoreError> {
-        let rows: Vec<(u32, String, i64, i64, String)> = sqlx::query_as(
+        let rows: Vec<(u32, String, i64, i64, String)> = query(
             "SELECT number, container_id, started_at, ended_at, outcome FROM task_attempt
-             WHERE task_id = (SELECT task_id FROM task WHERE workspace_id = ?1 AND task_id = ?2)
+             WHERE task_id = (SELECT task_id FROM task WHERE workspace_id = $1 AND task_id = $2)
              ORDER BY number",
         )
         .bind(workspace.to_string())
@@ -425,11 +419,12 @@ impl SqliteStore {
     }
 
     async fn input_now(&self, id: TaskId) -> Result<Option<Vec<u8>>, StoreError> {
-        sqlx::query_scalar("SELECT payload FROM task_input WHERE task_id = ?1")
+        let payload = query("SELECT payload FROM task_input WHERE task_id = $1")
             .bind(id.to_string())
             .fetch_optional(self.database.reader())
             .await
-            .doing("reading the input of a task")
+            .doing("reading the input of a task")?;
+        Ok(payload.map(|(payload,)| payload))
     }
 
     async fn end_now(
@@ -437,9 +432,9 @@ impl SqliteStore {
         workspace: WorkspaceId,
         id: TaskId,
     ) -> Result<Option<TaskEnd>, StoreError> {
-        let row: Option<(String, Option<Vec<u8>>, Option<String>)> = sqlx::query_as(
+        let row: Option<(String, Option<Vec<u8>>, Option<String>)> = query(
             "SELECT outcome, payload, failure FROM task LEFT JOIN task_result USING (task_id)
-             WHERE workspace_id = ?1 AND task_id = ?2 AND state = 'ended'",
+             WHERE workspace_id = $1 AND task_id = $2 AND state = 'ended'",
         )
         .bind(workspace.to_string())
         .bind(id.to_string())
@@ -465,16 +460,16 @@ impl SqliteStore {
             .database
             .change(Durability::Process, move |connection| {
                 Box::pin(async move {
-                    let forgotten = sqlx::query(
+                    let forgotten = query(
                         "DELETE FROM task WHERE task_id IN
-                     (SELECT task_id FROM task WHERE state = 'ended' AND ended_at < ?1 LIMIT ?2)",
+                     (SELECT task_id FROM task WHERE state = 'ended' AND ended_at < $1 LIMIT $2)",
                     )
                     .bind(ended_before.as_millisecond())
                     .bind(limit)
                     .execute(connection)
                     .await
                     .doing("forgetting tasks")?;
-                    Ok(forgotten.rows_affected())
+                    Ok(forgotten)
                 })
             });
         change.await
@@ -509,32 +504,27 @@ fn accepted(workspace: WorkspaceId, new: &NewTask, now: Timestamp) -> Task {
 }
 
 /// What [`insert_task`] says of a task.
-fn bind_task(query: Bound, task: &Task, key: Option<IdempotencyKey>) -> Bound {
-    let time = |at: Option<Timestamp>| at.map(Timestamp::as_millisecond);
-    query
-        .bind(task.id.to_string())
-        .bind(task.workspace.to_string())
-        .bind(task.stub.to_string())
-        .bind(task.state.name())
-        .bind(format_name(task.format))
-        .bind(task.retries)
-        .bind(task.attempts)
-        .bind(task.container.map(|id| id.to_string()))
-        .bind(task.created_at.as_millisecond())
-        .bind(task.available_at.as_millisecond())
-        .bind(task.expires_at.as_millisecond())
-        .bind(time(task.started_at))
-        .bind(key.map(Vec::from))
-        .bind(task.python.clone())
-        .bind(task.is_headless)
-        .bind(time(task.ended_at))
-        .bind(task.outcome.map(TaskOutcome::name))
-}
-
-/// What [`select_before`] asks for.
-fn bind_before(query: Bound, task: &Task, key: Option<IdempotencyKey>) -> Bound {
-    let query = query.bind(task.stub.to_string()).bind(key.map(Vec::from));
-    query.bind(task.id.to_string())
+fn values_of(task: &Task, key: Option<IdempotencyKey>) -> Vec<Value> {
+    let time = |at: Option<Timestamp>| Value::from(at.map(Timestamp::as_millisecond));
+    vec![
+        task.id.to_string().into(),
+        task.workspace.to_string().into(),
+        task.stub.to_string().into(),
+        task.state.name().into(),
+        format_name(task.format).into(),
+        task.retries.into(),
+        task.attempts.into(),
+        task.container.map(|id| id.to_string()).into(),
+        task.created_at.as_millisecond().into(),
+        task.available_at.as_millisecond().into(),
+        task.expires_at.as_millisecond().into(),
+        time(task.started_at),
+        key.into(),
+        task.python.clone().into(),
+        task.is_headless.into(),
+        time(task.ended_at),
+        task.outcome.map(TaskOutcome::name).into(),
+    ]
 }
 
 fn check_end(end: &TaskEnd) -> Result<(), StoreError> {

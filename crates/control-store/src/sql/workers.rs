@@ -1,10 +1,10 @@
 //! Workers and the tokens that let them join.
 
+use database::{Connection, query};
 use ids::WorkerId;
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 
-use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
+use super::{SqlStore, check_length, damaged, now_ms, parsed, timestamp};
 use crate::error::{Doing, StoreError};
 use crate::store::Durability;
 use crate::store::StoreFuture;
@@ -16,7 +16,7 @@ const NAME_LIMIT: usize = 253;
 
 type Row = (String, String, Vec<u8>, u32, i64, bool, i64, i64);
 
-impl WorkerRecords for SqliteStore {
+impl WorkerRecords for SqlStore {
     fn add_join_token<'a>(
         &'a self,
         hash: &'a TokenHash,
@@ -59,7 +59,7 @@ impl WorkerRecords for SqliteStore {
     }
 }
 
-impl SqliteStore {
+impl SqlStore {
     async fn add_join_token_now(
         &self,
         hash: TokenHash,
@@ -69,20 +69,18 @@ impl SqliteStore {
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
                 // Those that nobody used in time go when others come.
-                sqlx::query("DELETE FROM join_token WHERE expires_at <= ?1")
+                query("DELETE FROM join_token WHERE expires_at <= $1")
                     .bind(now)
                     .execute(&mut *connection)
                     .await
                     .doing("forgetting join tokens")?;
-                sqlx::query(
-                    "INSERT INTO join_token (hash, created_at, expires_at) VALUES (?1, ?2, ?3)",
-                )
-                .bind(&hash[..])
-                .bind(now)
-                .bind(expires_at.as_millisecond())
-                .execute(connection)
-                .await
-                .doing("adding a join token")?;
+                query("INSERT INTO join_token (hash, created_at, expires_at) VALUES ($1, $2, $3)")
+                    .bind(&hash[..])
+                    .bind(now)
+                    .bind(expires_at.as_millisecond())
+                    .execute(connection)
+                    .await
+                    .doing("adding a join token")?;
                 Ok(())
             })
         });
@@ -105,7 +103,7 @@ impl SqliteStore {
                 if is_taken(connection, &new).await? {
                     return Ok(Joined::NameTaken);
                 }
-                sqlx::query("DELETE FROM join_token WHERE hash = ?1")
+                query("DELETE FROM join_token WHERE hash = $1")
                     .bind(&token[..])
                     .execute(&mut *connection)
                     .await
@@ -127,10 +125,10 @@ impl SqliteStore {
     }
 
     async fn worker_of_key_now(&self, key: &KeyFingerprint) -> Result<Option<Worker>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = query(
             "SELECT worker_id, name, public_key, cpu_millicores, memory_bytes, is_draining,
                     joined_at, seen_at
-             FROM worker WHERE public_key = ?1",
+             FROM worker WHERE public_key = $1",
         )
         .bind(&key[..])
         .fetch_optional(self.database.reader())
@@ -140,7 +138,7 @@ impl SqliteStore {
     }
 
     async fn workers_now(&self) -> Result<Vec<Worker>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = query(
             "SELECT worker_id, name, public_key, cpu_millicores, memory_bytes, is_draining,
                     joined_at, seen_at
              FROM worker ORDER BY worker_id",
@@ -161,9 +159,9 @@ impl SqliteStore {
             .database
             .change(Durability::Process, move |connection| {
                 Box::pin(async move {
-                    sqlx::query(
-                        "UPDATE worker SET cpu_millicores = ?2, memory_bytes = ?3, seen_at = ?4
-                     WHERE worker_id = ?1",
+                    query(
+                        "UPDATE worker SET cpu_millicores = $2, memory_bytes = $3, seen_at = $4
+                     WHERE worker_id = $1",
                     )
                     .bind(id.to_string())
                     .bind(capacity.cpu_millicores)
@@ -185,13 +183,13 @@ impl SqliteStore {
     ) -> Result<bool, StoreError> {
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                let set = sqlx::query("UPDATE worker SET is_draining = ?2 WHERE worker_id = ?1")
+                let set = query("UPDATE worker SET is_draining = $2 WHERE worker_id = $1")
                     .bind(id.to_string())
                     .bind(is_draining)
                     .execute(connection)
                     .await
                     .doing("draining a worker")?;
-                Ok(set.rows_affected() > 0)
+                Ok(set > 0)
             })
         });
         change.await
@@ -200,12 +198,12 @@ impl SqliteStore {
     async fn remove_worker_now(&self, id: WorkerId) -> Result<bool, StoreError> {
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                let removed = sqlx::query("DELETE FROM worker WHERE worker_id = ?1")
+                let removed = query("DELETE FROM worker WHERE worker_id = $1")
                     .bind(id.to_string())
                     .execute(connection)
                     .await
                     .doing("removing a worker")?;
-                Ok(removed.rows_affected() > 0)
+                Ok(removed > 0)
             })
         });
         change.await
@@ -213,38 +211,40 @@ impl SqliteStore {
 }
 
 async fn is_good(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     token: &TokenHash,
     now: i64,
 ) -> Result<bool, StoreError> {
-    sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM join_token WHERE hash = ?1 AND expires_at > ?2)",
-    )
-    .bind(&token[..])
-    .bind(now)
-    .fetch_one(connection)
-    .await
-    .doing("looking for a join token")
+    let (is_there,) =
+        query("SELECT EXISTS (SELECT 1 FROM join_token WHERE hash = $1 AND expires_at > $2)")
+            .bind(&token[..])
+            .bind(now)
+            .fetch_one(connection)
+            .await
+            .doing("looking for a join token")?;
+    Ok(is_there)
 }
 
-async fn is_taken(connection: &mut SqliteConnection, new: &NewWorker) -> Result<bool, StoreError> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM worker WHERE name = ?1 OR public_key = ?2)")
-        .bind(&new.name)
-        .bind(&new.key[..])
-        .fetch_one(connection)
-        .await
-        .doing("looking for a worker")
+async fn is_taken(connection: &mut Connection<'_>, new: &NewWorker) -> Result<bool, StoreError> {
+    let (is_there,) =
+        query("SELECT EXISTS (SELECT 1 FROM worker WHERE name = $1 OR public_key = $2)")
+            .bind(&new.name)
+            .bind(&new.key[..])
+            .fetch_one(connection)
+            .await
+            .doing("looking for a worker")?;
+    Ok(is_there)
 }
 
 async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     new: &NewWorker,
     now: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO worker (worker_id, name, public_key, cpu_millicores, memory_bytes,
                              is_draining, joined_at, seen_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6)",
+         VALUES ($1, $2, $3, $4, $5, 0, $6, $6)",
     )
     .bind(new.id.to_string())
     .bind(&new.name)

@@ -1,9 +1,10 @@
 //! API tokens.
 
+use database::query;
 use ids::{TokenId, WorkspaceId};
 use jiff::Timestamp;
 
-use super::{SqliteStore, check_length, now_ms, parsed, timestamp};
+use super::{SqlStore, check_length, now_ms, parsed, timestamp};
 use crate::error::{Doing, StoreError};
 use crate::store::Durability;
 use crate::store::StoreFuture;
@@ -23,7 +24,7 @@ type Row = (
     Option<i64>,
 );
 
-impl TokenRecords for SqliteStore {
+impl TokenRecords for SqlStore {
     fn add_token<'a>(
         &'a self,
         workspace: WorkspaceId,
@@ -58,7 +59,7 @@ impl TokenRecords for SqliteStore {
     }
 }
 
-impl SqliteStore {
+impl SqlStore {
     async fn add_token_now(
         &self,
         workspace: WorkspaceId,
@@ -69,10 +70,10 @@ impl SqliteStore {
         let new = token.clone();
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                sqlx::query(
+                query(
                     "INSERT INTO api_token (token_id, workspace_id, name, hash, scopes,
                                             created_at, expires_at, is_enabled)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)",
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, 1)",
                 )
                 .bind(new.id.to_string())
                 .bind(workspace.to_string())
@@ -101,10 +102,10 @@ impl SqliteStore {
     }
 
     async fn token_of_hash_now(&self, hash: &TokenHash) -> Result<Option<ApiToken>, StoreError> {
-        let query = sqlx::query(
+        let query = query(
             "SELECT token_id, workspace_id, name, scopes, created_at, expires_at, is_enabled,
                     used_at
-             FROM api_token WHERE hash = ?1",
+             FROM api_token WHERE hash = $1",
         );
         let query = query.bind(hash.to_vec());
         let row: Option<Row> = self
@@ -117,10 +118,10 @@ impl SqliteStore {
     }
 
     async fn tokens_now(&self, workspace: WorkspaceId) -> Result<Vec<ApiToken>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = query(
             "SELECT token_id, workspace_id, name, scopes, created_at, expires_at, is_enabled,
                     used_at
-             FROM api_token WHERE workspace_id = ?1 ORDER BY token_id",
+             FROM api_token WHERE workspace_id = $1 ORDER BY token_id",
         )
         .bind(workspace.to_string())
         .fetch_all(self.database.reader())
@@ -137,9 +138,9 @@ impl SqliteStore {
     ) -> Result<bool, StoreError> {
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                let set = sqlx::query(
-                    "UPDATE api_token SET is_enabled = ?3
-                     WHERE workspace_id = ?1 AND token_id = ?2",
+                let set = query(
+                    "UPDATE api_token SET is_enabled = $3
+                     WHERE workspace_id = $1 AND token_id = $2",
                 )
                 .bind(workspace.to_string())
                 .bind(id.to_string())
@@ -147,7 +148,7 @@ impl SqliteStore {
                 .execute(connection)
                 .await
                 .doing("changing a token")?;
-                Ok(set.rows_affected() > 0)
+                Ok(set > 0)
             })
         });
         change.await
@@ -161,13 +162,13 @@ impl SqliteStore {
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
                 let removed =
-                    sqlx::query("DELETE FROM api_token WHERE workspace_id = ?1 AND token_id = ?2")
+                    query("DELETE FROM api_token WHERE workspace_id = $1 AND token_id = $2")
                         .bind(workspace.to_string())
                         .bind(id.to_string())
                         .execute(connection)
                         .await
                         .doing("removing a token")?;
-                Ok(removed.rows_affected() > 0)
+                Ok(removed > 0)
             })
         });
         change.await
@@ -178,7 +179,7 @@ impl SqliteStore {
             .database
             .change(Durability::Process, move |connection| {
                 Box::pin(async move {
-                    sqlx::query("UPDATE api_token SET used_at = ?2 WHERE token_id = ?1")
+                    query("UPDATE api_token SET used_at = $2 WHERE token_id = $1")
                         .bind(id.to_string())
                         .bind(at.as_millisecond())
                         .execute(connection)

@@ -1,10 +1,10 @@
 //! Images and what names they were found by.
 
+use database::{Connection, query};
 use ids::{SecretId, WorkspaceId};
 use reference::Digest;
-use sqlx::SqliteConnection;
 
-use super::{SqliteStore, check_length, damaged, digest, grants, layers, now_ms, timestamp};
+use super::{SqlStore, check_length, damaged, digest, grants, layers, now_ms, timestamp};
 use crate::database::Database;
 use crate::error::{Doing, StoreError};
 use crate::images::{
@@ -33,7 +33,7 @@ type Row = (
     Option<Vec<u8>>,
 );
 
-impl ImageRecords for SqliteStore {
+impl ImageRecords for SqlStore {
     fn publish<'a>(
         &'a self,
         workspace: WorkspaceId,
@@ -101,15 +101,15 @@ async fn publish(
 }
 
 async fn publish_within(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     workspace: WorkspaceId,
     publication: &Publication,
 ) -> Result<GrantOutcome, StoreError> {
     let image = &publication.image;
     insert(connection, workspace, image).await?;
-    sqlx::query(
+    query(
         "INSERT INTO image_alias (workspace_id, canonical, manifest_digest, image_id, checked_at)
-         VALUES (?1, ?2, ?3, ?4, ?5)
+         VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (workspace_id, canonical) DO UPDATE
          SET manifest_digest = excluded.manifest_digest, image_id = excluded.image_id,
              checked_at = excluded.checked_at",
@@ -131,7 +131,7 @@ async fn publish_within(
 }
 
 async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     workspace: WorkspaceId,
     image: &Image,
 ) -> Result<(), StoreError> {
@@ -144,17 +144,17 @@ async fn insert(
     let config_length = image.config.as_ref().map_or(0, Vec::len);
     check_length("configuration of an image", config_length, CONFIG_LIMIT)?;
     let python = image.python.as_ref();
-    sqlx::query(
+    query(
         "INSERT INTO image (workspace_id, image_id, typed, canonical, origin, manifest_digest,
                             config_digest, layers, environment, python_program, python_version,
                             created_at, config)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          ON CONFLICT (workspace_id, image_id) DO UPDATE
          SET typed = excluded.typed, canonical = excluded.canonical, origin = excluded.origin,
              layers = excluded.layers,
-             python_program = coalesce(excluded.python_program, python_program),
-             python_version = coalesce(excluded.python_version, python_version),
-             config = coalesce(excluded.config, config)",
+             python_program = coalesce(excluded.python_program, image.python_program),
+             python_version = coalesce(excluded.python_version, image.python_version),
+             config = coalesce(excluded.config, image.config)",
     )
     .bind(workspace.to_string())
     .bind(image.id.as_str())
@@ -180,11 +180,11 @@ async fn find(
     workspace: WorkspaceId,
     id: &Digest,
 ) -> Result<Option<Image>, StoreError> {
-    let row: Option<Row> = sqlx::query_as(
+    let row: Option<Row> = query(
         "SELECT image_id, typed, canonical, origin, manifest_digest, config_digest, layers,
                 environment, python_program, python_version, created_at, config
-         FROM image WHERE image_id = ?1 AND workspace_id = ?2
-           AND image_id IN (SELECT image_id FROM image_grant WHERE workspace_id = ?2)",
+         FROM image WHERE image_id = $1 AND workspace_id = $2
+           AND image_id IN (SELECT image_id FROM image_grant WHERE workspace_id = $2)",
     )
     .bind(id.as_str())
     .bind(workspace.to_string())
@@ -195,12 +195,12 @@ async fn find(
 }
 
 async fn list(database: &Database, workspace: WorkspaceId) -> Result<Vec<Image>, StoreError> {
-    let rows: Vec<Row> = sqlx::query_as(
+    let rows: Vec<Row> = query(
         "SELECT image_id, typed, canonical, origin, manifest_digest, config_digest, layers,
                 environment, python_program, python_version, created_at, NULL
          FROM image
-         WHERE workspace_id = ?1
-           AND image_id IN (SELECT image_id FROM image_grant WHERE workspace_id = ?1)
+         WHERE workspace_id = $1
+           AND image_id IN (SELECT image_id FROM image_grant WHERE workspace_id = $1)
          ORDER BY created_at DESC, image_id",
     )
     .bind(workspace.to_string())
@@ -215,9 +215,9 @@ async fn alias(
     workspace: WorkspaceId,
     canonical: &str,
 ) -> Result<Option<ImageAlias>, StoreError> {
-    let row: Option<(String, String, String, i64)> = sqlx::query_as(
+    let row: Option<(String, String, String, i64)> = query(
         "SELECT canonical, manifest_digest, image_id, checked_at FROM image_alias
-         WHERE workspace_id = ?1 AND canonical = ?2",
+         WHERE workspace_id = $1 AND canonical = $2",
     )
     .bind(workspace.to_string())
     .bind(canonical)

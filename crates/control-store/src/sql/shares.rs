@@ -1,13 +1,14 @@
 //! Shares of credentials.
 
+use database::query;
 use ids::WorkspaceId;
 
-use super::{SqliteStore, damaged, parsed};
+use super::{SqlStore, damaged, parsed};
 use crate::error::{Doing, StoreError};
 use crate::shares::{Recipient, Share, ShareRecords};
 use crate::store::{Durability, StoreFuture};
 
-impl ShareRecords for SqliteStore {
+impl ShareRecords for SqlStore {
     fn put_share<'a>(&'a self, workspace: WorkspaceId, share: &'a Share) -> StoreFuture<'a, ()> {
         Box::pin(self.put_share_now(workspace, share))
     }
@@ -26,14 +27,14 @@ impl ShareRecords for SqliteStore {
     }
 }
 
-impl SqliteStore {
+impl SqlStore {
     async fn put_share_now(&self, workspace: WorkspaceId, share: &Share) -> Result<(), StoreError> {
         let share = share.clone();
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                sqlx::query(
+                query(
                     "INSERT INTO share (workspace_id, scope, recipient, secret_id)
-                     VALUES (?1, ?2, ?3, ?4)
+                     VALUES ($1, $2, $3, $4)
                      ON CONFLICT (workspace_id, scope, recipient) DO UPDATE
                      SET secret_id = excluded.secret_id",
                 )
@@ -51,8 +52,8 @@ impl SqliteStore {
     }
 
     async fn shares_now(&self, workspace: WorkspaceId) -> Result<Vec<Share>, StoreError> {
-        let rows: Vec<(String, String, String)> = sqlx::query_as(
-            "SELECT scope, recipient, secret_id FROM share WHERE workspace_id = ?1
+        let rows: Vec<(String, String, String)> = query(
+            "SELECT scope, recipient, secret_id FROM share WHERE workspace_id = $1
              ORDER BY scope, recipient",
         )
         .bind(workspace.to_string())
@@ -79,18 +80,16 @@ impl SqliteStore {
         let scope = scope.to_owned();
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                sqlx::query(
-                    "DELETE FROM share WHERE workspace_id = ?1 AND scope = ?2 AND recipient = ?3",
-                )
-                .bind(workspace.to_string())
-                .bind(scope)
-                .bind(recipient.as_str())
-                .execute(connection)
-                .await
-                .doing("ending a share")
+                query("DELETE FROM share WHERE workspace_id = $1 AND scope = $2 AND recipient = $3")
+                    .bind(workspace.to_string())
+                    .bind(scope)
+                    .bind(recipient.as_str())
+                    .execute(connection)
+                    .await
+                    .doing("ending a share")
             })
         });
         let removed = change.await?;
-        Ok(removed.rows_affected() > 0)
+        Ok(removed > 0)
     }
 }

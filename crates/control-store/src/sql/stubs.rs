@@ -1,10 +1,11 @@
 //! Stubs and their definitions, which stand in their rows as JSON.
 
+use database::query;
 use ids::{StubId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{SqliteStore, check_length, damaged, digest, now_ms, parsed, timestamp};
+use super::{SqlStore, check_length, damaged, digest, now_ms, parsed, timestamp};
 use crate::error::{Doing, StoreError};
 use crate::store::Durability;
 use crate::store::StoreFuture;
@@ -17,7 +18,7 @@ const DEFINITION_LIMIT: usize = 2 << 20;
 
 type Row = (String, String, String, String, i64);
 
-impl StubRecords for SqliteStore {
+impl StubRecords for SqlStore {
     fn ensure_stub<'a>(
         &'a self,
         workspace: WorkspaceId,
@@ -36,7 +37,7 @@ impl StubRecords for SqliteStore {
     }
 }
 
-impl SqliteStore {
+impl SqlStore {
     async fn ensure_stub_now(
         &self,
         workspace: WorkspaceId,
@@ -54,10 +55,10 @@ impl SqliteStore {
         let (id, name) = (StubId::new(), name.to_owned());
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                let row: Row = sqlx::query_as(
+                let row: Row = query(
                     "INSERT INTO stub (stub_id, workspace_id, name, fingerprint, definition,
                                        created_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                     VALUES ($1, $2, $3, $4, $5, $6)
                      ON CONFLICT (workspace_id, fingerprint) DO UPDATE SET name = excluded.name
                      RETURNING stub_id, workspace_id, name, definition, created_at",
                 )
@@ -81,9 +82,9 @@ impl SqliteStore {
         workspace: WorkspaceId,
         id: StubId,
     ) -> Result<Option<Stub>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = query(
             "SELECT stub_id, workspace_id, name, definition, created_at FROM stub
-             WHERE workspace_id = ?1 AND stub_id = ?2",
+             WHERE workspace_id = $1 AND stub_id = $2",
         )
         .bind(workspace.to_string())
         .bind(id.to_string())
@@ -94,9 +95,9 @@ impl SqliteStore {
     }
 
     async fn stubs_now(&self, workspace: WorkspaceId) -> Result<Vec<Stub>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = query(
             "SELECT stub_id, workspace_id, name, definition, created_at FROM stub
-             WHERE workspace_id = ?1 ORDER BY stub_id DESC",
+             WHERE workspace_id = $1 ORDER BY stub_id DESC",
         )
         .bind(workspace.to_string())
         .fetch_all(self.database.reader())

@@ -1,9 +1,10 @@
 //! The containers of functions and their queue.
 
+use database::query;
 use ids::{ContainerId, StubId, WorkerId, WorkspaceId};
 use jiff::Timestamp;
 
-use super::{SqliteStore, check_length, damaged, now_ms, parsed, timestamp};
+use super::{SqlStore, check_length, damaged, now_ms, parsed, timestamp};
 use crate::containers::{ContainerRecord, ContainerRecords, ContainerState, Delivery};
 use crate::error::{Doing, StoreError};
 use crate::store::Durability;
@@ -25,7 +26,7 @@ type Row = (
     Option<String>,
 );
 
-impl ContainerRecords for SqliteStore {
+impl ContainerRecords for SqlStore {
     fn request_container(
         &self,
         workspace: WorkspaceId,
@@ -81,7 +82,7 @@ impl ContainerRecords for SqliteStore {
     }
 }
 
-impl SqliteStore {
+impl SqlStore {
     async fn request_now(
         &self,
         workspace: WorkspaceId,
@@ -91,10 +92,10 @@ impl SqliteStore {
         let now = now_ms();
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                sqlx::query(
+                query(
                     "INSERT INTO container (container_id, workspace_id, stub_id, state, delivery,
                                             requested_at)
-                     VALUES (?1, ?2, ?3, 'requested', 0, ?4)",
+                     VALUES ($1, $2, $3, 'requested', 0, $4)",
                 )
                 .bind(id.to_string())
                 .bind(workspace.to_string())
@@ -128,17 +129,17 @@ impl SqliteStore {
     ) -> Result<Option<Delivery>, StoreError> {
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                let number: Option<u32> = sqlx::query_scalar(
-                    "UPDATE container SET state = 'placed', worker_id = ?2,
+                let number: Option<(u32,)> = query(
+                    "UPDATE container SET state = 'placed', worker_id = $2,
                                           delivery = delivery + 1
-                     WHERE container_id = ?1 AND state = 'requested' RETURNING delivery",
+                     WHERE container_id = $1 AND state = 'requested' RETURNING delivery",
                 )
                 .bind(id.to_string())
                 .bind(worker.to_string())
                 .fetch_optional(connection)
                 .await
                 .doing("placing a container")?;
-                Ok(number.map(|number| Delivery { worker, number }))
+                Ok(number.map(|(number,)| Delivery { worker, number }))
             })
         });
         change.await
@@ -147,9 +148,9 @@ impl SqliteStore {
     async fn acknowledge_now(&self, id: ContainerId, by: Delivery) -> Result<bool, StoreError> {
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                let taken = sqlx::query(
+                let taken = query(
                     "UPDATE container SET state = 'starting'
-                     WHERE container_id = ?1 AND worker_id = ?2 AND delivery = ?3
+                     WHERE container_id = $1 AND worker_id = $2 AND delivery = $3
                        AND state = 'placed'",
                 )
                 .bind(id.to_string())
@@ -158,7 +159,7 @@ impl SqliteStore {
                 .execute(connection)
                 .await
                 .doing("acknowledging a container")?;
-                Ok(taken.rows_affected() > 0)
+                Ok(taken > 0)
             })
         });
         change.await
@@ -170,9 +171,9 @@ impl SqliteStore {
             .database
             .change(Durability::Process, move |connection| {
                 Box::pin(async move {
-                    let ready = sqlx::query(
-                        "UPDATE container SET state = 'ready', ready_at = ?4
-                     WHERE container_id = ?1 AND worker_id = ?2 AND delivery = ?3
+                    let ready = query(
+                        "UPDATE container SET state = 'ready', ready_at = $4
+                     WHERE container_id = $1 AND worker_id = $2 AND delivery = $3
                        AND state = 'starting'",
                     )
                     .bind(id.to_string())
@@ -182,7 +183,7 @@ impl SqliteStore {
                     .execute(connection)
                     .await
                     .doing("noting that a container is ready")?;
-                    Ok(ready.rows_affected() > 0)
+                    Ok(ready > 0)
                 })
             });
         change.await
@@ -198,10 +199,10 @@ impl SqliteStore {
         let (now, reason) = (now_ms(), reason.to_owned());
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                let ended = sqlx::query(
-                    "UPDATE container SET state = 'ended', ended_at = ?4, reason = ?5
-                     WHERE container_id = ?1 AND state <> 'ended'
-                       AND (?2 IS NULL OR (worker_id = ?2 AND delivery = ?3))",
+                let ended = query(
+                    "UPDATE container SET state = 'ended', ended_at = $4, reason = $5
+                     WHERE container_id = $1 AND state <> 'ended'
+                       AND ($2 IS NULL OR (worker_id = $2 AND delivery = $3))",
                 )
                 .bind(id.to_string())
                 .bind(by.map(|by| by.worker.to_string()))
@@ -211,7 +212,7 @@ impl SqliteStore {
                 .execute(connection)
                 .await
                 .doing("ending a container")?;
-                Ok(ended.rows_affected() > 0)
+                Ok(ended > 0)
             })
         });
         change.await
@@ -222,10 +223,10 @@ impl SqliteStore {
         workspace: WorkspaceId,
         id: ContainerId,
     ) -> Result<Option<ContainerRecord>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = query(
             "SELECT container_id, workspace_id, stub_id, state, worker_id, delivery,
                     requested_at, ready_at, ended_at, reason
-             FROM container WHERE workspace_id = ?1 AND container_id = ?2",
+             FROM container WHERE workspace_id = $1 AND container_id = $2",
         )
         .bind(workspace.to_string())
         .bind(id.to_string())
@@ -239,10 +240,10 @@ impl SqliteStore {
         &self,
         workspace: Option<WorkspaceId>,
     ) -> Result<Vec<ContainerRecord>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = query(
             "SELECT container_id, workspace_id, stub_id, state, worker_id, delivery,
                     requested_at, ready_at, ended_at, reason
-             FROM container WHERE state <> 'ended' AND (?1 IS NULL OR workspace_id = ?1)
+             FROM container WHERE state <> 'ended' AND ($1 IS NULL OR workspace_id = $1)
              ORDER BY container_id",
         )
         .bind(workspace.map(|id| id.to_string()))
@@ -257,14 +258,13 @@ impl SqliteStore {
             .database
             .change(Durability::Process, move |connection| {
                 Box::pin(async move {
-                    let forgotten = sqlx::query(
-                        "DELETE FROM container WHERE state = 'ended' AND ended_at < ?1",
-                    )
-                    .bind(ended_before.as_millisecond())
-                    .execute(connection)
-                    .await
-                    .doing("forgetting containers")?;
-                    Ok(forgotten.rows_affected())
+                    let forgotten =
+                        query("DELETE FROM container WHERE state = 'ended' AND ended_at < $1")
+                            .bind(ended_before.as_millisecond())
+                            .execute(connection)
+                            .await
+                            .doing("forgetting containers")?;
+                    Ok(forgotten)
                 })
             });
         change.await

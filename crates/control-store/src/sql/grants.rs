@@ -1,8 +1,8 @@
 //! Grants: who proved possession of what, with which version of which secret.
 
+use database::{Connection, query};
 use ids::{GrantId, SecretId, WorkspaceId};
 use reference::Digest;
-use sqlx::SqliteConnection;
 
 use super::{damaged, digest, now_ms, parsed, timestamp};
 use crate::database::Database;
@@ -25,7 +25,7 @@ pub(super) async fn record(
 /// Compare and set: a later version of the same secret stays. Another secret, or none, replaces
 /// what was there, since that is what the origin answered last.
 pub(super) async fn record_within(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     workspace: WorkspaceId,
     grant: &NewGrant,
 ) -> Result<GrantOutcome, StoreError> {
@@ -35,15 +35,16 @@ pub(super) async fn record_within(
             (Some(proven.secret_id.to_string()), Some(proven.version))
         }
     };
-    let recorded: Option<String> = sqlx::query_scalar(
+    let recorded: Option<(String,)> = query(
         "INSERT INTO image_grant (grant_id, workspace_id, image_id, origin, secret_id,
                                   secret_version, granted_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (workspace_id, image_id, origin) DO UPDATE
          SET secret_id = excluded.secret_id, secret_version = excluded.secret_version,
              granted_at = excluded.granted_at
-         WHERE secret_id IS NOT excluded.secret_id OR secret_version IS NULL
-            OR secret_version <= excluded.secret_version
+         WHERE image_grant.secret_id IS DISTINCT FROM excluded.secret_id
+            OR image_grant.secret_version IS NULL
+            OR image_grant.secret_version <= excluded.secret_version
          RETURNING grant_id",
     )
     .bind(GrantId::new().to_string())
@@ -57,7 +58,7 @@ pub(super) async fn record_within(
     .await
     .doing("recording a grant")?;
     match recorded {
-        Some(id) => Ok(GrantOutcome::Recorded(parsed("image_grant", &id)?)),
+        Some((id,)) => Ok(GrantOutcome::Recorded(parsed("image_grant", &id)?)),
         None => Ok(GrantOutcome::Superseded),
     }
 }
@@ -69,9 +70,9 @@ pub(super) async fn find(
     origin: &str,
 ) -> Result<Option<Grant>, StoreError> {
     type Row = (String, String, String, Option<String>, Option<i64>, i64);
-    let row: Option<Row> = sqlx::query_as(
+    let row: Option<Row> = query(
         "SELECT grant_id, image_id, origin, secret_id, secret_version, granted_at
-         FROM image_grant WHERE workspace_id = ?1 AND image_id = ?2 AND origin = ?3",
+         FROM image_grant WHERE workspace_id = $1 AND image_id = $2 AND origin = $3",
     )
     .bind(workspace.to_string())
     .bind(image_id.as_str())
@@ -99,7 +100,7 @@ pub(super) async fn revoke(
 ) -> Result<u64, StoreError> {
     let change = database.change(Durability::Process, move |connection| {
         Box::pin(async move {
-            sqlx::query("DELETE FROM image_grant WHERE workspace_id = ?1 AND secret_id = ?2")
+            query("DELETE FROM image_grant WHERE workspace_id = $1 AND secret_id = $2")
                 .bind(workspace.to_string())
                 .bind(secret_id.to_string())
                 .execute(connection)
@@ -107,7 +108,7 @@ pub(super) async fn revoke(
                 .doing("revoking grants")
         })
     });
-    Ok(change.await?.rows_affected())
+    change.await
 }
 
 fn proof(secret_id: Option<&str>, version: Option<i64>) -> Result<GrantProof, StoreError> {

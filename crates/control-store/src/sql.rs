@@ -1,4 +1,4 @@
-//! The store in one SQLite file, for one machine.
+//! The store in SQL: one SQLite file, for one machine, or a PostgreSQL server.
 
 mod containers;
 mod grants;
@@ -12,8 +12,7 @@ mod tokens;
 mod workers;
 mod workspaces;
 
-use std::path::Path;
-
+use database::Location;
 use jiff::Timestamp;
 use reference::Digest;
 
@@ -21,15 +20,15 @@ use crate::database::Database;
 use crate::error::StoreError;
 use crate::store::{ControlStore, StoreFuture};
 
-/// A control store in an SQLite file that several processes use at once.
+/// A control store in a database that several processes use at once.
 #[derive(Debug)]
-pub struct SqliteStore {
+pub struct SqlStore {
     database: Database,
 }
 
-impl SqliteStore {
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::open(path).await?;
+impl SqlStore {
+    pub async fn open(location: &Location) -> Result<Self, StoreError> {
+        let database = Database::open(location).await?;
         Ok(Self { database })
     }
 
@@ -38,7 +37,7 @@ impl SqliteStore {
     }
 }
 
-impl ControlStore for SqliteStore {
+impl ControlStore for SqlStore {
     fn sync(&self) -> StoreFuture<'_, ()> {
         Box::pin(self.database.sync())
     }
@@ -95,33 +94,46 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
+    use database::Server;
     use ids::{WorkspaceId, WorkspaceName};
+    use postgres_server::PostgresServer;
 
     use super::*;
     use crate::workspaces::WorkspaceRecords;
+
+    fn server(postgres: &PostgresServer) -> Location {
+        Location::Server(Server::parse(&postgres.new_database()).unwrap())
+    }
+
+    async fn keeps_the_contract(location: &Location) {
+        let store = Arc::new(SqlStore::open(location).await.unwrap());
+        crate::contract::check(Arc::clone(&store) as Arc<dyn ControlStore>).await;
+        store.sync().await.unwrap();
+        store.close().await;
+        let again = SqlStore::open(location).await.unwrap();
+        assert_eq!(again.workspaces().await.unwrap().len(), 3);
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn sqlite_keeps_the_contract() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data/state.db");
-        let store = Arc::new(SqliteStore::open(&path).await.unwrap());
-        crate::contract::check(Arc::clone(&store) as Arc<dyn ControlStore>).await;
-        store.close().await;
-        let again = SqliteStore::open(&path).await.unwrap();
-        assert_eq!(again.workspaces().await.unwrap().len(), 3);
+        keeps_the_contract(&Location::File(path.clone())).await;
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    /// Several stores on one file, as several processes would have them, made at the same time.
     #[tokio::test(flavor = "multi_thread")]
-    async fn stores_open_one_file_together() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state.db");
+    async fn postgresql_keeps_the_contract() {
+        keeps_the_contract(&server(PostgresServer::shared())).await;
+    }
+
+    /// Several stores on one database, as several processes would have them, made at the same time.
+    async fn stores_open_it_together(location: &Location) {
         let opened = (0..6).map(|_| {
-            let path = path.clone();
+            let location = location.clone();
             tokio::spawn(async move {
-                let store = SqliteStore::open(&path).await.unwrap();
+                let store = SqlStore::open(&location).await.unwrap();
                 let name = WorkspaceName::default();
                 store
                     .ensure_workspace(&name, WorkspaceId::new())
@@ -137,6 +149,43 @@ mod tests {
         assert!(ids.windows(2).all(|pair| pair[0] == pair[1]), "{ids:?}");
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn stores_open_one_file_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.db");
+        stores_open_it_together(&Location::File(path)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn stores_open_one_server_together() {
+        stores_open_it_together(&server(PostgresServer::shared())).await;
+    }
+
+    /// What was accepted is there afterwards, and what was not says why.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_finds_its_server_again() {
+        let postgres = PostgresServer::start();
+        let store = SqlStore::open(&server(&postgres)).await.unwrap();
+        let ensure = async |name: &str| {
+            let name = WorkspaceName::parse(name).unwrap();
+            store.ensure_workspace(&name, WorkspaceId::new()).await
+        };
+        let made = ensure("one").await.unwrap();
+        store.sync().await.unwrap();
+        postgres.stop();
+        for error in [
+            ensure("two").await.unwrap_err(),
+            store.workspaces().await.unwrap_err(),
+            store.sync().await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), "unreachable", "{error:?}");
+            assert!(error.may_pass() && error.hint().is_some());
+        }
+        postgres.start_again();
+        let two = ensure("two").await.unwrap();
+        assert_eq!(store.workspaces().await.unwrap(), [made, two]);
+    }
+
     #[tokio::test]
     async fn what_is_not_a_store_is_refused() {
         let directory = tempfile::tempdir().unwrap();
@@ -146,7 +195,7 @@ mod tests {
             "this is not a database, and longer than a header of one",
         )
         .unwrap();
-        let error = SqliteStore::open(&path).await.unwrap_err();
+        let error = SqlStore::open(&Location::File(path)).await.unwrap_err();
         assert_eq!(error.kind(), "storage");
     }
 }

@@ -1,9 +1,10 @@
 //! Uploaded objects.
 
+use database::query;
 use ids::{ObjectId, WorkspaceId};
 use reference::Digest;
 
-use super::{SqliteStore, check_length, damaged, digest, now_ms, parsed, timestamp};
+use super::{SqlStore, check_length, damaged, digest, now_ms, parsed, timestamp};
 use crate::error::{Doing, StoreError};
 use crate::objects::{Object, ObjectRecords};
 use crate::store::Durability;
@@ -14,7 +15,7 @@ const NAME_LIMIT: usize = 256;
 
 type Row = (String, String, String, i64, i64);
 
-impl ObjectRecords for SqliteStore {
+impl ObjectRecords for SqlStore {
     fn ensure_object<'a>(
         &'a self,
         workspace: WorkspaceId,
@@ -54,7 +55,7 @@ impl ObjectRecords for SqliteStore {
     }
 }
 
-impl SqliteStore {
+impl SqlStore {
     async fn ensure_object_now(
         &self,
         workspace: WorkspaceId,
@@ -65,9 +66,9 @@ impl SqliteStore {
         let size = i64::try_from(size_bytes).unwrap_or(i64::MAX);
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                let row: Row = sqlx::query_as(
+                let row: Row = query(
                     "INSERT INTO object (object_id, workspace_id, digest, size_bytes, created_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5)
+                     VALUES ($1, $2, $3, $4, $5)
                      ON CONFLICT (workspace_id, digest) DO UPDATE SET digest = excluded.digest
                      RETURNING object_id, workspace_id, digest, size_bytes, created_at",
                 )
@@ -90,9 +91,9 @@ impl SqliteStore {
         workspace: WorkspaceId,
         id: ObjectId,
     ) -> Result<Option<Object>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = query(
             "SELECT object_id, workspace_id, digest, size_bytes, created_at FROM object
-             WHERE workspace_id = ?1 AND object_id = ?2",
+             WHERE workspace_id = $1 AND object_id = $2",
         )
         .bind(workspace.to_string())
         .bind(id.to_string())
@@ -107,9 +108,9 @@ impl SqliteStore {
         workspace: WorkspaceId,
         digest: &Digest,
     ) -> Result<Option<Object>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = query(
             "SELECT object_id, workspace_id, digest, size_bytes, created_at FROM object
-             WHERE workspace_id = ?1 AND digest = ?2",
+             WHERE workspace_id = $1 AND digest = $2",
         )
         .bind(workspace.to_string())
         .bind(digest.as_str())
@@ -129,10 +130,10 @@ impl SqliteStore {
         let name = name.to_owned();
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
-                let named = sqlx::query(
+                let named = query(
                     "INSERT INTO object_name (workspace_id, name, object_id)
-                     SELECT workspace_id, ?2, object_id FROM object
-                     WHERE workspace_id = ?1 AND object_id = ?3
+                     SELECT workspace_id, $2, object_id FROM object
+                     WHERE workspace_id = $1 AND object_id = $3
                      ON CONFLICT (workspace_id, name) DO UPDATE
                      SET object_id = excluded.object_id",
                 )
@@ -142,7 +143,7 @@ impl SqliteStore {
                 .execute(connection)
                 .await
                 .doing("naming an object")?;
-                Ok(named.rows_affected() == 1)
+                Ok(named == 1)
             })
         });
         change.await
@@ -153,10 +154,10 @@ impl SqliteStore {
         workspace: WorkspaceId,
         name: &str,
     ) -> Result<Option<Object>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = query(
             "SELECT object_id, object.workspace_id, digest, size_bytes, created_at
              FROM object_name JOIN object USING (object_id)
-             WHERE object_name.workspace_id = ?1 AND name = ?2",
+             WHERE object_name.workspace_id = $1 AND name = $2",
         )
         .bind(workspace.to_string())
         .bind(name)
