@@ -8,6 +8,9 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+use crate::error::DatabaseError;
+use crate::postgres;
+
 const DEFAULT_PORT: u16 = 5432;
 /// Longest name of a user or a database: PostgreSQL cuts longer ones, and then it is another.
 const NAME_LIMIT: usize = 63;
@@ -130,6 +133,11 @@ impl Server {
             host,
             password: None,
         })
+    }
+
+    /// Whether the server is there, and lets this user into this database; answers its version.
+    pub async fn look(&self) -> Result<String, DatabaseError> {
+        postgres::version(self).await
     }
 
     /// The password, for a server that asks.

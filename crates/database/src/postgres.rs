@@ -79,7 +79,7 @@ impl WriteLock {
 
 /// The key of a lock, the same in every version of this program. Locks are of one database, so
 /// that it need not differ between those.
-fn lock_key(schema: &str, purpose: &str) -> i64 {
+pub(crate) fn lock_key(schema: &str, purpose: &str) -> i64 {
     // FNV-1a.
     let bytes = schema.bytes().chain([0]).chain(purpose.bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -108,6 +108,14 @@ pub(crate) async fn opening_lock(
         Err(_elapsed) => return Err(no_answer()),
     };
     Ok(connection)
+}
+
+/// What the server says of its version: whether it is there and lets this user in.
+pub(crate) async fn version(server: &Server) -> Result<String, DatabaseError> {
+    let mut connection = connect(&options(server, "public", Durability::Process)?).await?;
+    check_encoding(server, &mut connection).await?;
+    let asked = sqlx::query_scalar("SELECT current_setting('server_version')");
+    Ok(in_time(asked.fetch_one(&mut connection)).await?)
 }
 
 /// Makes the schema where there is none, and brings its tables up to date.
@@ -189,7 +197,7 @@ pub(crate) async fn is_fresh(connection: &mut PgConnection, used_at: Instant) ->
 
 /// Whether the server is still at the other end: it was started anew, or something on the way
 /// forgot the connection.
-async fn lives(connection: &mut PgConnection) -> bool {
+pub(crate) async fn lives(connection: &mut PgConnection) -> bool {
     let answer = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
     matches!(answer, Ok(Ok(())))
 }

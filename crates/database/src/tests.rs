@@ -8,8 +8,8 @@ use postgres_server::{GUARDED_PASSWORD, GUARDED_USER, PostgresServer};
 
 use crate::contract::{self, RULES};
 use crate::{
-    Database, DatabaseError, Durability, Failure, Location, Opening, Server, Statements, Value,
-    Writer, query, statements,
+    Database, DatabaseError, Durability, Failure, Location, Opening, Reservation, Reserved, Server,
+    Statements, Value, Writer, query, statements,
 };
 
 fn server(address: &str) -> Location {
@@ -234,6 +234,76 @@ async fn a_writer_finds_its_server_again() {
     postgres.start_again();
     assert_eq!(count(&mut writer).await.unwrap(), Some(6));
     writer.sync().await.unwrap();
+}
+
+/// One process has what is reserved, however often the server is started anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reserved_is_one_processes() {
+    let postgres = PostgresServer::start();
+    let server = Server::parse(&postgres.new_database()).unwrap();
+    let take = async |purpose: &str, holder: &str| {
+        let taken = Reservation::take(&server, RULES.schema, purpose, holder).await;
+        taken.unwrap()
+    };
+    let Reserved::Ours(first) = take("serve", "first").await else {
+        panic!("nobody has it");
+    };
+    let Reserved::Theirs(holder) = take("serve", "second").await else {
+        panic!("the first has it");
+    };
+    assert_eq!(holder.as_deref(), Some("first"));
+    let Reserved::Ours(_other) = take("other", "second").await else {
+        panic!("nobody has that");
+    };
+    drop(first);
+    let Reserved::Ours(second) = taken_in_time(&take).await else {
+        panic!("the first has ended");
+    };
+    // Somebody is there before the second finds the server again.
+    postgres.stop();
+    postgres.start_again();
+    let Reserved::Ours(third) = take("serve", "third").await else {
+        panic!("the server has forgotten the second");
+    };
+    assert_eq!(second.keep().await.as_deref(), Some("third"));
+    // And who finds it again has it.
+    let keeping = tokio::spawn(third.keep());
+    postgres.stop();
+    postgres.start_again();
+    let holder = "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
+                  WHERE locktype = 'advisory'";
+    while postgres.sql("postgres", holder) != "third" {
+        tokio::task::yield_now().await;
+    }
+    assert!(!keeping.is_finished());
+}
+
+/// A server hears of the end of a connection a moment later.
+async fn taken_in_time(take: &impl AsyncFn(&str, &str) -> Reserved) -> Reserved {
+    loop {
+        let taken = take("serve", "second").await;
+        if let Reserved::Ours(_) = taken {
+            return taken;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_look_says_the_version_or_why_not() {
+    let postgres = PostgresServer::shared();
+    let server = Server::parse(&postgres.new_database()).unwrap();
+    let version = server.look().await.unwrap();
+    assert!(
+        version.starts_with(|sign: char| sign.is_ascii_digit()),
+        "{version}"
+    );
+    postgres.sql(
+        "postgres",
+        "CREATE DATABASE latin ENCODING LATIN1 TEMPLATE template0 LOCALE 'C'",
+    );
+    let latin = postgres.address(postgres_server::USER, "latin");
+    let error = Server::parse(&latin).unwrap().look().await.unwrap_err();
+    assert!(error.to_string().contains("LATIN1"), "{error}");
 }
 
 #[tokio::test]
