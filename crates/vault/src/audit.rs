@@ -328,7 +328,7 @@ pub(crate) async fn append(
         mac = key.key.mac(&key.row_message(&row, &mac));
         insert(connection, &row, &mac).await?;
     }
-    sqlx::query("UPDATE vault SET head_sequence = ?1, head_mac = ?2, head_seal = ?3")
+    sqlx::query("UPDATE vault SET head_sequence = $1, head_mac = $2, head_seal = $3")
         .bind(sequence)
         .bind(&mac)
         .bind(key.head_seal(sequence, &mac))
@@ -416,7 +416,7 @@ pub(crate) async fn tail(
 ) -> Result<Vec<AuditRow>, VaultError> {
     let rows: Vec<StoredRow> = sqlx::query_as(
         "SELECT sequence, at, actor, action, workspace, secret_id, version, subject, detail, mac
-         FROM audit ORDER BY sequence DESC LIMIT ?1",
+         FROM audit ORDER BY sequence DESC LIMIT $1",
     )
     .bind(limit)
     .fetch_all(connection)
@@ -428,7 +428,7 @@ pub(crate) async fn tail(
 async fn page(connection: &mut SqliteConnection, after: i64) -> Result<Vec<StoredRow>, VaultError> {
     sqlx::query_as(
         "SELECT sequence, at, actor, action, workspace, secret_id, version, subject, detail, mac
-         FROM audit WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+         FROM audit WHERE sequence > $1 ORDER BY sequence LIMIT $2",
     )
     .bind(after)
     .bind(PAGE_ROWS)
@@ -445,7 +445,7 @@ async fn insert(
     sqlx::query(
         "INSERT INTO audit (sequence, at, actor, action, workspace, secret_id, version, subject,
                             detail, mac)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(row.0)
     .bind(row.1)

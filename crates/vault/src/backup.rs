@@ -41,7 +41,7 @@ impl Vault {
         vault.record(entry).await?;
         // Made first, so that it is never readable by others, not even while it is written.
         let file = new_private(path)?;
-        let written = sqlx::query("VACUUM INTO ?1")
+        let written = sqlx::query("VACUUM INTO $1")
             .bind(text)
             .execute(vault.database.writer())
             .await

@@ -51,7 +51,7 @@ impl Vault {
         since: Option<Timestamp>,
     ) -> Result<Vec<Exposure>, VaultError> {
         let (worker, secret) = match of {
-            ExposureOf::Worker(worker) => (Some(worker.to_string()), None),
+            ExposureOf::Worker(worker) => (Some(worker), None),
             ExposureOf::Secret(workspace, name) => (
                 None,
                 Some((workspace.to_string(), name.as_str().to_owned())),
@@ -63,36 +63,45 @@ impl Vault {
                     audit.detail
              FROM audit JOIN secret USING (secret_id)
              LEFT JOIN secret_version USING (secret_id, version)
-             WHERE action IN ('vend', 'give') AND at >= ?1 AND json_valid(detail)
-               AND (?2 IS NULL OR json_extract(detail, '$.worker') = ?2)
-               AND (?3 IS NULL OR (secret.workspace = ?3 AND name = ?4))
-             ORDER BY sequence DESC LIMIT ?5",
+             WHERE action IN ('vend', 'give') AND at >= $1
+               AND ($2 IS NULL OR audit.detail LIKE $2)
+               AND ($3 IS NULL OR (secret.workspace = $3 AND name = $4))
+             ORDER BY sequence DESC LIMIT $5",
         )
         .bind(since.map_or(i64::MIN, Timestamp::as_millisecond))
-        .bind(worker)
+        .bind(worker.map(names_worker))
         .bind(workspace)
         .bind(secret)
         .bind(EXPOSURES_LIMIT)
         .fetch_all(self.inner.database.reader())
         .await
         .doing("reading what was given out")?;
-        Ok(rows.into_iter().filter_map(exposure).collect())
+        let mut all: Vec<_> = rows.into_iter().filter_map(exposure).collect();
+        if let Some(worker) = worker.map(|worker| worker.to_string()) {
+            all.retain(|exposure| exposure.worker.as_ref() == Some(&worker));
+        }
+        Ok(all)
     }
-}
 
-impl Vault {
     /// The worker that joined by this name last, also when it is none any more.
     pub async fn joined_worker(&self, name: &str) -> Result<Option<WorkerId>, VaultError> {
         let subject: Option<String> = sqlx::query_scalar(
-            "SELECT subject FROM audit WHERE action = 'join' AND instr(detail, ?1 || ', key ') = 1
+            "SELECT subject FROM audit
+             WHERE action = 'join' AND substr(detail, 1, length($1)) = $1
              ORDER BY sequence DESC LIMIT 1",
         )
-        .bind(name)
+        .bind(format!("{name}, key "))
         .fetch_optional(self.inner.database.reader())
         .await
         .doing("looking for a worker that joined")?;
         Ok(subject.and_then(|subject| subject.parse().ok()))
     }
+}
+
+/// The pattern of details that name a worker, whose id has no character that is special in it. In
+/// what somebody else chose, such as a container's name, the quotes are written otherwise.
+fn names_worker(worker: WorkerId) -> String {
+    format!("%\"worker\":\"{worker}\"%")
 }
 
 /// A row that does not read was not written by this program; `verify` names it.

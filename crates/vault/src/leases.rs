@@ -148,9 +148,9 @@ impl Vault {
     ) -> Result<Standing, VaultError> {
         let row: (Option<String>, Option<i64>, Option<String>) = sqlx::query_as(
             "SELECT secret_id, current_version, end_reason
-             FROM (SELECT 1)
-             LEFT JOIN secret ON workspace = ?1 AND name = ?2 AND removed_at IS NULL
-             LEFT JOIN (SELECT end_reason FROM lease WHERE lease_id = ?3)",
+             FROM (SELECT 1) AS always
+             LEFT JOIN secret ON workspace = $1 AND name = $2 AND removed_at IS NULL
+             LEFT JOIN (SELECT end_reason FROM lease WHERE lease_id = $3) AS asked ON TRUE",
         )
         .bind(workspace.to_string())
         .bind(name.as_str())
@@ -178,7 +178,7 @@ impl Vault {
         let rows: Vec<StoredLease> = sqlx::query_as(
             "SELECT lease_id, workspace, secret_id, version, image, container, worker, begun_at,
                     expires_at
-             FROM lease WHERE workspace = ?1 AND ended_at IS NULL ORDER BY begun_at, lease_id",
+             FROM lease WHERE workspace = $1 AND ended_at IS NULL ORDER BY begun_at, lease_id",
         )
         .bind(workspace.to_string())
         .fetch_all(self.inner.database.reader())
@@ -273,7 +273,7 @@ async fn begin_within(
     sqlx::query(
         "INSERT INTO lease (lease_id, workspace, secret_id, version, image, repository, worker,
                             container, owner, begun_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
          ON CONFLICT (lease_id) DO NOTHING",
     )
     .bind(new.lease.to_string())
@@ -336,7 +336,7 @@ type HeldRow = (
 async fn held(connection: &mut SqliteConnection, lease: LeaseId) -> Result<Held, VaultError> {
     let row: Option<HeldRow> = sqlx::query_as(
         "SELECT workspace, secret_id, version, image, repository, worker, container, renewals, nonce
-         FROM lease WHERE lease_id = ?1 AND ended_at IS NULL",
+         FROM lease WHERE lease_id = $1 AND ended_at IS NULL",
     )
     .bind(lease.to_string())
     .fetch_optional(connection)
@@ -367,7 +367,7 @@ async fn check_leasable(
     let row: Option<(String, bool, Option<i64>)> = sqlx::query_as(
         "SELECT name, retired_at IS NULL AND removed_at IS NULL, not_after
          FROM secret JOIN secret_version USING (secret_id)
-         WHERE secret_id = ?1 AND version = ?2",
+         WHERE secret_id = $1 AND version = $2",
     )
     .bind(sealed.secret_id.to_string())
     .bind(sealed.version)

@@ -66,7 +66,7 @@ impl Vault {
                     state, proven, rung, realm, checked_at, not_after
              FROM secret JOIN secret_version
                   ON secret_version.secret_id = secret.secret_id AND version = current_version
-             WHERE workspace = ?1 AND removed_at IS NULL ORDER BY name",
+             WHERE workspace = $1 AND removed_at IS NULL ORDER BY name",
         )
         .bind(workspace.to_string())
         .fetch_all(self.inner.database.reader())
@@ -90,7 +90,7 @@ impl Vault {
                        AND lease.version = secret_version.version AND ended_at IS NULL) AS leases,
                     state, proven, rung, realm, checked_at, not_after
              FROM secret JOIN secret_version ON secret_version.secret_id = secret.secret_id
-             WHERE workspace = ?1 AND name = ?2
+             WHERE workspace = $1 AND name = $2
              ORDER BY secret.created_at DESC, secret.secret_id DESC, version DESC",
         )
         .bind(workspace.to_string())

@@ -131,7 +131,7 @@ impl Rotation<'_> {
 
     async fn batch(&self, after: &str) -> Result<Vec<WrappedRow>, VaultError> {
         let query = format!(
-            "{SELECT_WRAPPED} WHERE workspace > ?1 AND workspace_key.root_key_id <> ?2
+            "{SELECT_WRAPPED} WHERE workspace > $1 AND workspace_key.root_key_id <> $2
              ORDER BY workspace LIMIT {BATCH_ROWS}"
         );
         sqlx::query_as(AssertSqlSafe(query))
@@ -155,8 +155,8 @@ impl Rotation<'_> {
         for (row, bytes) in wrapped {
             // One that was dropped or replaced since it was read is not brought back.
             sqlx::query(
-                "UPDATE workspace_key SET wrapped = ?1, root_key_id = ?2
-                 WHERE workspace = ?3 AND wrapped = ?4",
+                "UPDATE workspace_key SET wrapped = $1, root_key_id = $2
+                 WHERE workspace = $3 AND wrapped = $4",
             )
             .bind(bytes)
             .bind(self.new.0.as_slice())
@@ -176,7 +176,7 @@ impl Rotation<'_> {
         let wrapped = vault.root_key().wrap(new, binding, audit_key).await?;
         let mut transaction = vault.database.begin().await?;
         refuse_left(&mut transaction, new).await?;
-        sqlx::query("UPDATE vault SET root_key_id = ?1, next_root_key_id = NULL, audit_key = ?2")
+        sqlx::query("UPDATE vault SET root_key_id = $1, next_root_key_id = NULL, audit_key = $2")
             .bind(new.0.as_slice())
             .bind(wrapped)
             .execute(&mut *transaction)
@@ -214,7 +214,7 @@ pub(crate) async fn finish_interrupted(
 
 async fn note_next(vault: &Inner, new: KeyId) -> Result<(), VaultError> {
     let mut transaction = vault.database.begin().await?;
-    sqlx::query("UPDATE vault SET next_root_key_id = ?1")
+    sqlx::query("UPDATE vault SET next_root_key_id = $1")
         .bind(new.0.as_slice())
         .execute(&mut *transaction)
         .await
@@ -228,7 +228,7 @@ async fn note_next(vault: &Inner, new: KeyId) -> Result<(), VaultError> {
 /// What keeps a rotation from being finished.
 async fn first_damaged(vault: &Inner, row: &VaultRow) -> Result<VaultError, VaultError> {
     let left: Option<String> = sqlx::query_scalar(
-        "SELECT workspace FROM workspace_key WHERE root_key_id <> ?1 ORDER BY workspace",
+        "SELECT workspace FROM workspace_key WHERE root_key_id <> $1 ORDER BY workspace",
     )
     .bind(row.next_root_key_id.map(|next| next.0.to_vec()))
     .fetch_optional(vault.database.writer())
@@ -245,7 +245,7 @@ async fn first_damaged(vault: &Inner, row: &VaultRow) -> Result<VaultError, Vaul
 /// Every row that was made since the rotation was noted is under the new key, so none is left.
 async fn refuse_left(connection: &mut SqliteConnection, new: KeyId) -> Result<(), VaultError> {
     let left: Option<String> =
-        sqlx::query_scalar("SELECT workspace FROM workspace_key WHERE root_key_id <> ?1")
+        sqlx::query_scalar("SELECT workspace FROM workspace_key WHERE root_key_id <> $1")
             .bind(new.0.as_slice())
             .fetch_optional(connection)
             .await

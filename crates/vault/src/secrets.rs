@@ -174,7 +174,7 @@ impl Vault {
     ) -> Result<Option<SealedVersion>, VaultError> {
         let row: Option<(String, i64)> = sqlx::query_as(
             "SELECT secret_id, current_version FROM secret
-             WHERE workspace = ?1 AND name = ?2 AND removed_at IS NULL",
+             WHERE workspace = $1 AND name = $2 AND removed_at IS NULL",
         )
         .bind(workspace.to_string())
         .bind(name.as_str())
@@ -213,7 +213,7 @@ impl Vault {
         let vault = &*self.inner;
         let mut transaction = vault.database.begin().await?;
         let removed = remove_within(vault, &mut transaction, workspace, name.as_str()).await?;
-        sqlx::query("UPDATE secret SET after_removal = ?1 WHERE secret_id = ?2")
+        sqlx::query("UPDATE secret SET after_removal = $1 WHERE secret_id = $2")
             .bind(then.as_str())
             .bind(removed.secret_id.to_string())
             .execute(&mut *transaction)
@@ -271,7 +271,7 @@ pub(crate) async fn live_within(
     workspace: WorkspaceId,
 ) -> Result<Vec<String>, VaultError> {
     sqlx::query_scalar(
-        "SELECT name FROM secret WHERE workspace = ?1 AND removed_at IS NULL ORDER BY name",
+        "SELECT name FROM secret WHERE workspace = $1 AND removed_at IS NULL ORDER BY name",
     )
     .bind(workspace.to_string())
     .fetch_all(connection)
@@ -396,7 +396,7 @@ async fn write_head(
     };
     sqlx::query(
         "INSERT INTO secret (secret_id, workspace, name, current_version, head_mac, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (secret_id) DO UPDATE
          SET current_version = excluded.current_version, head_mac = excluded.head_mac",
     )
@@ -422,7 +422,7 @@ async fn write_version(
     sqlx::query(
         "INSERT INTO secret_version (secret_id, version, kind, scope, sealed, actor, created_at,
                                      in_clear)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(context.secret_id.to_string())
     .bind(context.version)
@@ -447,7 +447,7 @@ async fn find(
         "SELECT secret_id, current_version, head_mac,
                 (SELECT max(version) FROM audit
                  WHERE action = 'seal' AND audit.secret_id = secret.secret_id)
-         FROM secret WHERE workspace = ?1 AND name = ?2 AND removed_at IS NULL",
+         FROM secret WHERE workspace = $1 AND name = $2 AND removed_at IS NULL",
     )
     .bind(workspace.to_string())
     .bind(name)
@@ -471,7 +471,7 @@ async fn check_never_sealed(
     name: &str,
 ) -> Result<(), VaultError> {
     let last: Option<(String, i64)> = sqlx::query_as(
-        "SELECT action, version FROM audit WHERE workspace = ?1 AND subject = ?2
+        "SELECT action, version FROM audit WHERE workspace = $1 AND subject = $2
          AND action IN ('seal', 'remove') ORDER BY sequence DESC LIMIT 1",
     )
     .bind(workspace.to_string())
@@ -531,7 +531,7 @@ async fn erase(
         current_version: found.current_version,
         removed: true,
     };
-    sqlx::query("UPDATE secret SET removed_at = ?1, head_mac = ?2 WHERE secret_id = ?3")
+    sqlx::query("UPDATE secret SET removed_at = $1, head_mac = $2 WHERE secret_id = $3")
         .bind(now)
         .bind(vault.audit_key.secret_head(&head))
         .bind(&secret_id)
@@ -540,8 +540,8 @@ async fn erase(
         .doing("removing a secret")?;
     sqlx::query(
         "UPDATE secret_version SET sealed = NULL, in_clear = NULL,
-                retired_at = coalesce(retired_at, ?1)
-         WHERE secret_id = ?2",
+                retired_at = coalesce(retired_at, $1)
+         WHERE secret_id = $2",
     )
     .bind(now)
     .bind(&secret_id)

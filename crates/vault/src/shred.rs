@@ -59,8 +59,8 @@ async fn replace_key(
 ) -> Result<(), VaultError> {
     let new = vault.new_key_within(connection, workspace, made).await?;
     sqlx::query(
-        "UPDATE workspace_key SET key_id = ?1, wrapped = ?2, root_key_id = ?3, created_at = ?4
-         WHERE workspace = ?5",
+        "UPDATE workspace_key SET key_id = $1, wrapped = $2, root_key_id = $3, created_at = $4
+         WHERE workspace = $5",
     )
     .bind(new.key.id().0.as_slice())
     .bind(new.wrapped)

@@ -82,9 +82,9 @@ impl Vault {
         let vault = &*self.inner;
         let mut transaction = vault.database.begin().await?;
         sqlx::query(
-            "UPDATE secret_version SET state = ?1, proven = ?2, rung = ?3, realm = ?4,
-                    checked_at = ?5, not_after = ?6
-             WHERE secret_id = ?7 AND version = ?8",
+            "UPDATE secret_version SET state = $1, proven = $2, rung = $3, realm = $4,
+                    checked_at = $5, not_after = $6
+             WHERE secret_id = $7 AND version = $8",
         )
         .bind(state.state.as_str())
         .bind(state.proven.as_deref())
@@ -109,8 +109,8 @@ impl Vault {
         let vault = &*self.inner;
         let mut transaction = vault.database.begin().await?;
         sqlx::query(
-            "UPDATE secret_version SET state = ?1, checked_at = ?2
-             WHERE secret_id = ?3 AND version = ?4",
+            "UPDATE secret_version SET state = $1, checked_at = $2
+             WHERE secret_id = $3 AND version = $4",
         )
         .bind(state.as_str())
         .bind(vault.clock.now_ms())

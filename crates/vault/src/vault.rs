@@ -88,7 +88,7 @@ pub(crate) struct WrappedRow {
 /// Reads [`WrappedRow`]s; `WHERE` or `ORDER BY` may follow.
 pub(crate) const SELECT_WRAPPED: &str = "
     SELECT workspace, workspace_key.root_key_id,
-           coalesce(workspace_key.root_key_id IN (vault.root_key_id, next_root_key_id), 0),
+           coalesce(workspace_key.root_key_id IN (vault.root_key_id, next_root_key_id), FALSE),
            key_id, wrapped
     FROM workspace_key, vault ";
 
@@ -345,7 +345,7 @@ async fn insert_row(
     sqlx::query(
         "INSERT INTO vault (singleton, vault_id, root_key_id, audit_key_id, audit_key,
                             head_sequence, head_mac, head_seal, created_at)
-         VALUES (1, ?1, ?2, ?3, ?4, 0, ?5, ?6, ?7)",
+         VALUES (1, $1, $2, $3, $4, 0, $5, $6, $7)",
     )
     .bind(&row.vault_id)
     .bind(row.root_key_id.0.as_slice())

@@ -144,7 +144,7 @@ async fn verify_secrets(
 ) -> Result<(), VaultError> {
     let rows: Vec<(String, String, i64, Vec<u8>, bool)> = sqlx::query_as(
         "SELECT secret_id, name, current_version, head_mac, removed_at IS NOT NULL
-         FROM secret WHERE workspace = ?1 ORDER BY name, secret_id",
+         FROM secret WHERE workspace = $1 ORDER BY name, secret_id",
     )
     .bind(workspace.to_string())
     .fetch_all(&mut *connection)
@@ -175,7 +175,7 @@ async fn verify_head(
 ) -> Result<(), VaultError> {
     let current = parse_version(&line.name, line.current_version)?;
     let audited: Option<i64> = sqlx::query_scalar(
-        "SELECT max(version) FROM audit WHERE action = 'seal' AND secret_id = ?1",
+        "SELECT max(version) FROM audit WHERE action = 'seal' AND secret_id = $1",
     )
     .bind(&line.secret_id)
     .fetch_one(connection)
@@ -208,7 +208,7 @@ async fn verify_versions(
     type Row = (i64, String, String, Option<Vec<u8>>, bool, Option<String>);
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT version, kind, scope, sealed, retired_at IS NOT NULL, in_clear
-         FROM secret_version WHERE secret_id = ?1 ORDER BY version",
+         FROM secret_version WHERE secret_id = $1 ORDER BY version",
     )
     .bind(&line.secret_id)
     .fetch_all(connection)

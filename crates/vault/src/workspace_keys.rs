@@ -125,7 +125,7 @@ impl Inner {
     ) -> Result<bool, VaultError> {
         let inserted = sqlx::query(
             "INSERT INTO workspace_key (workspace, key_id, wrapped, created_at, root_key_id)
-             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
         )
         .bind(workspace.to_string())
         .bind(new.key.id().0.as_slice())
@@ -235,7 +235,7 @@ async fn wrapped_row(
     connection: &mut SqliteConnection,
     workspace: WorkspaceId,
 ) -> Result<Option<WrappedRow>, VaultError> {
-    let query = AssertSqlSafe(format!("{SELECT_WRAPPED} WHERE workspace = ?1"));
+    let query = AssertSqlSafe(format!("{SELECT_WRAPPED} WHERE workspace = $1"));
     sqlx::query_as(query)
         .bind(workspace.to_string())
         .fetch_optional(connection)

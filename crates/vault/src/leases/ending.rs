@@ -27,8 +27,8 @@ impl Vault {
         let vault = &*self.inner;
         let mut transaction = vault.database.begin().await?;
         let ended: Vec<String> = sqlx::query_scalar(
-            "UPDATE lease SET ended_at = ?1, end_reason = ?2
-             WHERE worker = ?3 AND ended_at IS NULL RETURNING lease_id",
+            "UPDATE lease SET ended_at = $1, end_reason = $2
+             WHERE worker = $3 AND ended_at IS NULL RETURNING lease_id",
         )
         .bind(vault.clock.now_ms())
         .bind(CalledOff::Evicted.as_str())
@@ -79,7 +79,7 @@ pub(crate) async fn sweep_within(
     let now = vault.clock.now_ms();
     let live: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT lease_id, owner, expires_at FROM lease
-         WHERE ended_at IS NULL AND (?1 IS NULL OR secret_id = ?1)",
+         WHERE ended_at IS NULL AND ($1 IS NULL OR secret_id = $1)",
     )
     .bind(secret_id.map(|secret| secret.to_string()))
     .fetch_all(&mut *connection)
@@ -113,8 +113,8 @@ pub(crate) async fn retire_within(
     secret_id: Option<SecretId>,
 ) -> Result<usize, VaultError> {
     let retired: Vec<(String, i64)> = sqlx::query_as(
-        "UPDATE secret_version SET sealed = NULL, in_clear = NULL, retired_at = ?1
-         WHERE retired_at IS NULL AND (?2 IS NULL OR secret_id = ?2)
+        "UPDATE secret_version SET sealed = NULL, in_clear = NULL, retired_at = $1
+         WHERE retired_at IS NULL AND ($2 IS NULL OR secret_id = $2)
            AND version < (SELECT current_version FROM secret
                           WHERE secret.secret_id = secret_version.secret_id)
            AND NOT EXISTS (SELECT 1 FROM lease
@@ -146,8 +146,8 @@ pub(crate) async fn end_all_within(
     now: i64,
 ) -> Result<(), VaultError> {
     sqlx::query(
-        "UPDATE lease SET ended_at = ?1, end_reason = 'revoked'
-         WHERE secret_id = ?2 AND ended_at IS NULL",
+        "UPDATE lease SET ended_at = $1, end_reason = 'revoked'
+         WHERE secret_id = $2 AND ended_at IS NULL",
     )
     .bind(now)
     .bind(secret_id.to_string())
@@ -163,7 +163,7 @@ pub(super) async fn end(
     reason: &str,
     now: i64,
 ) -> Result<(), VaultError> {
-    sqlx::query("UPDATE lease SET ended_at = ?1, end_reason = ?2 WHERE lease_id = ?3")
+    sqlx::query("UPDATE lease SET ended_at = $1, end_reason = $2 WHERE lease_id = $3")
         .bind(now)
         .bind(reason)
         .bind(lease)

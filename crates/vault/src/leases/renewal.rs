@@ -197,7 +197,7 @@ async fn write(
             (Some(given.rung.clone()), end)
         }
         None if is_moved => (None, None),
-        None => sqlx::query_as("SELECT rung, not_after FROM lease WHERE lease_id = ?1")
+        None => sqlx::query_as("SELECT rung, not_after FROM lease WHERE lease_id = $1")
             .bind(lease.to_string())
             .fetch_one(&mut *connection)
             .await
@@ -205,9 +205,9 @@ async fn write(
     };
     let known_end = [given_end, credential_end].into_iter().flatten().min();
     sqlx::query(
-        "UPDATE lease SET version = ?1, expires_at = ?2, renewals = ?3, nonce = ?4, rung = ?5,
-                          not_after = ?6
-         WHERE lease_id = ?7",
+        "UPDATE lease SET version = $1, expires_at = $2, renewals = $3, nonce = $4, rung = $5,
+                          not_after = $6
+         WHERE lease_id = $7",
     )
     .bind(renewal.version)
     .bind(expiry(now, known_end))

@@ -118,7 +118,7 @@ pub(super) async fn open_version(
     type Row = (String, String, Option<Vec<u8>>, Option<i64>, Option<String>);
     let row: Option<Row> = sqlx::query_as(
         "SELECT kind, scope, sealed, retired_at, in_clear FROM secret_version
-         WHERE secret_id = ?1 AND version = ?2",
+         WHERE secret_id = $1 AND version = $2",
     )
     .bind(found.secret_id.to_string())
     .bind(version)
