@@ -207,8 +207,15 @@ impl Entry {
     }
 }
 
-fn bounded(text: &str) -> String {
-    text.chars().take(TEXT_LIMIT).collect()
+/// A text that every engine keeps as it is. Not all have one for the zero, and whoever could bring
+/// it in would keep the rows of others from being written.
+pub(crate) fn bounded(text: &str) -> String {
+    let characters = text.chars().take(TEXT_LIMIT);
+    let shown = |character| match character {
+        '\0' => char::REPLACEMENT_CHARACTER,
+        other => other,
+    };
+    characters.map(shown).collect()
 }
 
 /// The stored form of a row, as it is read and written.

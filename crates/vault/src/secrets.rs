@@ -12,7 +12,7 @@ use ids::{SecretId, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
-use crate::audit::{AuditAction, Entry, SecretHead};
+use crate::audit::{AuditAction, Entry, SecretHead, bounded};
 use crate::error::{Damage, Doing, VaultError};
 use crate::leases;
 use crate::seal::{self, Context, Fresh};
@@ -429,7 +429,7 @@ async fn write_version(
     .bind(context.kind)
     .bind(context.scope)
     .bind(sealed)
-    .bind(actor)
+    .bind(bounded(actor))
     .bind(vault.clock.now_ms())
     .bind(context.in_clear)
     .execute(connection)

@@ -1,6 +1,6 @@
 //! The audit log: what is in it, and that nothing can be taken out of it.
 
-use vault::{AuditHead, VaultError};
+use vault::{AuditAction, AuditHead, Noted, VaultError};
 
 use crate::support::{READER, Stage, name, renewal};
 
@@ -91,6 +91,26 @@ async fn nothing_can_be_changed_taken_out_or_added() {
             .filter(|finding| finding.kind == "audit");
         assert_eq!((audit.count(), report.head), (1, None), "{statements}");
     }
+}
+
+#[tokio::test]
+async fn texts_are_bounded_and_have_no_zero() {
+    let stage = Stage::new().await;
+    let long = "x".repeat(2000);
+    let about = Noted {
+        workspace: None,
+        subject: "a\0b",
+        detail: &long,
+    };
+    let noted = stage.vault.note(AuditAction::Invite, "\0", about);
+    noted.await.unwrap();
+    let row = &stage.vault.audit_tail(1).await.unwrap()[0];
+    assert_eq!(
+        (row.actor.as_str(), row.subject.as_str()),
+        ("\u{fffd}", "a\u{fffd}b")
+    );
+    assert_eq!(row.detail, long[..1024]);
+    assert!(stage.vault.verify(None).await.unwrap().is_sound());
 }
 
 /// A log whose end is damaged is not written on, so nothing is opened either.
