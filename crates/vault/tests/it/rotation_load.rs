@@ -48,10 +48,9 @@ fn key_files(stage: &Stage) -> usize {
 
 /// Workspace keys that are not under the root key that counts.
 async fn left(stage: &Stage) -> usize {
-    let count = "SELECT CAST(count(*) AS TEXT) || '' FROM workspace_key, vault
+    let count = "SELECT count(*) FROM workspace_key, vault
                  WHERE workspace_key.root_key_id <> vault.root_key_id";
-    let text = stage.blob(&format!("SELECT CAST(({count}) AS BLOB)")).await;
-    String::from_utf8(text).unwrap().parse().unwrap()
+    stage.number(count).await.try_into().unwrap()
 }
 
 /// Opens and seals until told to stop. Answers how often it opened.

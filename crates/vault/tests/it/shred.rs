@@ -107,7 +107,7 @@ async fn damaged_workspaces_are_shredded(keeping: Keeping) {
     stage
         .sql(
             "UPDATE workspace_key SET wrapped = zeroblob(61);
-             UPDATE secret_version SET sealed = x'00'",
+             UPDATE secret_version SET sealed = zeroblob(1)",
         )
         .await;
     let again = stage.again().await.unwrap();

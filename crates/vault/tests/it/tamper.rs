@@ -44,10 +44,10 @@ const VERSION_ROW: &[(&str, &str, Damage)] = &[
         "sealed = substr(sealed, 1, 40)",
         Damage::Truncated,
     ),
-    ("nothing left", "sealed = x''", Damage::Truncated),
+    ("nothing left", "sealed = zeroblob(0)", Damage::Truncated),
     (
         "a byte more",
-        "sealed = CAST(sealed || x'00' AS BLOB)",
+        "sealed = CAST(sealed || zeroblob(1) AS BLOB)",
         Damage::Truncated,
     ),
     ("erased", "sealed = NULL", Damage::Missing),

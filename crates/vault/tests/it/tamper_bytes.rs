@@ -229,11 +229,11 @@ impl Told {
 /// The statement that puts these bytes into a column of a table, or of some of its rows.
 fn update(column: &str, from: &str, bytes: &[u8]) -> String {
     let (table, condition) = from.split_once(" WHERE ").unwrap_or((from, "true"));
-    let mut statement = format!("UPDATE {table} SET {column} = x'");
+    let mut statement = format!("UPDATE {table} SET {column} = unhex('");
     for byte in bytes {
         write!(statement, "{byte:02x}").unwrap();
     }
-    statement + &format!("' WHERE {condition}")
+    statement + &format!("') WHERE {condition}")
 }
 
 async fn told_of(vault: &Vault, workspace: WorkspaceId, secret: &str, version: u32) -> Told {
