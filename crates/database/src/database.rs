@@ -109,10 +109,21 @@ impl Database {
 
     /// Moves the log of a file into it and empties it, so that erased pages do not linger there.
     /// Who reads for long holds this up, and this the writer, so not for long; the next one catches
-    /// up. A server has no log of ours.
+    /// up. A server has no log of ours: see [`Self::clear_deleted`].
     pub async fn truncate_log(&self) {
         if let EngineWriter::Sqlite(pool) = &self.writer {
             sqlite::truncate_log(pool).await;
+        }
+    }
+
+    /// Does what the engine lets do so that rows which were deleted or overwritten do not linger:
+    /// for a file [`Self::truncate_log`]; of these tables on a server, what nobody can see any more
+    /// is given up, unless somebody sees it still or does the same. What was in the server's own
+    /// log is in its operator's hands. A failure is of no other consequence.
+    pub async fn clear_deleted(&self, tables: &[&'static str]) {
+        match &self.writer {
+            EngineWriter::Sqlite(pool) => sqlite::truncate_log(pool).await,
+            EngineWriter::Postgres { pool, .. } => postgres::vacuum(pool, tables).await,
         }
     }
 

@@ -179,6 +179,13 @@ pub(crate) fn readers(server: &Server, rules: &Rules) -> Result<PgPool, Database
     Ok(pool(READER_LIMIT, READER_TIMEOUT).connect_lazy_with(options))
 }
 
+/// It waits for nobody: tables are not made shorter, which would take a lock that readers hold.
+pub(crate) async fn vacuum(writer: &PgPool, tables: &[&'static str]) {
+    let tables = tables.join(", ");
+    let text = format!("VACUUM (SKIP_LOCKED, TRUNCATE false) {tables}");
+    let _undone = in_time(sqlx::raw_sql(AssertSqlSafe(text)).execute(writer)).await;
+}
+
 fn pool(limit: u32, acquire_timeout: Duration) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(limit)

@@ -1,5 +1,7 @@
 //! The connections that read.
 
+use std::path::Path;
+
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
@@ -37,6 +39,14 @@ impl Readers {
             }
             Location::Server(server) => EngineReaders::Postgres(postgres::readers(server, rules)?),
         }))
+    }
+
+    /// Of a file that nobody changes meanwhile: a copy that is to be looked at. They do not make it,
+    /// nor anything beside it.
+    pub fn of_unchanged(path: &Path) -> Self {
+        let options = Box::new(sqlite::unchanged(path));
+        let pool = sqlite::readers((*options).clone());
+        Self(EngineReaders::Sqlite { pool, options })
     }
 
     /// A transaction that sees the database as it is now until it ends.

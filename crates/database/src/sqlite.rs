@@ -69,6 +69,15 @@ pub(crate) fn readers(options: SqliteConnectOptions) -> SqlitePool {
         .connect_lazy_with(options)
 }
 
+/// Of a file that nobody changes, so that nothing is made beside it.
+pub(crate) fn unchanged(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .immutable(true)
+        .disable_statement_logging()
+}
+
 fn options(path: &Path, rules: &Rules) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new()
         .filename(path)

@@ -8,8 +8,8 @@ use postgres_server::{GUARDED_PASSWORD, GUARDED_USER, PostgresServer};
 
 use crate::contract::{self, RULES};
 use crate::{
-    Database, DatabaseError, Durability, Failure, Location, Opening, Reservation, Reserved, Server,
-    Statements, Value, Writer, query, statements,
+    Database, DatabaseError, Durability, Failure, Location, Opening, Readers, Reservation,
+    Reserved, Server, Statements, Value, Writer, query, statements,
 };
 
 fn server(address: &str) -> Location {
@@ -334,4 +334,54 @@ async fn copied(path: &Path) {
         .fetch_one::<(i64,)>(&database)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn an_unchanged_file_is_read_and_nothing_is_made_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let original = directory.path().join("t.db");
+    let copy = directory.path().join("copy/t.db");
+    std::fs::create_dir(copy.parent().unwrap()).unwrap();
+    let database = contract::open(&Location::File(original)).await.unwrap();
+    database.copy_to(&copy).await.unwrap();
+    let unchanged = Readers::of_unchanged(&copy);
+    let mut snapshot = unchanged.snapshot().await.unwrap();
+    let read = query("SELECT value FROM counter").fetch_one(&mut snapshot);
+    let (value,): (i64,) = read.await.unwrap();
+    assert_eq!(value, 0);
+    drop(snapshot);
+    let update = query("UPDATE counter SET value = 1").execute(&unchanged);
+    update.await.unwrap_err();
+    unchanged.close().await;
+    let names = std::fs::read_dir(copy.parent().unwrap()).unwrap();
+    assert_eq!(names.count(), 1);
+}
+
+/// Of the versions of a row that a table has on a server, the one that counts is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_overwritten_on_a_server_is_given_up() {
+    let postgres = PostgresServer::shared();
+    let address = postgres.new_database();
+    let database = contract::open(&server(&address)).await.unwrap();
+    let (name, _) = address
+        .split_once("@/")
+        .and_then(|(_, rest)| rest.split_once('?'))
+        .unwrap();
+    postgres.sql(name, "CREATE EXTENSION pageinspect");
+    let versions = || {
+        let page = "get_raw_page('holdfast_test.counter', 0)";
+        let items = format!("heap_page_items({page}) WHERE t_data IS NOT NULL");
+        postgres.sql(name, &format!("SELECT count(*) FROM {items}"))
+    };
+    for value in 0..3_i64 {
+        let mut transaction = database.begin().await.unwrap();
+        let updated = query("UPDATE counter SET value = $1").bind(value);
+        updated.execute(&mut transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+    }
+    assert_ne!(versions(), "1");
+    database.clear_deleted(&["thing", "counter"]).await;
+    assert_eq!(versions(), "1");
+    database.clear_deleted(&["no_such_table"]).await;
+    database.begin().await.unwrap();
 }
