@@ -33,6 +33,7 @@ mod named_secret;
 mod rotate;
 mod shred;
 mod worker_events;
+mod workspace;
 
 pub use binding::BindingError;
 pub use blast::{Blast, BlastOf, Exposed};
@@ -51,6 +52,7 @@ pub use rotate::{Rotation, Trial};
 pub use shred::ShredReport;
 pub use token_exchange::Rung;
 pub use worker_events::WorkerEvent;
+pub use workspace::after_removal_of;
 
 pub use control_store::{ControlStore, GrantOutcome, GrantProof, Recipient, RegistrySettings};
 pub use identity_issuer::{

@@ -116,6 +116,8 @@ pub struct LogoutReport {
     pub version: u32,
     /// Grants that the credential had proved and that ended with it.
     pub grants_revoked: u64,
+    /// What becomes of containers that run with it.
+    pub running: AfterRemoval,
 }
 
 /// A credential as it is listed.
@@ -201,14 +203,14 @@ impl Broker {
         self.inner.note(workspace, checked, put).await
     }
 
-    /// Removes a credential; what runs with it runs on with what it has.
+    /// Removes a credential; what becomes of what runs with it is as its workspace has it.
     pub async fn logout(
         &self,
         workspace: WorkspaceId,
         scope: &RegistryScope,
     ) -> Result<LogoutReport, BrokerError> {
-        self.logout_and(workspace, scope, AfterRemoval::Continue)
-            .await
+        let running = self.after_removal(workspace).await?;
+        self.logout_and(workspace, scope, running).await
     }
 
     /// Removes a credential, and says what becomes of the containers that run with it. Every lease
@@ -241,6 +243,7 @@ impl Broker {
                 .await?;
         }
         Ok(LogoutReport {
+            running,
             scope: scope.clone(),
             secret_name: name,
             version: removed.version,

@@ -119,6 +119,9 @@ pub(crate) enum Command {
     /// Run functions for a gateway, and keep the workers of one: token, run, list, drain, remove
     #[command(subcommand)]
     Worker(WorkerCommand),
+    /// Look at workspaces and set what is theirs: list, show, set
+    #[command(subcommand)]
+    Workspace(WorkspaceCommand),
     /// Keep the API tokens of a workspace: create, list, enable, disable, rm
     #[command(subcommand)]
     Tokens(TokensCommand),
@@ -271,13 +274,27 @@ pub(crate) struct LogoutArgs {
     pub(crate) scope: String,
     /// What becomes of containers that run with it, within seconds: continue with what they have,
     /// drain (finish their calls and get no new ones), or kill (their callers are told why)
-    #[arg(long, value_name = "continue|drain|kill", default_value = "continue",
-          value_parser = parse_after_removal)]
-    pub(crate) running: AfterRemoval,
+    /// [default: what the workspace has set, else continue]
+    #[arg(long, value_name = "continue|drain|kill", value_parser = parse_after_removal)]
+    pub(crate) running: Option<AfterRemoval>,
 }
 
 fn parse_after_removal(text: &str) -> Result<AfterRemoval, String> {
     AfterRemoval::from_name(text).ok_or_else(|| "continue, drain or kill".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkspaceCommand {
+    /// List workspaces and what they have set
+    List,
+    /// Show the workspace that --workspace names
+    Show,
+    /// Change what it has set
+    Set {
+        /// What becomes of containers whose credential is removed, where `logout` does not say
+        #[arg(long, value_name = "continue|drain|kill", value_parser = parse_after_removal)]
+        running: AfterRemoval,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,7 @@ pub(crate) mod tokens;
 pub(crate) mod vault;
 pub(crate) mod worker;
 pub(crate) mod workers;
+pub(crate) mod workspace;
 
 use crate::app::App;
 use crate::args::{Cli, Command, WorkerCommand};
@@ -53,6 +54,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Gateway(args) => serve::serve(&app, &args.into()).await,
         Command::Worker(WorkerCommand::Run(args)) => worker::run(&app, args).await,
         Command::Worker(command) => workers::workers(&app, command).await,
+        Command::Workspace(command) => workspace::workspace(&app, &command).await,
         Command::Tokens(command) => tokens::tokens(&app, command).await,
         Command::Tasks(command) => tasks::tasks(&app, command).await,
         Command::Logs(args) => logs::logs(&app, &args).await,

@@ -17,6 +17,7 @@ pub(crate) async fn check(store: Arc<dyn ControlStore>) {
     workspaces::workspaces_are_made_once(&store).await;
     let ours = workspace(&*store, "ours").await;
     let theirs = workspace(&*store, "theirs").await;
+    workspaces::what_follows_a_removal_is_a_workspaces_own(&*store, ours, theirs).await;
     workspaces::settings_belong_to_a_workspace(&*store, ours, theirs).await;
     workspaces::shares_are_of_one_secret(&*store, ours, theirs).await;
     images::publications_are_seen_by_their_workspace(&*store, ours, theirs).await;

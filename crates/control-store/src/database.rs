@@ -35,6 +35,11 @@ const MIGRATIONS: &[Migration] = &[
         include_str!("../migrations/0005_deliveries.sql"),
     ),
     Migration::new(6, "shares", include_str!("../migrations/0006_shares.sql")),
+    Migration::new(
+        8,
+        "workspace removal",
+        include_str!("../migrations/0008_workspace_removal.sql"),
+    ),
 ];
 
 /// The writer and the readers of one database.

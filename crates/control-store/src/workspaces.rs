@@ -13,6 +13,8 @@ pub struct Workspace {
     pub id: WorkspaceId,
     pub name: WorkspaceName,
     pub created_at: Timestamp,
+    /// What becomes of its containers whose credential is removed, where somebody has set it.
+    pub after_removal: Option<String>,
 }
 
 /// How a registry is spoken to, for one scope of one workspace.
@@ -47,6 +49,14 @@ pub trait WorkspaceRecords {
 
     /// All workspaces, by name.
     fn workspaces(&self) -> StoreFuture<'_, Vec<Workspace>>;
+
+    /// Sets what becomes of its containers whose credential is removed; answers whether there is
+    /// such a workspace.
+    fn set_after_removal<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        then: &'a str,
+    ) -> StoreFuture<'a, bool>;
 
     /// Sets how a registry is spoken to within a scope.
     fn put_settings<'a>(

@@ -74,6 +74,8 @@ pub enum AuditAction {
     Share,
     /// And no longer.
     Unshare,
+    /// A workspace's setting was changed.
+    Set,
 }
 
 impl AuditAction {
@@ -100,6 +102,7 @@ impl AuditAction {
             Self::Leave => "leave",
             Self::Share => "share",
             Self::Unshare => "unshare",
+            Self::Set => "set",
         }
     }
 }

@@ -169,16 +169,19 @@ struct LoggedOut {
 }
 
 pub(crate) async fn logout(app: &App, args: &LogoutArgs) -> Result<()> {
-    let (scope, running) = (parse_scope(&args.scope)?, args.running);
+    let scope = parse_scope(&args.scope)?;
     let opened = app.open().await?;
-    let removing = opened.broker.logout_and(opened.workspace, &scope, running);
-    let report = removing.await?;
+    let (broker, workspace) = (&opened.broker, opened.workspace);
+    let report = match args.running {
+        Some(running) => broker.logout_and(workspace, &scope, running).await?,
+        None => broker.logout(workspace, &scope).await?,
+    };
     let logged_out = LoggedOut {
         scope: report.scope.to_string(),
         secret_name: report.secret_name.as_str().to_owned(),
         versions: report.version,
         grants_revoked: report.grants_revoked,
-        running: running.as_str(),
+        running: report.running.as_str(),
     };
     app.output.show(&logged_out, |report| {
         format!("removed the credential for {}", report.scope)

@@ -22,6 +22,31 @@ pub(super) async fn workspaces_are_made_once(store: &Arc<dyn ControlStore>) {
     assert_eq!(store.workspaces().await.unwrap(), made[..1]);
 }
 
+pub(super) async fn what_follows_a_removal_is_a_workspaces_own(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+    theirs: WorkspaceId,
+) {
+    let of = async |id: WorkspaceId| {
+        let all = store.workspaces().await.unwrap();
+        let own = all.into_iter().find(|workspace| workspace.id == id);
+        own.unwrap().after_removal
+    };
+    assert_eq!(of(ours).await, None);
+    assert!(store.set_after_removal(ours, "kill").await.unwrap());
+    assert!(store.set_after_removal(ours, "drain").await.unwrap());
+    assert_eq!(of(ours).await.as_deref(), Some("drain"));
+    assert_eq!(of(theirs).await, None);
+    assert!(
+        !store
+            .set_after_removal(WorkspaceId::new(), "kill")
+            .await
+            .unwrap()
+    );
+    store.set_after_removal(ours, "nothing").await.unwrap_err();
+    assert_eq!(of(ours).await.as_deref(), Some("drain"));
+}
+
 pub(super) async fn settings_belong_to_a_workspace(
     store: &dyn ControlStore,
     ours: WorkspaceId,

@@ -27,6 +27,14 @@ impl WorkspaceRecords for SqlStore {
         Box::pin(self.workspaces_now())
     }
 
+    fn set_after_removal<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        then: &'a str,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(self.set_after_removal_now(workspace, then))
+    }
+
     fn put_settings<'a>(
         &'a self,
         workspace: WorkspaceId,
@@ -82,22 +90,45 @@ impl SqlStore {
     }
 
     async fn workspace_of(&self, name: &WorkspaceName) -> Result<Option<Workspace>, StoreError> {
-        let row: Option<(String, String, i64)> =
-            query("SELECT workspace_id, name, created_at FROM workspace WHERE name = $1")
-                .bind(name.as_str())
-                .fetch_optional(self.database.reader())
-                .await
-                .doing("finding a workspace")?;
+        let row: Option<Row> = query(
+            "SELECT workspace_id, name, created_at, after_removal FROM workspace WHERE name = $1",
+        )
+        .bind(name.as_str())
+        .fetch_optional(self.database.reader())
+        .await
+        .doing("finding a workspace")?;
         row.map(workspace).transpose()
     }
 
     async fn workspaces_now(&self) -> Result<Vec<Workspace>, StoreError> {
-        let rows: Vec<(String, String, i64)> =
-            query("SELECT workspace_id, name, created_at FROM workspace ORDER BY name")
-                .fetch_all(self.database.reader())
-                .await
-                .doing("listing workspaces")?;
+        let rows: Vec<Row> = query(
+            "SELECT workspace_id, name, created_at, after_removal FROM workspace ORDER BY name",
+        )
+        .fetch_all(self.database.reader())
+        .await
+        .doing("listing workspaces")?;
         rows.into_iter().map(workspace).collect()
+    }
+
+    async fn set_after_removal_now(
+        &self,
+        workspace: WorkspaceId,
+        then: &str,
+    ) -> Result<bool, StoreError> {
+        let then = then.to_owned();
+        let change = self
+            .database
+            .change(Durability::Process, move |connection| {
+                Box::pin(async move {
+                    query("UPDATE workspace SET after_removal = $2 WHERE workspace_id = $1")
+                        .bind(workspace.to_string())
+                        .bind(then)
+                        .execute(connection)
+                        .await
+                        .doing("setting what follows a removal")
+                })
+            });
+        Ok(change.await? > 0)
     }
 
     async fn put_settings_now(
@@ -140,8 +171,8 @@ impl SqlStore {
         &self,
         workspace: WorkspaceId,
     ) -> Result<Vec<(String, RegistrySettings)>, StoreError> {
-        type Row = (String, bool, Option<Vec<u8>>, Option<String>);
-        let rows: Vec<Row> = query(
+        type Setting = (String, bool, Option<Vec<u8>>, Option<String>);
+        let rows: Vec<Setting> = query(
             "SELECT scope, plain_http, ca_pem, token_service FROM registry_settings
              WHERE workspace_id = $1 ORDER BY scope",
         )
@@ -183,10 +214,14 @@ impl SqlStore {
     }
 }
 
-fn workspace((id, name, created_at): (String, String, i64)) -> Result<Workspace, StoreError> {
+/// Id, name, when it was made, and what follows a removal.
+type Row = (String, String, i64, Option<String>);
+
+fn workspace((id, name, created_at, after_removal): Row) -> Result<Workspace, StoreError> {
     Ok(Workspace {
         id: parsed("workspace", &id)?,
         name: parsed("workspace", &name)?,
         created_at: timestamp(created_at),
+        after_removal,
     })
 }

@@ -25,6 +25,8 @@ pub(super) struct Whoami {
 struct ShownWorkspace {
     id: String,
     name: String,
+    /// What becomes of containers whose registry credential is removed: `continue`, `drain`, `kill`
+    running: &'static str,
 }
 
 /// Whose token this is
@@ -37,6 +39,7 @@ pub(super) async fn whoami(State(gateway): State<Gateway>, caller: Caller) -> An
     let workspace = gateway.workspace(caller.workspace()).await?;
     Ok(Json(Whoami {
         workspace: ShownWorkspace {
+            running: broker::after_removal_of(&workspace).as_str(),
             id: workspace.id.to_string(),
             name: workspace.name.to_string(),
         },

@@ -19,11 +19,15 @@ async fn scene() -> Scene {
 }
 
 /// Removes the one credential, as another process would.
-async fn log_out(scene: &Scene, then: AfterRemoval) -> String {
+async fn log_out(scene: &Scene, then: impl Into<Option<AfterRemoval>>) -> String {
     let broker = &scene.stage.broker;
     let workspace: WorkspaceId = scene.stage.workspace("team").await;
     let scope = broker.list(workspace).await.unwrap().remove(0).scope;
-    broker.logout_and(workspace, &scope, then).await.unwrap();
+    match then.into() {
+        Some(then) => broker.logout_and(workspace, &scope, then).await,
+        None => broker.logout(workspace, &scope).await,
+    }
+    .unwrap();
     scene.stage.gateway.call_off().await;
     scope.to_string()
 }
@@ -78,4 +82,28 @@ async fn a_container_that_is_killed_tells_its_callers_why() {
     let (code, said) = reply(&scene, "return 2").await;
     assert_ne!(code, 0, "nothing starts any more: {said}");
     assert_eq!(scene.worker.starts(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_workspace_has_set_counts_where_logout_does_not_say() {
+    for (then, other_starts) in [(None, false), (Some(AfterRemoval::Continue), true)] {
+        let scene = scene().await;
+        let (broker, ours) = (&scene.stage.broker, scene.stage.workspace("team").await);
+        let theirs = scene.stage.workspace("other").await;
+        broker
+            .set_after_removal(ours, AfterRemoval::Kill, "t")
+            .await
+            .unwrap();
+        assert_eq!(
+            broker.after_removal(theirs).await.unwrap(),
+            AfterRemoval::Continue
+        );
+        assert_eq!(reply(&scene, "return 1").await, (0, "1".to_owned()));
+        log_out(&scene, then).await;
+        let (code, said) = reply(&scene, "return 2").await;
+        assert_eq!(code == 0, other_starts, "{then:?}: {said}");
+        let rows = broker.vault().audit_tail(100).await.unwrap();
+        let is_set = |row: &vault::AuditRow| row.action == "set" && row.detail == "kill";
+        assert!(rows.iter().any(is_set), "{rows:?}");
+    }
 }

@@ -90,6 +90,33 @@ fn a_removed_credential_ends_a_command_where_that_was_said() {
     stage.home.run(&never).fails(2, "continue, drain or kill");
 }
 
+/// Where `logout` does not say it, the workspace has.
+#[test]
+fn a_workspace_says_what_becomes_of_its_containers() {
+    let home = Home::new();
+    let running = |words: &[&str]| {
+        let words = [&["workspace"][..], words, &["--json"]].concat();
+        home.run(&words).ok().json()["running"].take()
+    };
+    assert_eq!(running(&["show"]), "continue");
+    assert_eq!(running(&["set", "--running", "drain"]), "drain");
+    assert_eq!(running(&["show"]), "drain");
+    assert_eq!(running(&["show", "--workspace", "theirs"]), "continue");
+    let listed = home.run(&["workspace", "list", "--json"]).ok().json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+    home.run(&["workspace", "set", "--running", "never"])
+        .fails(2, "continue, drain or kill");
+    for (flag, expected) in [(&[][..], "drain"), (&["--running", "kill"], "kill")] {
+        let stage = Stage::logged_in(busybox());
+        let set = ["workspace", "set", "--running", "drain"];
+        stage.home.run(&set).ok();
+        let (scope, logout) = (stage.scope(), ["logout", "--json"]);
+        let words = [&logout[..], flag, &[&scope]].concat();
+        let removed = stage.home.run(&words).ok().json();
+        assert_eq!(removed["running"], expected);
+    }
+}
+
 #[test]
 fn after_sigkill_the_next_start_cleans_up() {
     let stage = Stage::logged_in(busybox());
