@@ -77,7 +77,8 @@ impl App {
         let current = self.root_key(&self.settings.root_key)?;
         let next = next.map(|next| self.root_key(next)).transpose()?;
         Ok(VaultPlace {
-            database: self.settings.data_dir.join("vault.db"),
+            data: self.settings.data_dir.clone(),
+            server: None,
             root_key: match next {
                 Some(next) => current.followed_by(next),
                 None => current,
@@ -108,7 +109,8 @@ impl App {
             state: Location::File(self.settings.data_dir.join("state.db")),
         };
         let dialer = Dialer::new(self.settings.dial.clone());
-        let mut broker = Broker::open(paths, dialer.clone()).await?;
+        // Boxed: what opens databases is long, and done once.
+        let mut broker = Box::pin(Broker::open(paths, dialer.clone())).await?;
         if let Some(url) = &self.settings.issuer_url {
             broker = broker.issuing_as(url.clone());
         }

@@ -41,8 +41,8 @@ impl Readers {
         }))
     }
 
-    /// Of a file that nobody changes meanwhile: a copy that is to be looked at. They do not make it,
-    /// nor anything beside it.
+    /// Of a file that nobody changes meanwhile: a copy that is to be looked at. They make neither
+    /// the file nor anything beside it.
     pub fn of_unchanged(path: &Path) -> Self {
         let options = Box::new(sqlite::unchanged(path));
         let pool = sqlite::readers((*options).clone());

@@ -299,7 +299,8 @@ mod tests {
     async fn gateway(directory: &Path) -> Gateway {
         let paths = BrokerPaths {
             vault: VaultPlace {
-                database: directory.join("data/vault.db"),
+                data: directory.join("data"),
+                server: None,
                 root_key: root_key(&directory.join("root.key")),
             },
             state: database::Location::File(directory.join("data/state.db")),

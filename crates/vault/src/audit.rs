@@ -19,10 +19,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use database::{Database, Transaction, query};
 use frames::hex;
 use ids::{SecretId, WorkspaceId};
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 
 use crate::clock::timestamp;
 use crate::error::{Doing, VaultError};
@@ -326,23 +326,23 @@ pub(crate) struct SecretHead<'a> {
 
 /// Appends rows within the caller's transaction, after checking that the log ends as it should.
 pub(crate) async fn append(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     key: &AuditKey,
     at: i64,
     entries: &[Entry],
 ) -> Result<(), VaultError> {
-    let (mut sequence, mut mac) = checked_head(connection, key).await?;
+    let (mut sequence, mut mac) = checked_head(transaction, key).await?;
     for entry in entries {
         sequence += 1;
         let row = stored(entry, sequence, at);
         mac = key.key.mac(&key.row_message(&row, &mac));
-        insert(connection, &row, &mac).await?;
+        insert(transaction, &row, &mac).await?;
     }
-    sqlx::query("UPDATE vault SET head_sequence = $1, head_mac = $2, head_seal = $3")
+    query("UPDATE vault SET head_sequence = $1, head_mac = $2, head_seal = $3")
         .bind(sequence)
         .bind(&mac)
         .bind(key.head_seal(sequence, &mac))
-        .execute(connection)
+        .execute(transaction)
         .await
         .doing("moving the audit head")?;
     Ok(())
@@ -350,12 +350,12 @@ pub(crate) async fn append(
 
 /// The head, when its seal is right and the last row is the one it names.
 pub(crate) async fn checked_head(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     key: &AuditKey,
 ) -> Result<(i64, Vec<u8>), VaultError> {
     let (sequence, mac, seal): (i64, Vec<u8>, Vec<u8>) =
-        sqlx::query_as("SELECT head_sequence, head_mac, head_seal FROM vault")
-            .fetch_one(&mut *connection)
+        query("SELECT head_sequence, head_mac, head_seal FROM vault")
+            .fetch_one(&mut *transaction)
             .await
             .doing("reading the audit head")?;
     if !key
@@ -365,8 +365,8 @@ pub(crate) async fn checked_head(
         return Err(damaged("has a head that the vault did not write"));
     }
     let last: Option<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT sequence, mac FROM audit ORDER BY sequence DESC LIMIT 1")
-            .fetch_optional(connection)
+        query("SELECT sequence, mac FROM audit ORDER BY sequence DESC LIMIT 1")
+            .fetch_optional(transaction)
             .await
             .doing("reading the last audit row")?;
     let (last_sequence, last_mac) = last.unwrap_or_else(|| (0, key.genesis()));
@@ -383,14 +383,14 @@ pub(crate) async fn checked_head(
 
 /// Walks the whole chain. Answers how many rows it has.
 pub(crate) async fn verify_chain(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     key: &AuditKey,
     noted: Option<&AuditHead>,
 ) -> Result<AuditHead, VaultError> {
-    let (head_sequence, head_mac) = checked_head(connection, key).await?;
+    let (head_sequence, head_mac) = checked_head(transaction, key).await?;
     let (mut sequence, mut mac) = (0_i64, key.genesis());
     while sequence < head_sequence {
-        let rows = page(connection, sequence).await?;
+        let rows = page(transaction, sequence).await?;
         if rows.is_empty() {
             return Err(damaged(&format!("has no row {}", sequence + 1)));
         }
@@ -420,39 +420,36 @@ pub(crate) async fn verify_chain(
 }
 
 /// The last rows, newest first.
-pub(crate) async fn tail(
-    connection: &mut SqliteConnection,
-    limit: u32,
-) -> Result<Vec<AuditRow>, VaultError> {
-    let rows: Vec<StoredRow> = sqlx::query_as(
+pub(crate) async fn tail(database: &Database, limit: u32) -> Result<Vec<AuditRow>, VaultError> {
+    let rows: Vec<StoredRow> = query(
         "SELECT sequence, at, actor, action, workspace, secret_id, version, subject, detail, mac
          FROM audit ORDER BY sequence DESC LIMIT $1",
     )
     .bind(limit)
-    .fetch_all(connection)
+    .fetch_all(database)
     .await
     .doing("reading the audit log")?;
     Ok(rows.into_iter().map(shown).collect())
 }
 
-async fn page(connection: &mut SqliteConnection, after: i64) -> Result<Vec<StoredRow>, VaultError> {
-    sqlx::query_as(
+async fn page(transaction: &mut Transaction<'_>, after: i64) -> Result<Vec<StoredRow>, VaultError> {
+    query(
         "SELECT sequence, at, actor, action, workspace, secret_id, version, subject, detail, mac
          FROM audit WHERE sequence > $1 ORDER BY sequence LIMIT $2",
     )
     .bind(after)
     .bind(PAGE_ROWS)
-    .fetch_all(connection)
+    .fetch_all(transaction)
     .await
     .doing("walking the audit log")
 }
 
 async fn insert(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     row: &StoredRow,
     mac: &[u8],
 ) -> Result<(), VaultError> {
-    sqlx::query(
+    query(
         "INSERT INTO audit (sequence, at, actor, action, workspace, secret_id, version, subject,
                             detail, mac)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -461,13 +458,13 @@ async fn insert(
     .bind(row.1)
     .bind(&row.2)
     .bind(&row.3)
-    .bind(&row.4)
-    .bind(&row.5)
+    .bind(row.4.as_deref())
+    .bind(row.5.as_deref())
     .bind(row.6)
     .bind(&row.7)
     .bind(&row.8)
     .bind(mac)
-    .execute(connection)
+    .execute(transaction)
     .await
     .doing("writing an audit row")?;
     Ok(())

@@ -1,23 +1,26 @@
 //! Copies of the whole database, taken while it is in use, and put back.
 //!
-//! A backup is sealed like its original and does not contain the root key: it opens only beside
+//! A backup is one SQLite file, wherever the vault is, so that it can go from a file to a server
+//! and back. It is sealed like its original and does not contain the root key: it opens only beside
 //! the key that it names. Restoring never overwrites a vault, and puts in place what it has looked
 //! at: the copy that it made, whose audit chain is whole.
+
+mod copied;
+mod rows;
+mod tables;
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use database::Database;
 
-use crate::audit::{self, AuditAction, AuditKey, Entry};
-use crate::database::{OpeningLock, sibling, sync_parent};
+use crate::audit::{AuditAction, Entry};
 use crate::error::{Doing, VaultError};
-use crate::keys::KeyId;
-use crate::root_key::HoldsRootKey;
-use crate::vault::{Vault, VaultPlace, VaultRow, key_id_of, unwrap_audit};
+use crate::place::{OpeningLock, VaultPlace, sibling, sync_parent};
+use crate::vault::{Vault, count_rows, key_id_of};
+use copied::{Copied, Workplace, inspect};
 
 /// What was written, and what must be kept beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,18 +39,13 @@ impl Vault {
             .to_str()
             .ok_or_else(|| bad(path, "has a name that is not UTF-8"))?;
         // Not while a rotation is under way: the copy would need two root keys.
-        let _lock = OpeningLock::take(&vault.place.database).await?;
+        let _lock = vault.place.lock().await?;
         let entry = Entry::new(AuditAction::Backup, actor).detail(text);
         vault.record(entry).await?;
         // Made first, so that it is never readable by others, not even while it is written.
         let file = new_private(path)?;
-        let written = sqlx::query("VACUUM INTO $1")
-            .bind(text)
-            .execute(vault.database.writer())
-            .await
-            .doing("writing a backup");
-        let report = match written {
-            Ok(_) => finish(path, &file).await,
+        let report = match write(&vault.database, &vault.place, path).await {
+            Ok(()) => finish(path, &file).await,
             Err(error) => Err(error),
         };
         if report.is_err() {
@@ -64,11 +62,20 @@ impl Vault {
         actor: &str,
     ) -> Result<Self, VaultError> {
         place.root_key.holder.prepare();
-        let lock = OpeningLock::take(&place.database).await?;
-        refuse_existing(&place.database)?;
-        let copied = Copied::of(backup, &place.database)?;
+        let lock = place.lock().await?;
+        let server = match place.server {
+            Some(_) => Some(empty_server(&lock, &place).await?),
+            None => None,
+        };
+        if server.is_none() {
+            refuse_existing(&place.file())?;
+        }
+        let copied = Copied::of(backup, &place)?;
         copied.verify(backup, &*place.root_key.holder).await?;
-        copied.put_in_place(&place.database)?;
+        match server {
+            Some(server) => copied.put_on(&server).await?,
+            None => copied.put_in_place(&place.file())?,
+        }
         drop(lock);
         let vault = Self::open(place).await?;
         let detail = backup.display().to_string();
@@ -78,8 +85,22 @@ impl Vault {
     }
 }
 
+/// Of rows on a server a file is made first, which is then written as any other: without the log
+/// and the lock that it has while it is made.
+async fn write(database: &Database, place: &VaultPlace, path: &Path) -> Result<(), VaultError> {
+    if database.is_file() {
+        return database.copy_to(path).await.doing("writing a backup");
+    }
+    let workplace = Workplace::new(place)?;
+    let made = workplace.open().await?;
+    rows::copy(database, &made).await?;
+    let written = made.copy_to(path).await.doing("writing a backup");
+    made.close().await;
+    written
+}
+
 async fn finish(path: &Path, file: &File) -> Result<BackupReport, VaultError> {
-    let root_key_id = inspect(path).await?;
+    let root_key_id = inspect(path, path).await?;
     let synced = file.sync_all().and_then(|()| sync_parent(path));
     let metadata = synced.and_then(|()| file.metadata());
     Ok(BackupReport {
@@ -87,46 +108,6 @@ async fn finish(path: &Path, file: &File) -> Result<BackupReport, VaultError> {
         bytes: metadata.map_err(|source| failed(path, source))?.len(),
         root_key_id: key_id_of(&root_key_id)?.to_string(),
     })
-}
-
-/// Checks that a file is a whole vault. Answers the id of the root key that it needs.
-async fn inspect(path: &Path) -> Result<Vec<u8>, VaultError> {
-    inspect_as(path, path).await
-}
-
-/// The same of a file that is told of by the name of another one.
-async fn inspect_as(path: &Path, named: &Path) -> Result<Vec<u8>, VaultError> {
-    let opened = open_unchanged(path).await;
-    let mut connection = opened.map_err(|_| bad(named, "is not a vault"))?;
-    let result = inspect_open(named, &mut connection).await;
-    let _closed = connection.close().await;
-    result
-}
-
-async fn open_unchanged(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .immutable(true)
-        .disable_statement_logging();
-    options.connect().await
-}
-
-async fn inspect_open(
-    path: &Path,
-    connection: &mut SqliteConnection,
-) -> Result<Vec<u8>, VaultError> {
-    let answer: Result<String, _> = sqlx::query_scalar("PRAGMA integrity_check(1)")
-        .fetch_one(&mut *connection)
-        .await;
-    if answer.is_ok_and(|answer| answer == "ok") {
-        sqlx::query_scalar("SELECT root_key_id FROM vault")
-            .fetch_one(connection)
-            .await
-            .map_err(|_| bad(path, "is not a vault"))
-    } else {
-        Err(bad(path, "is damaged"))
-    }
 }
 
 fn refuse_existing(database: &Path) -> Result<(), VaultError> {
@@ -138,82 +119,15 @@ fn refuse_existing(database: &Path) -> Result<(), VaultError> {
     Ok(())
 }
 
-/// A copy of a backup beside the database, which goes when it is not put in the database's place.
-struct Copied {
-    temporary: PathBuf,
-}
-
-impl Copied {
-    fn of(backup: &Path, database: &Path) -> Result<Self, VaultError> {
-        let temporary = sibling(database, ".restoring");
-        match std::fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(database, error));
-            }
-            _ => {}
-        }
-        let mut from = File::open(backup).map_err(|source| failed(backup, source))?;
-        let copied = Self { temporary };
-        let to = private_options().open(&copied.temporary);
-        to.and_then(|mut to| {
-            io::copy(&mut from, &mut to)?;
-            to.sync_all()
-        })
-        .map_err(|source| failed(database, source))?;
-        Ok(copied)
+/// The database on a server, when there is no vault in it.
+async fn empty_server(lock: &OpeningLock, place: &VaultPlace) -> Result<Database, VaultError> {
+    let server = lock.open().await?;
+    if count_rows(&server).await? == 0 {
+        return Ok(server);
     }
-
-    /// Looks at the copy, and speaks of the backup.
-    async fn verify(&self, backup: &Path, root_key: &dyn HoldsRootKey) -> Result<(), VaultError> {
-        let root = key_id_of(&inspect_as(&self.temporary, backup).await?)?;
-        root_key.require(root).await?;
-        let mut connection = open_unchanged(&self.temporary)
-            .await
-            .map_err(|_| bad(backup, "is not a vault"))?;
-        let verified = verify_copy(&mut connection, backup, (root, root_key)).await;
-        let _closed = connection.close().await;
-        match verified {
-            Err(VaultError::AuditDamaged { problem }) => {
-                Err(bad(backup, &format!("has an audit log that {problem}")))
-            }
-            verified => verified,
-        }
-    }
-
-    /// The vault is there whole or not at all.
-    fn put_in_place(self, database: &Path) -> Result<(), VaultError> {
-        let renamed = std::fs::rename(&self.temporary, database);
-        let put = renamed.and_then(|()| sync_parent(database));
-        put.map_err(|source| failed(database, source))
-    }
-}
-
-impl Drop for Copied {
-    fn drop(&mut self) {
-        // One that was put in place has this name no more.
-        let _gone = std::fs::remove_file(&self.temporary);
-    }
-}
-
-async fn verify_copy(
-    connection: &mut SqliteConnection,
-    backup: &Path,
-    (root_key_id, root_key): (KeyId, &dyn HoldsRootKey),
-) -> Result<(), VaultError> {
-    let row: (Vec<u8>, Vec<u8>, Vec<u8>) =
-        sqlx::query_as("SELECT vault_id, audit_key_id, audit_key FROM vault")
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(|_| bad(backup, "is not a vault"))?;
-    let row = VaultRow {
-        vault_id: row.0,
-        root_key_id,
-        next_root_key_id: None,
-        audit_key_id: key_id_of(&row.1)?,
-        audit_key: row.2,
-    };
-    let key = AuditKey::new(&row.vault_id, unwrap_audit(root_key, &row).await?);
-    audit::verify_chain(connection, &key, None).await.map(drop)
+    Err(VaultError::NotEmpty {
+        database: place.subject(),
+    })
 }
 
 fn new_private(path: &Path) -> Result<File, VaultError> {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use database::{DatabaseError, Failure};
 use ids::LeaseId;
 
 use crate::root_key::KeyServiceError;
@@ -83,8 +84,8 @@ pub enum VaultError {
     AuditDamaged { problem: String },
     #[error("key of workspace {workspace} does not open under the root key")]
     WorkspaceKeyDamaged { workspace: String },
-    #[error("vault database {path} {problem}")]
-    NotAVault { path: PathBuf, problem: String },
+    #[error("vault database {database} {problem}")]
+    NotAVault { database: String, problem: String },
     #[error("root key {path} is missing, and the vault was sealed under root key {key_id}")]
     RootKeyMissing { path: PathBuf, key_id: String },
     #[error("root key {path} is {found}, and the vault was sealed under root key {expected}")]
@@ -129,8 +130,14 @@ pub enum VaultError {
     LeaseCopied { lease: LeaseId },
     #[error("{path} already exists")]
     Exists { path: PathBuf },
+    #[error("vault is in {file}, and database {database} has none")]
+    InFile { file: PathBuf, database: String },
+    #[error("vault database {database} has a vault already")]
+    NotEmpty { database: String },
     #[error("backup {path} {problem}")]
     BadBackup { path: PathBuf, problem: String },
+    #[error("another process has rotated the root key of the vault meanwhile")]
+    Overtaken,
     #[error("{subject} is in use by another process for too long")]
     Busy { subject: String },
     #[error("{subject} cannot be used")]
@@ -138,10 +145,8 @@ pub enum VaultError {
     #[error("vault database failed while {doing}")]
     Database {
         doing: &'static str,
-        source: sqlx::Error,
+        source: DatabaseError,
     },
-    #[error("vault database cannot be brought up to date")]
-    Migration { source: sqlx::migrate::MigrateError },
 }
 
 impl VaultError {
@@ -165,21 +170,30 @@ impl VaultError {
             Self::KeyService { source, .. } if source.is_transient() => "unreachable",
             Self::KeyService { .. } => "key_service",
             Self::KeeperNotStarted { .. } | Self::KeeperLost { .. } => "keeper",
-            Self::TooLong { .. } | Self::Exists { .. } => "bad_input",
-            Self::Busy { .. } => "busy",
-            Self::Io { .. } | Self::Database { .. } | Self::Migration { .. } => "storage",
+            Self::TooLong { .. }
+            | Self::InFile { .. }
+            | Self::Exists { .. }
+            | Self::NotEmpty { .. } => "bad_input",
+            Self::Busy { .. } | Self::Overtaken => "busy",
+            Self::Database { .. } => match self.failure() {
+                Some(Failure::Busy | Failure::Unreachable) => "busy",
+                _ => "storage",
+            },
+            Self::Io { .. } => "storage",
         }
     }
 
-    /// Whether there was no room for it. SQLite's own code for that is `SQLITE_FULL`.
+    /// What the database's error comes to, where it is one.
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Database { source, .. } => Some(source.failure()),
+            _ => None,
+        }
+    }
+
+    /// Whether there was no room for it.
     pub fn is_disk_full(&self) -> bool {
-        let Self::Database { source, .. } = self else {
-            return false;
-        };
-        let code = source
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::code);
-        code.is_some_and(|code| code == "13")
+        self.failure() == Some(Failure::DiskFull)
     }
 
     /// What a person can do about it.
@@ -188,7 +202,7 @@ impl VaultError {
             Self::RootKeyUnsafe { fix, .. } => return Some(format!("run `{fix}`")),
             Self::RootKeyMissing { .. } | Self::RootKeyWrong { .. } => {
                 "put the key back from where it is kept; without it the sealed secrets are lost, \
-                 and only moving vault.db away starts afresh"
+                 and only moving the vault's database away starts afresh"
             }
             Self::RootKeyMalformed { .. } => "put the key file back from where it is kept",
             Self::RootKeyNotGiven { .. } => {
@@ -217,14 +231,29 @@ impl VaultError {
                  `holdfast vault verify` lists all damage"
             }
             Self::AuditDamaged { .. } | Self::WorkspaceKeyDamaged { .. } => {
-                "someone changed vault.db; `holdfast vault verify` lists all damage, and \
-                 `holdfast vault restore` brings a backup back"
+                "someone changed the vault's database; `holdfast vault verify` lists all damage, \
+                 and `holdfast vault restore` brings a backup back"
             }
+            Self::InFile { .. } => {
+                "move it: `holdfast vault backup` while no database is configured, and then \
+                 `holdfast vault restore`; or move the file away, to begin with nothing sealed"
+            }
+            Self::NotEmpty { .. } => "name a database that has none",
             Self::Exists { .. } => "choose another path or move the file away",
+            Self::Overtaken => {
+                "the lock of the database server was lost with its connection; run the command \
+                 again if the root key is still to be replaced"
+            }
             Self::Busy { .. } => "look for a holdfast process that hangs",
-            Self::Migration { .. } => "use the holdfast version that wrote this data directory",
+            Self::Database {
+                source: DatabaseError::Migration { .. },
+                ..
+            } => "use the holdfast version that wrote this data directory",
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run as root, or name other places with --data-dir and --root-key"
+            }
+            Self::Database { source, .. } if source.failure() == Failure::Unreachable => {
+                "see whether the database server runs and can be reached from here"
             }
             error if error.is_disk_full() => "make room on the disk of the data directory",
             _ => return None,
@@ -238,8 +267,12 @@ pub(crate) trait Doing<T> {
     fn doing(self, doing: &'static str) -> Result<T, VaultError>;
 }
 
-impl<T> Doing<T> for Result<T, sqlx::Error> {
+impl<T> Doing<T> for Result<T, DatabaseError> {
     fn doing(self, doing: &'static str) -> Result<T, VaultError> {
-        self.map_err(|source| VaultError::Database { doing, source })
+        self.map_err(|source| match source {
+            DatabaseError::Busy { subject } => VaultError::Busy { subject },
+            DatabaseError::Io { subject, source } => VaultError::Io { subject, source },
+            source => VaultError::Database { doing, source },
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! What leases have given out: read from the audit log, so that it is known after they ended.
 
 use credential::SecretName;
+use database::query;
 use ids::{WorkerId, WorkspaceId};
 use jiff::Timestamp;
 
@@ -58,7 +59,7 @@ impl Vault {
             ),
         };
         let (workspace, secret) = secret.unzip();
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = query(
             "SELECT at, secret.workspace, audit.secret_id, audit.version, name, scope,
                     audit.detail
              FROM audit JOIN secret USING (secret_id)
@@ -73,7 +74,7 @@ impl Vault {
         .bind(workspace)
         .bind(secret)
         .bind(EXPOSURES_LIMIT)
-        .fetch_all(self.inner.database.reader())
+        .fetch_all(&self.inner.database)
         .await
         .doing("reading what was given out")?;
         let mut all: Vec<_> = rows.into_iter().filter_map(exposure).collect();
@@ -85,16 +86,16 @@ impl Vault {
 
     /// The worker that joined by this name last, also when it is none any more.
     pub async fn joined_worker(&self, name: &str) -> Result<Option<WorkerId>, VaultError> {
-        let subject: Option<String> = sqlx::query_scalar(
+        let subject: Option<(String,)> = query(
             "SELECT subject FROM audit
              WHERE action = 'join' AND substr(detail, 1, length($1)) = $1
              ORDER BY sequence DESC LIMIT 1",
         )
         .bind(format!("{name}, key "))
-        .fetch_optional(self.inner.database.reader())
+        .fetch_optional(&self.inner.database)
         .await
         .doing("looking for a worker that joined")?;
-        Ok(subject.and_then(|subject| subject.parse().ok()))
+        Ok(subject.and_then(|(subject,)| subject.parse().ok()))
     }
 }
 

@@ -69,7 +69,7 @@ impl GroupCommit {
     }
 
     async fn write_batch(&self, vault: &Inner) -> Result<(), VaultError> {
-        let mut transaction = vault.database.begin().await?;
+        let mut transaction = vault.begin().await?;
         let batch = self.take_batch();
         let mut entries = Vec::with_capacity(batch.len());
         let mut retiring = BTreeSet::new();

@@ -34,9 +34,9 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keys::{Binding, Key, KeyId, WRAPPED_BYTES, Wrapped};
+use crate::place::OpeningLock;
 use crate::root_key::{Answer, HoldsRootKey, KeySource};
 
 pub use serve::{KeeperError, keep_root_key};

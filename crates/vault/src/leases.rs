@@ -12,9 +12,9 @@ mod renewal;
 use std::time::Duration;
 
 use credential::SecretName;
+use database::{Transaction, query};
 use ids::{LeaseId, SecretId, WorkerId, WorkspaceId};
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 
 use crate::audit::{AuditAction, Entry};
 use crate::clock::timestamp;
@@ -146,7 +146,7 @@ impl Vault {
         name: &SecretName,
         lease: Option<LeaseId>,
     ) -> Result<Standing, VaultError> {
-        let row: (Option<String>, Option<i64>, Option<String>) = sqlx::query_as(
+        let row: (Option<String>, Option<i64>, Option<String>) = query(
             "SELECT secret_id, current_version, end_reason
              FROM (SELECT 1) AS always
              LEFT JOIN secret ON workspace = $1 AND name = $2 AND removed_at IS NULL
@@ -155,7 +155,7 @@ impl Vault {
         .bind(workspace.to_string())
         .bind(name.as_str())
         .bind(lease.map(|lease| lease.to_string()))
-        .fetch_one(self.inner.database.reader())
+        .fetch_one(&self.inner.database)
         .await
         .doing("reading how a lease stands")?;
         let current = match (row.0, row.1) {
@@ -175,13 +175,13 @@ impl Vault {
     /// The live leases of a workspace, after those of gone processes have been ended.
     pub async fn live_leases(&self, workspace: WorkspaceId) -> Result<Vec<LeaseRow>, VaultError> {
         self.sweep_leases().await?;
-        let rows: Vec<StoredLease> = sqlx::query_as(
+        let rows: Vec<StoredLease> = query(
             "SELECT lease_id, workspace, secret_id, version, image, container, worker, begun_at,
                     expires_at
              FROM lease WHERE workspace = $1 AND ended_at IS NULL ORDER BY begun_at, lease_id",
         )
         .bind(workspace.to_string())
-        .fetch_all(self.inner.database.reader())
+        .fetch_all(&self.inner.database)
         .await
         .doing("listing leases")?;
         let row = |row: StoredLease| {
@@ -241,15 +241,15 @@ impl Left {
 /// written.
 pub(crate) async fn make(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     change: LeaseChange,
 ) -> Result<Result<Left, VaultError>, VaultError> {
     let made = match change {
-        LeaseChange::Begin(new) => begin_within(vault, connection, &new).await,
+        LeaseChange::Begin(new) => begin_within(vault, transaction, &new).await,
         LeaseChange::Renew(lease, renewal) => {
-            renewal::renew_within(vault, connection, lease, &renewal).await
+            renewal::renew_within(vault, transaction, lease, &renewal).await
         }
-        LeaseChange::End(lease) => ending::end_within(vault, connection, lease).await,
+        LeaseChange::End(lease) => ending::end_within(vault, transaction, lease).await,
     };
     match made {
         Err(
@@ -265,12 +265,12 @@ pub(crate) async fn make(
 /// A commit may land though who led it went away: then this is the second try of what is there.
 async fn begin_within(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     new: &NewLease,
 ) -> Result<Left, VaultError> {
-    let known_end = check_leasable(connection, new.sealed).await?;
+    let known_end = check_leasable(transaction, new.sealed).await?;
     let now = vault.clock.now_ms();
-    sqlx::query(
+    query(
         "INSERT INTO lease (lease_id, workspace, secret_id, version, image, repository, worker,
                             container, owner, begun_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -287,7 +287,7 @@ async fn begin_within(
     .bind(vault.process.as_str())
     .bind(now)
     .bind(expiry(now, known_end))
-    .execute(connection)
+    .execute(transaction)
     .await
     .doing("beginning a lease")?;
     let entry = Entry::new(AuditAction::LeaseBegin, &new.container)
@@ -333,13 +333,13 @@ type HeldRow = (
     Option<Vec<u8>>,
 );
 
-async fn held(connection: &mut SqliteConnection, lease: LeaseId) -> Result<Held, VaultError> {
-    let row: Option<HeldRow> = sqlx::query_as(
+async fn held(transaction: &mut Transaction<'_>, lease: LeaseId) -> Result<Held, VaultError> {
+    let row: Option<HeldRow> = query(
         "SELECT workspace, secret_id, version, image, repository, worker, container, renewals, nonce
          FROM lease WHERE lease_id = $1 AND ended_at IS NULL",
     )
     .bind(lease.to_string())
-    .fetch_optional(connection)
+    .fetch_optional(transaction)
     .await
     .doing("finding a lease")?;
     let row = row.ok_or(VaultError::LeaseEnded { lease })?;
@@ -361,17 +361,17 @@ async fn held(connection: &mut SqliteConnection, lease: LeaseId) -> Result<Held,
 /// A version can be leased until it has retired. Answers when the credential itself ends, where
 /// that is known.
 async fn check_leasable(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     sealed: SealedVersion,
 ) -> Result<Option<i64>, VaultError> {
-    let row: Option<(String, bool, Option<i64>)> = sqlx::query_as(
+    let row: Option<(String, bool, Option<i64>)> = query(
         "SELECT name, retired_at IS NULL AND removed_at IS NULL, not_after
          FROM secret JOIN secret_version USING (secret_id)
          WHERE secret_id = $1 AND version = $2",
     )
     .bind(sealed.secret_id.to_string())
     .bind(sealed.version)
-    .fetch_optional(connection)
+    .fetch_optional(transaction)
     .await
     .doing("finding the version to lease")?;
     match row {

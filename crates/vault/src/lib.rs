@@ -31,7 +31,6 @@
 mod audit;
 mod backup;
 mod clock;
-mod database;
 mod error;
 mod exposure;
 mod group_commit;
@@ -41,6 +40,7 @@ mod leases;
 mod listing;
 #[doc(hidden)]
 pub mod measuring;
+mod place;
 mod process;
 mod root_key;
 mod rotation;
@@ -62,11 +62,12 @@ pub use leases::{
     CalledOff, Given, LEASE_TIME, LeaseReader, LeaseRequest, LeaseRow, Renewal, Stamp, Standing,
 };
 pub use listing::{SecretRow, VersionRow};
+pub use place::VaultPlace;
 pub use root_key::{
     KeyService, KeyServiceError, KeySource, RootKey, ServiceAnswer, SourceError, WrapContext,
 };
 pub use rotation::RootRotation;
 pub use secrets::{AfterRemoval, NewSecret, OpenedSecret, Put, SealedVersion};
 pub use state::{CheckedState, SecretState, VersionState};
-pub use vault::{Noted, Vault, VaultPlace, installation};
+pub use vault::{Noted, Vault, installation};
 pub use verify::{AuditReport, Finding};

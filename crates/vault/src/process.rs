@@ -2,30 +2,43 @@
 
 use std::io;
 
+/// Where the processes are that open one vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Machines {
+    One,
+    Many,
+}
+
 /// A process for as long as it lives. A number alone would be reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ProcessName(String);
+pub(crate) struct ProcessName {
+    name: String,
+    machines: Machines,
+}
 
 impl ProcessName {
-    pub(crate) fn of_this_process() -> io::Result<Self> {
+    pub(crate) fn of_this_process(machines: Machines) -> io::Result<Self> {
         let pid = std::process::id();
         let start = start_ticks(pid)?.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self(format!("{}/{}/{pid}/{start}", boot()?, namespace()?)))
+        let name = format!("{}/{}/{pid}/{start}", boot()?, namespace()?);
+        Ok(Self { name, machines })
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 }
 
 /// Whether the process of that name is certainly gone. Of a process in another pid namespace
-/// nothing can be said, so its leases end by the clock.
+/// nothing can be said, nor of one of another boot, where that may be another machine: leases of
+/// such end by the clock.
 pub(crate) fn is_gone(name: &str, viewer: &ProcessName) -> bool {
+    let machines = viewer.machines;
     let (Some(owner), Some(viewer)) = (Parts::of(name), Parts::of(viewer.as_str())) else {
         return true;
     };
     if owner.boot != viewer.boot {
-        return true;
+        return machines == Machines::One;
     }
     if owner.namespace != viewer.namespace {
         return false;
@@ -90,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_living_are_told_from_the_gone() {
-        let me = ProcessName::of_this_process().unwrap();
+        let me = ProcessName::of_this_process(Machines::One).unwrap();
         assert!(!is_gone(me.as_str(), &me));
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pid = child.id();
@@ -102,10 +115,11 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(is_gone(&name, &me), "ended");
-        assert!(is_gone(
-            &format!("old-boot/{}", &name[name.find('/').unwrap() + 1..]),
-            &me
-        ));
+        let of_old_boot = format!("old-boot/{}", &name[name.find('/').unwrap() + 1..]);
+        assert!(is_gone(&of_old_boot, &me));
+        let one_of_many = ProcessName::of_this_process(Machines::Many).unwrap();
+        assert!(!is_gone(&of_old_boot, &one_of_many), "another machine");
+        assert!(is_gone(&name, &one_of_many), "ended on this one");
         assert!(
             !is_gone(&name.replace("pid:", "pid:9"), &me),
             "another namespace"

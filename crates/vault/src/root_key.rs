@@ -22,10 +22,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keeper::{Keeper, KeeperProgram};
 use crate::keys::{Binding, Key, KeyId, Wrapped};
+use crate::place::OpeningLock;
 
 pub(crate) use given::open;
 use service::ServiceHolder;

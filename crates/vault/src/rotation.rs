@@ -19,20 +19,20 @@
 
 use std::path::{Path, PathBuf};
 
+use database::{Transaction, query};
 use futures::future::join_all;
 use ids::WorkspaceId;
-use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::audit::{AuditAction, Entry};
-use crate::database::OpeningLock;
 use crate::error::{Doing, VaultError};
 use crate::keys::{KeyId, KeyPurpose};
+use crate::place::OpeningLock;
 use crate::vault::{
-    Inner, OURSELVES, SELECT_WRAPPED, Vault, VaultRow, WrappedRow, read_row, workspace_key_damaged,
+    Inner, OURSELVES, Vault, VaultRow, WrappedRow, read_row, select_wrapped, workspace_key_damaged,
 };
 
 /// Keys in one commit: others wait for a few milliseconds at most.
-const BATCH_ROWS: usize = 64;
+const BATCH_ROWS: u32 = 64;
 /// Keys that are asked about at once: a service that is 20 ms away wraps some hundred in a second,
 /// and is not flooded.
 const ASKED_AT_ONCE: usize = 8;
@@ -58,10 +58,10 @@ impl Vault {
     ) -> Result<RootRotation, VaultError> {
         let vault = &*self.inner;
         let root_key = vault.root_key();
-        let lock = OpeningLock::take(&vault.place.database).await?;
+        let lock = vault.place.lock().await?;
         let row = read_row(&vault.database).await?;
         let row = row.ok_or_else(|| VaultError::NotAVault {
-            path: vault.place.database.clone(),
+            database: vault.place.subject(),
             problem: "has lost its row".to_owned(),
         })?;
         finish_interrupted(vault, &row, &lock).await?;
@@ -71,7 +71,7 @@ impl Vault {
         }
         let old = row.root_key_id;
         let new = root_key.begin_rotation(old, keep_old, &lock).await?;
-        note_next(vault, new).await?;
+        note_next(vault, old, new).await?;
         let rotation = Rotation { vault, old, new };
         let workspaces = rotation.finish(&lock, actor).await?;
         Ok(RootRotation {
@@ -97,7 +97,7 @@ impl Rotation<'_> {
         let workspaces = self.rewrap_all().await?;
         self.let_new_count(actor).await?;
         self.vault.root_key().settle(self.new, lock).await?;
-        self.vault.database.truncate_log().await;
+        self.vault.clear_erased().await;
         Ok(workspaces)
     }
 
@@ -130,16 +130,16 @@ impl Rotation<'_> {
     }
 
     async fn batch(&self, after: &str) -> Result<Vec<WrappedRow>, VaultError> {
-        let query = format!(
-            "{SELECT_WRAPPED} WHERE workspace > $1 AND workspace_key.root_key_id <> $2
-             ORDER BY workspace LIMIT {BATCH_ROWS}"
-        );
-        sqlx::query_as(AssertSqlSafe(query))
-            .bind(after)
-            .bind(self.new.0.as_slice())
-            .fetch_all(self.vault.database.reader())
-            .await
-            .doing("reading workspace keys")
+        query(select_wrapped!(
+            "WHERE workspace > $1 AND workspace_key.root_key_id <> $2
+             ORDER BY workspace LIMIT $3"
+        ))
+        .bind(after)
+        .bind(self.new.0.as_slice())
+        .bind(BATCH_ROWS)
+        .fetch_all(&self.vault.database)
+        .await
+        .doing("reading workspace keys")
     }
 
     async fn rewrap(&self, row: &WrappedRow) -> Result<Vec<u8>, VaultError> {
@@ -151,10 +151,10 @@ impl Rotation<'_> {
     }
 
     async fn write(&self, wrapped: &[(&WrappedRow, Vec<u8>)]) -> Result<(), VaultError> {
-        let mut transaction = self.vault.database.begin().await?;
+        let mut transaction = self.vault.begin().await?;
         for (row, bytes) in wrapped {
             // One that was dropped or replaced since it was read is not brought back.
-            sqlx::query(
+            query(
                 "UPDATE workspace_key SET wrapped = $1, root_key_id = $2
                  WHERE workspace = $3 AND wrapped = $4",
             )
@@ -162,7 +162,7 @@ impl Rotation<'_> {
             .bind(self.new.0.as_slice())
             .bind(&row.workspace)
             .bind(&row.wrapped)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await
             .doing("wrapping a workspace's key")?;
         }
@@ -174,14 +174,19 @@ impl Rotation<'_> {
         let binding = vault.binding(KeyPurpose::Audit);
         let audit_key = vault.audit_key.key();
         let wrapped = vault.root_key().wrap(new, binding, audit_key).await?;
-        let mut transaction = vault.database.begin().await?;
+        let mut transaction = vault.begin().await?;
         refuse_left(&mut transaction, new).await?;
-        sqlx::query("UPDATE vault SET root_key_id = $1, next_root_key_id = NULL, audit_key = $2")
-            .bind(new.0.as_slice())
-            .bind(wrapped)
-            .execute(&mut *transaction)
-            .await
-            .doing("wrapping the audit key")?;
+        let moved = query(
+            "UPDATE vault SET root_key_id = $1, next_root_key_id = NULL, audit_key = $2
+             WHERE root_key_id = $3 AND next_root_key_id = $1",
+        )
+        .bind(new.0.as_slice())
+        .bind(wrapped)
+        .bind(old.0.as_slice())
+        .execute(&mut transaction)
+        .await
+        .doing("wrapping the audit key")?;
+        refuse_overtaken(moved)?;
         let detail = format!("root key {old} to {new}");
         let entry = Entry::new(AuditAction::Rotate, actor).detail(&detail);
         vault.audit(&mut transaction, &[entry]).await?;
@@ -212,30 +217,43 @@ pub(crate) async fn finish_interrupted(
     }
 }
 
-async fn note_next(vault: &Inner, new: KeyId) -> Result<(), VaultError> {
-    let mut transaction = vault.database.begin().await?;
-    sqlx::query("UPDATE vault SET next_root_key_id = $1")
-        .bind(new.0.as_slice())
-        .execute(&mut *transaction)
-        .await
-        .doing("noting the next root key")?;
+async fn note_next(vault: &Inner, old: KeyId, new: KeyId) -> Result<(), VaultError> {
+    let mut transaction = vault.begin().await?;
+    let noted = query(
+        "UPDATE vault SET next_root_key_id = $1
+         WHERE root_key_id = $2 AND next_root_key_id IS NULL",
+    )
+    .bind(new.0.as_slice())
+    .bind(old.0.as_slice())
+    .execute(&mut transaction)
+    .await
+    .doing("noting the next root key")?;
+    refuse_overtaken(noted)?;
     transaction
         .commit()
         .await
         .doing("committing the next root key")
 }
 
+/// Whoever holds the opening lock is alone; one that a server held is lost with its connection, and
+/// another process may have rotated since.
+fn refuse_overtaken(rows: u64) -> Result<(), VaultError> {
+    match rows {
+        0 => Err(VaultError::Overtaken),
+        _ => Ok(()),
+    }
+}
+
 /// What keeps a rotation from being finished.
 async fn first_damaged(vault: &Inner, row: &VaultRow) -> Result<VaultError, VaultError> {
-    let left: Option<String> = sqlx::query_scalar(
-        "SELECT workspace FROM workspace_key WHERE root_key_id <> $1 ORDER BY workspace",
-    )
-    .bind(row.next_root_key_id.map(|next| next.0.to_vec()))
-    .fetch_optional(vault.database.writer())
-    .await
-    .doing("looking for keys that are left")?;
+    let left: Option<(String,)> =
+        query("SELECT workspace FROM workspace_key WHERE root_key_id <> $1 ORDER BY workspace")
+            .bind(row.next_root_key_id.map(|next| next.0.to_vec()))
+            .fetch_optional(&vault.database)
+            .await
+            .doing("looking for keys that are left")?;
     Ok(match left {
-        Some(workspace) => workspace_key_damaged(&workspace),
+        Some((workspace,)) => workspace_key_damaged(&workspace),
         None => VaultError::AuditDamaged {
             problem: "is not written on, so that the root key cannot be rotated".to_owned(),
         },
@@ -243,14 +261,16 @@ async fn first_damaged(vault: &Inner, row: &VaultRow) -> Result<VaultError, Vaul
 }
 
 /// Every row that was made since the rotation was noted is under the new key, so none is left.
-async fn refuse_left(connection: &mut SqliteConnection, new: KeyId) -> Result<(), VaultError> {
-    let left: Option<String> =
-        sqlx::query_scalar("SELECT workspace FROM workspace_key WHERE root_key_id <> $1")
+async fn refuse_left(transaction: &mut Transaction<'_>, new: KeyId) -> Result<(), VaultError> {
+    let left: Option<(String,)> =
+        query("SELECT workspace FROM workspace_key WHERE root_key_id <> $1")
             .bind(new.0.as_slice())
-            .fetch_optional(connection)
+            .fetch_optional(transaction)
             .await
             .doing("looking for keys that are left")?;
-    left.map_or(Ok(()), |workspace| Err(workspace_key_damaged(&workspace)))
+    left.map_or(Ok(()), |(workspace,)| {
+        Err(workspace_key_damaged(&workspace))
+    })
 }
 
 pub(crate) fn parse_workspace(text: &str) -> Result<WorkspaceId, VaultError> {

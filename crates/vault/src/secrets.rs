@@ -8,9 +8,9 @@ mod opening;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use credential::SecretName;
+use database::{Transaction, query};
 use ids::{SecretId, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use crate::audit::{AuditAction, Entry, SecretHead, bounded};
 use crate::error::{Damage, Doing, VaultError};
@@ -116,7 +116,7 @@ impl Vault {
         check_lengths(&secret)?;
         let vault = &*self.inner;
         vault.prepare_key_or_new(workspace).await?;
-        let transaction = vault.database.begin().await?;
+        let transaction = vault.begin().await?;
         put_and_commit(vault, transaction, workspace, secret, actor).await
     }
 
@@ -131,7 +131,7 @@ impl Vault {
         check_lengths(&secret)?;
         let vault = &*self.inner;
         vault.prepare_key_or_new(workspace).await?;
-        let mut transaction = vault.database.begin().await?;
+        let mut transaction = vault.begin().await?;
         if let Some(same) = find_same(vault, &mut transaction, workspace, secret).await? {
             return Ok(Put::Same(same));
         }
@@ -152,7 +152,7 @@ impl Vault {
         check_lengths(&secret)?;
         let vault = &*self.inner;
         vault.prepare_key_or_new(workspace).await?;
-        let mut transaction = vault.database.begin().await?;
+        let mut transaction = vault.begin().await?;
         let name = secret.name.as_str();
         let found = find(&mut transaction, workspace, name).await?;
         let current = found.map(|found| (found.secret_id, found.current_version));
@@ -172,13 +172,13 @@ impl Vault {
         workspace: WorkspaceId,
         name: &SecretName,
     ) -> Result<Option<SealedVersion>, VaultError> {
-        let row: Option<(String, i64)> = sqlx::query_as(
+        let row: Option<(String, i64)> = query(
             "SELECT secret_id, current_version FROM secret
              WHERE workspace = $1 AND name = $2 AND removed_at IS NULL",
         )
         .bind(workspace.to_string())
         .bind(name.as_str())
-        .fetch_optional(self.inner.database.reader())
+        .fetch_optional(&self.inner.database)
         .await
         .doing("reading the current version")?;
         row.map(|(secret_id, version)| {
@@ -211,12 +211,12 @@ impl Vault {
         then: AfterRemoval,
     ) -> Result<SealedVersion, VaultError> {
         let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
+        let mut transaction = vault.begin().await?;
         let removed = remove_within(vault, &mut transaction, workspace, name.as_str()).await?;
-        sqlx::query("UPDATE secret SET after_removal = $1 WHERE secret_id = $2")
+        query("UPDATE secret SET after_removal = $1 WHERE secret_id = $2")
             .bind(then.as_str())
             .bind(removed.secret_id.to_string())
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await
             .doing("noting what follows a removal")?;
         let entry = Entry::new(AuditAction::Remove, actor)
@@ -225,17 +225,17 @@ impl Vault {
             .detail(then.as_str());
         vault.audit(&mut transaction, &[entry]).await?;
         transaction.commit().await.doing("committing a removal")?;
-        vault.database.truncate_log().await;
+        vault.clear_erased().await;
         Ok(removed)
     }
 
     /// The removed secrets whose containers are not to run on, and what becomes of these.
     pub async fn called_off(&self) -> Result<Vec<(SecretId, AfterRemoval)>, VaultError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
+        let rows: Vec<(String, String)> = query(
             "SELECT secret_id, after_removal FROM secret
              WHERE after_removal IN ('drain', 'kill') AND removed_at IS NOT NULL",
         )
-        .fetch_all(self.inner.database.reader())
+        .fetch_all(&self.inner.database)
         .await
         .doing("looking for removed secrets")?;
         let rows = rows.into_iter().filter_map(|(id, then)| {
@@ -249,16 +249,16 @@ impl Vault {
 /// Removes a secret in the caller's transaction.
 pub(crate) async fn remove_within(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     workspace: WorkspaceId,
     name: &str,
 ) -> Result<SealedVersion, VaultError> {
-    let found = find(connection, workspace, name).await?;
+    let found = find(transaction, workspace, name).await?;
     let found = found.ok_or_else(|| VaultError::NotFound {
         name: name.to_owned(),
     })?;
     let now = vault.clock.now_ms();
-    erase(vault, connection, workspace, name, &found, now).await?;
+    erase(vault, transaction, workspace, name, &found, now).await?;
     Ok(SealedVersion {
         secret_id: found.secret_id,
         version: u32::try_from(found.current_version).unwrap_or(u32::MAX),
@@ -267,33 +267,33 @@ pub(crate) async fn remove_within(
 
 /// The names of a workspace's live secrets.
 pub(crate) async fn live_within(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     workspace: WorkspaceId,
 ) -> Result<Vec<String>, VaultError> {
-    sqlx::query_scalar(
-        "SELECT name FROM secret WHERE workspace = $1 AND removed_at IS NULL ORDER BY name",
-    )
-    .bind(workspace.to_string())
-    .fetch_all(connection)
-    .await
-    .doing("listing the secrets of a workspace")
+    let rows: Vec<(String,)> =
+        query("SELECT name FROM secret WHERE workspace = $1 AND removed_at IS NULL ORDER BY name")
+            .bind(workspace.to_string())
+            .fetch_all(transaction)
+            .await
+            .doing("listing the secrets of a workspace")?;
+    Ok(rows.into_iter().map(|(name,)| name).collect())
 }
 
 /// The current version, when it is exactly this. One that is damaged is not: another may take its
 /// place.
 async fn find_same(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     workspace: WorkspaceId,
     secret: NewSecret<'_>,
 ) -> Result<Option<SealedVersion>, VaultError> {
     let name = secret.name.as_str();
-    let Some(found) = find(connection, workspace, name).await? else {
+    let Some(found) = find(transaction, workspace, name).await? else {
         return Ok(None);
     };
     let version = check_rollback(name, &found)?;
     check_head(vault, workspace, name, &found)?;
-    match open_version(vault, connection, workspace, name, &found, version).await {
+    match open_version(vault, transaction, workspace, name, &found, version).await {
         Ok(opened) if is_same(&opened, secret) => Ok(Some(SealedVersion {
             secret_id: found.secret_id,
             version,
@@ -315,7 +315,7 @@ fn is_same(opened: &OpenedSecret, secret: NewSecret<'_>) -> bool {
 
 async fn put_and_commit(
     vault: &Inner,
-    mut transaction: Transaction<'_, Sqlite>,
+    mut transaction: Transaction<'_>,
     workspace: WorkspaceId,
     secret: NewSecret<'_>,
     actor: &str,
@@ -326,21 +326,21 @@ async fn put_and_commit(
         .await
         .doing("committing a sealed version")?;
     if sealed.version > 1 {
-        vault.database.truncate_log().await;
+        vault.clear_erased().await;
     }
     Ok(sealed)
 }
 
 async fn put_within(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     workspace: WorkspaceId,
     secret: NewSecret<'_>,
     actor: &str,
 ) -> Result<SealedVersion, VaultError> {
     let name = secret.name.as_str();
-    let key = vault.workspace_key_or_new(connection, workspace).await?;
-    let found = find(connection, workspace, name).await?;
+    let key = vault.workspace_key_or_new(transaction, workspace).await?;
+    let found = find(transaction, workspace, name).await?;
     let sealed = match &found {
         None => SealedVersion {
             secret_id: SecretId::new(),
@@ -369,21 +369,21 @@ async fn put_within(
     };
     let plaintext = secret.plaintext.expose_secret().as_bytes();
     let bytes = seal::seal(&key, &context, &Fresh::random(), plaintext);
-    write_head(vault, connection, &context).await?;
-    write_version(vault, connection, &context, &bytes, actor).await?;
+    write_head(vault, transaction, &context).await?;
+    write_version(vault, transaction, &context, &bytes, actor).await?;
     let entry = Entry::new(AuditAction::Seal, actor)
         .of(workspace, name)
         .version(sealed.secret_id, sealed.version)
         .detail(secret.kind);
-    vault.audit(connection, &[entry]).await?;
-    leases::sweep_within(vault, connection, Some(sealed.secret_id)).await?;
-    leases::retire_within(vault, connection, Some(sealed.secret_id)).await?;
+    vault.audit(transaction, &[entry]).await?;
+    leases::sweep_within(vault, transaction, Some(sealed.secret_id)).await?;
+    leases::retire_within(vault, transaction, Some(sealed.secret_id)).await?;
     Ok(sealed)
 }
 
 async fn write_head(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     context: &Context<'_>,
 ) -> Result<(), VaultError> {
     let (workspace, secret_id) = (context.workspace.to_string(), context.secret_id.to_string());
@@ -394,7 +394,7 @@ async fn write_head(
         current_version: i64::from(context.version),
         removed: false,
     };
-    sqlx::query(
+    query(
         "INSERT INTO secret (secret_id, workspace, name, current_version, head_mac, created_at)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (secret_id) DO UPDATE
@@ -406,7 +406,7 @@ async fn write_head(
     .bind(context.version)
     .bind(vault.audit_key.secret_head(&head))
     .bind(vault.clock.now_ms())
-    .execute(connection)
+    .execute(transaction)
     .await
     .doing("writing a secret's head")?;
     Ok(())
@@ -414,12 +414,12 @@ async fn write_head(
 
 async fn write_version(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     context: &Context<'_>,
     sealed: &[u8],
     actor: &str,
 ) -> Result<(), VaultError> {
-    sqlx::query(
+    query(
         "INSERT INTO secret_version (secret_id, version, kind, scope, sealed, actor, created_at,
                                      in_clear)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -432,18 +432,18 @@ async fn write_version(
     .bind(bounded(actor))
     .bind(vault.clock.now_ms())
     .bind(context.in_clear)
-    .execute(connection)
+    .execute(transaction)
     .await
     .doing("writing a sealed version")?;
     Ok(())
 }
 
 async fn find(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     workspace: WorkspaceId,
     name: &str,
 ) -> Result<Option<Found>, VaultError> {
-    let row: Option<(String, i64, Vec<u8>, Option<i64>)> = sqlx::query_as(
+    let row: Option<(String, i64, Vec<u8>, Option<i64>)> = query(
         "SELECT secret_id, current_version, head_mac,
                 (SELECT max(version) FROM audit
                  WHERE action = 'seal' AND audit.secret_id = secret.secret_id)
@@ -451,7 +451,7 @@ async fn find(
     )
     .bind(workspace.to_string())
     .bind(name)
-    .fetch_optional(connection)
+    .fetch_optional(transaction)
     .await
     .doing("finding a secret")?;
     let Some((secret_id, current_version, head_mac, audited_version)) = row else {
@@ -466,17 +466,17 @@ async fn find(
 }
 
 async fn check_never_sealed(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     workspace: WorkspaceId,
     name: &str,
 ) -> Result<(), VaultError> {
-    let last: Option<(String, i64)> = sqlx::query_as(
+    let last: Option<(String, i64)> = query(
         "SELECT action, version FROM audit WHERE workspace = $1 AND subject = $2
          AND action IN ('seal', 'remove') ORDER BY sequence DESC LIMIT 1",
     )
     .bind(workspace.to_string())
     .bind(name)
-    .fetch_optional(connection)
+    .fetch_optional(transaction)
     .await
     .doing("looking for what was sealed before")?;
     if let Some((_, version)) = last.filter(|(action, _)| action == "seal") {
@@ -517,7 +517,7 @@ fn check_head(
 
 async fn erase(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     workspace: WorkspaceId,
     name: &str,
     found: &Found,
@@ -531,24 +531,24 @@ async fn erase(
         current_version: found.current_version,
         removed: true,
     };
-    sqlx::query("UPDATE secret SET removed_at = $1, head_mac = $2 WHERE secret_id = $3")
+    query("UPDATE secret SET removed_at = $1, head_mac = $2 WHERE secret_id = $3")
         .bind(now)
         .bind(vault.audit_key.secret_head(&head))
         .bind(&secret_id)
-        .execute(&mut *connection)
+        .execute(&mut *transaction)
         .await
         .doing("removing a secret")?;
-    sqlx::query(
+    query(
         "UPDATE secret_version SET sealed = NULL, in_clear = NULL,
                 retired_at = coalesce(retired_at, $1)
          WHERE secret_id = $2",
     )
     .bind(now)
     .bind(&secret_id)
-    .execute(&mut *connection)
+    .execute(&mut *transaction)
     .await
     .doing("erasing a secret")?;
-    leases::end_all_within(connection, found.secret_id, now).await
+    leases::end_all_within(transaction, found.secret_id, now).await
 }
 
 fn check_lengths(secret: &NewSecret<'_>) -> Result<(), VaultError> {

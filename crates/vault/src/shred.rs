@@ -6,8 +6,8 @@
 //! workspace hold the old key until they end or use it again; under a key service, for the minutes
 //! that it counts.
 
+use database::{Transaction, query};
 use ids::WorkspaceId;
-use sqlx::SqliteConnection;
 
 use crate::audit::{AuditAction, Entry};
 use crate::error::{Doing, VaultError};
@@ -27,7 +27,7 @@ impl Vault {
     ) -> Result<Vec<SealedVersion>, VaultError> {
         let vault = &*self.inner;
         let new = vault.new_key_outside(workspace).await?;
-        let mut transaction = vault.database.begin().await?;
+        let mut transaction = vault.begin().await?;
         let live = secrets::live_within(&mut transaction, workspace).await?;
         let mut entries = Vec::with_capacity(live.len() + 1);
         let mut removed = Vec::with_capacity(live.len());
@@ -45,7 +45,7 @@ impl Vault {
         vault.audit(&mut transaction, &entries).await?;
         transaction.commit().await.doing("committing a shredding")?;
         vault.forget_key(workspace);
-        vault.database.truncate_log().await;
+        vault.clear_erased().await;
         Ok(removed)
     }
 }
@@ -53,12 +53,12 @@ impl Vault {
 /// One that has no key yet has nothing that could be opened.
 async fn replace_key(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     workspace: WorkspaceId,
     made: NewWorkspaceKey,
 ) -> Result<(), VaultError> {
-    let new = vault.new_key_within(connection, workspace, made).await?;
-    sqlx::query(
+    let new = vault.new_key_within(transaction, workspace, made).await?;
+    query(
         "UPDATE workspace_key SET key_id = $1, wrapped = $2, root_key_id = $3, created_at = $4
          WHERE workspace = $5",
     )
@@ -67,7 +67,7 @@ async fn replace_key(
     .bind(new.root_key_id)
     .bind(vault.clock.now_ms())
     .bind(workspace.to_string())
-    .execute(connection)
+    .execute(transaction)
     .await
     .doing("replacing a workspace's key")?;
     Ok(())

@@ -1,5 +1,6 @@
 //! What the last check of a version found. Shown to people; nothing is decided by it.
 
+use database::query;
 use jiff::Timestamp;
 
 use crate::error::{Doing, VaultError};
@@ -80,8 +81,8 @@ impl Vault {
         state: &CheckedState,
     ) -> Result<(), VaultError> {
         let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
-        sqlx::query(
+        let mut transaction = vault.begin().await?;
+        query(
             "UPDATE secret_version SET state = $1, proven = $2, rung = $3, realm = $4,
                     checked_at = $5, not_after = $6
              WHERE secret_id = $7 AND version = $8",
@@ -94,7 +95,7 @@ impl Vault {
         .bind(state.not_after.map(Timestamp::as_millisecond))
         .bind(sealed.secret_id.to_string())
         .bind(sealed.version)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await
         .doing("noting a check")?;
         transaction.commit().await.doing("committing a check")
@@ -107,8 +108,8 @@ impl Vault {
         state: SecretState,
     ) -> Result<(), VaultError> {
         let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
-        sqlx::query(
+        let mut transaction = vault.begin().await?;
+        query(
             "UPDATE secret_version SET state = $1, checked_at = $2
              WHERE secret_id = $3 AND version = $4",
         )
@@ -116,7 +117,7 @@ impl Vault {
         .bind(vault.clock.now_ms())
         .bind(sealed.secret_id.to_string())
         .bind(sealed.version)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await
         .doing("noting a refusal")?;
         transaction.commit().await.doing("committing a refusal")

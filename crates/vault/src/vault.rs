@@ -3,38 +3,31 @@
 //! The root key is never here: a process that runs for days holds the keys of the workspaces it
 //! serves, and the audit key, and asks what holds the root key to wrap and unwrap them.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use database::{Database, DatabaseError, FromRow, Row, Transaction, query};
 use ids::WorkspaceId;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _, SqliteConnection};
 
 use crate::audit::{self, AuditAction, AuditKey, Entry};
 use crate::clock::Clock;
-use crate::database::{Database, OpeningLock, parent};
 use crate::error::{Doing, VaultError};
 use crate::group_commit::{Change, GroupCommit};
 use crate::keys::{Binding, Key, KeyId, KeyPurpose, Wrapped, fill_random};
+use crate::place::{OpeningLock, VaultPlace};
 use crate::process::ProcessName;
-use crate::root_key::{HoldsRootKey, RootKey};
+use crate::root_key::HoldsRootKey;
 use crate::rotation;
 use crate::workspace_keys::KnownKeys;
 
 /// Bytes of the random id that every vault has.
 pub(crate) const VAULT_ID_BYTES: usize = 16;
+/// The tables that something sealed is erased from or overwritten in.
+const SEALED_TABLES: &[&str] = &["secret_version", "workspace_key", "vault"];
 /// Who the vault itself is in its audit log.
 pub(crate) const OURSELVES: &str = "vault";
 
 /// Stands where a workspace stands, for what is sealed of the installation itself.
 const INSTALLATION: &str = "00000000-0000-7000-8000-000000000000";
-
-/// Where a vault is.
-#[derive(Debug, Clone)]
-pub struct VaultPlace {
-    pub database: PathBuf,
-    pub root_key: RootKey,
-}
 
 /// What a row of the audit log is about that is no secret.
 #[derive(Debug, Clone, Copy)]
@@ -85,12 +78,20 @@ pub(crate) struct WrappedRow {
     pub(crate) wrapped: Vec<u8>,
 }
 
-/// Reads [`WrappedRow`]s; `WHERE` or `ORDER BY` may follow.
-pub(crate) const SELECT_WRAPPED: &str = "
-    SELECT workspace, workspace_key.root_key_id,
-           coalesce(workspace_key.root_key_id IN (vault.root_key_id, next_root_key_id), FALSE),
-           key_id, wrapped
-    FROM workspace_key, vault ";
+/// Reads [`WrappedRow`]s; `WHERE` or `ORDER BY` follows.
+macro_rules! select_wrapped {
+    ($what:literal) => {
+        concat!(
+            "SELECT workspace, workspace_key.root_key_id,
+                    coalesce(workspace_key.root_key_id IN (vault.root_key_id, next_root_key_id),
+                             FALSE),
+                    key_id, wrapped
+             FROM workspace_key, vault ",
+            $what
+        )
+    };
+}
+pub(crate) use select_wrapped;
 
 /// How often something is begun again whose root key a rotation has taken away meanwhile: what it
 /// read first was of before. Twice in a row takes two rotations.
@@ -106,12 +107,13 @@ impl Vault {
     pub async fn open_with(place: VaultPlace, clock: Clock) -> Result<Self, VaultError> {
         let root_key = &*place.root_key.holder;
         root_key.prepare();
-        let lock = OpeningLock::take(&place.database).await?;
-        let process = ProcessName::of_this_process().map_err(|source| VaultError::Io {
+        let lock = place.lock().await?;
+        let process = ProcessName::of_this_process(place.machines());
+        let process = process.map_err(|source| VaultError::Io {
             subject: "/proc/self".to_owned(),
             source,
         })?;
-        let database = Database::open(&lock).await?;
+        let database = lock.open().await?;
         let row = read_row(&database).await?;
         let (vault_id, audit_key) = match &row {
             Some(row) => open_existing(root_key, row, &lock).await?,
@@ -174,20 +176,37 @@ impl Inner {
         self.commits.make(self, change).await
     }
 
-    /// What was erased is not to linger in the log.
+    /// What was erased is not to linger.
     pub(crate) async fn after_retiring(&self, retired: usize) {
         if retired > 0 {
-            self.database.truncate_log().await;
+            self.clear_erased().await;
         }
+    }
+
+    pub(crate) async fn clear_erased(&self) {
+        self.database.clear_deleted(SEALED_TABLES).await;
+    }
+
+    /// A transaction beside which nobody else writes. Boxed, like the other one, since the way of
+    /// each engine is kilobytes long, and stands in everything that waits for a secret.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static>, VaultError> {
+        let begun = Box::pin(self.database.begin()).await;
+        begun.doing("waiting to write")
+    }
+
+    /// A transaction that only reads, and sees one state of everything.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction<'static>, VaultError> {
+        let begun = Box::pin(self.database.snapshot()).await;
+        begun.doing("waiting to read")
     }
 
     /// Adds audit rows to the caller's transaction.
     pub(crate) async fn audit(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction<'_>,
         entries: &[Entry],
     ) -> Result<(), VaultError> {
-        audit::append(connection, &self.audit_key, self.clock.now_ms(), entries).await
+        audit::append(transaction, &self.audit_key, self.clock.now_ms(), entries).await
     }
 
     pub(crate) fn root_key(&self) -> &dyn HoldsRootKey {
@@ -217,14 +236,14 @@ impl Inner {
     }
 }
 
-impl FromRow<'_, SqliteRow> for WrappedRow {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for WrappedRow {
+    fn from_row(row: Row) -> Result<Self, DatabaseError> {
         Ok(Self {
-            workspace: row.try_get(0)?,
-            root_key_id: row.try_get(1)?,
-            is_root_known: row.try_get(2)?,
-            key_id: row.try_get(3)?,
-            wrapped: row.try_get(4)?,
+            workspace: row.get(0)?,
+            root_key_id: row.get(1)?,
+            is_root_known: row.get(2)?,
+            key_id: row.get(3)?,
+            wrapped: row.get(4)?,
         })
     }
 }
@@ -266,12 +285,11 @@ pub(crate) async fn unwrap_audit(
 
 pub(crate) async fn read_row(database: &Database) -> Result<Option<VaultRow>, VaultError> {
     type Row = (Vec<u8>, Vec<u8>, Option<Vec<u8>>, Vec<u8>, Vec<u8>);
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT vault_id, root_key_id, next_root_key_id, audit_key_id, audit_key FROM vault",
-    )
-    .fetch_optional(database.writer())
-    .await
-    .doing("reading the vault's row")?;
+    let row: Option<Row> =
+        query("SELECT vault_id, root_key_id, next_root_key_id, audit_key_id, audit_key FROM vault")
+            .fetch_optional(database)
+            .await
+            .doing("reading the vault's row")?;
     let Some((vault_id, root_key_id, next_root_key_id, audit_key_id, audit_key)) = row else {
         return Ok(None);
     };
@@ -306,9 +324,10 @@ async fn create(
     lock: &OpeningLock,
     now: i64,
 ) -> Result<(Vec<u8>, Key), VaultError> {
-    refuse_leftover_rows(database, &place.database).await?;
+    refuse_file_beside(place)?;
+    refuse_leftover_rows(database, place).await?;
     let root_key = &*place.root_key.holder;
-    let root = root_key.first(parent(&place.database), lock).await?;
+    let root = root_key.first(&place.data, lock).await?;
     let mut vault_id = vec![0; VAULT_ID_BYTES];
     fill_random(&mut vault_id);
     let key = AuditKey::new(&vault_id, Key::random());
@@ -324,7 +343,7 @@ async fn create(
         audit_key_id: key.key().id(),
         audit_key: wrapped,
     };
-    let mut transaction = database.begin().await?;
+    let mut transaction = database.begin().await.doing("waiting to write")?;
     insert_row(&mut transaction, &row, &key, now).await?;
     let created = Entry::new(AuditAction::Create, OURSELVES);
     audit::append(&mut transaction, &key, now, &[created]).await?;
@@ -336,13 +355,13 @@ async fn create(
 }
 
 async fn insert_row(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     row: &VaultRow,
     key: &AuditKey,
     now: i64,
 ) -> Result<(), VaultError> {
     let genesis = key.genesis();
-    sqlx::query(
+    query(
         "INSERT INTO vault (singleton, vault_id, root_key_id, audit_key_id, audit_key,
                             head_sequence, head_mac, head_seal, created_at)
          VALUES (1, $1, $2, $3, $4, 0, $5, $6, $7)",
@@ -354,27 +373,49 @@ async fn insert_row(
     .bind(&genesis)
     .bind(key.head_seal(0, &genesis))
     .bind(now)
-    .execute(connection)
+    .execute(transaction)
     .await
     .doing("writing the vault's row")?;
     Ok(())
 }
 
+/// Whoever names a server where there was a file has not lost what is in the file.
+fn refuse_file_beside(place: &VaultPlace) -> Result<(), VaultError> {
+    let file = place.file();
+    match (&place.server, file.try_exists()) {
+        (Some(_), Ok(true)) => Err(VaultError::InFile {
+            file,
+            database: place.subject(),
+        }),
+        (Some(_), Err(source)) => Err(VaultError::Io {
+            subject: file.display().to_string(),
+            source,
+        }),
+        (Some(_), Ok(false)) | (None, _) => Ok(()),
+    }
+}
+
 /// A database that has sealed rows and no row of its own was tampered with: making a new one
 /// would orphan what is sealed.
-async fn refuse_leftover_rows(database: &Database, path: &Path) -> Result<(), VaultError> {
-    let rows: i64 = sqlx::query_scalar(
-        "SELECT (SELECT count(*) FROM workspace_key) + (SELECT count(*) FROM secret)
-              + (SELECT count(*) FROM audit)",
-    )
-    .fetch_one(database.writer())
-    .await
-    .doing("looking for rows")?;
+async fn refuse_leftover_rows(database: &Database, place: &VaultPlace) -> Result<(), VaultError> {
+    let rows = count_rows(database).await?;
     if rows == 0 {
         return Ok(());
     }
     Err(VaultError::NotAVault {
-        path: path.to_owned(),
+        database: place.subject(),
         problem: format!("has {rows} rows and has lost the row that says which keys they need"),
     })
+}
+
+/// How many rows there are of what only a vault has.
+pub(crate) async fn count_rows(database: &Database) -> Result<i64, VaultError> {
+    let (rows,): (i64,) = query(
+        "SELECT (SELECT count(*) FROM workspace_key) + (SELECT count(*) FROM secret)
+              + (SELECT count(*) FROM audit)",
+    )
+    .fetch_one(database)
+    .await
+    .doing("looking for rows")?;
+    Ok(rows)
 }

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use database::{Transaction, query};
 use ids::WorkspaceId;
-use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::audit::{self, AuditHead, AuditRow, SecretHead};
 use crate::error::{Damage, Doing, VaultError};
@@ -14,7 +14,7 @@ use crate::keys::Key;
 use crate::rotation::parse_workspace;
 use crate::seal::{self, Context};
 use crate::secrets::{damaged, parse_secret_id, parse_version};
-use crate::vault::{Inner, SELECT_WRAPPED, Vault, WrappedRow};
+use crate::vault::{Inner, Vault, WrappedRow, select_wrapped};
 
 /// What was looked at, and what was wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,12 +82,7 @@ impl Vault {
             versions_opened: 0,
             findings: Vec::new(),
         };
-        let mut transaction = vault
-            .database
-            .reader()
-            .begin()
-            .await
-            .doing("beginning to verify")?;
+        let mut transaction = vault.snapshot().await?;
         match audit::verify_chain(&mut transaction, &vault.audit_key, noted).await {
             Ok(head) => report.head = Some(head),
             Err(error @ VaultError::AuditDamaged { .. }) => report.note(&error),
@@ -100,20 +95,17 @@ impl Vault {
 
     /// The last rows of the audit log, newest first.
     pub async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditRow>, VaultError> {
-        let reader = self.inner.database.reader();
-        let mut connection = reader.acquire().await.doing("reading the audit log")?;
-        audit::tail(&mut connection, limit).await
+        audit::tail(&self.inner.database, limit).await
     }
 }
 
 async fn verify_workspaces(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     report: &mut AuditReport,
 ) -> Result<(), VaultError> {
-    let query = AssertSqlSafe(format!("{SELECT_WRAPPED} ORDER BY workspace"));
-    let rows: Vec<WrappedRow> = sqlx::query_as(query)
-        .fetch_all(&mut *connection)
+    let rows: Vec<WrappedRow> = query(select_wrapped!("ORDER BY workspace"))
+        .fetch_all(&mut *transaction)
         .await
         .doing("reading workspace keys")?;
     for row in rows {
@@ -125,7 +117,7 @@ async fn verify_workspaces(
         };
         match opened.await {
             Ok((workspace, key)) => {
-                verify_secrets(vault, connection, (workspace, &key), report).await?;
+                verify_secrets(vault, transaction, (workspace, &key), report).await?;
             }
             Err(
                 damage @ (VaultError::WorkspaceKeyDamaged { .. } | VaultError::AuditDamaged { .. }),
@@ -138,16 +130,16 @@ async fn verify_workspaces(
 
 async fn verify_secrets(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     (workspace, key): (WorkspaceId, &Key),
     report: &mut AuditReport,
 ) -> Result<(), VaultError> {
-    let rows: Vec<(String, String, i64, Vec<u8>, bool)> = sqlx::query_as(
+    let rows: Vec<(String, String, i64, Vec<u8>, bool)> = query(
         "SELECT secret_id, name, current_version, head_mac, removed_at IS NOT NULL
          FROM secret WHERE workspace = $1 ORDER BY name, secret_id",
     )
     .bind(workspace.to_string())
-    .fetch_all(&mut *connection)
+    .fetch_all(&mut *transaction)
     .await
     .doing("reading secrets")?;
     for (secret_id, name, current_version, head_mac, removed) in rows {
@@ -160,27 +152,26 @@ async fn verify_secrets(
             head_mac,
             removed,
         };
-        if let Err(error) = verify_head(vault, connection, &line).await {
+        if let Err(error) = verify_head(vault, transaction, &line).await {
             report.note(&error);
         }
-        verify_versions(vault, connection, (&line, key), report).await?;
+        verify_versions(vault, transaction, (&line, key), report).await?;
     }
     Ok(())
 }
 
 async fn verify_head(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     line: &SecretLine,
 ) -> Result<(), VaultError> {
     let current = parse_version(&line.name, line.current_version)?;
-    let audited: Option<i64> = sqlx::query_scalar(
-        "SELECT max(version) FROM audit WHERE action = 'seal' AND secret_id = $1",
-    )
-    .bind(&line.secret_id)
-    .fetch_one(connection)
-    .await
-    .doing("reading the audited version")?;
+    let (audited,): (Option<i64>,) =
+        query("SELECT max(version) FROM audit WHERE action = 'seal' AND secret_id = $1")
+            .bind(&line.secret_id)
+            .fetch_one(transaction)
+            .await
+            .doing("reading the audited version")?;
     if audited.unwrap_or(0) > line.current_version {
         return Err(damaged(&line.name, current, Damage::RolledBack));
     }
@@ -201,17 +192,17 @@ async fn verify_head(
 
 async fn verify_versions(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     (line, key): (&SecretLine, &Key),
     report: &mut AuditReport,
 ) -> Result<(), VaultError> {
     type Row = (i64, String, String, Option<Vec<u8>>, bool, Option<String>);
-    let rows: Vec<Row> = sqlx::query_as(
+    let rows: Vec<Row> = query(
         "SELECT version, kind, scope, sealed, retired_at IS NOT NULL, in_clear
          FROM secret_version WHERE secret_id = $1 ORDER BY version",
     )
     .bind(&line.secret_id)
-    .fetch_all(connection)
+    .fetch_all(transaction)
     .await
     .doing("reading versions")?;
     let mut next = 1;
@@ -261,17 +252,17 @@ fn verify_version(
 
 /// Secrets that the log knows and the tables do not, or knows as removed and the tables do not.
 async fn verify_against_audit(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     report: &mut AuditReport,
 ) -> Result<(), VaultError> {
-    let rows: Vec<(String, i64)> = sqlx::query_as(
+    let rows: Vec<(String, i64)> = query(
         "SELECT subject, version FROM audit WHERE action = 'seal'
            AND secret_id NOT IN (SELECT secret_id FROM secret)
          UNION
          SELECT subject, version FROM audit WHERE action = 'remove'
            AND secret_id IN (SELECT secret_id FROM secret WHERE removed_at IS NULL)",
     )
-    .fetch_all(connection)
+    .fetch_all(transaction)
     .await
     .doing("comparing with the audit log")?;
     for (name, version) in BTreeSet::from_iter(rows) {

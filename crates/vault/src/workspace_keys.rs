@@ -9,12 +9,12 @@ mod known;
 use std::sync::Arc;
 use std::time::Instant;
 
+use database::{Target, Transaction, query};
 use ids::WorkspaceId;
-use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::error::{Doing, VaultError};
 use crate::keys::{Key, KeyId, KeyPurpose, Wrapped};
-use crate::vault::{Inner, SELECT_WRAPPED, WrappedRow, key_id_of, workspace_key_damaged};
+use crate::vault::{Inner, WrappedRow, key_id_of, select_wrapped, workspace_key_damaged};
 
 pub(crate) use known::KnownKeys;
 
@@ -30,13 +30,13 @@ impl Inner {
     /// The key of a workspace, if it has one.
     pub(crate) async fn workspace_key(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction<'_>,
         workspace: WorkspaceId,
     ) -> Result<Option<Arc<Key>>, VaultError> {
         if let Some(key) = self.known_keys.get(workspace) {
             return Ok(Some(key));
         }
-        let Some(row) = wrapped_row(connection, workspace).await? else {
+        let Some(row) = wrapped_row(&mut *transaction, workspace).await? else {
             return Ok(None);
         };
         let key = self.unwrap_workspace(workspace, &row).await?;
@@ -59,11 +59,7 @@ impl Inner {
         if let Some(error) = turn.failed_since(workspace, began) {
             return Err(error);
         }
-        let connection = self.database.reader().acquire().await;
-        let mut connection = connection.doing("waiting to read")?;
-        let row = wrapped_row(&mut connection, workspace).await?;
-        drop(connection);
-        let Some(row) = row else {
+        let Some(row) = wrapped_row(&self.database, workspace).await? else {
             return Ok(false);
         };
         match self.unwrap_workspace(workspace, &row).await {
@@ -86,7 +82,7 @@ impl Inner {
             return Ok(());
         }
         let new = self.new_key_outside(workspace).await?;
-        let mut transaction = self.database.begin().await?;
+        let mut transaction = self.begin().await?;
         // One that another process has made meanwhile stays, and so does a rotation's word.
         let is_due = root_for_new(&mut transaction).await? == new.root_key_id;
         let is_in = is_due && self.insert_key(&mut transaction, workspace, &new).await?;
@@ -103,15 +99,15 @@ impl Inner {
     /// The key of a workspace, made in the caller's transaction when it has none.
     pub(crate) async fn workspace_key_or_new(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction<'_>,
         workspace: WorkspaceId,
     ) -> Result<Arc<Key>, VaultError> {
-        if let Some(key) = self.stored_key(connection, workspace).await? {
+        if let Some(key) = self.stored_key(transaction, workspace).await? {
             return Ok(key);
         }
-        let root_key_id = root_for_new(connection).await?;
+        let root_key_id = root_for_new(&mut *transaction).await?;
         let new = self.new_key_under(root_key_id, workspace).await?;
-        self.insert_key(connection, workspace, &new).await?;
+        self.insert_key(transaction, workspace, &new).await?;
         // Not remembered before it is committed: the next caller reads it from the table.
         Ok(Arc::new(new.key))
     }
@@ -119,11 +115,11 @@ impl Inner {
     /// Says whether the workspace had none.
     async fn insert_key(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction<'_>,
         workspace: WorkspaceId,
         new: &NewWorkspaceKey,
     ) -> Result<bool, VaultError> {
-        let inserted = sqlx::query(
+        let inserted = query(
             "INSERT INTO workspace_key (workspace, key_id, wrapped, created_at, root_key_id)
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
         )
@@ -132,10 +128,10 @@ impl Inner {
         .bind(&new.wrapped)
         .bind(self.clock.now_ms())
         .bind(&new.root_key_id)
-        .execute(connection)
+        .execute(transaction)
         .await
         .doing("writing a workspace's key")?;
-        Ok(inserted.rows_affected() > 0)
+        Ok(inserted > 0)
     }
 
     /// A key that is to be a workspace's, and its row, made while nobody waits.
@@ -143,19 +139,18 @@ impl Inner {
         &self,
         workspace: WorkspaceId,
     ) -> Result<NewWorkspaceKey, VaultError> {
-        let connection = self.database.reader().acquire().await;
-        let root_key_id = root_for_new(&mut *connection.doing("waiting to read")?).await?;
+        let root_key_id = root_for_new(&self.database).await?;
         self.new_key_under(root_key_id, workspace).await
     }
 
     /// The same for a transaction, of which a rotation may have come in between.
     pub(crate) async fn new_key_within(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction<'_>,
         workspace: WorkspaceId,
         made: NewWorkspaceKey,
     ) -> Result<NewWorkspaceKey, VaultError> {
-        let root_key_id = root_for_new(connection).await?;
+        let root_key_id = root_for_new(&mut *transaction).await?;
         if made.root_key_id == root_key_id {
             return Ok(made);
         }
@@ -181,10 +176,10 @@ impl Inner {
     /// The key that the row names, whatever is remembered: another process may have replaced it.
     pub(crate) async fn stored_key(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction<'_>,
         workspace: WorkspaceId,
     ) -> Result<Option<Arc<Key>>, VaultError> {
-        let Some(row) = wrapped_row(connection, workspace).await? else {
+        let Some(row) = wrapped_row(&mut *transaction, workspace).await? else {
             self.forget_key(workspace);
             return Ok(None);
         };
@@ -232,21 +227,21 @@ impl Inner {
 }
 
 async fn wrapped_row(
-    connection: &mut SqliteConnection,
+    on: impl Into<Target<'_>>,
     workspace: WorkspaceId,
 ) -> Result<Option<WrappedRow>, VaultError> {
-    let query = AssertSqlSafe(format!("{SELECT_WRAPPED} WHERE workspace = $1"));
-    sqlx::query_as(query)
+    query(select_wrapped!("WHERE workspace = $1"))
         .bind(workspace.to_string())
-        .fetch_optional(connection)
+        .fetch_optional(on)
         .await
         .doing("reading a workspace's key")
 }
 
 /// While a rotation is under way, what is new is not wrapped under what it takes away.
-async fn root_for_new(connection: &mut SqliteConnection) -> Result<Vec<u8>, VaultError> {
-    sqlx::query_scalar("SELECT coalesce(next_root_key_id, root_key_id) FROM vault")
-        .fetch_one(connection)
+async fn root_for_new(on: impl Into<Target<'_>>) -> Result<Vec<u8>, VaultError> {
+    let row: (Vec<u8>,) = query("SELECT coalesce(next_root_key_id, root_key_id) FROM vault")
+        .fetch_one(on)
         .await
-        .doing("reading the vault's row")
+        .doing("reading the vault's row")?;
+    Ok(row.0)
 }

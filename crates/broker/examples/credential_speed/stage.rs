@@ -86,7 +86,8 @@ pub(crate) async fn registry() -> RegistrySim {
 )]
 pub(crate) fn place(folder: &Path) -> VaultPlace {
     VaultPlace {
-        database: folder.join("data/vault.db"),
+        data: folder.join("data"),
+        server: None,
         root_key: RootKey::in_this_process(&folder.join("etc/root.key")),
     }
 }

@@ -50,7 +50,8 @@ impl Stage {
         let at = |name: &str| self.directory.path().join(name);
         let paths = BrokerPaths {
             vault: VaultPlace {
-                database: at("data/vault.db"),
+                data: at("data"),
+                server: None,
                 root_key: root_key(&at("etc/root.key")),
             },
             state: database::Location::File(at("data/state.db")),

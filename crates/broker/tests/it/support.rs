@@ -100,7 +100,8 @@ pub(crate) async fn open(directory: &Path, clock: Arc<HandClock>) -> Broker {
 pub(crate) fn paths(directory: &Path) -> BrokerPaths {
     BrokerPaths {
         vault: VaultPlace {
-            database: directory.join("data/vault.db"),
+            data: directory.join("data"),
+            server: None,
             root_key: root_key(&directory.join("etc/root.key")),
         },
         state: database::Location::File(directory.join("data/state.db")),

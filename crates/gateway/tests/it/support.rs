@@ -53,7 +53,8 @@ impl Stage {
         let directory = tempfile::tempdir().unwrap();
         let paths = BrokerPaths {
             vault: VaultPlace {
-                database: directory.path().join("data/vault.db"),
+                data: directory.path().join("data"),
+                server: None,
                 root_key: root_key(&directory.path().join("etc/root.key")),
             },
             state: database::Location::File(directory.path().join("data/state.db")),

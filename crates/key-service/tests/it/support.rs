@@ -41,7 +41,8 @@ impl Stage {
         };
         let current = root_key(source);
         Vault::open(VaultPlace {
-            database: self.path("vault.db"),
+            data: self.directory.path().to_owned(),
+            server: None,
             root_key: match next {
                 Some(next) => current.followed_by(root_key(next)),
                 None => current,

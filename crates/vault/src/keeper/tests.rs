@@ -16,9 +16,9 @@ use serde_json::json;
 
 use super::wire::{PROTOCOL, send_with_file};
 use super::{Keeper, KeeperError, KeeperProgram, keep_root_key};
-use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keys::KeyId;
+use crate::place::OpeningLock;
 use crate::root_key::{HoldsRootKey, KeySource};
 
 /// A keeper that has not ended by then hangs.
@@ -219,11 +219,10 @@ fn garbage_never_panics_a_keeper() {
 #[tokio::test]
 async fn a_keeper_whose_parent_was_killed_holds_the_lock_until_it_is_done() {
     let directory = tempfile::tempdir().unwrap();
-    let database = directory.path().join("data/vault.db");
-    let lock = OpeningLock::take(&database).await.unwrap();
+    let data = directory.path().join("data");
+    let lock = OpeningLock::take(&data, None).await.unwrap();
     let mut spoken = Spoken::opened(&directory.path().join("root.key"));
     spoken.signal(Signal::STOP);
-    let data = directory.path().join("data");
     let question = json!({"first": {"data": hex(data.as_os_str().as_encoded_bytes())}});
     let bytes = frame(&json!({"version": 1, "message": question}));
     let sent = send_with_file(spoken.socket.as_fd(), &bytes, lock.file());
@@ -289,7 +288,7 @@ async fn after_a_dead_keeper_comes_another() {
         &KeySource::File(directory.path().join("root.key")),
     );
     let data = directory.path().join("data");
-    let lock = OpeningLock::take(&data.join("vault.db")).await.unwrap();
+    let lock = OpeningLock::take(&data, None).await.unwrap();
     let root = keeper.first(&data, &lock).await.unwrap();
     kill(&keeper).await;
     keeper.require(root).await.unwrap();
@@ -308,7 +307,7 @@ async fn a_question_given_up_is_not_answered_later() {
         &KeySource::File(directory.path().join("root.key")),
     );
     let data = directory.path().join("data");
-    let lock = OpeningLock::take(&data.join("vault.db")).await.unwrap();
+    let lock = OpeningLock::take(&data, None).await.unwrap();
     let root = keeper.first(&data, &lock).await.unwrap();
     for _ in 0..10 {
         let mut question = keeper.require(KeyId([5; 16]));

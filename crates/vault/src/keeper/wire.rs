@@ -35,9 +35,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWriteExt, Interest};
 
-use crate::database::parent;
 use crate::error::VaultError;
 use crate::keys::{Binding, KEY_BYTES, KEY_ID_BYTES, KeyId, KeyPurpose, WRAPPED_BYTES};
+use crate::place::parent;
 use crate::root_key::KeySource;
 use crate::vault::VAULT_ID_BYTES;
 

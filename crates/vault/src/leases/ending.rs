@@ -1,7 +1,7 @@
 //! How leases end, and what retires with them.
 
+use database::{Transaction, query};
 use ids::{LeaseId, SecretId, WorkerId};
-use sqlx::SqliteConnection;
 
 use super::{CalledOff, Left, held, lease_time_ms};
 use crate::audit::{AuditAction, Entry};
@@ -14,7 +14,7 @@ impl Vault {
     /// Ends leases that are over, and retires what only they held. Answers how many ended.
     pub async fn sweep_leases(&self) -> Result<usize, VaultError> {
         let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
+        let mut transaction = vault.begin().await?;
         let ended = sweep_within(vault, &mut transaction, None).await?;
         let retired = retire_within(vault, &mut transaction, None).await?;
         transaction.commit().await.doing("committing a sweep")?;
@@ -25,21 +25,21 @@ impl Vault {
     /// Ends all leases of a worker at once; their holders get no others. Answers how many ended.
     pub async fn evict_leases(&self, worker: WorkerId, actor: &str) -> Result<usize, VaultError> {
         let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
-        let ended: Vec<String> = sqlx::query_scalar(
+        let mut transaction = vault.begin().await?;
+        let ended: Vec<(String,)> = query(
             "UPDATE lease SET ended_at = $1, end_reason = $2
              WHERE worker = $3 AND ended_at IS NULL RETURNING lease_id",
         )
         .bind(vault.clock.now_ms())
         .bind(CalledOff::Evicted.as_str())
         .bind(worker.to_string())
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await
         .doing("ending the leases of a worker")?;
         let reason = CalledOff::Evicted.as_str();
         let entries: Vec<Entry> = ended
             .iter()
-            .map(|lease| {
+            .map(|(lease,)| {
                 Entry::new(AuditAction::LeaseEnd, actor)
                     .about(reason)
                     .detail(lease)
@@ -57,12 +57,12 @@ impl Vault {
 
 pub(super) async fn end_within(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     lease: LeaseId,
 ) -> Result<Left, VaultError> {
-    let held = held(connection, lease).await?;
+    let held = held(transaction, lease).await?;
     let now = vault.clock.now_ms();
-    end(connection, &lease.to_string(), "ended", now).await?;
+    end(transaction, &lease.to_string(), "ended", now).await?;
     Ok(Left {
         entries: vec![held.entry(AuditAction::LeaseEnd, lease)],
         retiring: Some(held.sealed.secret_id),
@@ -73,16 +73,16 @@ pub(super) async fn end_within(
 /// any can was given its time by a clock that was set back since.
 pub(crate) async fn sweep_within(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     secret_id: Option<SecretId>,
 ) -> Result<usize, VaultError> {
     let now = vault.clock.now_ms();
-    let live: Vec<(String, String, i64)> = sqlx::query_as(
+    let live: Vec<(String, String, i64)> = query(
         "SELECT lease_id, owner, expires_at FROM lease
          WHERE ended_at IS NULL AND ($1 IS NULL OR secret_id = $1)",
     )
     .bind(secret_id.map(|secret| secret.to_string()))
-    .fetch_all(&mut *connection)
+    .fetch_all(&mut *transaction)
     .await
     .doing("looking for leases that are over")?;
     let longest = now.saturating_add(lease_time_ms());
@@ -93,7 +93,7 @@ pub(crate) async fn sweep_within(
             () if is_gone(&owner, &vault.process) => "orphaned",
             () => continue,
         };
-        end(connection, &lease, reason, now).await?;
+        end(transaction, &lease, reason, now).await?;
         let entry = Entry::new(AuditAction::LeaseEnd, OURSELVES).detail(&lease);
         entries.push(Entry {
             subject: reason.to_owned(),
@@ -101,7 +101,7 @@ pub(crate) async fn sweep_within(
         });
     }
     if !entries.is_empty() {
-        vault.audit(connection, &entries).await?;
+        vault.audit(transaction, &entries).await?;
     }
     Ok(entries.len())
 }
@@ -109,10 +109,10 @@ pub(crate) async fn sweep_within(
 /// Erases superseded versions that nobody leases. Their history stays.
 pub(crate) async fn retire_within(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     secret_id: Option<SecretId>,
 ) -> Result<usize, VaultError> {
-    let retired: Vec<(String, i64)> = sqlx::query_as(
+    let retired: Vec<(String, i64)> = query(
         "UPDATE secret_version SET sealed = NULL, in_clear = NULL, retired_at = $1
          WHERE retired_at IS NULL AND ($2 IS NULL OR secret_id = $2)
            AND version < (SELECT current_version FROM secret
@@ -124,7 +124,7 @@ pub(crate) async fn retire_within(
     )
     .bind(vault.clock.now_ms())
     .bind(secret_id.map(|secret| secret.to_string()))
-    .fetch_all(&mut *connection)
+    .fetch_all(&mut *transaction)
     .await
     .doing("retiring versions")?;
     let mut entries = Vec::new();
@@ -134,40 +134,40 @@ pub(crate) async fn retire_within(
         entries.push(entry.version(parse_secret_id(secret_id)?, version));
     }
     if !entries.is_empty() {
-        vault.audit(connection, &entries).await?;
+        vault.audit(transaction, &entries).await?;
     }
     Ok(entries.len())
 }
 
 /// Ends every lease of a secret that is being removed.
 pub(crate) async fn end_all_within(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     secret_id: SecretId,
     now: i64,
 ) -> Result<(), VaultError> {
-    sqlx::query(
+    query(
         "UPDATE lease SET ended_at = $1, end_reason = 'revoked'
          WHERE secret_id = $2 AND ended_at IS NULL",
     )
     .bind(now)
     .bind(secret_id.to_string())
-    .execute(connection)
+    .execute(transaction)
     .await
     .doing("revoking leases")?;
     Ok(())
 }
 
 pub(super) async fn end(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     lease: &str,
     reason: &str,
     now: i64,
 ) -> Result<(), VaultError> {
-    sqlx::query("UPDATE lease SET ended_at = $1, end_reason = $2 WHERE lease_id = $3")
+    query("UPDATE lease SET ended_at = $1, end_reason = $2 WHERE lease_id = $3")
         .bind(now)
         .bind(reason)
         .bind(lease)
-        .execute(connection)
+        .execute(transaction)
         .await
         .doing("ending a lease")?;
     Ok(())

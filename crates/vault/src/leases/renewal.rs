@@ -8,10 +8,10 @@
 use std::fmt;
 
 use credential::SecretName;
+use database::{Transaction, query};
 use ids::{LeaseId, WorkspaceId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::SqliteConnection;
 
 use super::ending::end;
 use super::{CalledOff, Held, LeaseChange, LeaseReader, Left, check_leasable, expiry, held};
@@ -92,7 +92,7 @@ impl Vault {
     /// no row of this.
     pub async fn alarm_lease(&self, lease: LeaseId, reason: &str) -> Result<bool, VaultError> {
         let vault = &*self.inner;
-        let mut transaction = vault.database.begin().await?;
+        let mut transaction = vault.begin().await?;
         let held = match held(&mut transaction, lease).await {
             Err(VaultError::LeaseEnded { .. }) => return Ok(false),
             held => held?,
@@ -164,11 +164,11 @@ fn judge(renewals: i64, nonce: Option<&[u8]>, stamp: &Stamp) -> Judged {
 
 pub(super) async fn renew_within(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     lease: LeaseId,
     renewal: &Renewal,
 ) -> Result<Left, VaultError> {
-    let held = held(connection, lease).await?;
+    let held = held(transaction, lease).await?;
     if judge(held.renewals, held.nonce.as_deref(), &renewal.stamp) == Judged::Copied {
         return Err(VaultError::LeaseCopied { lease });
     }
@@ -176,16 +176,16 @@ pub(super) async fn renew_within(
         secret_id: held.sealed.secret_id,
         version: renewal.version,
     };
-    let known_end = check_leasable(connection, sealed).await?;
+    let known_end = check_leasable(transaction, sealed).await?;
     let is_moved = sealed != held.sealed;
-    write(vault, connection, lease, renewal, (is_moved, known_end)).await?;
+    write(vault, transaction, lease, renewal, (is_moved, known_end)).await?;
     Ok(left(&held, lease, sealed, renewal.given.as_ref()))
 }
 
 /// What was given before is of no account once something else is, or the version is another.
 async fn write(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     lease: LeaseId,
     renewal: &Renewal,
     (is_moved, credential_end): (bool, Option<i64>),
@@ -197,14 +197,14 @@ async fn write(
             (Some(given.rung.clone()), end)
         }
         None if is_moved => (None, None),
-        None => sqlx::query_as("SELECT rung, not_after FROM lease WHERE lease_id = $1")
+        None => query("SELECT rung, not_after FROM lease WHERE lease_id = $1")
             .bind(lease.to_string())
-            .fetch_one(&mut *connection)
+            .fetch_one(&mut *transaction)
             .await
             .doing("reading what a lease holds")?,
     };
     let known_end = [given_end, credential_end].into_iter().flatten().min();
-    sqlx::query(
+    query(
         "UPDATE lease SET version = $1, expires_at = $2, renewals = $3, nonce = $4, rung = $5,
                           not_after = $6
          WHERE lease_id = $7",
@@ -216,7 +216,7 @@ async fn write(
     .bind(rung)
     .bind(given_end)
     .bind(lease.to_string())
-    .execute(connection)
+    .execute(transaction)
     .await
     .doing("renewing a lease")?;
     Ok(())

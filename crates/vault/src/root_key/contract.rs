@@ -10,11 +10,11 @@ use ids::WorkspaceId;
 use super::service::ServiceHolder;
 use super::{Holder as HereHolder, HoldsRootKey, KeyServiceError, KeySource, RootKey};
 use crate as vault_api;
-use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keeper::Keeper;
 use crate::keeper::tests::own_program;
 use crate::keys::{Binding, Key, KeyId, KeyPurpose, Wrapped};
+use crate::place::OpeningLock;
 
 #[path = "../../tests/it/fake_service.rs"]
 mod fake_service;
@@ -131,9 +131,7 @@ impl Place {
     }
 
     async fn lock(&self) -> OpeningLock {
-        OpeningLock::take(&self.data().join("vault.db"))
-            .await
-            .unwrap()
+        OpeningLock::take(&self.data(), None).await.unwrap()
     }
 }
 

@@ -20,9 +20,9 @@ use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
-use crate::database::{parent, sibling, sync_parent};
 use crate::error::VaultError;
 use crate::keys::{KEY_BYTES, KEY_ID_BYTES, Key, KeyId};
+use crate::place::{parent, sibling, sync_parent};
 
 /// How often the key file is looked at while a rotation elsewhere renames it. Each look sees a
 /// whole key; two renames in between would need two rotations.

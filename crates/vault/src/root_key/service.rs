@@ -22,9 +22,9 @@ use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use zeroize::Zeroizing;
 
 use super::{Answer, HoldsRootKey};
-use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keys::{Binding, Fields, KEY_BYTES, Key, KeyId, KeyPurpose, Wrapped};
+use crate::place::OpeningLock;
 use crate::vault::VAULT_ID_BYTES;
 
 /// First byte of a key that a service wrapped. A key of ours puts another there.

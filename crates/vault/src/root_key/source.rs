@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use super::file_holder::FileHolder;
 use super::given::GivenHolder;
 use super::{Answer, HoldsRootKey};
-use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keys::{Binding, Key, KeyId, Wrapped};
+use crate::place::OpeningLock;
 
 const CREDENTIAL: &str = "credential:";
 const DESCRIPTOR: &str = "fd:";

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Answer, HoldsRootKey};
-use crate::database::OpeningLock;
 use crate::error::VaultError;
 use crate::keys::{Binding, Key, KeyId, Wrapped};
+use crate::place::OpeningLock;
 
 #[derive(Debug)]
 pub(super) struct TwoHolders {

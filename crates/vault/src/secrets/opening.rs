@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use credential::SecretName;
+use database::{Transaction, query};
 use ids::{SecretId, WorkspaceId};
 use secrecy::SecretString;
-use sqlx::SqliteConnection;
 use zeroize::Zeroizing;
 
 use super::{Found, check_head, check_rollback, damaged, find, not_found};
@@ -83,12 +83,7 @@ impl Vault {
     ) -> Result<OpenedSecret, VaultError> {
         let vault = &*self.inner;
         vault.prepare_key(workspace).await?;
-        let mut transaction = vault
-            .database
-            .reader()
-            .begin()
-            .await
-            .doing("beginning to read")?;
+        let mut transaction = vault.snapshot().await?;
         let found = find(&mut transaction, workspace, name.as_str()).await?;
         let found = found.ok_or_else(|| not_found(name))?;
         let current = check_rollback(name.as_str(), &found)?;
@@ -109,20 +104,20 @@ impl Vault {
 
 pub(super) async fn open_version(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     workspace: WorkspaceId,
     name: &str,
     found: &Found,
     version: u32,
 ) -> Result<OpenedSecret, VaultError> {
     type Row = (String, String, Option<Vec<u8>>, Option<i64>, Option<String>);
-    let row: Option<Row> = sqlx::query_as(
+    let row: Option<Row> = query(
         "SELECT kind, scope, sealed, retired_at, in_clear FROM secret_version
          WHERE secret_id = $1 AND version = $2",
     )
     .bind(found.secret_id.to_string())
     .bind(version)
-    .fetch_optional(&mut *connection)
+    .fetch_optional(&mut *transaction)
     .await
     .doing("reading a sealed version")?;
     let missing = || damaged(name, version, Damage::Missing);
@@ -155,7 +150,7 @@ pub(super) async fn open_version(
         scope: &scope,
         in_clear: in_clear.as_deref(),
     };
-    let opened = open_sealed(vault, connection, &context, &sealed).await?;
+    let opened = open_sealed(vault, transaction, &context, &sealed).await?;
     let plaintext = opened
         .map_err(|damage| damaged(name, version, damage))
         .and_then(|bytes| {
@@ -174,18 +169,18 @@ pub(super) async fn open_version(
 /// Opens with the key that is known, and with the stored one where another process has replaced it.
 async fn open_sealed(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     context: &Context<'_>,
     sealed: &[u8],
 ) -> Result<Result<Zeroizing<Vec<u8>>, Damage>, VaultError> {
     let workspace = context.workspace;
-    let key = some_key(vault, connection, workspace).await?;
+    let key = some_key(vault, transaction, workspace).await?;
     let opened = seal::open(&key, context, sealed);
     if !matches!(opened, Err(Damage::WrongKey)) {
         return Ok(opened);
     }
     // Compared with what was used: of many that open at once, another may have asked already.
-    let stored = vault.stored_key(connection, workspace).await?;
+    let stored = vault.stored_key(transaction, workspace).await?;
     let stored = stored.ok_or_else(|| no_key(workspace))?;
     if stored.id() == key.id() {
         return Ok(opened);
@@ -196,10 +191,10 @@ async fn open_sealed(
 /// The key of a workspace that has secrets, and so must have one.
 async fn some_key(
     vault: &Inner,
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     workspace: WorkspaceId,
 ) -> Result<Arc<Key>, VaultError> {
-    let key = vault.workspace_key(connection, workspace).await?;
+    let key = vault.workspace_key(transaction, workspace).await?;
     key.ok_or_else(|| no_key(workspace))
 }
 

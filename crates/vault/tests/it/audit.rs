@@ -2,11 +2,20 @@
 
 use vault::{AuditAction, AuditHead, Noted, VaultError};
 
-use crate::support::{READER, Stage, name, renewal};
+use crate::support::{Engine, READER, Stage, name, on_each_engine, renewal};
 
-#[tokio::test]
-async fn everything_is_in_the_log() {
-    let stage = Stage::new().await;
+on_each_engine!(
+    everything_is_in_the_log,
+    nothing_can_be_changed_taken_out_or_added,
+    texts_are_bounded_and_have_no_zero,
+    a_cut_log_opens_nothing,
+    a_noted_head_shows_that_the_file_was_put_back,
+    concurrent_opens_each_have_a_row,
+    cancelled_opens_do_not_lose_the_rows_of_others,
+);
+
+async fn everything_is_in_the_log(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let first = stage.put("a", "one").await;
     let lease = vault::LeaseRequest {
         workspace: stage.workspace,
@@ -56,8 +65,7 @@ async fn everything_is_in_the_log() {
     assert_eq!(report.head.unwrap().sequence, 11);
 }
 
-#[tokio::test]
-async fn nothing_can_be_changed_taken_out_or_added() {
+async fn nothing_can_be_changed_taken_out_or_added(engine: Engine) {
     let table = [
         "UPDATE audit SET actor = 'somebody else' WHERE sequence = 3",
         "UPDATE audit SET at = at + 1 WHERE sequence = 3",
@@ -78,7 +86,7 @@ async fn nothing_can_be_changed_taken_out_or_added() {
         "UPDATE vault SET head_seal = zeroblob(32)",
     ];
     for statements in table {
-        let stage = Stage::new().await;
+        let stage = Stage::on(engine).await;
         stage.put("a", "one").await;
         for _ in 0..4 {
             stage.open("a", None).await.unwrap();
@@ -93,9 +101,8 @@ async fn nothing_can_be_changed_taken_out_or_added() {
     }
 }
 
-#[tokio::test]
-async fn texts_are_bounded_and_have_no_zero() {
-    let stage = Stage::new().await;
+async fn texts_are_bounded_and_have_no_zero(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let long = "x".repeat(2000);
     let about = Noted {
         workspace: None,
@@ -114,9 +121,8 @@ async fn texts_are_bounded_and_have_no_zero() {
 }
 
 /// A log whose end is damaged is not written on, so nothing is opened either.
-#[tokio::test]
-async fn a_cut_log_opens_nothing() {
-    let stage = Stage::new().await;
+async fn a_cut_log_opens_nothing(engine: Engine) {
+    let stage = Stage::on(engine).await;
     stage.put("a", "one").await;
     stage.open("a", None).await.unwrap();
     stage.sql("DELETE FROM audit WHERE sequence = 3").await;
@@ -129,9 +135,8 @@ async fn a_cut_log_opens_nothing() {
 }
 
 /// The whole file put back to an older copy is only seen by a head that was noted elsewhere.
-#[tokio::test]
-async fn a_noted_head_shows_that_the_file_was_put_back() {
-    let stage = Stage::new().await;
+async fn a_noted_head_shows_that_the_file_was_put_back(engine: Engine) {
+    let stage = Stage::on(engine).await;
     stage.put("a", "one").await;
     let early = stage.vault.verify(None).await.unwrap().head.unwrap();
     stage.open("a", None).await.unwrap();
@@ -166,9 +171,8 @@ async fn a_noted_head_shows_that_the_file_was_put_back() {
 }
 
 /// Concurrent opens share commits and each has its row.
-#[tokio::test(flavor = "multi_thread")]
-async fn concurrent_opens_each_have_a_row() {
-    let stage = Stage::new().await;
+async fn concurrent_opens_each_have_a_row(engine: Engine) {
+    let stage = Stage::on(engine).await;
     stage.put("a", "one").await;
     let opens = (0..200).map(|number| {
         let (vault, workspace) = (stage.vault.clone(), stage.workspace);
@@ -197,9 +201,8 @@ async fn concurrent_opens_each_have_a_row() {
 }
 
 /// A caller that goes away takes nobody's row with it.
-#[tokio::test(flavor = "multi_thread")]
-async fn cancelled_opens_do_not_lose_the_rows_of_others() {
-    let stage = Stage::new().await;
+async fn cancelled_opens_do_not_lose_the_rows_of_others(engine: Engine) {
+    let stage = Stage::on(engine).await;
     stage.put("a", "one").await;
     let opens: Vec<_> = (0..100)
         .map(|number| {

@@ -13,9 +13,10 @@ use fastrand::Rng;
 use ids::WorkspaceId;
 use vault::{Vault, VaultError};
 
-use crate::support::{Keeping, name, place, put, with_each_keeping};
+use crate::support::{Setting, name, put, with_each_setting};
 
-with_each_keeping!(
+with_each_setting!(
+    a_kill_leaves_the_old_or_the_new_version,
     a_killed_rotation_leaves_a_key_that_opens,
     processes_make_and_use_one_vault_together,
 );
@@ -23,7 +24,7 @@ with_each_keeping!(
 const WORK: &str = "VAULT_TEST_WORK";
 const DIRECTORY: &str = "VAULT_TEST_DIRECTORY";
 const WORKSPACE: &str = "VAULT_TEST_WORKSPACE";
-const KEEPING: &str = "VAULT_TEST_KEEPING";
+const SETTING: &str = "VAULT_TEST_SETTING";
 const KILLS: usize = 25;
 
 /// The body of a child. As a test of its own it has nothing to do.
@@ -34,11 +35,9 @@ async fn child() {
     };
     let directory = std::env::var(DIRECTORY).unwrap();
     let workspace: WorkspaceId = std::env::var(WORKSPACE).unwrap().parse().unwrap();
-    let keeping = match std::env::var(KEEPING).as_deref() {
-        Ok("Keeper") => Keeping::Keeper,
-        _ => Keeping::Here,
-    };
-    let vault = Vault::open(keeping.place(Path::new(&directory)));
+    let setting = std::env::var(SETTING).unwrap();
+    let setting = Setting::parse(&setting).unwrap();
+    let vault = Vault::open(setting.place(Path::new(&directory)));
     let vault = vault.await.unwrap();
     println!("\nopened");
     match work.as_str() {
@@ -91,10 +90,12 @@ struct Running {
 
 impl Running {
     fn start(work: &str, directory: &Path, workspace: WorkspaceId) -> Self {
-        Self::keeping(Keeping::Here, work, directory, workspace)
+        Self::with(Setting::HERE, work, directory, workspace)
     }
 
-    fn keeping(keeping: Keeping, work: &str, directory: &Path, workspace: WorkspaceId) -> Self {
+    fn with(setting: Setting, work: &str, directory: &Path, workspace: WorkspaceId) -> Self {
+        // Where it is is known before a child makes it: a server of its own would end with it.
+        let _made = setting.place(directory);
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
@@ -106,7 +107,7 @@ impl Running {
             .env(WORK, work)
             .env(DIRECTORY, directory)
             .env(WORKSPACE, workspace.to_string())
-            .env(KEEPING, format!("{keeping:?}"))
+            .env(SETTING, setting.word())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -135,14 +136,13 @@ fn random() -> Rng {
     Rng::with_seed(seed)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kill_leaves_the_old_or_the_new_version() {
+async fn a_kill_leaves_the_old_or_the_new_version(setting: Setting) {
     let directory = tempfile::tempdir().unwrap();
     let workspace = WorkspaceId::new();
     let mut random = random();
     let mut sealed = 0;
     for round in 0..KILLS {
-        let mut child = Running::start("seal", directory.path(), workspace);
+        let mut child = Running::with(setting, "seal", directory.path(), workspace);
         for _ in 0..=random.u64(..3) {
             sealed = child.wait_for("sealed ").unwrap().parse().unwrap();
         }
@@ -155,7 +155,7 @@ async fn a_kill_leaves_the_old_or_the_new_version() {
             .max()
             .unwrap_or(sealed);
 
-        let vault = Vault::open(place(directory.path())).await.unwrap();
+        let vault = Vault::open(setting.place(directory.path())).await.unwrap();
         let opened = vault
             .open_secret(workspace, &name("a"), None, "t")
             .await
@@ -173,19 +173,19 @@ async fn a_kill_leaves_the_old_or_the_new_version() {
     }
 }
 
-async fn a_killed_rotation_leaves_a_key_that_opens(keeping: Keeping) {
+async fn a_killed_rotation_leaves_a_key_that_opens(setting: Setting) {
     let directory = tempfile::tempdir().unwrap();
     let workspace = WorkspaceId::new();
     let mut random = random();
-    let vault = Vault::open(keeping.place(directory.path())).await.unwrap();
+    let vault = Vault::open(setting.place(directory.path())).await.unwrap();
     put(&vault, workspace, "a", "one").await.unwrap();
     vault.close().await;
     for round in 0..KILLS {
-        let mut child = Running::keeping(keeping, "rotate", directory.path(), workspace);
+        let mut child = Running::with(setting, "rotate", directory.path(), workspace);
         child.wait_for("rotated").unwrap();
         std::thread::sleep(Duration::from_micros(random.u64(..8000)));
         child.kill();
-        let vault = Vault::open(keeping.place(directory.path())).await.unwrap();
+        let vault = Vault::open(setting.place(directory.path())).await.unwrap();
         let opened = vault
             .open_secret(workspace, &name("a"), None, "t")
             .await
@@ -198,17 +198,17 @@ async fn a_killed_rotation_leaves_a_key_that_opens(keeping: Keeping) {
 }
 
 /// Processes that make the vault together and then write to it together.
-async fn processes_make_and_use_one_vault_together(keeping: Keeping) {
+async fn processes_make_and_use_one_vault_together(setting: Setting) {
     let directory = tempfile::tempdir().unwrap();
     let workspace = WorkspaceId::new();
     let children: Vec<_> = (0..4)
-        .map(|_| Running::keeping(keeping, "race", directory.path(), workspace))
+        .map(|_| Running::with(setting, "race", directory.path(), workspace))
         .collect();
     for mut child in children {
         assert_eq!(child.wait_for("done").as_deref(), Some(""));
         assert!(child.child.wait().unwrap().success());
     }
-    let vault = Vault::open(place(directory.path())).await.unwrap();
+    let vault = Vault::open(setting.place(directory.path())).await.unwrap();
     let current = vault
         .current_version(workspace, &name("shared"))
         .await

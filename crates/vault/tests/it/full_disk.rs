@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use vault::Vault;
 
-use crate::support::{Keeping, Time, name, put};
+use crate::support::{Setting, Time, name, put};
 
 /// A disk of its own in the memory of this machine, which needs root.
 struct SmallDisk(tempfile::TempDir);
@@ -45,7 +45,7 @@ fn fill(path: &Path) {
 #[tokio::test]
 async fn what_failed_on_a_full_disk_works_when_there_is_room_again() {
     let disk = SmallDisk::new();
-    let place = Keeping::Here.place(disk.path());
+    let place = Setting::HERE.place(disk.path());
     let vault = Vault::open_with(place, Time::new().clock()).await.unwrap();
     let workspace = ids::WorkspaceId::new();
     put(&vault, workspace, "a", "one").await.unwrap();

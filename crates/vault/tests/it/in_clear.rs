@@ -5,7 +5,13 @@ use ids::SecretId;
 use tokio::task::JoinSet;
 use vault::{Damage, NewSecret, SealedVersion, Vault, VaultError, installation};
 
-use crate::support::{Stage, name, secret};
+use crate::support::{Engine, Stage, name, on_each_engine, secret};
+
+on_each_engine!(
+    what_stands_in_the_clear_has_no_sealed_byte_and_opens_as_it_was,
+    what_stands_in_the_clear_cannot_be_changed,
+    of_many_who_seal_what_follows_one_is_first,
+);
 
 /// Header and tag: what the sealing of nothing takes.
 const SEALED_NOTHING_BYTES: i64 = 118 + 16;
@@ -23,9 +29,8 @@ async fn put_in_clear(stage: &Stage, text: &str) -> SealedVersion {
     put.expect("a version")
 }
 
-#[tokio::test]
-async fn what_stands_in_the_clear_has_no_sealed_byte_and_opens_as_it_was() {
-    let stage = Stage::new().await;
+async fn what_stands_in_the_clear_has_no_sealed_byte_and_opens_as_it_was(engine: Engine) {
+    let stage = Stage::on(engine).await;
     put_in_clear(&stage, "the first").await;
     let second = put_in_clear(&stage, "the second").await;
     assert_eq!(second.version, 2);
@@ -52,9 +57,8 @@ async fn what_stands_in_the_clear_has_no_sealed_byte_and_opens_as_it_was() {
     assert_eq!(left, 0);
 }
 
-#[tokio::test]
-async fn what_stands_in_the_clear_cannot_be_changed() {
-    let stage = Stage::new().await;
+async fn what_stands_in_the_clear_cannot_be_changed(engine: Engine) {
+    let stage = Stage::on(engine).await;
     put_in_clear(&stage, "the role of one account").await;
     let report = stage.vault.verify(None).await.unwrap();
     assert!(report.findings.is_empty(), "{report:?}");
@@ -76,9 +80,8 @@ async fn what_stands_in_the_clear_cannot_be_changed() {
     }
 }
 
-#[tokio::test]
-async fn of_many_who_seal_what_follows_one_is_first() {
-    let stage = Stage::new().await;
+async fn of_many_who_seal_what_follows_one_is_first(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let other = stage.again().await.unwrap();
     let put = |vault: Vault, after: Option<SealedVersion>, text: String| async move {
         let (name, text) = (name("keys"), secret(&text));

@@ -8,7 +8,7 @@ use ids::WorkspaceId;
 use vault::{KeySource, RootKey, Vault, VaultPlace};
 
 use crate::role::{Kill, Moment, Victim};
-use crate::support::{Keeping, database, files, key_file, name, put};
+use crate::support::{Setting, data, files, key_file, name, put};
 
 const WORK: &str = "VAULT_TEST_KEEPER_WORK";
 const DIRECTORY: &str = "VAULT_TEST_KEEPER_DIRECTORY";
@@ -34,7 +34,8 @@ async fn child() {
         Err(_) => crate::role::program("key_keeper"),
     };
     let place = VaultPlace {
-        database: database(directory),
+        data: data(directory),
+        server: None,
         root_key: RootKey::kept_by(program, &KeySource::File(key_file(directory))),
     };
     let done = async {
@@ -73,7 +74,7 @@ async fn kill_at(work: &str, kill: Kill) -> Option<String> {
     let directory = directory.path();
     let workspace = WorkspaceId::new();
     if work == "rotate" {
-        let vault = Vault::open(Keeping::Here.place(directory)).await.unwrap();
+        let vault = Vault::open(Setting::HERE.place(directory)).await.unwrap();
         put(&vault, workspace, "a", "one").await.unwrap();
         vault.close().await;
     }
@@ -84,7 +85,7 @@ async fn kill_at(work: &str, kill: Kill) -> Option<String> {
 
 /// The next process opens the vault, finds what was sealed, and leaves one key.
 async fn opens(work: &str, directory: &Path, workspace: WorkspaceId, kill: Kill) {
-    let vault = Vault::open(Keeping::Keeper.place(directory)).await;
+    let vault = Vault::open(Setting::KEEPER.place(directory)).await;
     let vault = vault.unwrap_or_else(|error| panic!("{kill:?}: {error}"));
     if work == "create" {
         put(&vault, workspace, "a", "one").await.unwrap();

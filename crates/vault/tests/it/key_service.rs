@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use vault::{KeyServiceError, RootKey, Vault, VaultError, VaultPlace};
 
 use crate::fake_service::{Fake, Fault};
-use crate::support::{Keeping, Time, database, key_file, name, put};
+use crate::support::{Setting, Time, key_file, name, put};
 
 /// What docs/security.md states for what a service refuses from now on, and somewhat more.
 const SECONDS_OF_A_KEY: i64 = 331;
@@ -35,8 +35,10 @@ impl Stage {
     }
 
     async fn open(&self, root_key: RootKey) -> Result<Vault, VaultError> {
-        let database = database(self.directory.path());
-        let place = VaultPlace { database, root_key };
+        let place = VaultPlace {
+            root_key,
+            ..Setting::HERE.place(self.directory.path())
+        };
         Vault::open_with(place, self.time.clock()).await
     }
 
@@ -45,7 +47,7 @@ impl Stage {
     }
 
     fn in_file(&self) -> RootKey {
-        Keeping::Here.place(self.directory.path()).root_key
+        Setting::HERE.place(self.directory.path()).root_key
     }
 
     fn fail(&self) {

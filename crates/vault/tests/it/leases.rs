@@ -10,7 +10,21 @@ use vault::{
     SealedVersion, Stamp, VaultError,
 };
 
-use crate::support::{READER, Stage, contains, files, name, renewal};
+use crate::support::{Engine, READER, Stage, contains, files, name, on_each_engine, renewal};
+
+on_each_engine!(
+    a_superseded_version_lives_until_its_last_lease_ends,
+    leases_that_begin_and_end_together,
+    leases_end_by_the_clock_unless_renewed,
+    leases_of_gone_processes_end,
+    what_has_ended_cannot_be_leased,
+    a_clock_that_jumps_keeps_secrets_open_and_the_audit_whole,
+    two_that_renew_one_lease_are_told_and_both_lose_it,
+    a_lease_lasts_no_longer_than_what_was_given_with_it,
+    a_lease_of_a_clock_that_was_set_back_is_over,
+    what_a_worker_was_given_is_known_after_it_is_gone,
+    what_follows_a_removal_is_remembered,
+);
 
 async fn lease(stage: &Stage, sealed: SealedVersion) -> Result<LeaseId, VaultError> {
     let request = LeaseRequest {
@@ -33,9 +47,8 @@ async fn is_retired(stage: &Stage, version: u32) -> bool {
     row.retired_at.is_some()
 }
 
-#[tokio::test]
-async fn a_superseded_version_lives_until_its_last_lease_ends() {
-    let stage = Stage::new().await;
+async fn a_superseded_version_lives_until_its_last_lease_ends(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let first = stage.put("a", "one").await;
     let (one, two) = (
         lease(&stage, first).await.unwrap(),
@@ -67,10 +80,9 @@ async fn a_superseded_version_lives_until_its_last_lease_ends() {
 }
 
 /// They share commits: what one of them may not have costs the others nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn leases_that_begin_and_end_together() {
+async fn leases_that_begin_and_end_together(engine: Engine) {
     const PAIRS: usize = 300;
-    let stage = Stage::new().await;
+    let stage = Stage::on(engine).await;
     let gone = stage.put("a", "one").await;
     let current = stage.put("a", "two").await;
     let begin = |sealed| {
@@ -108,9 +120,8 @@ async fn leases_that_begin_and_end_together() {
     assert!(stage.vault.verify(None).await.unwrap().is_sound());
 }
 
-#[tokio::test]
-async fn leases_end_by_the_clock_unless_renewed() {
-    let stage = Stage::new().await;
+async fn leases_end_by_the_clock_unless_renewed(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let first = stage.put("a", "one").await;
     let lasting = lease(&stage, first).await.unwrap();
     let lapsing = lease(&stage, first).await.unwrap();
@@ -147,9 +158,8 @@ async fn leases_end_by_the_clock_unless_renewed() {
     );
 }
 
-#[tokio::test]
-async fn leases_of_gone_processes_end() {
-    let stage = Stage::new().await;
+async fn leases_of_gone_processes_end(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let first = stage.put("a", "one").await;
     let orphan = lease(&stage, first).await.unwrap();
     let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
@@ -184,9 +194,8 @@ async fn leases_of_gone_processes_end() {
     );
 }
 
-#[tokio::test]
-async fn what_has_ended_cannot_be_leased() {
-    let stage = Stage::new().await;
+async fn what_has_ended_cannot_be_leased(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let first = stage.put("a", "one").await;
     let held = lease(&stage, first).await.unwrap();
     let second = stage.put("a", "two").await;
@@ -246,10 +255,9 @@ fn is_in_files(stage: &Stage, bytes: &[u8]) -> bool {
     files.iter().any(|(_, contents)| contains(contents, bytes))
 }
 
-#[tokio::test]
-async fn a_clock_that_jumps_keeps_secrets_open_and_the_audit_whole() {
+async fn a_clock_that_jumps_keeps_secrets_open_and_the_audit_whole(engine: Engine) {
     const DAY: i64 = 24 * 60 * 60;
-    let stage = Stage::new().await;
+    let stage = Stage::on(engine).await;
     let sealed = stage.put("a", "one").await;
     for seconds in [300, -300, DAY, -DAY, -DAY, DAY] {
         let held = lease(&stage, sealed).await.unwrap();
@@ -269,10 +277,9 @@ async fn a_clock_that_jumps_keeps_secrets_open_and_the_audit_whole() {
 }
 
 /// Whoever holds a copy is known by its first renewal, in another process too.
-#[tokio::test]
-async fn two_that_renew_one_lease_are_told_and_both_lose_it() {
+async fn two_that_renew_one_lease_are_told_and_both_lose_it(engine: Engine) {
     let secret_name = name("a");
-    let stage = Stage::new().await;
+    let stage = Stage::on(engine).await;
     let sealed = stage.put("a", "one").await;
     let held = lease(&stage, sealed).await.unwrap();
     let other = stage.again().await.unwrap();
@@ -309,9 +316,8 @@ async fn two_that_renew_one_lease_are_told_and_both_lose_it() {
 }
 
 /// What a lease holds is of no use after its end, so that the lease is none either.
-#[tokio::test]
-async fn a_lease_lasts_no_longer_than_what_was_given_with_it() {
-    let stage = Stage::new().await;
+async fn a_lease_lasts_no_longer_than_what_was_given_with_it(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let sealed = stage.put("a", "one").await;
     let cap = i64::try_from(LEASE_TIME.as_secs()).unwrap();
     for (left, lasts) in [
@@ -341,9 +347,8 @@ async fn a_lease_lasts_no_longer_than_what_was_given_with_it() {
     }
 }
 
-#[tokio::test]
-async fn a_lease_of_a_clock_that_was_set_back_is_over() {
-    let stage = Stage::new().await;
+async fn a_lease_of_a_clock_that_was_set_back_is_over(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let sealed = stage.put("a", "one").await;
     lease(&stage, sealed).await.unwrap();
     stage.time.forward(-60);
@@ -351,10 +356,9 @@ async fn a_lease_of_a_clock_that_was_set_back_is_over() {
     assert_eq!(live, []);
 }
 
-#[tokio::test]
-async fn what_a_worker_was_given_is_known_after_it_is_gone() {
+async fn what_a_worker_was_given_is_known_after_it_is_gone(engine: Engine) {
     let secret_name = name("a");
-    let stage = Stage::new().await;
+    let stage = Stage::on(engine).await;
     let sealed = stage.put("a", "one").await;
     let (worker, other) = (WorkerId::new(), WorkerId::new());
     let reader = |worker| LeaseReader {
@@ -434,10 +438,9 @@ async fn check_exposures(stage: &Stage, worker: WorkerId, end: Timestamp) {
     assert_eq!(stage.vault.exposures(elsewhere, None).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn what_follows_a_removal_is_remembered() {
+async fn what_follows_a_removal_is_remembered(engine: Engine) {
     let secret_name = name("a");
-    let stage = Stage::new().await;
+    let stage = Stage::on(engine).await;
     let mut expected = Vec::new();
     for then in AfterRemoval::ALL {
         let sealed = stage.put("a", "one").await;

@@ -17,6 +17,7 @@ mod role;
 mod rotation;
 mod rotation_load;
 mod secrets;
+mod server;
 mod shred;
 mod support;
 mod tamper;

@@ -4,13 +4,19 @@ use std::os::unix::fs::PermissionsExt;
 
 use vault::{Vault, VaultError, VaultPlace};
 
-use crate::support::{Keeping, Stage, database, key_file, with_each_keeping};
+use crate::support::{
+    Engine, Setting, Stage, database, key_file, on_each_engine, with_each_setting,
+};
 
-with_each_keeping!(
+on_each_engine!(
+    a_vault_that_lost_its_own_row_is_refused,
+    an_audit_key_of_another_vault_is_refused,
+);
+
+with_each_setting!(
     sealed_rows_without_their_key_are_refused,
     a_key_open_to_others_is_refused_with_the_fix,
     the_key_is_not_made_in_the_data_directory,
-    what_is_not_a_vault_is_refused,
     vaults_made_at_once_share_the_key_that_was_first,
 );
 
@@ -18,8 +24,8 @@ async fn reopen(stage: &Stage) -> VaultError {
     stage.again().await.unwrap_err()
 }
 
-async fn sealed_rows_without_their_key_are_refused(keeping: Keeping) {
-    let stage = Stage::with(keeping).await;
+async fn sealed_rows_without_their_key_are_refused(setting: Setting) {
+    let stage = Stage::with(setting).await;
     stage.put("a", "one").await;
     let key = std::fs::read(stage.key_file()).unwrap();
     std::fs::remove_file(stage.key_file()).unwrap();
@@ -49,8 +55,8 @@ async fn sealed_rows_without_their_key_are_refused(keeping: Keeping) {
     stage.again().await.unwrap();
 }
 
-async fn a_key_open_to_others_is_refused_with_the_fix(keeping: Keeping) {
-    let stage = Stage::with(keeping).await;
+async fn a_key_open_to_others_is_refused_with_the_fix(setting: Setting) {
+    let stage = Stage::with(setting).await;
     let path = stage.key_file();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     let error = reopen(&stage).await;
@@ -63,24 +69,22 @@ async fn a_key_open_to_others_is_refused_with_the_fix(keeping: Keeping) {
     stage.again().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_vault_that_lost_its_own_row_is_refused() {
-    let stage = Stage::new().await;
+async fn a_vault_that_lost_its_own_row_is_refused(engine: Engine) {
+    let stage = Stage::on(engine).await;
     stage.put("a", "one").await;
     stage.sql("DELETE FROM vault").await;
     let error = reopen(&stage).await;
     assert!(matches!(error, VaultError::NotAVault { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn an_audit_key_of_another_vault_is_refused() {
-    let stage = Stage::new().await;
+async fn an_audit_key_of_another_vault_is_refused(engine: Engine) {
+    let stage = Stage::on(engine).await;
     stage.sql("UPDATE vault SET audit_key = zeroblob(61)").await;
     let error = reopen(&stage).await;
     assert!(matches!(error, VaultError::AuditDamaged { .. }), "{error}");
 }
 
-async fn the_key_is_not_made_in_the_data_directory(keeping: Keeping) {
+async fn the_key_is_not_made_in_the_data_directory(setting: Setting) {
     let directory = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("data", directory.path().join("link")).unwrap();
     for key in [
@@ -92,8 +96,8 @@ async fn the_key_is_not_made_in_the_data_directory(keeping: Keeping) {
     ] {
         let file = directory.path().join(key);
         let place = VaultPlace {
-            database: database(directory.path()),
-            root_key: keeping.root_key(&file),
+            root_key: setting.root_key(&file),
+            ..setting.place(directory.path())
         };
         let error = Vault::open(place).await.unwrap_err();
         assert!(
@@ -102,7 +106,7 @@ async fn the_key_is_not_made_in_the_data_directory(keeping: Keeping) {
         );
         assert!(!file.exists());
     }
-    Vault::open(keeping.place(directory.path())).await.unwrap();
+    Vault::open(setting.place(directory.path())).await.unwrap();
 }
 
 #[tokio::test]
@@ -118,7 +122,14 @@ async fn files_are_for_their_owner_alone() {
     assert!(seen >= 5, "database, log, index, lock and key: {seen}");
 }
 
-async fn what_is_not_a_vault_is_refused(keeping: Keeping) {
+#[tokio::test]
+async fn what_is_not_a_vault_is_refused() {
+    for setting in [Setting::HERE, Setting::KEEPER] {
+        check_no_vault_is_refused(setting).await;
+    }
+}
+
+async fn check_no_vault_is_refused(setting: Setting) {
     let directory = tempfile::tempdir().unwrap();
     let database = database(directory.path());
     std::fs::create_dir_all(database.parent().unwrap()).unwrap();
@@ -127,7 +138,7 @@ async fn what_is_not_a_vault_is_refused(keeping: Keeping) {
         "not a database, and longer than the header of one is",
     )
     .unwrap();
-    let error = Vault::open(keeping.place(directory.path()))
+    let error = Vault::open(setting.place(directory.path()))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), "storage");
@@ -136,12 +147,12 @@ async fn what_is_not_a_vault_is_refused(keeping: Keeping) {
 }
 
 /// Two data directories that are made at once beside one key path.
-async fn vaults_made_at_once_share_the_key_that_was_first(keeping: Keeping) {
+async fn vaults_made_at_once_share_the_key_that_was_first(setting: Setting) {
     let directory = tempfile::tempdir().unwrap();
     let opens = (0..6).map(|number| {
         let place = VaultPlace {
-            database: directory.path().join(format!("data-{number}/vault.db")),
-            root_key: keeping.root_key(&key_file(directory.path())),
+            root_key: setting.root_key(&key_file(directory.path())),
+            ..setting.place(&directory.path().join(format!("{number}")))
         };
         tokio::spawn(async move { Vault::open(place).await.map(|_| ()) })
     });

@@ -3,9 +3,9 @@
 use credential::ExposeSecret;
 use vault::{Vault, VaultError};
 
-use crate::support::{Keeping, Stage, name, put, with_each_keeping};
+use crate::support::{Setting, Stage, name, put, with_each_setting};
 
-with_each_keeping!(
+with_each_setting!(
     a_new_root_key_opens_the_same_secrets,
     the_old_key_is_kept_where_asked,
     a_rotation_killed_before_its_commit_is_undone,
@@ -22,8 +22,8 @@ async fn check_opens(stage: &Stage, vault: &Vault) {
     assert!(report.is_sound(), "{report:?}");
 }
 
-async fn a_new_root_key_opens_the_same_secrets(keeping: Keeping) {
-    let stage = Stage::with(keeping).await;
+async fn a_new_root_key_opens_the_same_secrets(setting: Setting) {
+    let stage = Stage::with(setting).await;
     stage.put("a", "one").await;
     put(&stage.vault, ids::WorkspaceId::new(), "b", "two")
         .await
@@ -49,8 +49,8 @@ async fn a_new_root_key_opens_the_same_secrets(keeping: Keeping) {
     assert!(matches!(error, VaultError::RootKeyWrong { .. }), "{error}");
 }
 
-async fn the_old_key_is_kept_where_asked(keeping: Keeping) {
-    let stage = Stage::with(keeping).await;
+async fn the_old_key_is_kept_where_asked(setting: Setting) {
+    let stage = Stage::with(setting).await;
     stage.put("a", "one").await;
     let before = std::fs::read(stage.key_file()).unwrap();
     let kept = stage.directory.path().join("etc/old.key");
@@ -67,8 +67,8 @@ async fn the_old_key_is_kept_where_asked(keeping: Keeping) {
 }
 
 /// Killed after the new key was written and before the commit: the old key counts.
-async fn a_rotation_killed_before_its_commit_is_undone(keeping: Keeping) {
-    let stage = Stage::with(keeping).await;
+async fn a_rotation_killed_before_its_commit_is_undone(setting: Setting) {
+    let stage = Stage::with(setting).await;
     stage.put("a", "one").await;
     let other = Stage::new().await;
     let next = stage.directory.path().join("etc/root.key.next");
@@ -81,8 +81,8 @@ async fn a_rotation_killed_before_its_commit_is_undone(keeping: Keeping) {
 }
 
 /// Killed after the commit and before the rename: the next key counts.
-async fn a_rotation_killed_after_its_commit_is_finished(keeping: Keeping) {
-    let stage = Stage::with(keeping).await;
+async fn a_rotation_killed_after_its_commit_is_finished(setting: Setting) {
+    let stage = Stage::with(setting).await;
     stage.put("a", "one").await;
     let key = stage.key_file();
     let old = std::fs::read(&key).unwrap();

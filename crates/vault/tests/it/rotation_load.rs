@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use vault::{KeySource, RootKey, Vault, VaultError, VaultPlace};
 
 use crate::role::Pause;
-use crate::support::{Keeping, Stage, name, put, with_each_keeping};
+use crate::support::{Setting, Stage, name, put, with_each_setting};
 
-with_each_keeping!(
+with_each_setting!(
     no_open_fails_while_secrets_and_the_root_key_rotate,
     a_rotation_that_stops_half_way_is_finished_by_the_next_open,
     a_key_that_does_not_open_keeps_the_old_root_key,
@@ -75,10 +75,10 @@ async fn work(
     opened
 }
 
-async fn no_open_fails_while_secrets_and_the_root_key_rotate(keeping: Keeping) {
+async fn no_open_fails_while_secrets_and_the_root_key_rotate(setting: Setting) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
-    let stage = Stage::with(keeping).await;
+    let stage = Stage::with(setting).await;
     let workspaces = Arc::new(fill(&stage, WORKSPACES).await);
     let (stop, started) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
     let mut openers = JoinSet::new();
@@ -136,16 +136,29 @@ async fn what_was_read_before_a_rotation_is_read_again() {
     rotated.unwrap();
 }
 
-async fn a_rotation_that_stops_half_way_is_finished_by_the_next_open(keeping: Keeping) {
-    let stage = Stage::with(keeping).await;
+async fn a_rotation_that_stops_half_way_is_finished_by_the_next_open(setting: Setting) {
+    let stage = Stage::with(setting).await;
     let workspaces = fill(&stage, BATCH + 6).await;
     let bystander = stage.again().await.unwrap();
     // The second commit fails, as on a disk that is full.
-    let stop = format!(
-        "CREATE TRIGGER stop BEFORE UPDATE ON workspace_key
-         WHEN (SELECT count(*) FROM workspace_key WHERE root_key_id = NEW.root_key_id) >= {BATCH}
-         BEGIN SELECT RAISE(ABORT, 'stopped'); END"
+    let is_over = format!(
+        "(SELECT count(*) FROM workspace_key WHERE root_key_id = NEW.root_key_id) >= {BATCH}"
     );
+    let stop = if stage.is_on_server() {
+        format!(
+            "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF {is_over} THEN RAISE 'stopped'; END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER stop BEFORE UPDATE ON workspace_key
+             FOR EACH ROW EXECUTE FUNCTION stop()"
+        )
+    } else {
+        format!(
+            "CREATE TRIGGER stop BEFORE UPDATE ON workspace_key WHEN {is_over}
+             BEGIN SELECT RAISE(ABORT, 'stopped'); END"
+        )
+    };
     stage.sql(&stop).await;
     let error = stage.vault.rotate_root_key(None, "t").await.unwrap_err();
     assert!(matches!(error, VaultError::Database { .. }), "{error}");
@@ -161,7 +174,12 @@ async fn a_rotation_that_stops_half_way_is_finished_by_the_next_open(keeping: Ke
         "new ones are under the new key"
     );
 
-    stage.sql("DROP TRIGGER stop").await;
+    let start = if stage.is_on_server() {
+        "DROP FUNCTION stop CASCADE"
+    } else {
+        "DROP TRIGGER stop"
+    };
+    stage.sql(start).await;
     let again = stage.again().await.unwrap();
     assert_eq!((left(&stage).await, key_files(&stage)), (0, 1));
     for workspace in workspaces.iter().chain([&new]) {
@@ -174,8 +192,8 @@ async fn a_rotation_that_stops_half_way_is_finished_by_the_next_open(keeping: Ke
     assert_eq!(rotations.count(), 1);
 }
 
-async fn a_key_that_does_not_open_keeps_the_old_root_key(keeping: Keeping) {
-    let stage = Stage::with(keeping).await;
+async fn a_key_that_does_not_open_keeps_the_old_root_key(setting: Setting) {
+    let stage = Stage::with(setting).await;
     let workspaces = fill(&stage, 3).await;
     let damaged = workspaces[1];
     let of = format!("WHERE workspace = '{damaged}'");

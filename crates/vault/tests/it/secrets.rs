@@ -5,11 +5,20 @@ use ids::WorkspaceId;
 use jiff::Timestamp;
 use vault::{CheckedState, NewSecret, Put, SecretState, VaultError};
 
-use crate::support::{Stage, name, put, secret};
+use crate::support::{Engine, Stage, name, on_each_engine, put, secret};
 
-#[tokio::test]
-async fn what_is_sealed_opens() {
-    let stage = Stage::new().await;
+on_each_engine!(
+    what_is_sealed_opens,
+    what_is_the_same_is_not_sealed_again,
+    what_is_not_there_is_said_to_be_so,
+    workspaces_do_not_see_each_other,
+    removed_secrets_are_erased_and_remembered,
+    states_are_of_a_version,
+    what_is_too_long_is_refused,
+);
+
+async fn what_is_sealed_opens(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let first = stage.put("a", "one").await;
     let second = stage.put("a", "two").await;
     assert_eq!((first.version, second.version), (1, 2));
@@ -38,9 +47,8 @@ async fn what_is_sealed_opens() {
     assert_eq!(opened.plaintext.expose_secret(), "two");
 }
 
-#[tokio::test]
-async fn what_is_the_same_is_not_sealed_again() {
-    let stage = Stage::new().await;
+async fn what_is_the_same_is_not_sealed_again(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let table = [
         ("basic", "ghcr.io", "one", 1),
         ("basic", "ghcr.io", "one", 1),
@@ -72,9 +80,8 @@ async fn what_is_the_same_is_not_sealed_again() {
     }
 }
 
-#[tokio::test]
-async fn what_is_not_there_is_said_to_be_so() {
-    let stage = Stage::new().await;
+async fn what_is_not_there_is_said_to_be_so(engine: Engine) {
+    let stage = Stage::on(engine).await;
     stage.put("a", "one").await;
     stage.put("a", "two").await;
     let error = stage.open("b", None).await.unwrap_err();
@@ -111,9 +118,8 @@ async fn what_is_not_there_is_said_to_be_so() {
     );
 }
 
-#[tokio::test]
-async fn workspaces_do_not_see_each_other() {
-    let stage = Stage::new().await;
+async fn workspaces_do_not_see_each_other(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let other = WorkspaceId::new();
     stage.put("a", "ours").await;
     put(&stage.vault, other, "a", "theirs").await.unwrap();
@@ -129,9 +135,8 @@ async fn workspaces_do_not_see_each_other() {
     assert_eq!(stage.vault.workspaces().await.unwrap().len(), 2);
 }
 
-#[tokio::test]
-async fn removed_secrets_are_erased_and_remembered() {
-    let stage = Stage::new().await;
+async fn removed_secrets_are_erased_and_remembered(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let first = stage.put("a", "one").await;
     let removed = stage
         .vault
@@ -174,9 +179,8 @@ async fn removed_secrets_are_erased_and_remembered() {
     assert!(stage.vault.verify(None).await.unwrap().is_sound());
 }
 
-#[tokio::test]
-async fn states_are_of_a_version() {
-    let stage = Stage::new().await;
+async fn states_are_of_a_version(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let sealed = stage.put("a", "one").await;
     let listed = stage.vault.list(stage.workspace).await.unwrap();
     assert_eq!(listed[0].state.state, SecretState::Unknown);
@@ -201,9 +205,8 @@ async fn states_are_of_a_version() {
     assert_eq!((row.version, row.state.state), (2, SecretState::Unknown));
 }
 
-#[tokio::test]
-async fn what_is_too_long_is_refused() {
-    let stage = Stage::new().await;
+async fn what_is_too_long_is_refused(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let long = "x".repeat(512 * 1024);
     let plaintext = secret(&long);
     let short = secret("x");

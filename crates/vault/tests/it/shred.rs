@@ -4,9 +4,9 @@ use credential::ExposeSecret;
 use ids::WorkspaceId;
 use vault::{LeaseRequest, Vault, VaultError};
 
-use crate::support::{Keeping, READER, Stage, name, put, renewal, with_each_keeping};
+use crate::support::{READER, Setting, Stage, name, put, renewal, with_each_setting};
 
-with_each_keeping!(
+with_each_setting!(
     a_shredded_workspace_opens_nowhere,
     damaged_workspaces_are_shredded,
 );
@@ -17,8 +17,8 @@ async fn value(vault: &Vault, workspace: WorkspaceId) -> Result<String, VaultErr
 }
 
 /// What had been there is put back from a copy, but for the key's row: it does not open.
-async fn a_shredded_workspace_opens_nowhere(keeping: Keeping) {
-    let stage = Stage::with(keeping).await;
+async fn a_shredded_workspace_opens_nowhere(setting: Setting) {
+    let stage = Stage::with(setting).await;
     let sealed = stage.put("a", "one").await;
     stage.put("b", "two").await;
     let other = WorkspaceId::new();
@@ -101,8 +101,8 @@ async fn check_rows_do_not_open(stage: &Stage) {
     );
 }
 
-async fn damaged_workspaces_are_shredded(keeping: Keeping) {
-    let stage = Stage::with(keeping).await;
+async fn damaged_workspaces_are_shredded(setting: Setting) {
+    let stage = Stage::with(setting).await;
     stage.put("a", "one").await;
     stage
         .sql(

@@ -1,5 +1,8 @@
 //! A vault in a temporary directory, and ways to get at its file from outside.
 
+mod server;
+
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,8 +11,9 @@ use credential::{SecretName, SecretString};
 use ids::WorkspaceId;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use vault::{
     Clock, KeySource, LeaseReader, NewSecret, OpenedSecret, Renewal, RootKey, SealedVersion, Stamp,
     Vault, VaultError, VaultPlace,
@@ -24,27 +28,82 @@ pub(crate) enum Keeping {
     Keeper,
 }
 
-/// The tests of these names, which take a [`Keeping`], once for each.
-macro_rules! with_each_keeping {
+/// What has the rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Engine {
+    File,
+    /// A PostgreSQL server, which all tests of this process share.
+    Server,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    keeping: Keeping,
+    engine: Engine,
+}
+
+impl Engine {
+    pub(crate) fn place(self, directory: &Path) -> VaultPlace {
+        Setting::on(self).place(directory)
+    }
+}
+
+impl Setting {
+    pub(crate) const HERE: Self = Self {
+        keeping: Keeping::Here,
+        engine: Engine::File,
+    };
+    pub(crate) const KEEPER: Self = Self {
+        keeping: Keeping::Keeper,
+        engine: Engine::File,
+    };
+    pub(crate) const SERVER: Self = Self {
+        keeping: Keeping::Keeper,
+        engine: Engine::Server,
+    };
+
+    fn on(engine: Engine) -> Self {
+        Self {
+            keeping: Keeping::Here,
+            engine,
+        }
+    }
+}
+
+/// The tests of these names, which take a [`Setting`], once for each.
+macro_rules! with_each_setting {
     ($($test:ident,)+) => {
-        mod here {$(
+        $crate::support::tests_of!(here, $crate::support::Setting::HERE, $($test,)+);
+        $crate::support::tests_of!(keeper, $crate::support::Setting::KEEPER, $($test,)+);
+        $crate::support::tests_of!(server, $crate::support::Setting::SERVER, $($test,)+);
+    };
+}
+pub(crate) use with_each_setting;
+
+/// The tests of these names, which take an [`Engine`], once for each.
+macro_rules! on_each_engine {
+    ($($test:ident,)+) => {
+        $crate::support::tests_of!(on_file, $crate::support::Engine::File, $($test,)+);
+        $crate::support::tests_of!(on_server, $crate::support::Engine::Server, $($test,)+);
+    };
+}
+pub(crate) use on_each_engine;
+
+macro_rules! tests_of {
+    ($module:ident, $with:expr, $($test:ident,)+) => {
+        mod $module {$(
             #[tokio::test(flavor = "multi_thread")]
             async fn $test() {
-                super::$test(crate::support::Keeping::Here).await;
-            }
-        )+}
-        mod keeper {$(
-            #[tokio::test(flavor = "multi_thread")]
-            async fn $test() {
-                super::$test(crate::support::Keeping::Keeper).await;
+                super::$test($with).await;
             }
         )+}
     };
 }
-pub(crate) use with_each_keeping;
+pub(crate) use tests_of;
 
 pub(crate) struct Stage {
-    keeping: Keeping,
+    setting: Setting,
+    behind: Mutex<Option<PgConnection>>,
     pub(crate) directory: TempDir,
     pub(crate) vault: Vault,
     pub(crate) workspace: WorkspaceId,
@@ -76,17 +135,22 @@ impl Time {
 
 impl Stage {
     pub(crate) async fn new() -> Self {
-        Self::with(Keeping::Here).await
+        Self::with(Setting::HERE).await
     }
 
-    pub(crate) async fn with(keeping: Keeping) -> Self {
+    pub(crate) async fn on(engine: Engine) -> Self {
+        Self::with(Setting::on(engine)).await
+    }
+
+    pub(crate) async fn with(setting: Setting) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let time = Time::new();
-        let vault = Vault::open_with(keeping.place(directory.path()), time.clock())
+        let vault = Vault::open_with(setting.place(directory.path()), time.clock())
             .await
             .unwrap();
         Self {
-            keeping,
+            setting,
+            behind: Mutex::default(),
             directory,
             vault,
             workspace: WorkspaceId::new(),
@@ -95,7 +159,12 @@ impl Stage {
     }
 
     pub(crate) fn place(&self) -> VaultPlace {
-        self.keeping.place(self.directory.path())
+        self.setting.place(self.directory.path())
+    }
+
+    /// Another place of the same sort.
+    pub(crate) fn elsewhere(&self, name: &str) -> VaultPlace {
+        self.setting.place(&self.directory.path().join(name))
     }
 
     pub(crate) fn database(&self) -> PathBuf {
@@ -127,39 +196,70 @@ impl Stage {
             .await
     }
 
-    /// Runs SQL on the file behind the vault's back.
-    pub(crate) async fn sql(&self, statements: &str) {
-        self.sql_on(&self.database(), statements).await;
+    /// Whether the rows are on a server.
+    pub(crate) fn is_on_server(&self) -> bool {
+        matches!(self.setting.engine, Engine::Server)
     }
 
-    pub(crate) async fn sql_on(&self, database: &Path, statements: &str) {
-        let mut connection = connection(database).await;
-        sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        connection.close().await.unwrap();
+    /// Runs SQL on the database behind the vault's back.
+    pub(crate) async fn sql(&self, statements: &str) {
+        match self.setting.engine {
+            Engine::File => sql_on(&self.database(), statements).await,
+            Engine::Server => {
+                let run = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+                run.execute(&mut *self.behind().await).await.unwrap();
+            }
+        }
     }
 
     pub(crate) async fn number(&self, query: &str) -> i64 {
-        let mut connection = connection(&self.database()).await;
-        let number = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
-        connection.close().await.unwrap();
-        number
+        let query = AssertSqlSafe(format!("SELECT CAST(({query}) AS BIGINT)"));
+        match self.setting.engine {
+            Engine::File => {
+                let mut connection = connection(&self.database()).await;
+                let number = sqlx::query_scalar(query).fetch_one(&mut connection);
+                number.await.unwrap()
+            }
+            Engine::Server => {
+                let mut connection = self.behind().await;
+                let number = sqlx::query_scalar(query).fetch_one(&mut *connection);
+                number.await.unwrap()
+            }
+        }
     }
 
     pub(crate) async fn blob(&self, query: &str) -> Vec<u8> {
-        let mut connection = connection(&self.database()).await;
-        let blob = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
-        connection.close().await.unwrap();
-        blob
+        let query = AssertSqlSafe(query.to_owned());
+        match self.setting.engine {
+            Engine::File => {
+                let mut connection = connection(&self.database()).await;
+                let blob = sqlx::query_scalar(query).fetch_one(&mut connection);
+                blob.await.unwrap()
+            }
+            Engine::Server => {
+                let mut connection = self.behind().await;
+                let blob = sqlx::query_scalar(query).fetch_one(&mut *connection);
+                blob.await.unwrap()
+            }
+        }
     }
+
+    /// A connection to the server, which is kept: making one is more work than what it is for.
+    async fn behind(&self) -> MappedMutexGuard<'_, PgConnection> {
+        let mut behind = self.behind.lock().await;
+        if behind.is_none() {
+            *behind = Some(server::connection(self.directory.path()).await);
+        }
+        MutexGuard::map(behind, |behind| behind.as_mut().unwrap())
+    }
+}
+
+/// Runs SQL on a file.
+pub(crate) async fn sql_on(file: &Path, statements: &str) {
+    let mut connection = connection(file).await;
+    let run = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+    run.execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
 }
 
 async fn connection(database: &Path) -> SqliteConnection {
@@ -171,10 +271,14 @@ async fn connection(database: &Path) -> SqliteConnection {
         .unwrap()
 }
 
-impl Keeping {
+impl Setting {
     pub(crate) fn place(self, directory: &Path) -> VaultPlace {
         VaultPlace {
-            database: database(directory),
+            data: data(directory),
+            server: match self.engine {
+                Engine::File => None,
+                Engine::Server => Some(server::of(directory)),
+            },
             root_key: self.root_key(&key_file(directory)),
         }
     }
@@ -184,23 +288,32 @@ impl Keeping {
         reason = "what is not tested with a keeper is quicker"
     )]
     pub(crate) fn root_key(self, file: &Path) -> RootKey {
-        match self {
-            Self::Here => RootKey::in_this_process(file),
-            Self::Keeper => {
+        match self.keeping {
+            Keeping::Here => RootKey::in_this_process(file),
+            Keeping::Keeper => {
                 let source = KeySource::File(file.to_owned());
                 RootKey::kept_by(crate::role::program("key_keeper"), &source)
             }
         }
     }
+
+    /// As an argument or in the environment.
+    pub(crate) fn word(self) -> String {
+        format!("{:?}-{:?}", self.keeping, self.engine)
+    }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        let known = [Self::HERE, Self::KEEPER, Self::SERVER];
+        known.into_iter().find(|setting| setting.word() == word)
+    }
 }
 
-/// A vault whose root key is read by this process.
-pub(crate) fn place(directory: &Path) -> VaultPlace {
-    Keeping::Here.place(directory)
+pub(crate) fn data(directory: &Path) -> PathBuf {
+    directory.join("data")
 }
 
 pub(crate) fn database(directory: &Path) -> PathBuf {
-    directory.join("data/vault.db")
+    data(directory).join("vault.db")
 }
 
 pub(crate) fn key_file(directory: &Path) -> PathBuf {
@@ -259,6 +372,14 @@ pub(crate) fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         }
     }
     found
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        write!(digits, "{byte:02x}").unwrap();
+    }
+    digits
 }
 
 pub(crate) fn contains(bytes: &[u8], wanted: &[u8]) -> bool {

@@ -3,11 +3,19 @@
 use credential::ExposeSecret;
 use vault::{Damage, VaultError};
 
-use crate::support::{READER, Stage, name, put};
+use crate::support::{Engine, READER, Stage, name, on_each_engine, put};
+
+on_each_engine!(
+    each_tampering_has_its_refusal,
+    names_and_workspaces_cannot_be_exchanged,
+    an_earlier_head_cannot_be_put_back,
+    damaged_secrets_can_be_removed_and_given_anew,
+    a_workspace_key_cannot_be_exchanged,
+);
 
 /// Two secrets of one workspace, `a` at version 2 with version 1 still leased, and `b`.
-async fn stage() -> Stage {
-    let stage = Stage::new().await;
+async fn stage(engine: Engine) -> Stage {
+    let stage = Stage::on(engine).await;
     let first = stage.put("a", "a one").await;
     let request = vault::LeaseRequest {
         workspace: stage.workspace,
@@ -103,12 +111,11 @@ fn tamperings() -> Vec<(&'static str, String, Damage)> {
     all
 }
 
-#[tokio::test]
-async fn each_tampering_has_its_refusal() {
+async fn each_tampering_has_its_refusal(engine: Engine) {
     let all = tamperings();
     assert_eq!(all.len(), 20);
     for (what, statement, damage) in all {
-        let stage = stage().await;
+        let stage = stage(engine).await;
         stage.sql(&statement).await;
         check_refused(&stage, what, "a", damage).await;
         let sound = stage.open("b", None).await.unwrap();
@@ -148,9 +155,8 @@ async fn check_refused(stage: &Stage, what: &str, secret: &str, damage: Damage) 
     );
 }
 
-#[tokio::test]
-async fn names_and_workspaces_cannot_be_exchanged() {
-    let stage = stage().await;
+async fn names_and_workspaces_cannot_be_exchanged(engine: Engine) {
+    let stage = stage(engine).await;
     let other = ids::WorkspaceId::new();
     put(&stage.vault, other, "theirs", "their secret")
         .await
@@ -173,9 +179,8 @@ async fn names_and_workspaces_cannot_be_exchanged() {
 }
 
 /// A whole row of an earlier state, its authentic head included.
-#[tokio::test]
-async fn an_earlier_head_cannot_be_put_back() {
-    let stage = Stage::new().await;
+async fn an_earlier_head_cannot_be_put_back(engine: Engine) {
+    let stage = Stage::on(engine).await;
     let sealed = stage.put("a", "leaked").await;
     let request = vault::LeaseRequest {
         workspace: stage.workspace,
@@ -201,9 +206,8 @@ async fn an_earlier_head_cannot_be_put_back() {
     assert!(matches!(error, VaultError::AuditDamaged { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn damaged_secrets_can_be_removed_and_given_anew() {
-    let stage = stage().await;
+async fn damaged_secrets_can_be_removed_and_given_anew(engine: Engine) {
+    let stage = stage(engine).await;
     stage
         .sql(&format!(
             "UPDATE secret SET current_version = 1 WHERE secret_id = {A}"
@@ -223,9 +227,8 @@ async fn damaged_secrets_can_be_removed_and_given_anew() {
     assert_eq!(opened.plaintext.expose_secret(), "a four");
 }
 
-#[tokio::test]
-async fn a_workspace_key_cannot_be_exchanged() {
-    let stage = stage().await;
+async fn a_workspace_key_cannot_be_exchanged(engine: Engine) {
+    let stage = stage(engine).await;
     let other = ids::WorkspaceId::new();
     put(&stage.vault, other, "theirs", "their secret")
         .await

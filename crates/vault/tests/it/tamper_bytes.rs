@@ -2,13 +2,22 @@
 //!
 //! `tamper` has the ways of writing to the database by what they mean; here nothing is left out.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use credential::ExposeSecret;
 use ids::WorkspaceId;
 use vault::{Damage, Vault, VaultError};
 
-use crate::support::{READER, Stage, name, put};
+use crate::support::{Engine, READER, Stage, hex, name, on_each_engine, put};
+
+on_each_engine!(
+    every_sealed_row_is_refused_in_the_place_of_every_other,
+    bytes_of_another_row_do_not_open_behind_the_header_that_belongs_there,
+    every_changed_byte_of_a_sealed_version_is_refused_by_its_field,
+    every_cut_version_is_refused_as_cut,
+    every_changed_byte_and_every_cut_of_a_wrapped_key_is_refused,
+    every_changed_byte_of_what_names_the_keys_is_refused,
+);
 
 /// Every value of a length, so that no refusal is by the length where it should be by the cipher.
 const VALUE_BYTES: usize = 10;
@@ -58,8 +67,8 @@ enum Told {
 }
 
 impl Small {
-    async fn new() -> Self {
-        let stage = Stage::new().await;
+    async fn on(engine: Engine) -> Self {
+        let stage = Stage::on(engine).await;
         let (first, other) = (stage.workspace, WorkspaceId::new());
         let old = stage.put("a", "first a, 1").await;
         let request = vault::LeaseRequest {
@@ -229,11 +238,8 @@ impl Told {
 /// The statement that puts these bytes into a column of a table, or of some of its rows.
 fn update(column: &str, from: &str, bytes: &[u8]) -> String {
     let (table, condition) = from.split_once(" WHERE ").unwrap_or((from, "true"));
-    let mut statement = format!("UPDATE {table} SET {column} = unhex('");
-    for byte in bytes {
-        write!(statement, "{byte:02x}").unwrap();
-    }
-    statement + &format!("') WHERE {condition}")
+    let digits = hex(bytes);
+    format!("UPDATE {table} SET {column} = unhex('{digits}') WHERE {condition}")
 }
 
 async fn told_of(vault: &Vault, workspace: WorkspaceId, secret: &str, version: u32) -> Told {
@@ -247,9 +253,8 @@ async fn told_of(vault: &Vault, workspace: WorkspaceId, secret: &str, version: u
     }
 }
 
-#[tokio::test]
-async fn every_sealed_row_is_refused_in_the_place_of_every_other() {
-    let small = Small::new().await;
+async fn every_sealed_row_is_refused_in_the_place_of_every_other(engine: Engine) {
+    let small = Small::on(engine).await;
     small.check_whole(&"before").await;
     let mut swaps = 0;
     for (at, &one) in small.rows.iter().enumerate() {
@@ -275,9 +280,8 @@ async fn every_sealed_row_is_refused_in_the_place_of_every_other() {
 }
 
 /// The header says what stands in the row, so that it agrees with it; behind it is another's.
-#[tokio::test]
-async fn bytes_of_another_row_do_not_open_behind_the_header_that_belongs_there() {
-    let small = Small::new().await;
+async fn bytes_of_another_row_do_not_open_behind_the_header_that_belongs_there(engine: Engine) {
+    let small = Small::on(engine).await;
     let rows: Vec<Row> = small.versions().collect();
     let mut mixed = 0;
     for &row in &rows {
@@ -296,9 +300,8 @@ async fn bytes_of_another_row_do_not_open_behind_the_header_that_belongs_there()
     assert_eq!(mixed, 4 * 3 * 4);
 }
 
-#[tokio::test]
-async fn every_changed_byte_of_a_sealed_version_is_refused_by_its_field() {
-    let small = Small::new().await;
+async fn every_changed_byte_of_a_sealed_version_is_refused_by_its_field(engine: Engine) {
+    let small = Small::on(engine).await;
     for (number, row) in small.versions().enumerate() {
         let original = small.read(row).await;
         assert_eq!(original.len(), SEALED_BYTES);
@@ -312,9 +315,8 @@ async fn every_changed_byte_of_a_sealed_version_is_refused_by_its_field() {
     }
 }
 
-#[tokio::test]
-async fn every_cut_version_is_refused_as_cut() {
-    let small = Small::new().await;
+async fn every_cut_version_is_refused_as_cut(engine: Engine) {
+    let small = Small::on(engine).await;
     for row in small.versions() {
         let original = small.read(row).await;
         let cuts = (0..original.len()).map(|length| &original[..length]);
@@ -323,9 +325,8 @@ async fn every_cut_version_is_refused_as_cut() {
     }
 }
 
-#[tokio::test]
-async fn every_changed_byte_and_every_cut_of_a_wrapped_key_is_refused() {
-    let small = Small::new().await;
+async fn every_changed_byte_and_every_cut_of_a_wrapped_key_is_refused(engine: Engine) {
+    let small = Small::on(engine).await;
     for row in small.wrapped() {
         let original = small.read(row).await;
         assert_eq!(original.len(), WRAPPED_BYTES);
@@ -342,9 +343,8 @@ async fn every_changed_byte_and_every_cut_of_a_wrapped_key_is_refused() {
 }
 
 /// The vault's own row, and the ids of keys: what everything sealed is bound to.
-#[tokio::test]
-async fn every_changed_byte_of_what_names_the_keys_is_refused() {
-    let small = Small::new().await;
+async fn every_changed_byte_of_what_names_the_keys_is_refused(engine: Engine) {
+    let small = Small::on(engine).await;
     let workspace = small.stage.workspace;
     let of_workspace = format!("workspace_key WHERE workspace = '{workspace}'");
     for (column, from, expected) in [
