@@ -1,8 +1,9 @@
 //! The audit log: what is in it, and that nothing can be taken out of it.
 
+use tokio::sync::oneshot;
 use vault::{AuditAction, AuditHead, Noted, VaultError};
 
-use crate::support::{Engine, READER, Stage, name, on_each_engine, renewal};
+use crate::support::{Engine, READER, Stage, name, on_each_engine, put, renewal};
 
 on_each_engine!(
     everything_is_in_the_log,
@@ -12,6 +13,7 @@ on_each_engine!(
     a_noted_head_shows_that_the_file_was_put_back,
     concurrent_opens_each_have_a_row,
     cancelled_opens_do_not_lose_the_rows_of_others,
+    who_reads_sees_one_state_while_others_write,
 );
 
 async fn everything_is_in_the_log(engine: Engine) {
@@ -198,6 +200,31 @@ async fn concurrent_opens_each_have_a_row(engine: Engine) {
     expected.sort();
     assert_eq!(actors, expected);
     assert!(stage.vault.verify(None).await.unwrap().is_sound());
+}
+
+/// What others write meanwhile does not look like damage, nor like a version that has retired.
+async fn who_reads_sees_one_state_while_others_write(engine: Engine) {
+    let stage = Stage::on(engine).await;
+    stage.put("a", "one").await;
+    let writer = stage.again().await.unwrap();
+    let workspace = stage.workspace;
+    let (first, is_first_in) = oneshot::channel();
+    let writing = tokio::spawn(async move {
+        put(&writer, workspace, "a", "the first").await.unwrap();
+        first.send(()).unwrap();
+        for number in 0_u64.. {
+            let value = format!("value {number}");
+            put(&writer, workspace, "a", &value).await.unwrap();
+        }
+    });
+    is_first_in.await.unwrap();
+    for _ in 0..20 {
+        let report = stage.vault.verify(None).await.unwrap();
+        assert!(report.is_sound(), "{report:?}");
+        stage.open("a", None).await.unwrap();
+    }
+    assert!(!writing.is_finished(), "it wrote all the time");
+    writing.abort();
 }
 
 /// A caller that goes away takes nobody's row with it.
