@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use control_store::{ControlStore, RegistrySettings, SqlStore};
 use credential::RegistryScope;
-use database::Location;
+use database::DatabaseAddress;
 use dial::Dialer;
 use ids::{SecretId, WorkerId, WorkspaceId, WorkspaceName};
 use reference::Registry;
@@ -21,7 +21,7 @@ use crate::issuer::Issuer;
 pub struct BrokerPaths {
     pub vault: VaultPlace,
     /// The control store's.
-    pub state: Location,
+    pub state: DatabaseAddress,
 }
 
 /// Policy over sealed credentials. Cheap to clone; clones share tokens.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use broker::{Broker, BrokerPaths, CredentialChoice, Lease, LeaseReader};
 use credential::RegistryScope;
-use database::Location;
+use database::DatabaseAddress;
 use dial::Dialer;
 use gateway::{Gateway, Parts};
 use ids::WorkspaceId;
@@ -106,7 +106,7 @@ impl App {
         self.make_data_dir()?;
         let paths = BrokerPaths {
             vault: self.vault_place()?,
-            state: Location::File(self.settings.data_dir.join("state.db")),
+            state: self.state()?,
         };
         let dialer = Dialer::new(self.settings.dial.clone());
         // Boxed: what opens databases is long, and done once.
@@ -119,6 +119,14 @@ impl App {
             broker,
             workspace,
             dialer,
+        })
+    }
+
+    /// Where the state is kept.
+    fn state(&self) -> Result<DatabaseAddress> {
+        Ok(match &self.settings.database {
+            Some(database) => DatabaseAddress::Server(database.server()?),
+            None => DatabaseAddress::File(self.settings.data_dir.join("state.db")),
         })
     }
 

@@ -60,7 +60,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Logs(args) => logs::logs(&app, &args).await,
         Command::Containers(command) => containers::containers(&app, command).await,
         Command::Context(command) => context::context(&app, command),
-        Command::Doctor => doctor::doctor(&app.settings, app.output),
+        Command::Doctor => doctor::doctor(&app.settings, app.output).await,
         Command::Issuer(command) => issuer::issuer(&app, command).await,
         Command::Audit(command) => audit::audit(&app, command).await,
         Command::Vault(command) => vault::vault(&app, command).await,

@@ -78,7 +78,7 @@ Exit codes:
     3  invalid: a name, a size, a setting
     4  denied: a registry refused the credential, or it was removed
     5  not-found: an image, credential, container or secret
-    6  unreachable: a registry, token service or key service does not answer
+    6  unreachable: a registry, token service, key service or database does not answer
     7  rate-limited: a registry asks to slow down
     8  corrupt: bytes do not match their digest
     9  unsupported: understood and refused

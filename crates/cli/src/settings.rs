@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use broker::IssuerUrl;
 use container::DEFAULT_FIRST_ID;
+use database::Server;
 use dial::{AllowRule, DialPolicy, ProxySettings};
 use ids::WorkspaceName;
 use key_service::{
@@ -35,6 +36,9 @@ const CACHE_LIMIT: &str = "20g";
 /// Root in a container is nobody on the machine unless somebody asks for less.
 const USERNS: &str = "private";
 
+/// Longer is no password: PostgreSQL takes no more than a few hundred bytes of one.
+const PASSWORD_MAX_BYTES: u64 = 1024;
+
 /// Larger is no configuration.
 const CONFIG_MAX_BYTES: u64 = 64 << 10;
 
@@ -45,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// Somebody means this one: it was typed, or is in the environment.
     pub(crate) is_data_dir_named: bool,
+    /// The server that keeps the state, where it is no file of the data directory.
+    pub(crate) database: Option<DatabaseServer>,
     pub(crate) root_key: RootKeySource,
     /// The source of the root key that is to follow.
     pub(crate) root_key_next: Option<RootKeySource>,
@@ -69,10 +75,45 @@ pub(crate) struct Settings {
     pub(crate) tls_key: Option<PathBuf>,
 }
 
+/// A database on a server.
+#[derive(Clone, Debug)]
+pub(crate) struct DatabaseServer {
+    server: Server,
+    /// Where the password is, if one is asked for.
+    password: Option<Given>,
+}
+
+impl DatabaseServer {
+    /// With the password as it is now.
+    pub(crate) fn server(&self) -> Result<Server> {
+        let server = self.server.clone();
+        let Some(password) = &self.password else {
+            return Ok(server);
+        };
+        let text = password.read(PASSWORD_MAX_BYTES);
+        let text = text.map_err(|error| Failure::of(Kind::Machine, &error))?;
+        let line = text.trim_end_matches(['\r', '\n']);
+        if line.is_empty() || line.contains(['\0', '\n']) {
+            return Err(Failure::invalid(format!(
+                "{password} is not a line of a password"
+            )));
+        }
+        Ok(server.with_password(line.to_owned().into()))
+    }
+}
+
+impl Display for DatabaseServer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.server.fmt(formatter)
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     data_dir: Option<PathBuf>,
+    database: Option<String>,
+    database_password: Option<PathBuf>,
     root_key: Option<PathBuf>,
     root_key_next: Option<PathBuf>,
     audit_anchor: Option<PathBuf>,
@@ -162,6 +203,7 @@ impl Settings {
             run_dir: run_dir.unwrap_or_else(|| data_dir.join(RUN_DIR)),
             data_dir,
             is_data_dir_named: global.data_dir.is_some(),
+            database: database(file.database.as_deref(), file.database_password.as_deref())?,
             root_key: key_source(&choose(&global.root_key, file.root_key, ROOT_KEY))?,
             root_key_next: file.root_key_next.as_deref().map(key_source).transpose()?,
             audit_anchor: file.audit_anchor,
@@ -245,6 +287,24 @@ fn given(text: &Path) -> Result<Given> {
     given.map_err(|error| source_failure(&error.into()))
 }
 
+/// The server of a database, whose password stands in a file of its own.
+fn database(address: Option<&str>, password: Option<&Path>) -> Result<Option<DatabaseServer>> {
+    let Some(address) = address else {
+        return match password {
+            Some(_) => Err(Failure::invalid(
+                "database_password is set, and no database",
+            )),
+            None => Ok(None),
+        };
+    };
+    let server = Server::parse(address).map_err(|error| {
+        let hint = error.hint().map(str::to_owned);
+        Failure::invalid(error).hint_if(hint)
+    })?;
+    let password = password.map(given).transpose()?;
+    Ok(Some(DatabaseServer { server, password }))
+}
+
 fn check_outside(root_key: PathBuf, data_dir: &Path) -> Result<RootKeySource> {
     // Links tell where they lead once they are there; what is new is looked at by the vault.
     let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -302,6 +362,43 @@ mod tests {
     fn an_unknown_setting_is_refused() {
         assert!(toml::from_str::<File>("data_dir = \"/x\"").is_ok());
         assert!(toml::from_str::<File>("datadir = \"/x\"").is_err());
+    }
+
+    #[test]
+    fn a_database_is_named_without_its_password() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        let address = Some("postgres://holdfast@db.example/state");
+        let error = database(Some("postgres://a:canary@h/n"), None).unwrap_err();
+        assert!(!error.message.contains("canary"), "{error:?}");
+        assert!(error.hint.unwrap().contains("file"));
+        database(None, Some(&path)).unwrap_err();
+
+        let named = database(address, Some(&path)).unwrap().unwrap();
+        assert_eq!(
+            named.to_string(),
+            "postgres://holdfast@db.example:5432/state"
+        );
+        named.server().unwrap_err();
+        let write = |text: &str, mode| {
+            std::fs::write(&path, text).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(&path, mode).unwrap();
+        };
+        for (text, mode) in [
+            ("canary", 0o644),
+            ("", 0o600),
+            ("\n", 0o600),
+            ("a\ncanary", 0o600),
+        ] {
+            write(text, mode);
+            let error = named.server().unwrap_err();
+            assert!(!error.message.contains("canary"), "{error:?}");
+        }
+        write("canary\n", 0o600);
+        let server = named.server().unwrap();
+        assert!(!format!("{server} {server:?}").contains("canary"));
+        assert!(database(None, None).unwrap().is_none());
     }
 
     #[test]

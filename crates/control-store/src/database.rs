@@ -5,7 +5,10 @@
 
 mod group;
 
-use database::{Location, Migration, OftenAsked, Opening, Readers, Rules, Writer};
+use database::{
+    DatabaseAddress, Migration, OftenAsked, Opening, Readers, Reservation, Reserved, Rules, Server,
+    Writer,
+};
 
 use crate::error::StoreError;
 use crate::store::Durability;
@@ -42,6 +45,12 @@ const MIGRATIONS: &[Migration] = &[
     ),
 ];
 
+/// The right to be the one gateway of a database on a server: a second one would take what the
+/// first has under way for what an earlier run left. Others are told the name of the holder.
+pub async fn reserve_gateway(server: &Server, holder: &str) -> Result<Reserved, StoreError> {
+    Ok(Reservation::take(server, RULES.schema, "gateway", holder).await?)
+}
+
 /// The writer and the readers of one database.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -52,10 +61,10 @@ pub(crate) struct Database {
 
 impl Database {
     /// Opens the database, makes it when it is not there, and brings its tables up to date.
-    pub(crate) async fn open(location: &Location) -> Result<Self, StoreError> {
-        let opening = Opening::take(location, RULES.schema).await?;
+    pub(crate) async fn open(address: &DatabaseAddress) -> Result<Self, StoreError> {
+        let opening = Opening::take(address, RULES.schema).await?;
         let writer = Writer::open(&opening, &RULES).await?;
-        let readers = Readers::new(location, &RULES)?;
+        let readers = Readers::new(address, &RULES)?;
         Ok(Self {
             often: OftenAsked::beside(&readers),
             readers,

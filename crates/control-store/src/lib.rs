@@ -25,6 +25,7 @@ mod workers;
 mod workspaces;
 
 pub use containers::{ContainerRecord, ContainerRecords, ContainerState, Delivery};
+pub use database::reserve_gateway;
 pub use error::StoreError;
 pub use images::{
     Grant, GrantOutcome, GrantProof, Image, ImageAlias, ImageLayer, ImageRecords, NewGrant,

@@ -12,7 +12,7 @@ mod tokens;
 mod workers;
 mod workspaces;
 
-use database::Location;
+use database::DatabaseAddress;
 use jiff::Timestamp;
 use reference::Digest;
 
@@ -27,8 +27,8 @@ pub struct SqlStore {
 }
 
 impl SqlStore {
-    pub async fn open(location: &Location) -> Result<Self, StoreError> {
-        let database = Database::open(location).await?;
+    pub async fn open(address: &DatabaseAddress) -> Result<Self, StoreError> {
+        let database = Database::open(address).await?;
         Ok(Self { database })
     }
 
@@ -56,6 +56,11 @@ pub(crate) fn check_length(
         length,
         limit,
     })
+}
+
+/// A text of others that is to be kept whatever stands in it: a server keeps every sign but one.
+pub(crate) fn keepable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 /// A text of a row as what it must be.
@@ -101,16 +106,16 @@ mod tests {
     use super::*;
     use crate::workspaces::WorkspaceRecords;
 
-    fn server(postgres: &PostgresServer) -> Location {
-        Location::Server(Server::parse(&postgres.new_database()).unwrap())
+    fn server(postgres: &PostgresServer) -> DatabaseAddress {
+        DatabaseAddress::Server(Server::parse(&postgres.new_database()).unwrap())
     }
 
-    async fn keeps_the_contract(location: &Location) {
-        let store = Arc::new(SqlStore::open(location).await.unwrap());
+    async fn keeps_the_contract(address: &DatabaseAddress) {
+        let store = Arc::new(SqlStore::open(address).await.unwrap());
         crate::contract::check(Arc::clone(&store) as Arc<dyn ControlStore>).await;
         store.sync().await.unwrap();
         store.close().await;
-        let again = SqlStore::open(location).await.unwrap();
+        let again = SqlStore::open(address).await.unwrap();
         assert_eq!(again.workspaces().await.unwrap().len(), 3);
     }
 
@@ -118,7 +123,7 @@ mod tests {
     async fn sqlite_keeps_the_contract() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data/state.db");
-        keeps_the_contract(&Location::File(path.clone())).await;
+        keeps_the_contract(&DatabaseAddress::File(path.clone())).await;
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -129,11 +134,11 @@ mod tests {
     }
 
     /// Several stores on one database, as several processes would have them, made at the same time.
-    async fn stores_open_it_together(location: &Location) {
+    async fn stores_open_it_together(address: &DatabaseAddress) {
         let opened = (0..6).map(|_| {
-            let location = location.clone();
+            let address = address.clone();
             tokio::spawn(async move {
-                let store = SqlStore::open(&location).await.unwrap();
+                let store = SqlStore::open(&address).await.unwrap();
                 let name = WorkspaceName::default();
                 store
                     .ensure_workspace(&name, WorkspaceId::new())
@@ -153,7 +158,7 @@ mod tests {
     async fn stores_open_one_file_together() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.db");
-        stores_open_it_together(&Location::File(path)).await;
+        stores_open_it_together(&DatabaseAddress::File(path)).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -195,7 +200,9 @@ mod tests {
             "this is not a database, and longer than a header of one",
         )
         .unwrap();
-        let error = SqlStore::open(&Location::File(path)).await.unwrap_err();
+        let error = SqlStore::open(&DatabaseAddress::File(path))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), "storage");
     }
 }

@@ -251,7 +251,10 @@ pub(crate) async fn in_time<T>(
     answer: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
     match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+        // There was no connection in time: those that are not there wait for the server.
+        Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
+            Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
+        }
         Ok(answer) => answer,
-        Err(_elapsed) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
     }
 }

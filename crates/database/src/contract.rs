@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Database, DatabaseError, Durability, Failure, Location, Migration, OftenAsked, Opening, Row,
-    Rules, Statements, Value, Writer, query, statements,
+    Database, DatabaseAddress, DatabaseError, Durability, Failure, Migration, OftenAsked, Opening,
+    Row, Rules, Statements, Value, Writer, query, statements,
 };
 
 const TABLES: &[Migration] = &[
@@ -33,29 +33,29 @@ pub(crate) const RULES: Rules = Rules {
     overwrites_deleted: true,
 };
 
-pub(crate) async fn open(location: &Location) -> Result<Database, DatabaseError> {
-    let opening = Opening::take(location, RULES.schema).await?;
+pub(crate) async fn open(address: &DatabaseAddress) -> Result<Database, DatabaseError> {
+    let opening = Opening::take(address, RULES.schema).await?;
     Database::open(&opening, &RULES).await
 }
 
-pub(crate) async fn check(location: &Location) {
-    let database = open_together(location).await;
+pub(crate) async fn check(address: &DatabaseAddress) {
+    let database = open_together(address).await;
     values_come_back_as_they_were(&database).await;
     what_does_not_read_is_an_error(&database).await;
     texts_are_in_the_order_of_their_bytes(&database).await;
     what_is_dropped_is_undone(&database).await;
     a_snapshot_stays_as_it_is(&database).await;
-    writers_are_one_at_a_time(location).await;
-    a_change_of_statements_is_whole_or_nothing(location).await;
+    writers_are_one_at_a_time(address).await;
+    a_change_of_statements_is_whole_or_nothing(address).await;
     what_is_often_asked_is_answered(&database).await;
-    tables_of_another_program_are_refused(location).await;
+    tables_of_another_program_are_refused(address).await;
     database.close().await;
 }
 
-async fn open_together(location: &Location) -> Database {
+async fn open_together(address: &DatabaseAddress) -> Database {
     let opened = (0..6).map(|_| {
-        let location = location.clone();
-        tokio::spawn(async move { open(&location).await })
+        let address = address.clone();
+        tokio::spawn(async move { open(&address).await })
     });
     let mut databases = Vec::new();
     for task in opened.collect::<Vec<_>>() {
@@ -195,13 +195,13 @@ async fn a_snapshot_stays_as_it_is(database: &Database) {
 }
 
 /// What a transaction has read stays true until it ends, also where others are other processes.
-async fn writers_are_one_at_a_time(location: &Location) {
+async fn writers_are_one_at_a_time(address: &DatabaseAddress) {
     const WRITERS: usize = 4;
     const TIMES: usize = 10;
     let writers = (0..WRITERS).map(|_| {
-        let location = location.clone();
+        let address = address.clone();
         tokio::spawn(async move {
-            let database = Arc::new(open(&location).await.unwrap());
+            let database = Arc::new(open(&address).await.unwrap());
             for _ in 0..TIMES {
                 let mut transaction = database.begin().await.unwrap();
                 let read = query("SELECT value FROM counter").fetch_one(&mut transaction);
@@ -232,8 +232,8 @@ static INSERT_TWO: Statements = statements!(
     "SELECT name FROM thing WHERE name = $1 OR name = $2 ORDER BY name",
 );
 
-async fn a_change_of_statements_is_whole_or_nothing(location: &Location) {
-    let opening = Opening::take(location, RULES.schema).await.unwrap();
+async fn a_change_of_statements_is_whole_or_nothing(address: &DatabaseAddress) {
+    let opening = Opening::take(address, RULES.schema).await.unwrap();
     let mut writer = Writer::open(&opening, &RULES).await.unwrap();
     drop(opening);
     let two = |first: &str, second: &str, size: u32| {
@@ -299,13 +299,13 @@ async fn what_is_often_asked_is_answered(database: &Database) {
     often.close().await;
 }
 
-async fn tables_of_another_program_are_refused(location: &Location) {
+async fn tables_of_another_program_are_refused(address: &DatabaseAddress) {
     const CHANGED: &[Migration] = &[
         Migration::new(1, "things", "CREATE TABLE another (x TEXT) STRICT;"),
         TABLES[1],
     ];
     for migrations in [CHANGED, &TABLES[..1]] {
-        let opening = Opening::take(location, RULES.schema).await.unwrap();
+        let opening = Opening::take(address, RULES.schema).await.unwrap();
         let rules = Rules {
             migrations,
             ..RULES

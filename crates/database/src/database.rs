@@ -5,9 +5,9 @@ use std::path::Path;
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 
+use crate::address::DatabaseAddress;
 use crate::connection::{EngineTransaction, Transaction, in_time};
 use crate::error::DatabaseError;
-use crate::location::Location;
 use crate::migration::Migration;
 use crate::opening::Opening;
 use crate::postgres::WriteLock;
@@ -53,10 +53,12 @@ enum EngineWriter {
 impl Database {
     /// Opens the database, makes it when there is none, and brings its tables up to date.
     pub async fn open(opening: &Opening, rules: &Rules) -> Result<Self, DatabaseError> {
-        let location = opening.location();
-        let writer = match location {
-            Location::File(path) => EngineWriter::Sqlite(sqlite::writer_pool(path, rules).await?),
-            Location::Server(server) => {
+        let address = opening.address();
+        let writer = match address {
+            DatabaseAddress::File(path) => {
+                EngineWriter::Sqlite(sqlite::writer_pool(path, rules).await?)
+            }
+            DatabaseAddress::Server(server) => {
                 postgres::prepare(server, rules).await?;
                 EngineWriter::Postgres {
                     pool: postgres::writer_pool(server, rules)?,
@@ -64,7 +66,7 @@ impl Database {
                 }
             }
         };
-        let readers = Readers::new(location, rules)?;
+        let readers = Readers::new(address, rules)?;
         Ok(Self { writer, readers })
     }
 

@@ -19,7 +19,7 @@ pub enum DatabaseError {
     #[error("database {database} {problem}")]
     Unsuitable { database: String, problem: String },
     /// What the engine or the way to it said.
-    #[error("database failed")]
+    #[error(transparent)]
     Engine { source: sqlx::Error },
     /// A row does not hold what was asked for.
     #[error("column {column} of a row {problem}")]

@@ -6,12 +6,12 @@
 //! holds is checked when it is read, and never panics. Holds no SQL about anybody's tables, and
 //! reads no environment and no file that was not named.
 
+mod address;
 mod connection;
 #[cfg(test)]
 mod contract;
 mod database;
 mod error;
-mod location;
 mod migration;
 mod opening;
 mod postgres;
@@ -25,10 +25,10 @@ mod statements;
 mod tests;
 mod writer;
 
+pub use address::{DatabaseAddress, ParseAddressError, Server};
 pub use connection::{Connection, Target, Transaction};
 pub use database::{Database, Durability, Rules};
 pub use error::{DatabaseError, Failure};
-pub use location::{Location, ParseLocationError, Server};
 pub use migration::Migration;
 pub use opening::{FileLock, Opening};
 pub use query::{Query, Value, query};

@@ -11,8 +11,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use sqlx::PgConnection;
 
+use crate::address::DatabaseAddress;
 use crate::error::DatabaseError;
-use crate::location::Location;
 use crate::postgres;
 
 /// How long to wait while another process opens or migrates.
@@ -21,7 +21,7 @@ pub(crate) const OPENING_TIMEOUT: Duration = Duration::from_mins(1);
 /// The right to open one database, held until this is dropped.
 #[derive(Debug)]
 pub struct Opening {
-    location: Location,
+    address: DatabaseAddress,
     held: Held,
 }
 
@@ -35,17 +35,19 @@ enum Held {
 impl Opening {
     /// Waits for other processes that open the same database; the schema is that of
     /// [`Rules`](crate::Rules).
-    pub async fn take(location: &Location, schema: &str) -> Result<Self, DatabaseError> {
-        let held = match location {
-            Location::File(path) => Held::File(FileLock::take(path).await?),
-            Location::Server(server) => Held::Server(postgres::opening_lock(server, schema).await?),
+    pub async fn take(address: &DatabaseAddress, schema: &str) -> Result<Self, DatabaseError> {
+        let held = match address {
+            DatabaseAddress::File(path) => Held::File(FileLock::take(path).await?),
+            DatabaseAddress::Server(server) => {
+                Held::Server(postgres::opening_lock(server, schema).await?)
+            }
         };
-        let location = location.clone();
-        Ok(Self { location, held })
+        let address = address.clone();
+        Ok(Self { address, held })
     }
 
-    pub fn location(&self) -> &Location {
-        &self.location
+    pub fn address(&self) -> &DatabaseAddress {
+        &self.address
     }
 
     /// The lock on the file beside a database that is one.

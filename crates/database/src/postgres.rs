@@ -11,10 +11,10 @@ use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
+use crate::address::{Host, Server, Tls};
 use crate::connection::in_time;
 use crate::database::{Durability, Rules};
 use crate::error::DatabaseError;
-use crate::location::{Host, Server, Tls};
 use crate::migration;
 use crate::opening::OPENING_TIMEOUT;
 

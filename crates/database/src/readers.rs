@@ -7,10 +7,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
 use tokio::sync::Mutex;
 
+use crate::address::DatabaseAddress;
 use crate::connection::{Connection, EngineTransaction, Transaction, in_time};
 use crate::database::Rules;
 use crate::error::DatabaseError;
-use crate::location::Location;
 use crate::query::Query;
 use crate::row::FromRow;
 use crate::{postgres, sqlite};
@@ -30,14 +30,16 @@ pub(crate) enum EngineReaders {
 
 impl Readers {
     /// They connect when they are asked.
-    pub fn new(location: &Location, rules: &Rules) -> Result<Self, DatabaseError> {
-        Ok(Self(match location {
-            Location::File(path) => {
+    pub fn new(address: &DatabaseAddress, rules: &Rules) -> Result<Self, DatabaseError> {
+        Ok(Self(match address {
+            DatabaseAddress::File(path) => {
                 let options = Box::new(sqlite::reader_options(path, rules));
                 let pool = sqlite::readers((*options).clone());
                 EngineReaders::Sqlite { pool, options }
             }
-            Location::Server(server) => EngineReaders::Postgres(postgres::readers(server, rules)?),
+            DatabaseAddress::Server(server) => {
+                EngineReaders::Postgres(postgres::readers(server, rules)?)
+            }
         }))
     }
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::address::Server;
 use crate::connection::{Connection, in_time};
 use crate::database::Durability;
 use crate::error::DatabaseError;
-use crate::location::Server;
 use crate::postgres;
 use crate::query::query;
 

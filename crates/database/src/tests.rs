@@ -5,22 +5,23 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use postgres_server::{GUARDED_PASSWORD, GUARDED_USER, PostgresServer};
+use registry_sim::Authority;
 
 use crate::contract::{self, RULES};
 use crate::{
-    Database, DatabaseError, Durability, Failure, Location, Opening, Readers, Reservation,
+    Database, DatabaseAddress, DatabaseError, Durability, Failure, Opening, Readers, Reservation,
     Reserved, Server, Statements, Value, Writer, query, statements,
 };
 
-fn server(address: &str) -> Location {
-    Location::Server(Server::parse(address).unwrap())
+fn server(address: &str) -> DatabaseAddress {
+    DatabaseAddress::Server(Server::parse(address).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_keeps_the_contract() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data/t.db");
-    contract::check(&Location::File(path.clone())).await;
+    contract::check(&DatabaseAddress::File(path.clone())).await;
     for name in ["t.db", "t.db.lock"] {
         let mode = path
             .with_file_name(name)
@@ -42,15 +43,17 @@ async fn what_is_no_database_is_damaged() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("t.db");
     std::fs::write(&path, "x".repeat(100)).unwrap();
-    let error = contract::open(&Location::File(path)).await.unwrap_err();
+    let error = contract::open(&DatabaseAddress::File(path))
+        .await
+        .unwrap_err();
     assert_eq!(error.failure(), Failure::Damaged, "{error:?}");
 }
 
 #[tokio::test]
 async fn a_lock_is_waited_for_by_its_file() {
     let directory = tempfile::tempdir().unwrap();
-    let location = Location::File(directory.path().join("t.db"));
-    let opening = Opening::take(&location, RULES.schema).await.unwrap();
+    let address = DatabaseAddress::File(directory.path().join("t.db"));
+    let opening = Opening::take(&address, RULES.schema).await.unwrap();
     let lock = opening.file_lock().unwrap();
     assert_eq!(lock.path(), directory.path().join("t.db"));
     let file = std::fs::File::open(directory.path().join("t.db.lock")).unwrap();
@@ -63,8 +66,8 @@ async fn a_lock_is_waited_for_by_its_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_was_away_is_found_again() {
     let postgres = PostgresServer::start();
-    let location = server(&postgres.new_database());
-    let database = contract::open(&location).await.unwrap();
+    let address = server(&postgres.new_database());
+    let database = contract::open(&address).await.unwrap();
     let count = || query("SELECT value FROM counter");
     count().fetch_one::<(i64,)>(&database).await.unwrap();
     postgres.stop();
@@ -72,7 +75,7 @@ async fn a_server_that_was_away_is_found_again() {
         count().fetch_one::<(i64,)>(&database).await.unwrap_err(),
         count().fetch_one::<(i64,)>(&database).await.unwrap_err(),
         database.begin().await.unwrap_err(),
-        contract::open(&location).await.unwrap_err(),
+        contract::open(&address).await.unwrap_err(),
     ] {
         assert_eq!(error.failure(), Failure::Unreachable, "{error:?}");
     }
@@ -83,12 +86,29 @@ async fn a_server_that_was_away_is_found_again() {
     transaction.commit().await.unwrap();
 }
 
+/// A port that refuses is tried again for a while, as a server may be starting.
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unreachable() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join(".s.PGSQL.5432");
+    drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
+    let address = format!("postgres://a@/n?host={}", directory.path().display());
+    let readers = Readers::new(&server(&address), &RULES).unwrap();
+    let error = query("SELECT 1")
+        .fetch_one::<(i64,)>(&readers)
+        .await
+        .unwrap_err();
+    assert_eq!(error.failure(), Failure::Unreachable, "{error:?}");
+    let error = contract::open(&server(&address)).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::Unreachable, "{error:?}");
+}
+
 /// The one that commits knows it, and what it had begun is undone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_does_not_outlive_its_server() {
     let postgres = PostgresServer::start();
-    let location = server(&postgres.new_database());
-    let database = contract::open(&location).await.unwrap();
+    let address = server(&postgres.new_database());
+    let database = contract::open(&address).await.unwrap();
     let mut transaction = database.begin().await.unwrap();
     let written = query("UPDATE counter SET value = 1")
         .execute(&mut transaction)
@@ -117,14 +137,14 @@ async fn a_server_that_refuses_is_told_apart() {
         .with_password(GUARDED_PASSWORD.to_owned().into());
     let absent = Server::parse(&postgres.address(postgres_server::USER, "absent")).unwrap();
     for refused in [guarded, wrong, absent] {
-        let error = contract::open(&Location::Server(refused))
+        let error = contract::open(&DatabaseAddress::Server(refused))
             .await
             .unwrap_err();
         assert_eq!(error.failure(), Failure::Refused, "{error:?}");
         let shown = format!("{error} {:?} {error:?}", error.source());
         assert!(!shown.contains("hunter2"), "{shown}");
     }
-    let database = contract::open(&Location::Server(right.clone()))
+    let database = contract::open(&DatabaseAddress::Server(right.clone()))
         .await
         .unwrap();
     assert!(!format!("{database:?}").contains(GUARDED_PASSWORD));
@@ -134,7 +154,9 @@ async fn a_server_that_refuses_is_told_apart() {
         name,
         &format!("REVOKE CREATE ON DATABASE {name} FROM {GUARDED_USER}"),
     );
-    contract::open(&Location::Server(right)).await.unwrap();
+    contract::open(&DatabaseAddress::Server(right))
+        .await
+        .unwrap();
 }
 
 /// What others put into a schema that everybody may write to is not looked for.
@@ -175,8 +197,8 @@ async fn a_commit_is_as_durable_as_asked() {
     }
     postgres.stop();
     postgres.start_again();
-    let location = server(&postgres.new_database());
-    let opening = Opening::take(&location, RULES.schema).await.unwrap();
+    let address = server(&postgres.new_database());
+    let opening = Opening::take(&address, RULES.schema).await.unwrap();
     let mut writer = Writer::open(&opening, &RULES).await.unwrap();
     assert!(!writer.syncs_apart());
 
@@ -214,8 +236,8 @@ static COUNT: Statements = statements!(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_finds_its_server_again() {
     let postgres = PostgresServer::start();
-    let location = server(&postgres.new_database());
-    let opening = Opening::take(&location, RULES.schema).await.unwrap();
+    let address = server(&postgres.new_database());
+    let opening = Opening::take(&address, RULES.schema).await.unwrap();
     let mut writer = Writer::open(&opening, &RULES).await.unwrap();
     let count = async |writer: &mut Writer| {
         let values = vec![Value::from(2_u32), Value::from(0_u32)];
@@ -306,10 +328,77 @@ async fn a_look_says_the_version_or_why_not() {
     assert!(error.to_string().contains("LATIN1"), "{error}");
 }
 
+/// Whoever answers is asked for a certificate of the host that was named.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_in_its_place_is_refused() {
+    let authority = Authority::new();
+    let certificate = authority.server_pem();
+    let postgres = PostgresServer::start_in_tls(&certificate.certificate, &certificate.key);
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, authority: &Authority| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, authority.pem()).unwrap();
+        path.display().to_string()
+    };
+    let (ours, other) = (file("ours", &authority), file("other", &Authority::new()));
+    for (host, settings, failure) in [
+        (
+            "127.0.0.1",
+            format!("sslmode=verify-full&sslrootcert={ours}"),
+            None,
+        ),
+        (
+            "127.0.0.1",
+            format!("sslmode=verify-full&sslrootcert={other}"),
+            Some(Failure::Unreachable),
+        ),
+        (
+            "127.0.0.1",
+            "sslmode=verify-full".to_owned(),
+            Some(Failure::Unreachable),
+        ),
+        (
+            "127.0.0.2",
+            format!("sslmode=verify-full&sslrootcert={ours}"),
+            Some(Failure::Unreachable),
+        ),
+        (
+            "127.0.0.2",
+            format!("sslmode=verify-ca&sslrootcert={ours}"),
+            None,
+        ),
+        (
+            "127.0.0.2",
+            format!("sslmode=verify-ca&sslrootcert={other}"),
+            Some(Failure::Unreachable),
+        ),
+        ("127.0.0.2", "sslmode=require".to_owned(), None),
+        (
+            "127.0.0.1",
+            "sslmode=disable".to_owned(),
+            Some(Failure::Refused),
+        ),
+    ] {
+        let address = format!("{}?{settings}", postgres.tls_address(host));
+        let looked = Server::parse(&address).unwrap().look().await;
+        let found = looked.as_ref().err().map(DatabaseError::failure);
+        assert_eq!(found, failure, "{address}: {looked:?}");
+    }
+    // One that says that it has no TLS gets nothing in the clear.
+    postgres.sql("postgres", "ALTER SYSTEM SET ssl = off");
+    postgres.stop();
+    postgres.start_again();
+    for mode in ["require", "verify-full"] {
+        let address = format!("{}?sslmode={mode}", postgres.tls_address("127.0.0.1"));
+        let error = Server::parse(&address).unwrap().look().await.unwrap_err();
+        assert_eq!(error.failure(), Failure::Unreachable, "{error:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_copy_is_of_a_file() {
     let directory = tempfile::tempdir().unwrap();
-    let database = contract::open(&Location::File(directory.path().join("t.db")))
+    let database = contract::open(&DatabaseAddress::File(directory.path().join("t.db")))
         .await
         .unwrap();
     assert!(database.is_file());
@@ -326,7 +415,7 @@ async fn a_copy_is_of_a_file() {
 }
 
 async fn copied(path: &Path) {
-    let opening = Opening::take(&Location::File(path.to_owned()), RULES.schema)
+    let opening = Opening::take(&DatabaseAddress::File(path.to_owned()), RULES.schema)
         .await
         .unwrap();
     let database = Database::open(&opening, &RULES).await.unwrap();
@@ -342,7 +431,9 @@ async fn an_unchanged_file_is_read_and_nothing_is_made_beside_it() {
     let original = directory.path().join("t.db");
     let copy = directory.path().join("copy/t.db");
     std::fs::create_dir(copy.parent().unwrap()).unwrap();
-    let database = contract::open(&Location::File(original)).await.unwrap();
+    let database = contract::open(&DatabaseAddress::File(original))
+        .await
+        .unwrap();
     database.copy_to(&copy).await.unwrap();
     let unchanged = Readers::of_unchanged(&copy);
     let mut snapshot = unchanged.snapshot().await.unwrap();

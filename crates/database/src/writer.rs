@@ -7,10 +7,10 @@
 mod file;
 mod server;
 
+use crate::address::DatabaseAddress;
 use crate::connection::{Connection, EngineTransaction, Transaction};
 use crate::database::{Durability, Rules};
 use crate::error::{DatabaseError, Failure};
-use crate::location::Location;
 use crate::opening::Opening;
 use crate::query::{Query, Value};
 use crate::row::Row;
@@ -32,9 +32,11 @@ enum Engine {
 impl Writer {
     /// Opens the database, makes it when there is none, and brings its tables up to date.
     pub async fn open(opening: &Opening, rules: &Rules) -> Result<Self, DatabaseError> {
-        Ok(Self(match opening.location() {
-            Location::File(path) => Engine::File(FileWriter::open(path, rules).await?),
-            Location::Server(server) => Engine::Server(ServerWriter::open(server, rules).await?),
+        Ok(Self(match opening.address() {
+            DatabaseAddress::File(path) => Engine::File(FileWriter::open(path, rules).await?),
+            DatabaseAddress::Server(server) => {
+                Engine::Server(ServerWriter::open(server, rules).await?)
+            }
         }))
     }
 

@@ -303,7 +303,7 @@ mod tests {
                 server: None,
                 root_key: root_key(&directory.join("root.key")),
             },
-            state: database::Location::File(directory.join("data/state.db")),
+            state: database::DatabaseAddress::File(directory.join("data/state.db")),
         };
         let dialer = Dialer::new(DialPolicy::default());
         Gateway::open(Parts {

@@ -154,6 +154,16 @@ impl Problem {
             .hint("try again; whoever runs the gateway finds the reason in its log")
     }
 
+    /// Nor is the database that the gateway keeps its own state in.
+    fn database_away(error: &dyn Error) -> Self {
+        tracing::warn!(error = chain(error), "the database does not answer");
+        Self::new(
+            Kind::Unavailable,
+            "the gateway's database does not answer at the moment",
+        )
+        .hint("try again; whoever runs the gateway finds the reason in its log")
+    }
+
     /// A defect or a broken machine: the log has it all, the caller that it is so.
     pub(crate) fn internal(error: &dyn Error) -> Self {
         tracing::error!(error = chain(error), "an operation failed");
@@ -177,6 +187,7 @@ impl From<StoreError> for Problem {
             StoreError::NoImage { .. } => Self::not_found(error),
             StoreError::Busy { .. } => Self::new(Kind::Unavailable, "the store is busy"),
             error if error.is_disk_full() => Self::disk_full(),
+            error if error.kind() == "unreachable" => Self::database_away(error),
             _ => Self::internal(&error),
         }
     }
@@ -186,6 +197,9 @@ impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
         if let BrokerError::Auth { scope, source } = error {
             return causes::of_credential(scope, source);
+        }
+        if let BrokerError::Store(error) = error {
+            return error.into();
         }
         if error.is_disk_full() {
             return Self::disk_full();

@@ -59,7 +59,7 @@ impl Given {
     }
 
     /// The whole text.
-    pub(crate) fn read(&self, limit_bytes: u64) -> Result<Zeroizing<String>, GivenError> {
+    pub fn read(&self, limit_bytes: u64) -> Result<Zeroizing<String>, GivenError> {
         let io = |source| GivenError::Io {
             given: self.to_string(),
             source,

@@ -1,12 +1,15 @@
-//! A PostgreSQL server for tests: Debian's, in a directory of its own, reached by a Unix socket.
+//! A PostgreSQL server for tests: Debian's, in a directory of its own, reached by a Unix socket, or
+//! by a port in TLS.
 //!
 //! Invariants: it ends with the process that started it, however that ends, since its keeper reads
 //! a pipe that breaks then; a missing server is a panic that says what to install. Its texts are
 //! sorted as English is, and not by their bytes, so that who relies on the latter sees it fail.
 //! Deliberately keeps nothing: what it has on disk is not synced and goes with it.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::chown;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +26,8 @@ pub const GUARDED_PASSWORD: &str = "a password of tests";
 
 /// Where Debian has the programs, by the version of the server.
 const PROGRAMS: &str = "/usr/lib/postgresql";
+/// What names the socket where there is no port.
+const DEFAULT_PORT: u16 = 5432;
 /// Whom the server runs as where tests are run by root, which it refuses.
 const SYSTEM_USER: &str = "postgres";
 
@@ -33,7 +38,7 @@ pg_ctl="$1" directory="$2"
     { cat "$directory/log" >&2; exit 1; }
 echo started
 while read -r _; do :; done
-"$pg_ctl" -D "$directory/data" -s -m immediate stop >&2
+"$pg_ctl" -D "$directory/data" -s -m immediate stop 2> /dev/null
 rm -rf "$directory"
 "#;
 
@@ -44,6 +49,7 @@ pub struct PostgresServer {
     owner: Option<(u32, u32)>,
     /// Removed by the keeper, as it belongs to the server.
     directory: PathBuf,
+    port: u16,
     keeper: Child,
     databases: AtomicU32,
 }
@@ -56,6 +62,16 @@ impl PostgresServer {
     }
 
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// One that listens at a port of 127.0.0.1 and 127.0.0.2 too, in TLS, with this certificate and
+    /// key in PEM.
+    pub fn start_in_tls(certificate: &str, key: &str) -> Self {
+        Self::start_with(Some((certificate, key)))
+    }
+
+    fn start_with(tls: Option<(&str, &str)>) -> Self {
         let programs = programs();
         let owner = owner();
         let directory = directory(owner);
@@ -73,7 +89,15 @@ impl PostgresServer {
             "--icu-locale=en-US",
         ]);
         run(making.arg("--pgdata").arg(directory.join("data")));
-        configure(&directory);
+        let port = if tls.is_some() {
+            free_port()
+        } else {
+            DEFAULT_PORT
+        };
+        configure(&directory, port);
+        if let Some((certificate, key)) = tls {
+            configure_tls(&directory, owner, certificate, key);
+        }
         let mut keeping = command(Path::new("/bin/sh"), owner, &directory);
         let keeping = keeping
             .args(["-c", KEEPER, "keeper"])
@@ -90,6 +114,7 @@ impl PostgresServer {
             programs,
             owner,
             directory,
+            port,
             keeper,
             databases: AtomicU32::new(0),
         };
@@ -112,8 +137,13 @@ impl PostgresServer {
 
     /// The address of a database, for a user.
     pub fn address(&self, user: &str, database: &str) -> String {
-        let directory = self.directory.display();
-        format!("postgres://{user}@/{database}?host={directory}")
+        let (directory, port) = (self.directory.display(), self.port);
+        format!("postgres://{user}@:{port}/{database}?host={directory}")
+    }
+
+    /// The address of the database that is always there, at the port in TLS.
+    pub fn tls_address(&self, host: &str) -> String {
+        format!("postgres://{USER}@{host}:{}/postgres", self.port)
     }
 
     /// Runs a statement; answers what `psql` prints of it, without decoration.
@@ -121,6 +151,7 @@ impl PostgresServer {
         let mut asking = command(&self.programs.join("psql"), self.owner, &self.directory);
         asking.args(["--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-q", "-A", "-t"]);
         asking.arg("-h").arg(&self.directory);
+        asking.args(["-p", &self.port.to_string()]);
         asking.args(["-U", USER, "-d", database, "-c", statement]);
         run(&mut asking)
     }
@@ -180,20 +211,43 @@ fn directory(owner: Option<(u32, u32)>) -> PathBuf {
 }
 
 /// Who may come in, and what a server is spared that lives for a few tests.
-fn configure(directory: &Path) {
+fn configure(directory: &Path, port: u16) {
     let access = format!("local all {GUARDED_USER} scram-sha-256\nlocal all {USER} trust\n");
     std::fs::write(directory.join("data/pg_hba.conf"), access).expect("a file");
-    let path = directory.join("data/postgresql.conf");
     let settings = format!(
-        "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\n\
-         max_connections = 200\nshared_buffers = 16MB",
+        "listen_addresses = ''\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\n\
+         max_connections = 200\nshared_buffers = 16MB\n",
         directory.display()
     );
-    let mut file = std::fs::OpenOptions::new()
-        .append(true)
-        .open(path)
-        .expect("initdb made it");
-    file.write_all(settings.as_bytes()).expect("a file");
+    append(&directory.join("data/postgresql.conf"), &settings);
+}
+
+fn configure_tls(directory: &Path, owner: Option<(u32, u32)>, certificate: &str, key: &str) {
+    let data = directory.join("data");
+    for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+        let path = data.join(name);
+        std::fs::write(&path, text).expect("a file");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+        if let Some((user, group)) = owner {
+            chown(&path, Some(user), Some(group)).expect("root gives it away");
+        }
+    }
+    let settings = "ssl = on\nlisten_addresses = '127.0.0.1, 127.0.0.2'\n";
+    append(&data.join("postgresql.conf"), settings);
+    let access = format!("hostssl all {USER} 127.0.0.0/8 trust\n");
+    append(&data.join("pg_hba.conf"), &access);
+}
+
+fn append(path: &Path, text: &str) {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.append(true).open(path).expect("initdb made it");
+    file.write_all(text.as_bytes()).expect("a file");
+}
+
+/// Another program may take it before the server does, which then does not start.
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("bound").port()
 }
 
 /// A program run as the server's user, in its directory, of an environment that names nothing.

@@ -15,7 +15,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use database::{Database, Durability, FileLock, Location, Migration, Opening, Rules, Server};
+use database::{
+    Database, DatabaseAddress, Durability, FileLock, Migration, Opening, Rules, Server,
+};
 
 use crate::error::{Doing, VaultError};
 use crate::process::Machines;
@@ -72,7 +74,7 @@ impl VaultPlace {
 
     /// What the database is called in messages.
     pub(crate) fn subject(&self) -> String {
-        location(&self.data, self.server.as_ref()).to_string()
+        address(&self.data, self.server.as_ref()).to_string()
     }
 
     /// Waits for other processes that open the same vault.
@@ -81,10 +83,10 @@ impl VaultPlace {
     }
 }
 
-fn location(data: &Path, server: Option<&Server>) -> Location {
+fn address(data: &Path, server: Option<&Server>) -> DatabaseAddress {
     match server {
-        Some(server) => Location::Server(server.clone()),
-        None => Location::File(data.join(FILE)),
+        Some(server) => DatabaseAddress::Server(server.clone()),
+        None => DatabaseAddress::File(data.join(FILE)),
     }
 }
 
@@ -106,7 +108,7 @@ impl OpeningLock {
             ),
             None => None,
         };
-        let opening = Opening::take(&location(data, server), SCHEMA).await;
+        let opening = Opening::take(&address(data, server), SCHEMA).await;
         Ok(Self {
             opening: opening.doing("waiting to open")?,
             beside,

@@ -143,7 +143,19 @@ impl Home {
             .env("HOLDFAST_ROOT_KEY", self.root_key())
             .env("HOLDFAST_RUN_DIR", self.run_dir())
             .current_dir(self.path());
+        if self.configuration().exists() {
+            command.env("HOLDFAST_CONFIG", self.configuration());
+        }
         command
+    }
+
+    /// Has the binary configured by this from now on.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.configuration(), text).expect("a file of the home's");
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.path().join("configuration.toml")
     }
 
     /// Runs to the end, with nothing on standard input.

@@ -23,7 +23,7 @@ impl Stage {
     pub(crate) async fn new(folder: &Path, host: &str) -> Outcome<Self> {
         let paths = BrokerPaths {
             vault: place(folder),
-            state: database::Location::File(folder.join("data/state.db")),
+            state: database::DatabaseAddress::File(folder.join("data/state.db")),
         };
         let broker = Broker::open(paths, Dialer::new(DialPolicy::default())).await?;
         let host = host.to_owned();

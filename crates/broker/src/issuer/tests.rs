@@ -54,7 +54,7 @@ impl Stage {
                 server: None,
                 root_key: root_key(&at("etc/root.key")),
             },
-            state: database::Location::File(at("data/state.db")),
+            state: database::DatabaseAddress::File(at("data/state.db")),
         };
         let dialer = Dialer::new(DialPolicy::default());
         let broker = Broker::open_with(paths, dialer, Arc::clone(&self.clock) as _).await;

@@ -104,7 +104,7 @@ pub(crate) fn paths(directory: &Path) -> BrokerPaths {
             server: None,
             root_key: root_key(&directory.join("etc/root.key")),
         },
-        state: database::Location::File(directory.join("data/state.db")),
+        state: database::DatabaseAddress::File(directory.join("data/state.db")),
     }
 }
 

@@ -10,7 +10,7 @@ use vault::KeySource;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Output, bytes, table};
-use crate::settings::Settings;
+use crate::settings::{DatabaseServer, Settings};
 
 /// Debian 12's kernel: the oldest on which everything must work.
 const KERNEL_FLOOR: (u32, u32) = (6, 1);
@@ -44,8 +44,8 @@ struct Report {
     checks: Vec<Check>,
 }
 
-pub(crate) fn doctor(settings: &Settings, output: Output) -> Result<()> {
-    let checks = vec![
+pub(crate) async fn doctor(settings: &Settings, output: Output) -> Result<()> {
+    let mut checks = vec![
         root(),
         kernel(),
         fuse(),
@@ -61,6 +61,9 @@ pub(crate) fn doctor(settings: &Settings, output: Output) -> Result<()> {
         free_space(&settings.data_dir),
         root_key(&settings.root_key, &settings.key_services),
     ];
+    if let Some(server) = &settings.database {
+        checks.push(database(server).await);
+    }
     let report = Report {
         ok: checks.iter().all(|check| check.ok),
         checks,
@@ -297,6 +300,28 @@ fn root_key(source: &RootKeySource, services: &ServiceSettings) -> Check {
         found,
         &format!("chmod 600 {}", path.display()),
     )
+}
+
+/// Whether the server of the state is there, and lets us in.
+async fn database(named: &DatabaseServer) -> Check {
+    let server = match named.server() {
+        Ok(server) => server,
+        Err(failure) => {
+            let fix = "a file of your own for nobody else: chmod 600";
+            return Check::new("database", false, failure.message, fix);
+        }
+    };
+    match server.look().await {
+        Ok(version) => Check::new("database", true, format!("{server}, {version}"), ""),
+        Err(error) => {
+            let found = format!("{server}: {error}");
+            let fix = match error.failure() {
+                database::Failure::Refused => "give that user its password and that database",
+                _ => "start the server, or name another by `database` in the configuration",
+            };
+            Check::new("database", false, found, fix)
+        }
+    }
 }
 
 /// Nothing for group and others.

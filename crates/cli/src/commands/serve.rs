@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use container::Signals;
 use control_store::TokenScope;
 use credential::{ExposeSecret, SecretString};
+use database::{Reservation, Reserved};
 use gateway::{BoundService, BoundWorkers, Gateway, ServerTls, TlsError, TlsFiles, TokenRequest};
 use ids::WorkspaceId;
 use peer_identity::KeyPair;
@@ -123,6 +124,7 @@ pub(crate) async fn serve(app: &App, serving: &Serving) -> Result<()> {
     })?;
     let workers = bind_workers(app, &gateway, serving).await?;
     let _only = only_one(app)?;
+    let only_of_database = only_one_of_database(app).await?;
     // Only now is what is left of a socket nobody's.
     let service = service.with_operators_socket(&app.settings.data_dir.join(SOCKET_FILE));
     let service = service.map_err(|error| {
@@ -171,10 +173,10 @@ pub(crate) async fn serve(app: &App, serving: &Serving) -> Result<()> {
         signals.asked_to_end().await;
     };
     tokio::select! {
-        () = running => {}
-        () = ending => {}
+        () = running => Ok(()),
+        () = ending => Ok(()),
+        failure = only_of_database.lost() => Err(failure),
     }
-    Ok(())
 }
 
 async fn bind_workers(
@@ -218,6 +220,45 @@ fn only_one(app: &App) -> Result<File> {
         }
         Err(errno) => Err(failed(errno.into())),
     }
+}
+
+/// Held by the gateway of a database on a server, which other machines reach too.
+struct OnlyOfDatabase(Option<(Box<Reservation>, String)>);
+
+async fn only_one_of_database(app: &App) -> Result<OnlyOfDatabase> {
+    let Some(database) = &app.settings.database else {
+        return Ok(OnlyOfDatabase(None));
+    };
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let holder = format!("gateway on {host}, process {}", std::process::id());
+    let reserved = control_store::reserve_gateway(&database.server()?, &holder).await?;
+    match reserved {
+        Reserved::Ours(reservation) => {
+            Ok(OnlyOfDatabase(Some((reservation, database.to_string()))))
+        }
+        Reserved::Theirs(holder) => Err(another_serves(&database.to_string(), holder)),
+    }
+}
+
+impl OnlyOfDatabase {
+    /// Comes back when another gateway has it: the server was started anew, and that one was
+    /// faster. What runs here is that one's to end.
+    async fn lost(self) -> Failure {
+        match self.0 {
+            Some((reservation, database)) => another_serves(&database, reservation.keep().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn another_serves(database: &str, holder: Option<String>) -> Failure {
+    let named = holder.filter(|name| !name.is_empty());
+    let holder = named.unwrap_or_else(|| "another gateway".to_owned());
+    Failure::new(Kind::Machine, format!("{holder} serves {database}"))
+        .hint("there can be one; end that one first")
 }
 
 /// What callers are shown, where a certificate was named.

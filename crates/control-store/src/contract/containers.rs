@@ -51,10 +51,10 @@ pub(super) async fn a_container_belongs_to_one_delivery(
     assert_eq!(store.containers(ours).await.unwrap(), open);
     assert_eq!(store.containers(theirs).await.unwrap(), []);
 
-    assert!(store.end_container(id, Some(own), "idle").await.unwrap());
+    assert!(store.end_container(id, Some(own), "idle\0").await.unwrap());
     assert!(!store.end_container(id, None, "again").await.unwrap());
     let ended = store.container(ours, id).await.unwrap().unwrap();
-    assert_eq!(ended.reason.as_deref(), Some("idle"));
+    assert_eq!(ended.reason.as_deref(), Some("idle\u{fffd}"));
     assert_eq!(store.open_containers().await.unwrap(), []);
     assert_eq!(store.forget_containers(in_seconds(-60)).await.unwrap(), 0);
     assert_eq!(store.forget_containers(in_seconds(1)).await.unwrap(), 1);

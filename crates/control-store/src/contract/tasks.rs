@@ -201,8 +201,13 @@ pub(super) async fn attempts_begin_when_they_may(store: &dyn ControlStore, ours:
     assert!(store.end_attempt(waiting.id, 1, later).await.unwrap());
     let begun = store.begin_attempt(waiting.id, container).await.unwrap();
     assert_eq!(begun, None, "too early");
-    let cancelled = end(TaskOutcome::Cancelled);
+    let cancelled = TaskEnd {
+        failure: Some("{\0}".to_owned()),
+        ..end(TaskOutcome::Cancelled)
+    };
     assert!(store.finish_task(waiting.id, cancelled).await.unwrap());
+    let kept = store.task_end(ours, waiting.id).await.unwrap().unwrap();
+    assert_eq!(kept.failure.as_deref(), Some("{\u{fffd}}"));
     let unknown = store.begin_attempt(TaskId::new(), container).await.unwrap();
     assert_eq!(unknown, None);
 

@@ -376,7 +376,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
-    use database::{Location, query};
+    use database::{DatabaseAddress, query};
     use tokio::task::JoinHandle;
 
     use super::*;
@@ -415,7 +415,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         std::os::unix::fs::symlink(&blocked, &blocked).unwrap();
-        let database = Database::open(&Location::File(link)).await.unwrap();
+        let database = Database::open(&DatabaseAddress::File(link)).await.unwrap();
         let database = Arc::new(database);
         let inserting = insert(&database, 0);
         while rows(&database).await == 0 {

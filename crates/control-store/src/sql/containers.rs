@@ -4,7 +4,7 @@ use database::query;
 use ids::{ContainerId, StubId, WorkerId, WorkspaceId};
 use jiff::Timestamp;
 
-use super::{SqlStore, check_length, damaged, now_ms, parsed, timestamp};
+use super::{SqlStore, check_length, damaged, keepable, now_ms, parsed, timestamp};
 use crate::containers::{ContainerRecord, ContainerRecords, ContainerState, Delivery};
 use crate::error::{Doing, StoreError};
 use crate::store::Durability;
@@ -196,7 +196,7 @@ impl SqlStore {
         reason: &str,
     ) -> Result<bool, StoreError> {
         check_length("reason", reason.len(), REASON_LIMIT)?;
-        let (now, reason) = (now_ms(), reason.to_owned());
+        let (now, reason) = (now_ms(), keepable(reason));
         let change = self.database.change(Durability::Disk, move |connection| {
             Box::pin(async move {
                 let ended = query(

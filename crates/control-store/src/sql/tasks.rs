@@ -4,7 +4,7 @@ use database::{FromRow, Statements, Value, query, statements};
 use ids::{ContainerId, StubId, TaskId, WorkspaceId};
 use jiff::Timestamp;
 
-use super::{SqlStore, check_length, damaged, now_ms, parsed, timestamp};
+use super::{SqlStore, check_length, damaged, keepable, now_ms, parsed, timestamp};
 use crate::error::{Doing, StoreError};
 use crate::store::{Durability, StoreFuture};
 use crate::tasks::{
@@ -239,7 +239,10 @@ impl SqlStore {
             ..accepted(workspace, &new, now)
         };
         let mut values = values_of(&task, new.key);
-        values.extend([end.payload.into(), end.failure.into()]);
+        values.extend([
+            end.payload.into(),
+            end.failure.as_deref().map(keepable).into(),
+        ]);
         let doing = "recording a call";
         self.insert(Durability::Disk, &RECORD, task, doing, values)
             .await
@@ -340,7 +343,7 @@ impl SqlStore {
             now_ms().into(),
             end.outcome.name().into(),
             end.payload.into(),
-            end.failure.into(),
+            end.failure.as_deref().map(keepable).into(),
         ];
         let doing = "ending a task";
         let ended = self

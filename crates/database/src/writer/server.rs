@@ -5,10 +5,10 @@ use std::time::Instant;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, Postgres};
 
+use crate::address::Server;
 use crate::connection::{Connection, in_time};
 use crate::database::{Durability, Rules};
 use crate::error::DatabaseError;
-use crate::location::Server;
 use crate::postgres::{self, WriteLock};
 use crate::query::Value;
 use crate::row::Row;

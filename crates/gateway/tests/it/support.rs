@@ -57,7 +57,7 @@ impl Stage {
                 server: None,
                 root_key: root_key(&directory.path().join("etc/root.key")),
             },
-            state: database::Location::File(directory.path().join("data/state.db")),
+            state: database::DatabaseAddress::File(directory.path().join("data/state.db")),
         };
         let dialer = Dialer::new(DialPolicy::default());
         let broker = Broker::open(paths, dialer.clone()).await.unwrap();

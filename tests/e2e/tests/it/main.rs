@@ -8,6 +8,7 @@ mod chaos;
 mod cloud;
 mod clouds;
 mod contexts;
+mod database;
 mod docker;
 mod ending;
 mod foreign_text;

@@ -22,7 +22,7 @@ const DIRECTORY_LIMIT: usize = 92;
 
 /// Where a database is.
 #[derive(Debug, Clone)]
-pub enum Location {
+pub enum DatabaseAddress {
     /// An SQLite file.
     File(PathBuf),
     Server(Server),
@@ -64,7 +64,7 @@ pub(crate) enum Tls {
 /// Why a text names no database. It repeats nothing of the text, which may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ParseLocationError {
+pub enum ParseAddressError {
     #[error("database address does not begin with postgres://")]
     Scheme,
     #[error("database address holds a password")]
@@ -87,7 +87,7 @@ pub enum ParseLocationError {
     Sign,
 }
 
-impl ParseLocationError {
+impl ParseAddressError {
     /// What a person can do about it.
     pub fn hint(self) -> Option<&'static str> {
         match self {
@@ -98,7 +98,7 @@ impl ParseLocationError {
     }
 }
 
-impl Location {
+impl DatabaseAddress {
     /// Whether this looks like the address of a server, and not like a path.
     pub fn is_address(text: &str) -> bool {
         text.starts_with("postgres://") || text.starts_with("postgresql://")
@@ -108,16 +108,16 @@ impl Location {
 impl Server {
     /// Parses `postgres://USER@HOST:PORT/NAME?sslmode=…&sslrootcert=FILE`, or
     /// `postgres://USER@/NAME?host=/DIRECTORY` for a Unix socket.
-    pub fn parse(text: &str) -> Result<Self, ParseLocationError> {
+    pub fn parse(text: &str) -> Result<Self, ParseAddressError> {
         let rest = text
             .strip_prefix("postgres://")
             .or_else(|| text.strip_prefix("postgresql://"))
-            .ok_or(ParseLocationError::Scheme)?;
+            .ok_or(ParseAddressError::Scheme)?;
         let (rest, settings) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, name) = rest.split_once('/').ok_or(ParseLocationError::Name)?;
+        let (authority, name) = rest.split_once('/').ok_or(ParseAddressError::Name)?;
         let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
         if user.contains(':') {
-            return Err(ParseLocationError::Password);
+            return Err(ParseAddressError::Password);
         }
         let settings = Settings::parse(settings)?;
         let (host, port) = match &settings.directory {
@@ -125,9 +125,9 @@ impl Server {
             None => host_and_port(host)?,
         };
         Ok(Self {
-            user: named(user, ParseLocationError::User)?,
+            user: named(user, ParseAddressError::User)?,
             port,
-            database: named(name, ParseLocationError::Name)?,
+            database: named(name, ParseAddressError::Name)?,
             tls: settings.tls.unwrap_or_else(|| default_tls(&host)),
             authority: settings.authority,
             host,
@@ -166,7 +166,7 @@ impl fmt::Display for Server {
     }
 }
 
-impl fmt::Display for Location {
+impl fmt::Display for DatabaseAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(formatter),
@@ -184,7 +184,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn parse(text: &str) -> Result<Self, ParseLocationError> {
+    fn parse(text: &str) -> Result<Self, ParseAddressError> {
         let mut settings = Self::default();
         for setting in text.split('&').filter(|it| !it.is_empty()) {
             let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
@@ -192,27 +192,27 @@ impl Settings {
             match name {
                 "host" => {
                     if !value.starts_with('/') || value.len() > DIRECTORY_LIMIT {
-                        return Err(ParseLocationError::Host);
+                        return Err(ParseAddressError::Host);
                     }
                     settings.directory = Some(value.into());
                 }
                 "sslmode" => settings.tls = Some(tls(&value)?),
                 "sslrootcert" => settings.authority = Some(value.into()),
-                "password" => return Err(ParseLocationError::Password),
-                _ => return Err(ParseLocationError::Setting),
+                "password" => return Err(ParseAddressError::Password),
+                _ => return Err(ParseAddressError::Setting),
             }
         }
         Ok(settings)
     }
 }
 
-fn tls(name: &str) -> Result<Tls, ParseLocationError> {
+fn tls(name: &str) -> Result<Tls, ParseAddressError> {
     match name {
         "disable" => Ok(Tls::Disabled),
         "require" => Ok(Tls::Unverified),
         "verify-ca" => Ok(Tls::Authority),
         "verify-full" => Ok(Tls::Full),
-        _ => Err(ParseLocationError::Tls),
+        _ => Err(ParseAddressError::Tls),
     }
 }
 
@@ -230,32 +230,32 @@ fn default_tls(host: &Host) -> Tls {
     if is_here { Tls::Disabled } else { Tls::Full }
 }
 
-fn host_and_port(text: &str) -> Result<(Host, u16), ParseLocationError> {
+fn host_and_port(text: &str) -> Result<(Host, u16), ParseAddressError> {
     let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or(ParseLocationError::Host)?,
+        Some(rest) => rest.split_once(']').ok_or(ParseAddressError::Host)?,
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
     if host.is_empty() || host.len() > HOST_LIMIT || !host.bytes().all(is_host) {
-        return Err(ParseLocationError::Host);
+        return Err(ParseAddressError::Host);
     }
     Ok((Host::Name(host.to_owned()), port_alone(port)?))
 }
 
 /// Of `:PORT`, or nothing.
-fn port_alone(text: &str) -> Result<u16, ParseLocationError> {
+fn port_alone(text: &str) -> Result<u16, ParseAddressError> {
     if text.is_empty() {
         return Ok(DEFAULT_PORT);
     }
-    let port = text.strip_prefix(':').ok_or(ParseLocationError::Host)?;
+    let port = text.strip_prefix(':').ok_or(ParseAddressError::Host)?;
     match port.parse() {
         Ok(port) if port != 0 => Ok(port),
-        _ => Err(ParseLocationError::Port),
+        _ => Err(ParseAddressError::Port),
     }
 }
 
 /// The name of a user or a database.
-fn named(text: &str, error: ParseLocationError) -> Result<String, ParseLocationError> {
+fn named(text: &str, error: ParseAddressError) -> Result<String, ParseAddressError> {
     let name = decoded(text)?;
     if name.is_empty() || name.len() > NAME_LIMIT {
         return Err(error);
@@ -264,7 +264,7 @@ fn named(text: &str, error: ParseLocationError) -> Result<String, ParseLocationE
 }
 
 /// A part of an address, with what stands in it as `%XX`.
-fn decoded(text: &str) -> Result<String, ParseLocationError> {
+fn decoded(text: &str) -> Result<String, ParseAddressError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -274,13 +274,13 @@ fn decoded(text: &str) -> Result<String, ParseLocationError> {
         }
         let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
         let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(ParseLocationError::Sign);
+            return Err(ParseAddressError::Sign);
         };
         bytes.push(u8::try_from(high * 16 + low).expect("two hexadecimal digits are a byte"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| ParseLocationError::Sign)?;
+    let text = String::from_utf8(bytes).map_err(|_| ParseAddressError::Sign)?;
     if text.chars().any(char::is_control) {
-        return Err(ParseLocationError::Sign);
+        return Err(ParseAddressError::Sign);
     }
     Ok(text)
 }
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_names_no_database_is_refused() {
-        use ParseLocationError as Error;
+        use ParseAddressError as Error;
         let long = format!("postgres://{}@h/n", "a".repeat(64));
         for (text, error) in [
             ("mysql://a@h/n", Error::Scheme),
