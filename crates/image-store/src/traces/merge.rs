@@ -37,13 +37,18 @@ fn median(mut times: Vec<u32>) -> u32 {
     times.get(middle).copied().unwrap_or_default()
 }
 
-/// Whether a run touched what was foretold, and nothing else.
+/// A run of which more than one span in so many was not foretold, or not touched, is news. The
+/// kernel reads ahead by its own clock, so that no two runs touch quite the same.
+const NEWS: usize = 16;
+
+/// Whether a run touched what was foretold, and little else.
 pub(super) fn foretells(forecast: &[Touch], run: &[Touch]) -> bool {
     let spans = |touches: &[Touch]| -> HashSet<(u32, u32)> {
         let spans = touches.iter().map(|touch| (touch.layer, touch.span));
         spans.collect()
     };
-    spans(forecast) == spans(run)
+    let (forecast, run) = (spans(forecast), spans(run));
+    forecast.symmetric_difference(&run).count() * NEWS <= forecast.len()
 }
 
 #[cfg(test)]
@@ -109,5 +114,9 @@ mod tests {
         assert!(!foretells(&forecast, &run(&[(1, 1)])));
         assert!(!foretells(&forecast, &run(&[(1, 1), (2, 2), (3, 3)])));
         assert!(!foretells(&[], &forecast));
+        let many: Vec<_> = (0..32).map(|span| (span, span)).collect();
+        let (forecast, more) = (run(&many), [&many[..], &[(90, 1), (91, 1)]].concat());
+        assert!(foretells(&forecast, &run(&many[2..])) && foretells(&forecast, &run(&more)));
+        assert!(!foretells(&forecast, &run(&more[1..])));
     }
 }
