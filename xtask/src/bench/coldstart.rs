@@ -5,7 +5,8 @@
 //! page cache; contenders take turns. A turn on which the shaper or the machine was not fit to
 //! measure is void: it counts in no median, unless all turns of a contender are, and then its rows
 //! say so. *First* is: nothing is there but the credential. *Cold* is: the indexes are there, the
-//! cache is empty. *Warm* is: the command ran before.
+//! cache is empty. *Traced* is cold where the command has run before. *Warm* is: it has, and the
+//! cache has what it read.
 
 mod calibration;
 mod containerd;
@@ -218,6 +219,7 @@ fn packed() -> PathBuf {
 enum Kind {
     First,
     Cold,
+    Traced,
     Warm,
     Containerd,
     Skopeo,
@@ -229,6 +231,7 @@ fn contenders(lab: &Lab, image: &PackedImage) -> Vec<Contender> {
     let mut all = vec![
         contender(Kind::First, "holdfast, first use ever"),
         contender(Kind::Cold, "holdfast, cold"),
+        contender(Kind::Traced, "holdfast, cold and traced"),
         contender(Kind::Warm, "holdfast, warm"),
         contender(Kind::Containerd, "containerd pull + ctr run"),
         contender(Kind::Skopeo, "skopeo copy + umoci unpack + runc"),
@@ -265,6 +268,12 @@ fn one_turn(
             ours_run(&ours, turn, image, PageCache::Dropped)
         }
         (Kind::Cold, _) => {
+            let ours = lab.ours.within(turn.entry());
+            ours.empty_cache()?;
+            ours.forget_traces()?;
+            ours_run(&ours, turn, image, PageCache::Dropped)
+        }
+        (Kind::Traced, _) => {
             let ours = lab.ours.within(turn.entry());
             ours.empty_cache()?;
             ours_run(&ours, turn, image, PageCache::Dropped)

@@ -85,6 +85,12 @@ impl Ours {
         self.output(&["cache", "prune", "--all"]).map(drop)
     }
 
+    /// As if no command had run before.
+    pub(super) fn forget_traces(&self) -> Result<()> {
+        let traces = self.folder.join("data/traces");
+        process::run(process::command("rm", &["-rf"]).arg(traces))
+    }
+
     /// Runs a command in an image, on the host's network, and returns its timing document.
     pub(super) fn run(&self, image: &str, words: &[&str], expected: &str) -> Result<Value> {
         let output = process::capture(&mut self.start_command(image, words))?;
