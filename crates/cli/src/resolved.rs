@@ -129,6 +129,7 @@ impl Resolved {
             id_shift: None,
             read_deadline: READ_DEADLINE,
             foretold: Vec::new(),
+            program: None,
         })
     }
 

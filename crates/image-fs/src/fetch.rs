@@ -210,16 +210,19 @@ impl Fetcher {
         pieces: &[Piece],
         length: usize,
     ) -> Option<Bytes> {
+        let bytes = self.peek(layer, pieces, length)?;
+        self.read_ahead(layer, &self.spans_of(layer, pieces).ok()?);
+        Some(bytes)
+    }
+
+    /// The same for who does not read on.
+    pub(crate) fn peek(&self, layer: usize, pieces: &[Piece], length: usize) -> Option<Bytes> {
         let spans = self.spans_of(layer, pieces).ok()?;
         let cache = &self.layers.get(layer)?.cache;
         if !spans.iter().all(|span| cache.verify(*span)) {
             return None;
         }
-        let bytes = self
-            .assemble(layer, pieces, length, &BTreeMap::new())
-            .ok()?;
-        self.read_ahead(layer, &spans);
-        Some(bytes)
+        self.assemble(layer, pieces, length, &BTreeMap::new()).ok()
     }
 
     /// The read's bytes, fetched where they are missing.
@@ -408,7 +411,7 @@ impl Fetcher {
     }
 
     /// The spans that hold the pieces, ascending, each once.
-    fn spans_of(&self, layer: usize, pieces: &[Piece]) -> Result<Vec<usize>, ReadError> {
+    pub(crate) fn spans_of(&self, layer: usize, pieces: &[Piece]) -> Result<Vec<usize>, ReadError> {
         let at = self.layers.get(layer).ok_or(ReadError::NoSuchInode)?;
         let size = at.index().header().uncompressed_size;
         let mut spans = Vec::new();

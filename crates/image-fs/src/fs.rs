@@ -14,6 +14,7 @@ use crate::error::{OpenError, ReadError};
 use crate::fetch::{Fetcher, FetcherOptions, Forecast, Layer, prefetch};
 use crate::notice::NoticeSink;
 use crate::plan::{self, Piece};
+use crate::startup::{Program, Startup};
 use crate::stats::{Counters, FsStats};
 use crate::trace::{Trace, TraceEntry};
 
@@ -55,7 +56,7 @@ impl std::fmt::Debug for FsOptions {
 /// A merged image whose file bytes come when they are read.
 #[derive(Debug)]
 pub struct ImageFs {
-    tree: Tree,
+    tree: Arc<Tree>,
     fetcher: Arc<Fetcher>,
     /// When times of the trace begin.
     opened: Instant,
@@ -83,7 +84,7 @@ impl ImageFs {
     ) -> Result<Self, OpenError> {
         let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let indexes: Vec<_> = layers.iter().map(|layer| layer.index().clone()).collect();
-        let tree = Tree::merge(&indexes)?;
+        let tree = Arc::new(Tree::merge(&indexes)?);
         let spans = indexes.iter().map(|index| index.spans().len());
         let (trace, forecast) = (Trace::new(spans.clone()), Forecast::new(spans));
         let bytes_total = indexes
@@ -168,8 +169,23 @@ impl ImageFs {
     /// the image does not have is passed over.
     pub fn prefetch(&self, foretold: Vec<TraceEntry>) {
         let (fetcher, forecast) = (Arc::clone(&self.fetcher), Arc::clone(&self.forecast));
-        let runtime = self.fetcher.runtime.clone();
-        let prefetching = runtime.spawn(prefetch(fetcher, forecast, foretold));
+        self.ahead_of_reads(prefetch(fetcher, forecast, foretold));
+    }
+
+    /// The same for a program of which no start is known: what it reads first is guessed from what
+    /// it is.
+    pub fn prefetch_program(&self, program: Program) {
+        let startup = Startup {
+            tree: Arc::clone(&self.tree),
+            fetcher: Arc::clone(&self.fetcher),
+            forecast: Arc::clone(&self.forecast),
+            program,
+        };
+        self.ahead_of_reads(startup.prefetch());
+    }
+
+    fn ahead_of_reads(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let prefetching = self.fetcher.runtime.spawn(work);
         let mut all = self
             .prefetching
             .lock()

@@ -15,6 +15,7 @@ mod notice;
 mod patience;
 mod plan;
 mod readahead;
+mod startup;
 mod stats;
 mod trace;
 
@@ -26,5 +27,6 @@ pub use cache::{
 pub use error::{OpenError, ReadError};
 pub use fs::{FsOptions, ImageFs};
 pub use notice::{Notice, NoticeKind, NoticeSink};
+pub use startup::Program;
 pub use stats::FsStats;
 pub use trace::{MAX_TRACE_ENTRIES, RECORD_FOR, TraceEntry};

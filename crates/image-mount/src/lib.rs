@@ -24,4 +24,4 @@ pub use process::{LayerVerdict, MountError, MountProcess, verify};
 pub use request::{IdShift, LayerRef, MountLog, MountRequest, MountStats};
 pub use server::{SERVER_PROFILE, ServeError, serve, serve_inherited};
 
-pub use image_fs::{NoticeKind, RECORD_FOR, TraceEntry};
+pub use image_fs::{NoticeKind, Program, RECORD_FOR, TraceEntry};

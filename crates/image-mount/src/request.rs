@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dial::DialPolicy;
-use image_fs::{CacheLimits, NoticeKind, SpanCache, TraceEntry};
+use image_fs::{CacheLimits, NoticeKind, Program, SpanCache, TraceEntry};
 use layer_index::IndexSummary;
 use reference::Registry;
 
@@ -33,6 +33,8 @@ pub struct MountRequest {
     pub read_deadline: Duration,
     /// What is read first, in this order, as far as anybody knows.
     pub foretold: Vec<TraceEntry>,
+    /// What will be started, where nothing is foretold.
+    pub program: Option<Program>,
 }
 
 /// One layer and its index.
@@ -55,6 +57,7 @@ pub(crate) struct ServerRequest {
     pub(crate) id_shift: Option<IdShift>,
     pub(crate) read_deadline: Duration,
     pub(crate) foretold: Vec<TraceEntry>,
+    pub(crate) program: Option<Program>,
 }
 
 /// What the index of a layer must be.

@@ -314,6 +314,7 @@ impl Mount {
         remote: Remote,
     ) -> Result<Self, Refusal> {
         let foretold = std::mem::take(&mut request.foretold);
+        let program = request.program.take();
         let device = files.device.ok_or_else(Refusal::no_device)?;
         let shift = request.id_shift;
         let surroundings = Surroundings {
@@ -323,7 +324,10 @@ impl Mount {
         };
         let filesystem = Arc::new(open::open(request, files.layers, surroundings).await?);
         // The kernel and the container that is being made need not be waited for.
-        filesystem.prefetch(foretold);
+        match program {
+            Some(program) if foretold.is_empty() => filesystem.prefetch_program(program),
+            _ => filesystem.prefetch(foretold),
+        }
         let runtime = tokio::runtime::Handle::current();
         let adaptor = Adaptor::new(Arc::clone(&filesystem), runtime, shift);
         let (sender, ended) = oneshot::channel();

@@ -260,6 +260,7 @@ async fn prepare(
             base: ids.first(),
             count: IDS_PER_RANGE,
         }),
+        program: Some(crate::traces::program(&request.process)),
         ..request.mount.clone()
     };
     let traces = request.traces.clone();

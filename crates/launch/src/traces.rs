@@ -6,13 +6,31 @@
 
 use std::time::Duration;
 
-use image_mount::{MountProcess, MountRequest, RECORD_FOR, TraceEntry};
+use container::Process;
+use image_mount::{MountProcess, MountRequest, Program, RECORD_FOR, TraceEntry};
 use image_store::{ImageStore, Touch, TraceKey, TracedLayer};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 /// A mount process answers from memory; one that does not is asked no more.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What will be started, as far as it says which files come first.
+pub(crate) fn program(process: &Process) -> Program {
+    let variable = |name: &str| {
+        let values = process.env.iter().rev();
+        let found = values
+            .filter_map(|text| text.split_once('='))
+            .find(|(given, _)| *given == name);
+        found.map(|(_, value)| value.to_owned()).unwrap_or_default()
+    };
+    Program {
+        name: process.args.first().cloned().unwrap_or_default(),
+        working_dir: process.cwd.clone(),
+        path: variable("PATH"),
+        library_path: variable("LD_LIBRARY_PATH"),
+    }
+}
 
 /// Whose starts these are, and of what.
 #[derive(Clone, Debug)]

@@ -244,6 +244,7 @@ impl ThisMachine {
             id_shift: None,
             read_deadline: READ_DEADLINE,
             foretold: Vec::new(),
+            program: None,
         })
     }
 

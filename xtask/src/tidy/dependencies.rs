@@ -71,6 +71,11 @@ const HOMES: &[Home] = &[
         why: "one codec room",
     },
     Home {
+        dependency: "object",
+        crates: &["image-fs"],
+        why: "programs of strangers are read where they can do no harm",
+    },
+    Home {
         dependency: "landlock",
         crates: &["confine"],
         why: "one way to confine a process",

@@ -80,6 +80,45 @@ pub(crate) fn layer(shape: &Shape, lengths: &[usize]) -> TestLayer {
     finish(shape, &plain, &entries, files)
 }
 
+/// What is at a path of a tree.
+pub(crate) enum Node<'a> {
+    File(&'a [u8]),
+    Link(&'a str),
+}
+
+/// A layer with these paths, parents first where they are given.
+pub(crate) fn tree_layer(shape: &Shape, nodes: &[(&str, Node<'_>)]) -> TestLayer {
+    let (mut plain, mut entries) = (Vec::new(), Vec::new());
+    let mut files = Vec::new();
+    for (path, node) in nodes {
+        plain.extend(noise(1000, 512));
+        let mut entry = file(path, 0, Vec::new());
+        match node {
+            Node::File(content) => {
+                let extent = Extent {
+                    file_offset: 0,
+                    layer_offset: plain.len() as u64,
+                    length: content.len() as u64,
+                };
+                let extents = if content.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![extent]
+                };
+                entry = file(path, content.len() as u64, extents);
+                plain.extend(*content);
+                files.push(((*path).to_owned(), content.to_vec()));
+            }
+            Node::Link(target) => {
+                let target = target.as_bytes().to_vec();
+                entry.kind = EntryKind::Symlink { target };
+            }
+        }
+        entries.push(entry);
+    }
+    finish(shape, &plain, &entries, files)
+}
+
 /// A layer with one sparse file: `pieces` are its data, at these offsets.
 pub(crate) fn sparse_layer(shape: &Shape, size: usize, pieces: &[(usize, usize)]) -> TestLayer {
     let (mut plain, mut extents, mut content) = (noise(77, 512), Vec::new(), vec![0; size]);

@@ -9,3 +9,4 @@ mod layers;
 mod prefetch;
 mod reads;
 mod source;
+mod startup;

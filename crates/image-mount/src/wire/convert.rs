@@ -5,13 +5,13 @@ use std::time::Duration;
 use credential::auth::{AuthError, AuthScheme, BlobLocation, RegistryAuth, Rejection};
 use credential::{ExposeSecret, SecretString};
 use dial::{AllowRule, DialPolicy, Limits, ProxySettings};
-use image_fs::{CacheLimits, FsStats, MAX_TRACE_ENTRIES, NoticeKind, TraceEntry};
+use image_fs::{CacheLimits, FsStats, MAX_TRACE_ENTRIES, NoticeKind, Program, TraceEntry};
 use layer_index::IndexSummary;
 use reference::Registry;
 
 use super::messages::{
     DenialKind, LogKind, WireAuth, WireDenied, WireLayer, WireLocation, WireLog, WireMount,
-    WireRejection, WireScheme, WireStats,
+    WireProgram, WireRejection, WireScheme, WireStats,
 };
 use super::secret::{HexBytes, WireSecret};
 use crate::request::{ExpectedLayer, IdShift, MountLog, MountRequest, MountStats, ServerRequest};
@@ -62,6 +62,7 @@ impl From<&MountRequest> for WireMount {
                 .take(MAX_TRACE_ENTRIES)
                 .map(|entry| (entry.layer, entry.span))
                 .collect(),
+            program: request.program.as_ref().and_then(program_to_wire),
         }
     }
 }
@@ -100,7 +101,37 @@ impl TryFrom<WireMount> for ServerRequest {
             id_shift: wire.id_shift.map(|(base, count)| IdShift { base, count }),
             read_deadline: Duration::from_millis(wire.read_deadline_ms),
             foretold: wire.foretold.into_iter().map(foretold).collect(),
+            program: wire.program.map(Program::from),
         })
+    }
+}
+
+/// A guess is not worth a message that does not arrive.
+fn program_to_wire(program: &Program) -> Option<WireProgram> {
+    let wire = WireProgram {
+        name: program.name.clone(),
+        working_dir: program.working_dir.clone(),
+        path: program.path.clone(),
+        library_path: program.library_path.clone(),
+    };
+    let texts = [
+        &wire.name,
+        &wire.working_dir,
+        &wire.path,
+        &wire.library_path,
+    ];
+    let is_short = texts.iter().all(|text| text.len() <= MAX_TEXT);
+    is_short.then_some(wire)
+}
+
+impl From<WireProgram> for Program {
+    fn from(wire: WireProgram) -> Self {
+        Self {
+            name: wire.name,
+            working_dir: wire.working_dir,
+            path: wire.path,
+            library_path: wire.library_path,
+        }
     }
 }
 

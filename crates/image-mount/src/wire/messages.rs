@@ -84,7 +84,8 @@ impl Answer for ToChild {
             // Proxies may have passwords.
             Self::Mount(mount) => {
                 let proxies = mount.proxies.iter().map(WireSecret::wire_length);
-                proxies.sum::<usize>() + mount.foretold.len() * FORETOLD_BYTES
+                let program = mount.program.as_ref().map_or(0, WireProgram::wire_length);
+                proxies.sum::<usize>() + mount.foretold.len() * FORETOLD_BYTES + program
             }
             Self::Auth(auth) => match &auth.scheme {
                 WireScheme::Anonymous {} => 0,
@@ -124,6 +125,29 @@ pub(crate) struct WireMount {
     pub(crate) read_deadline_ms: u64,
     /// Layer and span.
     pub(crate) foretold: Vec<(u32, u32)>,
+    pub(crate) program: Option<WireProgram>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireProgram {
+    pub(crate) name: String,
+    pub(crate) working_dir: String,
+    pub(crate) path: String,
+    pub(crate) library_path: String,
+}
+
+impl WireProgram {
+    /// What it takes at most: each byte may be written as an escape.
+    fn wire_length(&self) -> usize {
+        let texts = [
+            &self.name,
+            &self.working_dir,
+            &self.path,
+            &self.library_path,
+        ];
+        texts.iter().map(|text| text.len() * 6).sum()
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use credential::ExposeSecret;
 use credential::auth::{AuthError, AuthScheme, RegistryAuth};
 use dial::DialPolicy;
 use frames::LENGTH_BYTES;
-use image_fs::{CacheLimits, MAX_TRACE_ENTRIES, SpanCache, TraceEntry};
+use image_fs::{CacheLimits, MAX_TRACE_ENTRIES, Program, SpanCache, TraceEntry};
 use layer_index::{Codec, Header, IndexSummary};
 use proptest::prelude::*;
 use reference::Registry;
@@ -63,6 +63,12 @@ fn request(cache: &Path) -> MountRequest {
             span: 70_000,
             at_ms: 0,
         }],
+        program: Some(Program {
+            name: "\u{1}python3".repeat(300),
+            working_dir: "/srv".to_owned(),
+            path: "/usr/bin:/bin".to_owned(),
+            library_path: String::new(),
+        }),
     }
 }
 
@@ -94,6 +100,7 @@ fn a_mount_request_arrives_as_it_was_sent() {
         id_shift: request.id_shift,
         read_deadline: request.read_deadline,
         foretold: request.foretold,
+        program: request.program,
     };
     assert_eq!(format!("{arrived:?}"), format!("{sent:?}"));
     assert_eq!(arrived.dial.proxies.https, sent.dial.proxies.https);

@@ -118,6 +118,7 @@ impl Published {
             id_shift: None,
             read_deadline: Duration::from_mins(2),
             foretold: Vec::new(),
+            program: None,
         };
         Self {
             sim,
