@@ -353,6 +353,9 @@ struct Timing {
     phases: Vec<Phase>,
     bytes_fetched: u64,
     bytes_total: u64,
+    bytes_prefetched: u64,
+    spans_prefetched: u64,
+    prefetch_hits: u64,
     requests: u64,
     token_requests: u64,
     exit_code: u8,
@@ -380,6 +383,9 @@ impl Timing {
             phases: phases.collect(),
             bytes_fetched: stats.fs.bytes_fetched + client.bytes_received,
             bytes_total: resolved.pinned.compressed_bytes(),
+            bytes_prefetched: stats.fs.bytes_prefetched,
+            spans_prefetched: stats.fs.spans_prefetched,
+            prefetch_hits: stats.fs.prefetch_hits,
             requests: stats.fs.requests + client.requests,
             token_requests: resolved.opened.broker.token_requests(),
             exit_code: outcome.exit.code,
@@ -432,6 +438,14 @@ impl Timing {
             bytes(self.bytes_total),
             self.requests,
         ));
+        if self.spans_prefetched > 0 {
+            text.push_str(&format!(
+                "of that {} ahead of reads, which wanted {} of {} spans\n",
+                bytes(self.bytes_prefetched),
+                self.prefetch_hits,
+                self.spans_prefetched,
+            ));
+        }
         text
     }
 }

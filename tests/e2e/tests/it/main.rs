@@ -28,5 +28,6 @@ mod run;
 mod serve;
 mod serving;
 mod support;
+mod traces;
 mod vault;
 mod workers;
