@@ -175,12 +175,8 @@ impl ImageFs {
     /// The same for a program of which no start is known: what it reads first is guessed from what
     /// it is.
     pub fn prefetch_program(&self, program: Program) {
-        let startup = Startup {
-            tree: Arc::clone(&self.tree),
-            fetcher: Arc::clone(&self.fetcher),
-            forecast: Arc::clone(&self.forecast),
-            program,
-        };
+        let (fetcher, forecast) = (Arc::clone(&self.fetcher), Arc::clone(&self.forecast));
+        let startup = Startup::new(Arc::clone(&self.tree), fetcher, forecast, program);
         self.ahead_of_reads(startup.prefetch());
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use layer_index::{InodeId, NodeKind, Tree};
 
-use self::find::Found;
+use self::find::{Finder, Found};
 use crate::fetch::{Fetcher, Forecast, prefetch};
 use crate::plan;
 use crate::trace::TraceEntry;
@@ -57,10 +57,10 @@ pub struct Program {
 
 /// Where a guess is made, and what it brings.
 pub(crate) struct Startup {
-    pub(crate) tree: Arc<Tree>,
-    pub(crate) fetcher: Arc<Fetcher>,
-    pub(crate) forecast: Arc<Forecast>,
-    pub(crate) program: Program,
+    finder: Finder,
+    fetcher: Arc<Fetcher>,
+    forecast: Arc<Forecast>,
+    program: Program,
 }
 
 /// A part of a file that is wanted.
@@ -85,12 +85,26 @@ struct Wanted {
 }
 
 impl Startup {
+    pub(crate) fn new(
+        tree: Arc<Tree>,
+        fetcher: Arc<Fetcher>,
+        forecast: Arc<Forecast>,
+        program: Program,
+    ) -> Self {
+        Self {
+            finder: Finder::new(tree),
+            fetcher,
+            forecast,
+            program,
+        }
+    }
+
     /// Fetches step by step. Returns when the guess is at its end.
     pub(crate) async fn prefetch(self) {
         let startup = Arc::new(self);
         let mut wanted = Wanted::default();
         let first = startup.program().into_iter().collect();
-        let mut parts = wanted.parts(&startup.tree, first);
+        let mut parts = wanted.parts(startup.finder.tree(), first);
         for _ in 0..MAX_STEPS {
             let spans = parts.iter().flat_map(|part| startup.spans(part)).collect();
             let (fetcher, forecast) = (&startup.fetcher, &startup.forecast);
@@ -100,7 +114,7 @@ impl Startup {
             let Ok((found, missing)) = startup.fetcher.runtime.spawn_blocking(look).await else {
                 return;
             };
-            parts = wanted.parts(&startup.tree, found);
+            parts = wanted.parts(startup.finder.tree(), found);
             parts.extend(missing.into_iter().filter(|part| wanted.has_room(part)));
             if parts.is_empty() {
                 return;
@@ -110,12 +124,8 @@ impl Startup {
 
     fn program(&self) -> Option<Found> {
         let program = &self.program;
-        find::program(
-            &self.tree,
-            &program.name,
-            &program.working_dir,
-            &program.path,
-        )
+        self.finder
+            .program(&program.name, &program.working_dir, &program.path)
     }
 
     /// What the files need, and what is missing to tell it.
@@ -158,13 +168,13 @@ impl Startup {
         let program = &self.program;
         let words = line.split_ascii_whitespace().take(2);
         let found = words.filter_map(|word| {
-            find::program(&self.tree, word, &program.working_dir, &program.path)
+            self.finder
+                .program(word, &program.working_dir, &program.path)
         });
         found.collect()
     }
 
     fn needed(&self, file: &Found, needs: &elf::Needs) -> Vec<Found> {
-        let tree = &self.tree;
         let paths = find::Libraries {
             own: &needs.run_path,
             of_environment: &self.program.library_path,
@@ -172,15 +182,15 @@ impl Startup {
         };
         let interpreter = needs.interpreter.iter();
         let mut found: Vec<Found> = interpreter
-            .filter_map(|path| find::resolve(tree, path))
+            .filter_map(|path| self.finder.resolve(path))
             .collect();
         if !found.is_empty() {
-            found.extend(find::resolve(tree, find::LOADER_CACHE));
+            found.extend(self.finder.resolve(find::LOADER_CACHE));
         }
         let libraries = needs.libraries.iter();
-        found.extend(libraries.filter_map(|name| find::library(tree, name, &paths)));
+        found.extend(libraries.filter_map(|name| self.finder.library(name, &paths)));
         let modules = python::first_modules(&file.path);
-        found.extend(modules.iter().filter_map(|path| find::resolve(tree, path)));
+        found.extend(modules.iter().filter_map(|path| self.finder.resolve(path)));
         found
     }
 
@@ -190,7 +200,7 @@ impl Startup {
             size,
             layer,
             extents,
-        } = &self.tree.inode(inode)?.kind
+        } = &self.finder.tree().inode(inode)?.kind
         else {
             return None;
         };
@@ -201,8 +211,11 @@ impl Startup {
     }
 
     fn spans(&self, part: &Part) -> Vec<TraceEntry> {
-        let Some(NodeKind::File { layer, extents, .. }) =
-            self.tree.inode(part.file.inode).map(|inode| &inode.kind)
+        let Some(NodeKind::File { layer, extents, .. }) = self
+            .finder
+            .tree()
+            .inode(part.file.inode)
+            .map(|inode| &inode.kind)
         else {
             return Vec::new();
         };
