@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use e2e::home;
 use e2e::image::busybox;
@@ -16,6 +17,9 @@ const SCRIPT: &str = "cat /data/17 /data/3 /data/11 /data/8 > /dev/null; echo do
 
 /// Spans of these files, at the least: a file has three of its own.
 const SPANS: u64 = 8;
+
+/// Half a minute is recorded, on a busy machine.
+const RECORDED_WITHIN: Duration = Duration::from_mins(2);
 
 fn stage() -> Stage {
     let file = |number: u64| Entry::file(&format!("data/{number}"), noise(number, 700_000));
@@ -118,4 +122,22 @@ fn a_killed_run_leaves_a_usable_trace_or_none() {
     let traced = cold_start(&stage, "default", SCRIPT);
     assert!(number(&traced, "prefetch_hits") >= SPANS, "{traced}");
     assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+}
+
+#[test]
+fn who_runs_for_long_leaves_a_trace_before_its_end() {
+    let stage = stage();
+    let script = SCRIPT.replace("echo done", "echo up; sleep 600");
+    let words = ["run", &stage.image, "--", "sh", "-c", &script];
+    let mut child = stage.home.spawn(&words);
+    wait_for_line(&mut child);
+    let begun = Instant::now();
+    while traces(&stage).len() < 3 {
+        assert!(begun.elapsed() < RECORDED_WITHIN, "nothing is recorded");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    signal(&child, Signal::KILL);
+    home::finish(child, "");
+    let traced = cold_start(&stage, "default", SCRIPT);
+    assert!(number(&traced, "prefetch_hits") >= SPANS, "{traced}");
 }
