@@ -15,6 +15,7 @@ use vault::{AfterRemoval, SealedVersion, Vault, VaultPlace};
 
 use crate::error::BrokerError;
 use crate::issuer::Issuer;
+use crate::node_identity::NodeIdentities;
 
 /// Where an installation's databases are.
 #[derive(Debug, Clone)]
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) exchange: TokenExchange,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) issuer: Issuer,
+    pub(crate) nodes: NodeIdentities,
     pub(crate) lease_alarms: AtomicU64,
 }
 
@@ -58,9 +60,10 @@ impl Broker {
         if let Err(error) = vault.sweep_leases().await {
             tracing::warn!(%error, "leases that are over could not be ended");
         }
-        let store = Arc::new(SqlStore::open(&paths.state).await?);
+        let store: Arc<dyn ControlStore> = Arc::new(SqlStore::open(&paths.state).await?);
         let exchange = TokenExchange::new(dialer, Arc::clone(&clock));
         let issuer = Issuer::new(vault.clone(), Arc::clone(&clock));
+        let nodes = NodeIdentities::new(vault.clone(), Arc::clone(&store));
         Ok(Self {
             inner: Arc::new(Inner {
                 vault,
@@ -68,6 +71,7 @@ impl Broker {
                 exchange,
                 clock,
                 issuer,
+                nodes,
                 lease_alarms: AtomicU64::new(0),
             }),
         })

@@ -90,8 +90,8 @@ impl Inner {
         let endpoint = endpoint(row.scope.registry(), &bound.settings);
         let identity = Identity {
             key: identity_key_of(workspace, row.sealed()),
-            credential: self.identity(workspace, bound.credential),
-            token_service: bound.settings.token_service,
+            token_service: bound.settings.token_service.clone(),
+            credential: self.identity(workspace, &row.scope, bound),
         };
         let proof = self
             .exchange

@@ -204,12 +204,12 @@ impl Inner {
     ) -> Result<HandedOut, BrokerError> {
         let scope = &row.scope;
         let bound = self.open_row(workspace, row, purpose).await?;
+        let endpoint = endpoint(scope.registry(), &bound.settings);
         let identity = Identity {
             key: identity_key_of(workspace, row.sealed()),
-            credential: self.identity(workspace, bound.credential),
             token_service: bound.settings.token_service.clone(),
+            credential: self.identity(workspace, scope, bound),
         };
-        let endpoint = endpoint(scope.registry(), &bound.settings);
         let asked = self.exchange.user_password(endpoint, identity);
         let given = asked.await.map_err(|error| auth_error(scope, error))?;
         if recipient == Recipient::Kubelet && given.is_identity_token() {

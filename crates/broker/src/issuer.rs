@@ -13,17 +13,19 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use credential::auth::AuthError;
-use credential::{Credential, SecretName, SecretString};
+use credential::{RegistryScope, SecretName, SecretString};
 use identity_issuer::{IssuerUrl, KeyRow, KeySet, PublicKeys, configuration, external_id, subject};
 use ids::WorkspaceId;
 use jiff::Timestamp;
 use serde_json::Value;
-use token_exchange::{Clock, OpenFuture, OpensCredential, TokenFuture};
+use token_exchange::{Clock, NodeFuture, OpenFuture, OpensCredential, TokenFuture};
 use tokio::sync::Mutex as AsyncMutex;
 use vault::{NewSecret, SealedVersion, Vault, VaultError, installation};
 
+use crate::binding::Bound;
 use crate::broker::{Broker, Inner};
 use crate::error::{BrokerError, chain};
+use crate::node_identity::{NodeIdentities, Wanting};
 
 pub use age::{KeyLook, KeyReplacement, WhyLeft};
 
@@ -371,18 +373,29 @@ async fn make<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T
 /// A workspace's credential that is open already.
 #[derive(Debug)]
 struct OpenCredential {
-    credential: Credential,
+    bound: Bound,
     workspace: WorkspaceId,
+    scope: RegistryScope,
     issuer: Issuer,
+    nodes: NodeIdentities,
 }
 
 impl OpensCredential for OpenCredential {
     fn open(&self) -> OpenFuture<'_> {
-        Box::pin(async { Ok(self.credential.clone()) })
+        Box::pin(async { Ok(self.bound.credential.clone()) })
     }
 
     fn identity_token<'a>(&'a self, audience: &'a str) -> TokenFuture<'a> {
         Box::pin(self.issuer.identity_token(self.workspace, audience))
+    }
+
+    fn node_identity<'a>(&'a self, name: &'a str) -> NodeFuture<'a> {
+        let wanting = Wanting {
+            workspace: self.workspace,
+            scope: &self.scope,
+            settings: &self.bound.settings,
+        };
+        Box::pin(self.nodes.granted(name, wanting))
     }
 }
 
@@ -391,12 +404,15 @@ impl Inner {
     pub(crate) fn identity(
         &self,
         workspace: WorkspaceId,
-        credential: Credential,
+        scope: &RegistryScope,
+        bound: Bound,
     ) -> Arc<dyn OpensCredential> {
         Arc::new(OpenCredential {
-            credential,
+            bound,
             workspace,
+            scope: scope.clone(),
             issuer: self.issuer.clone(),
+            nodes: self.nodes.clone(),
         })
     }
 }

@@ -436,6 +436,7 @@ impl Lease {
         let credential = SealedCredential {
             vault: self.broker.vault.clone(),
             issuer: self.broker.issuer.clone(),
+            nodes: self.broker.nodes.clone(),
             workspace: self.workspace,
             scope: holder.scope.clone(),
             name: holder.name.clone(),

@@ -30,6 +30,7 @@ mod issuer;
 mod lease;
 mod login;
 mod named_secret;
+mod node_identity;
 mod rotate;
 mod shred;
 mod worker_events;
@@ -48,9 +49,10 @@ pub use issuer::{IssuerDocuments, IssuerReport, KeyLook, KeyReplacement, WhyLeft
 pub use lease::{CredentialChoice, Lease, LeaseReader};
 pub use login::{CredentialRow, LoginReport, LoginRequest, LogoutReport, Proven};
 pub use named_secret::NamedSecret;
+pub use node_identity::NodeGrant;
 pub use rotate::{Rotation, Trial};
 pub use shred::ShredReport;
-pub use token_exchange::Rung;
+pub use token_exchange::{NodeIdentity, Rung};
 pub use worker_events::WorkerEvent;
 pub use workspace::after_removal_of;
 

@@ -382,14 +382,19 @@ impl Inner {
         repository: Option<&str>,
     ) -> Result<Proof, BrokerError> {
         check_request(request)?;
+        self.check_node_identity(workspace, request).await?;
         let absent = request.credential.absent_secret();
         if let (Some(absent), false) = (absent, self.issuer.is_known()) {
             let scope = request.scope.clone();
             return Err(BrokerError::NoSecret { scope, absent });
         }
+        let bound = Bound {
+            credential: request.credential.clone(),
+            settings: request.settings.clone(),
+        };
         let identity = Identity {
             key: format!("login/{}", LeaseId::new()),
-            credential: self.identity(workspace, request.credential.clone()),
+            credential: self.identity(workspace, &request.scope, bound),
             token_service: request.settings.token_service.clone(),
         };
         let endpoint = endpoint(request.scope.registry(), &request.settings);

@@ -276,9 +276,14 @@ fn renewed(old: &Credential, username: Option<String>, secret: SecretString) -> 
             },
             tenant_id: old.tenant_id.clone(),
         }),
-        (Fields::Public | Fields::Aws(_) | Fields::AwsKeyless(_) | Fields::Gcp(_), _) => {
-            return None;
-        }
+        (
+            Fields::Public
+            | Fields::Aws(_)
+            | Fields::AwsKeyless(_)
+            | Fields::Gcp(_)
+            | Fields::Node(_),
+            _,
+        ) => return None,
     };
     Some(Credential::new(fields))
 }

@@ -114,6 +114,7 @@ impl App {
         if let Some(url) = &self.settings.issuer_url {
             broker = broker.issuing_as(url.clone());
         }
+        broker = broker.granting_node_identities(self.settings.node_identities.clone());
         let workspace = broker.workspace(&self.settings.workspace).await?;
         Ok(Opened {
             broker,

@@ -3,10 +3,13 @@
 //! The file is optional where it is not named; a field it does not know is refused, since a
 //! misspelt setting that is ignored is worse than none. Nothing secret stands in it.
 
+mod node_identities;
+
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use broker::IssuerUrl;
+use broker::{IssuerUrl, NodeGrant};
 use container::DEFAULT_FIRST_ID;
 use database::Server;
 use dial::{AllowRule, DialPolicy, ProxySettings};
@@ -20,6 +23,8 @@ use vault::KeySource;
 use crate::args::Global;
 use crate::bounded_file;
 use crate::failure::{Failure, Kind, Result};
+
+use node_identities::NodeIdentityFile;
 
 const CONFIG_FILE: &str = "/etc/holdfast/holdfast.toml";
 const DATA_DIR: &str = "/var/lib/holdfast";
@@ -70,6 +75,8 @@ pub(crate) struct Settings {
     pub(crate) dial: DialPolicy,
     /// By whom clouds are told which workspace asks.
     pub(crate) issuer_url: Option<IssuerUrl>,
+    /// Identities of this machine that workspaces may use, by name.
+    pub(crate) node_identities: HashMap<String, NodeGrant>,
     /// What callers are shown, where no flag names it.
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -130,6 +137,8 @@ struct File {
     issuer: IssuerFile,
     aws_kms: Option<AwsKmsFile>,
     vault_transit: Option<VaultTransitFile>,
+    #[serde(default)]
+    node_identity: HashMap<String, NodeIdentityFile>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -228,6 +237,7 @@ impl Settings {
                 .or(file.issuer.url.as_deref())
                 .map(issuer_url)
                 .transpose()?,
+            node_identities: node_identities::grants(file.node_identity)?,
             tls_cert: file.tls_cert,
             tls_key: file.tls_key,
         };

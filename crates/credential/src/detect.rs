@@ -111,7 +111,11 @@ pub fn wipe(keys: BTreeMap<String, Value>) {
     }
 }
 
-fn complete(registry: &Registry, fields: Fields, used_keys: Vec<&'static str>) -> Detected {
+pub(crate) fn complete(
+    registry: &Registry,
+    fields: Fields,
+    used_keys: Vec<&'static str>,
+) -> Detected {
     let credential = Credential::new(fields);
     let kind = credential.kind();
     let hints = hints::of(registry, &credential);

@@ -88,6 +88,8 @@ pub enum Malformed {
     CredentialSource,
     #[error("names no provider of a workload identity pool in audience")]
     FederationAudience,
+    #[error("is not a name of a node identity: small letters, digits and hyphens")]
+    NodeName,
     #[error("names in subject_token_type another sort of token than jwt or id_token")]
     SubjectTokenType,
 }

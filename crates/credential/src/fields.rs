@@ -83,6 +83,16 @@ pub enum Fields {
     AwsKeyless(AwsKeyless),
     Gcp(GcpFields),
     Azure(AzureFields),
+    Node(NodeFields),
+}
+
+/// The identity of the machine that runs this program, by the name under which its operator grants
+/// it. Holds no secret.
+#[derive(Clone)]
+pub struct NodeFields {
+    /// The cloud whose registries it is for.
+    pub kind: CredentialKind,
+    pub name: String,
 }
 
 /// A role of AWS that trusts our own issuer. Holds no secret.
@@ -174,13 +184,14 @@ impl Credential {
     }
 
     pub fn kind(&self) -> CredentialKind {
-        match self.fields {
+        match &self.fields {
             Fields::Public => CredentialKind::Public,
             Fields::Basic { .. } => CredentialKind::Basic,
             Fields::Token { .. } => CredentialKind::Token,
             Fields::Aws(_) | Fields::AwsKeyless(_) => CredentialKind::Aws,
             Fields::Gcp(_) => CredentialKind::Gcp,
             Fields::Azure(_) => CredentialKind::Azure,
+            Fields::Node(node) => node.kind,
         }
     }
 
@@ -199,16 +210,21 @@ impl Credential {
                 (AzureSecret::ClientSecret(secret), None) => Some((&azure.client_id, secret)),
                 _ => None,
             },
-            Fields::Public | Fields::Aws(_) | Fields::AwsKeyless(_) | Fields::Gcp(_) => None,
+            Fields::Public
+            | Fields::Aws(_)
+            | Fields::AwsKeyless(_)
+            | Fields::Gcp(_)
+            | Fields::Node(_) => None,
         }
     }
 
-    /// Whether it holds no secret: its cloud trusts tokens of our own issuer.
+    /// Whether it holds no secret: its cloud trusts tokens of our own issuer, or the machine.
     pub fn is_keyless(&self) -> bool {
-        self.absent_secret().is_some()
+        self.absent_secret().is_some() || matches!(self.fields, Fields::Node(_))
     }
 
-    /// The keys whose absence makes it keyless: whoever forgot them did not mean it.
+    /// The keys whose absence has a token of our own issuer shown: whoever forgot them did not
+    /// mean it.
     pub fn absent_secret(&self) -> Option<&'static str> {
         match &self.fields {
             Fields::AwsKeyless(_) => Some("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
@@ -222,7 +238,7 @@ impl Credential {
     /// Whether its cloud makes something else of it before a registry sees anything.
     pub fn is_traded(&self) -> bool {
         match &self.fields {
-            Fields::Aws(_) | Fields::AwsKeyless(_) => true,
+            Fields::Aws(_) | Fields::AwsKeyless(_) | Fields::Node(_) => true,
             Fields::Gcp(gcp) => !matches!(gcp, GcpFields::AccessToken { .. }),
             Fields::Azure(azure) => azure.tenant_id.is_some(),
             Fields::Public | Fields::Basic { .. } | Fields::Token { .. } => false,
@@ -259,7 +275,8 @@ impl Credential {
             | Fields::Aws(_)
             | Fields::AwsKeyless(_)
             | Fields::Gcp(_)
-            | Fields::Azure(_) => None,
+            | Fields::Azure(_)
+            | Fields::Node(_) => None,
         }
     }
 }
@@ -287,5 +304,6 @@ redacted!(
     AwsKeyless,
     GcpFields,
     AzureFields,
-    AzureSecret
+    AzureSecret,
+    NodeFields
 );

@@ -112,7 +112,7 @@ const NGC_USER: &str = "$oauthtoken";
 pub(crate) fn of(registry: &Registry, credential: &Credential) -> Vec<Hint> {
     let service = Service::of(registry);
     let mut hints = Vec::new();
-    if credential.is_keyless() {
+    if credential.absent_secret().is_some() {
         hints.push(Hint::Keyless);
     }
     match credential.fields() {
@@ -139,6 +139,7 @@ pub(crate) fn of(registry: &Registry, credential: &Credential) -> Vec<Hint> {
         Fields::Gcp(GcpFields::Federated { .. }) => hints.push(Hint::GoogleSubjectToken),
         Fields::Azure(azure) => hints.extend(of_azure(azure)),
         Fields::Gcp(GcpFields::ServiceAccount { .. } | GcpFields::Keyless { .. })
+        | Fields::Node(_)
         | Fields::Public => {}
     }
     if service == Service::MicrosoftPublic && !matches!(credential.fields(), Fields::Public) {

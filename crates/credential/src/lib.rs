@@ -50,7 +50,9 @@
 //!    account's JSON, whatever the keys are called.
 //! 7. What lacks a secret alone, and names whom its cloud is to trust, is
 //!    [keyless](Credential::is_keyless): the cloud is shown a token of our own issuer.
-//! 8. The registry decides the user name of a token that came without one
+//! 8. The identity of the machine is meant by no key: it is named at a login alone, and counts
+//!    where the operator grants it.
+//! 9. The registry decides the user name of a token that came without one
 //!    ([`token_username`]).
 
 pub mod auth;
@@ -84,10 +86,11 @@ pub use expiry::of_secret as stated_end;
 pub use federation::GcpFederation;
 pub use fields::{
     AwsFields, AwsKeyless, AzureFields, AzureSecret, Credential, CredentialKind, Fields, GcpFields,
+    NodeFields,
 };
 pub use hints::Hint;
 pub use hosts::Service;
-pub use keyless::{Keyless, from_keyless};
+pub use keyless::{Keyless, from_keyless, is_node_name};
 pub use known_keys::KNOWN_KEYS;
 pub use scope::{ParseScopeError, RegistryScope, most_specific};
 pub use secret_name::{ParseSecretNameError, SecretName};

@@ -23,7 +23,9 @@ use crate::error::CredentialError;
 use crate::federation::GcpFederation;
 use crate::fields::{
     AwsFields, AwsKeyless, AzureFields, AzureSecret, Credential, CredentialKind, Fields, GcpFields,
+    NodeFields,
 };
+use crate::keyless::is_node_name;
 use crate::secret_text::SecretText;
 
 const VERSION: u64 = 1;
@@ -31,6 +33,8 @@ const VERSION: u64 = 1;
 const TEXT_LIMIT: usize = 1024 * 1024;
 /// Stands in place of a secret, where there is none.
 const KEYLESS: (&str, &str) = ("keyless", "yes");
+/// The field of a credential that is the machine's identity.
+const NODE: &str = "node_identity";
 /// What beta9 writes where it could not tell the kind.
 const BETA9_UNKNOWN: &str = "unknown";
 
@@ -171,6 +175,7 @@ fn entries(fields: &Fields) -> Vec<(&'static str, &str)> {
             entries
         }
         Fields::Gcp(gcp) => gcp_entries(gcp),
+        Fields::Node(node) => vec![KEYLESS, (NODE, node.name.as_str())],
         Fields::Azure(azure) => {
             let secret = match &azure.secret {
                 AzureSecret::ClientSecret(secret) => ("client_secret", secret.expose_secret()),
@@ -262,6 +267,12 @@ fn from_own(form: OwnForm) -> Result<Credential, StoredCredentialError> {
         fields: form.fields,
     };
     let fields = match kind {
+        CredentialKind::Aws | CredentialKind::Gcp | CredentialKind::Azure if taken.is_node() => {
+            Fields::Node(NodeFields {
+                kind,
+                name: taken.node_name()?,
+            })
+        }
         CredentialKind::Public => Fields::Public,
         CredentialKind::Basic => Fields::Basic {
             username: taken.required_text("username")?,
@@ -323,6 +334,19 @@ impl Taken {
             self.fields.remove(name);
         }
         keyless
+    }
+
+    /// Whether it is the machine's identity, which has a secret as little as any keyless one.
+    fn is_node(&self) -> bool {
+        self.fields.contains_key(NODE)
+    }
+
+    fn node_name(&mut self) -> Result<String, StoredCredentialError> {
+        let name = self.required_text(NODE)?;
+        if self.is_keyless() && is_node_name(&name) {
+            return Ok(name);
+        }
+        Err(StoredCredentialError::NotStoredForm)
     }
 
     fn federation(&mut self) -> Result<GcpFederation, StoredCredentialError> {

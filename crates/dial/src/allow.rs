@@ -23,6 +23,12 @@ enum Rule {
 pub struct ParseAllowRuleError(String);
 
 impl AllowRule {
+    /// This address alone.
+    pub(crate) fn of_address(base: IpAddr) -> Self {
+        let prefix = if base.is_ipv4() { 32 } else { 128 };
+        Self(Rule::Network { base, prefix })
+    }
+
     /// Whether this rule allows to connect to `address` for a URL whose host is `host`.
     pub fn allows(&self, host: &str, address: IpAddr) -> bool {
         match &self.0 {
@@ -62,8 +68,7 @@ impl FromStr for AllowRule {
             return Ok(Self(Rule::Network { base, prefix }));
         }
         if let Ok(base) = text.parse::<IpAddr>() {
-            let prefix = if base.is_ipv4() { 32 } else { 128 };
-            return Ok(Self(Rule::Network { base, prefix }));
+            return Ok(Self::of_address(base));
         }
         if is_host_name(text) {
             return Ok(Self(Rule::Host(text.to_ascii_lowercase())));

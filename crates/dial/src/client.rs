@@ -25,6 +25,8 @@ struct Inner {
     policy: DialPolicy,
     names: Names,
     clients: Mutex<HashMap<(TlsProfile, AddressPolicy), HttpClient>>,
+    /// Where metadata services are, if a test has them elsewhere.
+    metadata_at: Option<Url>,
 }
 
 impl Dialer {
@@ -41,11 +43,27 @@ impl Dialer {
         Self::knowing(policy, Arc::new(names))
     }
 
-    fn knowing(policy: DialPolicy, names: Names) -> Self {
+    /// The same, where all metadata services of clouds are at this URL, whose host is an address.
+    #[cfg(feature = "names")]
+    pub fn with_metadata_at(policy: DialPolicy, elsewhere: Url) -> Self {
+        Self(Arc::new(Inner {
+            policy,
+            names: of_the_system(),
+            clients: Mutex::new(HashMap::new()),
+            metadata_at: Some(elsewhere),
+        }))
+    }
+
+    pub(crate) fn metadata_at(&self) -> Option<&Url> {
+        self.0.metadata_at.as_ref()
+    }
+
+    pub(crate) fn knowing(policy: DialPolicy, names: Names) -> Self {
         Self(Arc::new(Inner {
             policy,
             names,
             clients: Mutex::new(HashMap::new()),
+            metadata_at: None,
         }))
     }
 

@@ -5,13 +5,15 @@
 //! (it is a reply like another, and the caller decides); an address is judged after resolution and
 //! exactly the judged address is connected to; plain http leaves this process only where the user
 //! said so or towards a loopback address; no error or `Debug` text shows a query string, where
-//! signed URLs keep their signatures. Deliberately knows no credentials and no registries' ways.
+//! signed URLs keep their signatures; metadata services of clouds are reached by a client of their
+//! own and by nothing else. Deliberately knows no credentials and no registries' ways.
 
 mod address;
 mod allow;
 mod client;
 mod error;
 mod limits;
+mod metadata;
 mod policy;
 mod proxy;
 mod quote;
@@ -25,6 +27,7 @@ pub use allow::{AllowRule, ParseAllowRuleError};
 pub use client::{Dialer, HttpClient};
 pub use error::DialError;
 pub use limits::Limits;
+pub use metadata::{MetadataClient, MetadataService};
 pub use policy::{AddressPolicy, DialPolicy};
 pub use proxy::ProxySettings;
 pub use quote::quoted;

@@ -52,6 +52,8 @@ struct Shared {
 struct State {
     role_arn: String,
     external_id: Option<String>,
+    /// Of the session that the key is of, where it is of one.
+    key_session: Option<String>,
     web_identity: Option<String>,
     trusted: Option<Arc<TrustedIssuer>>,
     life: Duration,
@@ -79,6 +81,7 @@ impl StsApi {
             state: Mutex::new(State {
                 role_arn: role_arn.to_owned(),
                 external_id: None,
+                key_session: None,
                 web_identity: None,
                 trusted: None,
                 life: Duration::from_hours(1),
@@ -107,6 +110,11 @@ impl StsApi {
     /// `host:port` where it answers.
     pub fn host(&self) -> &str {
         &self.host.authority
+    }
+
+    /// From now on the key counts only with this session's token.
+    pub fn demand_key_session(&self, token: &str) {
+        lock(&self.shared.state).key_session = Some(token.to_owned());
     }
 
     /// What arrived at it.
@@ -215,7 +223,7 @@ impl Shared {
                 let key = Key {
                     access_key_id: &self.access_key_id,
                     secret_access_key: &self.secret_access_key,
-                    session_token: None,
+                    session_token: state.key_session.as_deref(),
                 };
                 aws_signature::check(arrived, key, now).map_err(in_words_of_sts)?;
                 if field("ExternalId") != state.external_id.as_deref() {

@@ -8,7 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use credential::auth::AuthError;
-use dial::{AddressPolicy, Dialer, HttpClient, Request, Response, TlsProfile};
+use dial::{
+    AddressPolicy, Dialer, HttpClient, MetadataClient, MetadataService, Request, Response,
+    TlsProfile,
+};
 use jiff::Timestamp;
 
 use crate::clock::Clock;
@@ -38,6 +41,12 @@ impl Clouds {
     pub(crate) fn http(&self) -> Result<HttpClient, AuthError> {
         let http = self.dialer.client(&self.tls, &AddressPolicy::default());
         http.map_err(|error| wire::from_dial(&error))
+    }
+
+    /// A metadata service of this machine, for an identity that an operator has granted.
+    pub(crate) fn metadata(&self, service: MetadataService) -> Result<MetadataClient, AuthError> {
+        let client = self.dialer.metadata(service);
+        client.map_err(|error| wire::from_dial(&error))
     }
 
     pub(crate) async fn send(&self, request: Request) -> Result<Response, AuthError> {

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use credential::auth::AuthError;
-use credential::{ExposeSecret, SecretString, token_username};
+use credential::{ExposeSecret, Fields, SecretString, token_username};
 use jiff::Timestamp;
 
 use crate::asker::Pass;
@@ -47,6 +47,14 @@ pub(crate) async fn user_password(
 ) -> Result<UserPassword, AuthError> {
     let registry = &login.endpoint.registry;
     let credential = login.identity.credential.open().await?;
+    if let Fields::Node(_) = credential.fields() {
+        return Err(AuthError::Refused {
+            message: format!(
+                "the node identity for {registry} pulls from one repository at a time, and other \
+                 programs ask for a whole registry"
+            ),
+        });
+    }
     let presented = provider::of(&credential, login)?.present(clouds).await?;
     let (username, password) = match presented.pass {
         Pass::Password { username, password } => (username, password),

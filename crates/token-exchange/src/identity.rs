@@ -8,6 +8,8 @@ use std::sync::Arc;
 use credential::auth::AuthError;
 use credential::{Credential, SecretString};
 
+use crate::node::NodeIdentity;
+
 /// Whose credential it is.
 #[derive(Clone)]
 pub struct Identity {
@@ -25,6 +27,10 @@ pub type OpenFuture<'a> = Pin<Box<dyn Future<Output = Result<Credential, AuthErr
 pub type TokenFuture<'a> =
     Pin<Box<dyn Future<Output = Result<SecretString, AuthError>> + Send + 'a>>;
 
+/// An identity of this machine, to be awaited.
+pub type NodeFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<NodeIdentity, AuthError>> + Send + 'a>>;
+
 /// Who has an identity's credential. All who ask for the identity share what one opening brings.
 pub trait OpensCredential: fmt::Debug + Send + Sync {
     fn open(&self) -> OpenFuture<'_>;
@@ -33,6 +39,13 @@ pub trait OpensCredential: fmt::Debug + Send + Sync {
     /// it is. Made for one request, and kept by nobody.
     fn identity_token<'a>(&'a self, _audience: &'a str) -> TokenFuture<'a> {
         let message = "there is no issuer for a credential without a secret".to_owned();
+        Box::pin(async { Err(AuthError::Refused { message }) })
+    }
+
+    /// What an operator means by this name, where that is granted to whose credential it is, for
+    /// where it is used.
+    fn node_identity<'a>(&'a self, _name: &'a str) -> NodeFuture<'a> {
+        let message = "no identity of this machine is granted".to_owned();
         Box::pin(async { Err(AuthError::Refused { message }) })
     }
 }

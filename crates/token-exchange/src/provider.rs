@@ -12,7 +12,7 @@ mod stored;
 use std::pin::Pin;
 
 use credential::auth::AuthError;
-use credential::{Credential, Fields, Service};
+use credential::{Credential, CredentialKind, Service};
 use jiff::Timestamp;
 use reference::Registry;
 
@@ -45,7 +45,7 @@ pub(crate) fn of<'a>(
     login: &'a Login,
 ) -> Result<Box<dyn Provider + 'a>, AuthError> {
     let registry = &login.endpoint.registry;
-    if let Fields::Aws(_) | Fields::AwsKeyless(_) = credential.fields() {
+    if credential.kind() == CredentialKind::Aws {
         let ecr = ecr::Ecr::new(credential, login).ok_or_else(|| not_ecr(registry))?;
         return Ok(Box::new(ecr));
     }

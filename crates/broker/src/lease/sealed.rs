@@ -8,17 +8,19 @@ use control_store::RegistrySettings;
 use credential::auth::AuthError;
 use credential::{Credential, RegistryScope, SecretName};
 use ids::WorkspaceId;
-use token_exchange::{OpenFuture, OpensCredential, TokenFuture};
+use token_exchange::{NodeFuture, OpenFuture, OpensCredential, TokenFuture};
 use vault::{SealedVersion, Vault};
 
 use crate::binding::Bound;
 use crate::error::{revoked, vault_auth_error};
 use crate::issuer::Issuer;
+use crate::node_identity::{NodeIdentities, Wanting};
 
 #[derive(Debug)]
 pub(super) struct SealedCredential {
     pub(super) vault: Vault,
     pub(super) issuer: Issuer,
+    pub(super) nodes: NodeIdentities,
     pub(super) workspace: WorkspaceId,
     pub(super) scope: RegistryScope,
     pub(super) name: SecretName,
@@ -34,6 +36,15 @@ impl OpensCredential for SealedCredential {
 
     fn identity_token<'a>(&'a self, audience: &'a str) -> TokenFuture<'a> {
         Box::pin(self.issuer.identity_token(self.workspace, audience))
+    }
+
+    fn node_identity<'a>(&'a self, name: &'a str) -> NodeFuture<'a> {
+        let wanting = Wanting {
+            workspace: self.workspace,
+            scope: &self.scope,
+            settings: &self.settings,
+        };
+        Box::pin(self.nodes.granted(name, wanting))
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 #[command(group = clap::ArgGroup::new("secret")
     .args([
         "password_stdin", "token_stdin", "service_account_file", "from_env", "from_docker",
-        "keyless",
+        "keyless", "node_identity",
     ]).required(true))]
 pub(crate) struct LoginArgs {
     /// Registry, or registry and path, that the credential is for; several with --from-docker
@@ -31,6 +31,11 @@ pub(crate) struct LoginArgs {
     pub(crate) from_env: Vec<String>,
     #[command(flatten)]
     pub(crate) keyless: KeylessArgs,
+    /// Store no secret: use the identity of the machine that runs this installation, which its
+    /// operator grants to this workspace under `[node_identity.NAME]` of the configuration
+    #[arg(long, value_name = "NAME",
+          conflicts_with_all = ["ca_file", "plain_http", "token_service"])]
+    pub(crate) node_identity: Option<String>,
     /// Take over logins of docker and podman, from their files and credential helpers; without a
     /// scope, list them
     #[arg(long)]

@@ -108,6 +108,9 @@ fn credential(scope: &RegistryScope, args: &LoginArgs) -> Result<Detected> {
     if args.keyless.keyless {
         return Ok(from_keyless(registry, keyless(&args.keyless)?)?);
     }
+    if let Some(name) = &args.node_identity {
+        return Ok(from_keyless(registry, Keyless::Node { name })?);
+    }
     if let Some(path) = &args.service_account_file {
         let json = secret_input::from_file("the service account's key", path)?;
         return Ok(from_service_account(registry, &json)?);

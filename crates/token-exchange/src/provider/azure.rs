@@ -1,5 +1,6 @@
 //! Azure Container Registry: a service principal's secret, or the token of an issuer that it
-//! trusts, another's or our own, becomes the token that its registries take at their token service.
+//! trusts, another's or our own, or what the machine itself is, becomes the token that its
+//! registries take at their token service.
 //!
 //! Two steps: the directory of the registry's own cloud gives an access token for registries, and
 //! the registry exchanges that for a refresh token of its own, of which it makes tokens for a
@@ -12,7 +13,8 @@ use std::time::Duration;
 
 use credential::auth::AuthError;
 use credential::{
-    AzureFields, AzureSecret, Credential, ExposeSecret, Fields, SecretString, Service, hosts,
+    AzureFields, AzureSecret, Credential, CredentialKind, ExposeSecret, Fields, SecretString,
+    Service, hosts,
 };
 use dial::Url;
 use jiff::Timestamp;
@@ -24,6 +26,7 @@ use crate::asker::Pass;
 use crate::clouds::Clouds;
 use crate::demand::Demand;
 use crate::login::{Door, Login};
+use crate::node::{self, NodeIdentity};
 use crate::{mint, reply, wire};
 
 const EXCHANGE_PATH: &str = "/oauth2/exchange";
@@ -34,12 +37,25 @@ const UNSTATED_LIFE: Duration = Duration::from_hours(1);
 /// A service principal of a tenant at a registry of Azure.
 pub(super) struct Azure<'a> {
     login: &'a Login,
-    principal: Principal<'a>,
+    asker: Asker<'a>,
     /// The host of the directory that the tenant is in.
     directory: &'static str,
 }
 
-/// Who asks, and what shows it.
+/// Who asks the directory, or whom the machine's own service speaks for.
+enum Asker<'a> {
+    Principal(Principal<'a>),
+    /// The machine, by the name under which its identity is granted.
+    Node(&'a str),
+}
+
+/// A token of the directory, and the tenant in which it counts where that is known.
+struct Identified {
+    token: SecretString,
+    tenant: Option<String>,
+}
+
+/// A service principal, and what shows it.
 #[derive(Clone, Copy)]
 struct Principal<'a> {
     client_id: &'a str,
@@ -54,7 +70,7 @@ impl<'a> Azure<'a> {
         login: &'a Login,
     ) -> Result<Option<Self>, AuthError> {
         let registry = &login.endpoint.registry;
-        let Some(principal) = Principal::of(credential) else {
+        let Some(asker) = Asker::of(credential) else {
             return Ok(None);
         };
         let directory = hosts::azure_directory(registry).ok_or_else(|| {
@@ -68,7 +84,7 @@ impl<'a> Azure<'a> {
         })?;
         Ok(Some(Self {
             login,
-            principal,
+            asker,
             directory,
         }))
     }
@@ -77,7 +93,10 @@ impl<'a> Azure<'a> {
         let door = self.login.door()?;
         // The registry's own name for itself, which a regional endpoint has too.
         let demand = mint::known_demand(self.login, &door).await?;
-        let identity = self.identity(clouds).await?;
+        let identity = match &self.asker {
+            Asker::Principal(principal) => self.identity(clouds, *principal).await?,
+            Asker::Node(name) => self.node_identity(clouds, name).await?,
+        };
         let reply = self
             .exchange(&door, &demand, &identity, clouds.now())
             .await?;
@@ -85,16 +104,45 @@ impl<'a> Azure<'a> {
     }
 
     /// What the directory gives, for what is stored or for a token that our issuer makes now.
-    async fn identity(&self, clouds: &Clouds) -> Result<SecretString, AuthError> {
-        let AzureSecret::Keyless = self.principal.secret else {
-            return directory::token(clouds, self.directory, self.principal).await;
+    async fn identity(
+        &self,
+        clouds: &Clouds,
+        principal: Principal<'_>,
+    ) -> Result<Identified, AuthError> {
+        let tenant = Some(principal.tenant.to_owned());
+        let token = self.token(clouds, principal).await?;
+        Ok(Identified { token, tenant })
+    }
+
+    /// What the machine is given for an identity of its own, where that is granted.
+    async fn node_identity(&self, clouds: &Clouds, name: &str) -> Result<Identified, AuthError> {
+        let opener = &self.login.identity.credential;
+        match opener.node_identity(name).await? {
+            NodeIdentity::Azure {
+                client_id,
+                tenant_id,
+            } => Ok(Identified {
+                token: node::azure_token(clouds, client_id.as_deref()).await?,
+                tenant: tenant_id,
+            }),
+            other => Err(other.is_no("Azure")),
+        }
+    }
+
+    async fn token(
+        &self,
+        clouds: &Clouds,
+        principal: Principal<'_>,
+    ) -> Result<SecretString, AuthError> {
+        let AzureSecret::Keyless = principal.secret else {
+            return directory::token(clouds, self.directory, principal).await;
         };
         let issuer = &self.login.identity.credential;
         let audience = hosts::azure_federation_audience(self.directory);
         let token = AzureSecret::FederatedToken(issuer.identity_token(audience).await?);
         let principal = Principal {
             secret: &token,
-            ..self.principal
+            ..principal
         };
         directory::token(clouds, self.directory, principal).await
     }
@@ -104,7 +152,7 @@ impl<'a> Azure<'a> {
         &self,
         door: &Door,
         demand: &Demand,
-        identity: &SecretString,
+        identity: &Identified,
         sent: Timestamp,
     ) -> Result<Reply, AuthError> {
         let registry = &self.login.endpoint.registry;
@@ -112,12 +160,12 @@ impl<'a> Azure<'a> {
             Demand::Token(token) => token.service.as_deref(),
             _ => None,
         };
-        let fields = [
+        let mut fields = vec![
             ("grant_type", "access_token"),
             ("service", service.unwrap_or(registry.host())),
-            ("tenant", self.principal.tenant),
-            ("access_token", identity.expose_secret()),
         ];
+        fields.extend(identity.tenant.as_deref().map(|tenant| ("tenant", tenant)));
+        fields.push(("access_token", identity.token.expose_secret()));
         let base = door.registry.base_url().await;
         let request = oauth::post(exchange_url(&base.map_err(mint::from_registry)?)?, &fields);
         let response = door.http.send(request).await;
@@ -141,6 +189,18 @@ impl<'a> Azure<'a> {
 impl Provider for Azure<'_> {
     fn present<'a>(&'a self, clouds: &'a Clouds) -> PresentFuture<'a> {
         Box::pin(self.ask(clouds))
+    }
+}
+
+impl<'a> Asker<'a> {
+    /// Nothing for what a registry takes as it is.
+    fn of(credential: &'a Credential) -> Option<Self> {
+        match credential.fields() {
+            Fields::Node(node) if node.kind == CredentialKind::Azure => {
+                Some(Self::Node(&node.name))
+            }
+            _ => Principal::of(credential).map(Self::Principal),
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use super::{PresentFuture, Presented, Provider};
 use crate::asker::Pass;
 use crate::clouds::Clouds;
 use crate::login::Login;
+use crate::node::NodeIdentity;
 use crate::wire;
 
 pub(crate) use role::Role;
@@ -44,6 +45,7 @@ const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// A principal of AWS at a registry of ECR.
 pub(super) struct Ecr<'a> {
     principal: Principal,
+    login: &'a Login,
     registry: &'a Registry,
 }
 
@@ -51,6 +53,8 @@ pub(super) struct Ecr<'a> {
 enum Principal {
     Keys(Keys),
     Role(Role),
+    /// The machine, by the name under which its identity is granted.
+    Node(String),
 }
 
 impl<'a> Ecr<'a> {
@@ -64,10 +68,12 @@ impl<'a> Ecr<'a> {
                 None => Principal::Keys(Keys::from(fields)),
             },
             Fields::AwsKeyless(fields) => Principal::Role(Role::keyless(fields, login)),
+            Fields::Node(node) => Principal::Node(node.name.clone()),
             _ => return None,
         };
         Some(Self {
             principal,
+            login,
             registry,
         })
     }
@@ -76,6 +82,7 @@ impl<'a> Ecr<'a> {
         let role = match &self.principal {
             Principal::Keys(keys) => return ask(clouds, self.registry, keys).await,
             Principal::Role(role) => role,
+            Principal::Node(name) => &self.node_role(name).await?,
         };
         if Service::of(self.registry) == Service::EcrPublic {
             // The token service there makes one repository's of it.
@@ -86,6 +93,14 @@ impl<'a> Ecr<'a> {
             not_after: None,
             is_renewable: false,
         })
+    }
+
+    /// The role that the machine takes on, where that is granted.
+    async fn node_role(&self, name: &str) -> Result<Role, AuthError> {
+        match self.login.identity.credential.node_identity(name).await? {
+            NodeIdentity::Aws { role_arn } => Ok(Role::of_node(role_arn, self.registry)),
+            other => Err(other.is_no("AWS")),
+        }
     }
 }
 

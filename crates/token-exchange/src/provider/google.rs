@@ -14,7 +14,8 @@ use std::str::FromStr as _;
 
 use credential::auth::AuthError;
 use credential::{
-    Credential, Fields, GcpFederation, GcpFields, Malformed, SecretString, Service, ServiceAccount,
+    Credential, CredentialKind, Fields, GcpFederation, GcpFields, Malformed, SecretString, Service,
+    ServiceAccount,
 };
 use dial::Url;
 
@@ -23,6 +24,7 @@ use crate::asker::Pass;
 use crate::clouds::Clouds;
 use crate::identity::OpensCredential;
 use crate::login::Login;
+use crate::node::{self, NodeIdentity};
 use crate::reply::Token;
 
 const TOKEN_HOST: &str = "oauth2.googleapis.com";
@@ -50,6 +52,11 @@ pub(super) enum Google<'a> {
         federation: &'a GcpFederation,
         /// Our own issuer, whom the pool believes.
         issuer: &'a dyn OpensCredential,
+    },
+    /// The machine, by the name under which its identity is granted.
+    Node {
+        name: &'a str,
+        opener: &'a dyn OpensCredential,
     },
 }
 
@@ -81,6 +88,10 @@ impl<'a> Google<'a> {
                 federation,
                 issuer: &*login.identity.credential,
             },
+            Fields::Node(node) if node.kind == CredentialKind::Gcp => Self::Node {
+                name: &node.name,
+                opener: &*login.identity.credential,
+            },
             _ => return Ok(None),
         };
         if is_google {
@@ -110,6 +121,13 @@ impl<'a> Google<'a> {
                 let token = issuer.identity_token(&federation.audience).await?;
                 federation::exchange(clouds, federation, &token).await?
             }
+            Self::Node { name, opener } => match opener.node_identity(name).await? {
+                NodeIdentity::Google { service_account } => {
+                    let account = service_account.as_deref();
+                    node::google_token(clouds, account, READ_SCOPE).await?
+                }
+                other => return Err(other.is_no("Google")),
+            },
         };
         Ok(presented(token))
     }

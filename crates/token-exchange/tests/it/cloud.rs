@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use credential::Credential;
 use credential::auth::{AuthError, AuthSource, RegistryAuth, Rejection};
-use dial::{DialPolicy, Dialer, ProxySettings};
+use dial::{DialPolicy, Dialer, ProxySettings, Url};
 use registry_client::Endpoint;
-use registry_sim::{Authority, Options, RegistrySim, Switchboard};
+use registry_sim::{Authority, MetadataApi, Options, RegistrySim, Switchboard};
 use serde_json::json;
 use token_exchange::{Clock, Proof, TokenExchange};
 use tracing::subscriber::DefaultGuard;
@@ -35,6 +35,29 @@ impl CloudRegistry {
         lines: &[(&str, &str)],
         options: Options,
     ) -> Self {
+        Self::dialled(host, authority, lines, options, Dialer::new).await
+    }
+
+    /// The same on a machine that has a metadata service.
+    pub(crate) async fn on_machine(
+        host: &'static str,
+        authority: Authority,
+        lines: &[(&str, &str)],
+        options: Options,
+        metadata: &MetadataApi,
+    ) -> Self {
+        let url: Url = metadata.url().parse().expect("a URL");
+        let dialer = |policy| Dialer::with_metadata_at(policy, url);
+        Self::dialled(host, authority, lines, options, dialer).await
+    }
+
+    async fn dialled(
+        host: &'static str,
+        authority: Authority,
+        lines: &[(&str, &str)],
+        options: Options,
+        dialer: impl FnOnce(DialPolicy) -> Dialer,
+    ) -> Self {
         let ca_pem = authority.pem().as_bytes().to_vec();
         let tls = Some(authority);
         let sim = RegistrySim::start(Options { tls, ..options }).await;
@@ -46,7 +69,7 @@ impl CloudRegistry {
             https: switchboard.url(),
             ..ProxySettings::none()
         };
-        let dialer = Dialer::new(DialPolicy {
+        let dialer = dialer(DialPolicy {
             proxies,
             ..DialPolicy::default()
         });

@@ -369,3 +369,42 @@ fn without_an_issuer_or_a_secret_nothing_is_stored() {
     let listed = home.run(&["credentials", "list", "--json"]).ok().json();
     assert_eq!(listed, json!([]));
 }
+
+/// What the operator's file does not say is granted to nobody, and no registry is asked.
+#[test]
+fn a_node_identity_that_is_not_granted_is_refused() {
+    let home = Home::new();
+    let file = home.path().join("granting.toml");
+    let declared = format!(
+        "[node_identity.puller]\nprovider = \"aws\"\nrole_arn = \"{ROLE}\"\n\
+         workspaces = [\"theirs\"]\nrepositories = [\"{ECR}/acme\"]\n"
+    );
+    std::fs::write(&file, &declared).expect("a file");
+    let config = file.to_str().expect("a path");
+    let scope = format!("{ECR}/acme/fn");
+    let login = ["login", &scope, "--node-identity", "puller"];
+    home.run(&login).fails(4, "[node_identity.puller]");
+    home.run(&[&["--config", config][..], &login].concat())
+        .fails(4, "not granted to this workspace");
+    let elsewhere = [
+        "--config",
+        config,
+        "login",
+        ECR,
+        "--node-identity",
+        "puller",
+    ];
+    home.run(&[&elsewhere[..], &["--workspace", "theirs"]].concat())
+        .fails(4, "not granted to this workspace");
+    // No word of a user's leads the machine's identity elsewhere.
+    for more in [&["--plain-http"][..], &["--token-service", "evil.example"]] {
+        assert_eq!(home.run(&[&login[..], more].concat()).code, 2, "{more:?}");
+    }
+    let other = ["login", "ghcr.io", "--node-identity", "puller"];
+    home.run(&other).fails(3, "Amazon, Google and Azure");
+    std::fs::write(&file, declared.replace("role_arn", "role")).expect("a file");
+    home.run(&[&["--config", config][..], &login].concat())
+        .fails(3, "role");
+    let listed = home.run(&["credentials", "list", "--json"]).ok().json();
+    assert_eq!(listed, json!([]));
+}

@@ -2,7 +2,8 @@
 //!
 //! The session's policy is what narrows: it allows getting a token and pulling from the repository
 //! that is asked for, whatever else the role may do. So such a token is kept by repository, like
-//! one of a token service. What takes the role on are keys, or a token of our own issuer.
+//! one of a token service. What takes the role on are keys, a token of our own
+//! issuer, or the machine's own role.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::{PUBLIC_REGION, told};
 use crate::clouds::Clouds;
 use crate::identity::OpensCredential;
 use crate::login::Login;
+use crate::node;
 use crate::provider::Presented;
 
 const PUBLIC_STS: &str = "sts.us-east-1.amazonaws.com";
@@ -58,6 +60,8 @@ enum By {
     },
     /// A token of our own issuer, made for each session.
     Issuer(Arc<dyn OpensCredential>),
+    /// The keys of the machine's own role, asked for at each session.
+    Node,
 }
 
 impl Role {
@@ -80,6 +84,17 @@ impl Role {
             session_name: fields.role_session_name.clone(),
             by: By::Issuer(Arc::clone(&login.identity.credential)),
             registry: login.endpoint.registry.clone(),
+        }
+    }
+
+    /// One that the machine's own role takes on. Without one the machine's keys would open all
+    /// that they may read.
+    pub(super) fn of_node(arn: String, registry: &Registry) -> Self {
+        Self {
+            arn,
+            session_name: None,
+            by: By::Node,
+            registry: registry.clone(),
         }
     }
 
@@ -112,6 +127,10 @@ impl Role {
             By::Keys { keys, external_id } => {
                 sts.assume_role(&http, &clock, keys, &role, external_id.as_ref())
                     .await
+            }
+            By::Node => {
+                let keys = node::aws_keys(clouds).await?;
+                sts.assume_role(&http, &clock, &keys, &role, None).await
             }
             By::Issuer(issuer) => {
                 let token = issuer.identity_token(AUDIENCE).await?;

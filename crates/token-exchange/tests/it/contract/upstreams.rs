@@ -12,6 +12,7 @@ use crate::azure::{Azure, Lives};
 use crate::cloud::CloudRegistry;
 use crate::ecr::Ecr;
 use crate::google::{self, Google};
+use crate::node::Machine;
 use crate::role::Stage;
 use crate::support::{
     HandClock, PASSWORD, REPOSITORY, USERNAME, ask, dialer, endpoint, identity, image,
@@ -86,6 +87,7 @@ pub(super) async fn providers(life: Duration) -> Vec<Provided> {
         google_service("Google's registry", life).await,
         azure_principal("Azure", life).await,
         azure_service("Azure's registry", life).await,
+        node("Google's machine", life).await,
     ]
 }
 
@@ -378,6 +380,48 @@ fn cloud_fault(says: Says, error: &'static str, description: &'static str) -> Cl
         Says::Limited(seconds) => panic!("no pause of {seconds} s is at hand"),
         Says::Status(status) => CloudFault::Status(status),
         Says::Body(body) => CloudFault::Body(body),
+    }
+}
+
+/// The metadata service of a machine of Google's.
+struct NodeService(Machine);
+
+impl Upstream for NodeService {
+    fn asked(&self) -> u64 {
+        self.0.metadata.counter().read().requests
+    }
+
+    fn say(&self, says: Option<Says>) {
+        let fault = says.map(|says| cloud_fault(says, "", ""));
+        self.0.metadata.set_fault(fault);
+    }
+
+    fn can_say(&self, says: &Says) -> bool {
+        // Nothing is shown to it that could be wrong.
+        !matches!(says, Says::Wrong)
+    }
+
+    fn hold(&self, held: bool) {
+        if held {
+            self.0.metadata.close_gate();
+        } else {
+            self.0.metadata.open_gate();
+        }
+    }
+
+    fn strayed(&self) -> u64 {
+        self.0.cloud.sim.strayed()
+    }
+}
+
+async fn node(name: &'static str, life: Duration) -> Provided {
+    let machine = Machine::of_google(life).await;
+    Provided {
+        name,
+        host: machine.cloud.host.to_owned(),
+        source: machine.source(),
+        clock: Arc::clone(&machine.cloud.clock),
+        upstream: Box::new(NodeService(machine)),
     }
 }
 
