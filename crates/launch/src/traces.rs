@@ -243,6 +243,27 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_what_is_started_and_where_it_is_sought() {
+        let defaults = container::ImageDefaults::from_config(b"{}").unwrap();
+        let words = |text: &[&str]| text.iter().map(|word| (*word).to_owned()).collect();
+        let overrides = container::Overrides {
+            args: words(&["app", "-v"]),
+            env: words(&[
+                "LD_LIBRARY_PATH=/opt",
+                "PATH=/a",
+                "PATH=/b:/c",
+                "OTHER=PATH=/d",
+            ]),
+            working_dir: Some("/srv".to_owned()),
+            ..container::Overrides::default()
+        };
+        let process = container::compose(&defaults, &overrides, "host").unwrap();
+        let found = program(&process);
+        assert_eq!((&*found.name, &*found.working_dir), ("app", "/srv"));
+        assert_eq!((&*found.path, &*found.library_path), ("/b:/c", "/opt"));
+    }
+
+    #[test]
     fn what_one_start_read_is_foretold_to_the_next_of_its_workspace() {
         let top = tempfile::tempdir().unwrap();
         let store = ImageStore::open(top.path()).unwrap();

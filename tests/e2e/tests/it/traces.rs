@@ -60,7 +60,8 @@ fn traces(stage: &Stage) -> Vec<PathBuf> {
 fn a_start_is_given_what_the_last_one_read() {
     let stage = stage();
     let first = cold_start(&stage, "default", SCRIPT);
-    assert!(number(&first, "spans_prefetched") < SPANS, "{first}");
+    let guessed = number(&first, "spans_prefetched");
+    assert!((1..SPANS).contains(&guessed), "the program alone: {first}");
     let second = cold_start(&stage, "default", SCRIPT);
     assert!(number(&second, "prefetch_hits") >= SPANS, "{second}");
     assert_eq!(
