@@ -12,6 +12,7 @@ const REDACTED: &[&str] = &[
     "holdfast.worker.v1.Ended",
     "holdfast.worker.v1.CodePiece",
     "holdfast.worker.v1.IndexPiece",
+    "holdfast.worker.v1.ReadPiece",
     "holdfast.worker.v1.JoinQuestion",
     "holdfast.worker.v1.RegistryAuth",
     "holdfast.worker.v1.BlobLocation",

@@ -5,8 +5,9 @@
 //! {"version":1,"kind":"basic","fields":{…}}                             credential's stored form
 //! ```
 //!
-//! The settings of a registry also stand in the control store, in the clear, where an endpoint is
-//! made from them. Whoever could change them there could have the credential sent elsewhere; so
+//! The first line says `"workers_may_hold_password":true` where that is so. The settings of a
+//! registry also stand in the control store, in the clear, where an endpoint is made from them.
+//! Whoever could change them there could have the credential sent elsewhere, or to workers; so
 //! they are sealed with it, and a credential is sent only where both agree. The same two lines of a
 //! credential that holds no secret stand in the clear, where the vault has them bound as firmly;
 //! what is sealed there is nothing.
@@ -37,6 +38,9 @@ struct Line {
     plain_http: bool,
     ca_pem: Option<String>,
     token_service: Option<String>,
+    /// Left out where it is not so, as it was before there was such a thing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    workers_may_hold_password: bool,
 }
 
 /// A credential with the settings that it was proven with.
@@ -54,6 +58,7 @@ impl Bound {
             plain_http: self.settings.plain_http,
             ca_pem: ca_pem.map(|pem| String::from_utf8_lossy(pem).into_owned()),
             token_service: self.settings.token_service.clone(),
+            workers_may_hold_password: self.settings.workers_may_hold_password,
         };
         let line = serde_json::to_string(&line).expect("texts and bools serialise");
         let stored = self.credential.to_stored();
@@ -97,6 +102,7 @@ impl Bound {
                 plain_http: line.plain_http,
                 ca_pem: line.ca_pem.map(String::into_bytes),
                 token_service: line.token_service,
+                workers_may_hold_password: line.workers_may_hold_password,
             },
         })
     }
@@ -120,6 +126,7 @@ mod tests {
             plain_http: true,
             ca_pem: Some(b"-----BEGIN\nCERTIFICATE-----\n".to_vec()),
             token_service: Some("auth.example:8443".to_owned()),
+            workers_may_hold_password: true,
         };
         for settings in [settings, RegistrySettings::default()] {
             let sealed = bound(settings.clone()).to_sealed();
@@ -129,6 +136,27 @@ mod tests {
             assert_eq!(username, "user");
             assert_eq!(password.expose_secret(), "pass\nword \"quoted\"");
         }
+    }
+
+    /// What was sealed before there was the setting is what is sealed without it, so that the same
+    /// credential makes no new version.
+    #[test]
+    fn what_workers_hold_is_said_where_it_is_so() {
+        let line = |workers_may_hold_password| {
+            let sealed = bound(RegistrySettings {
+                workers_may_hold_password,
+                ..RegistrySettings::default()
+            });
+            let text = sealed.to_sealed();
+            text.expose_secret().lines().next().map(str::to_owned)
+        };
+        let without = r#"{"version":1,"plain_http":false,"ca_pem":null,"token_service":null}"#;
+        assert_eq!(line(false).as_deref(), Some(without));
+        let with = line(true).unwrap();
+        assert!(
+            with.contains(r#""workers_may_hold_password":true"#),
+            "{with}"
+        );
     }
 
     #[test]

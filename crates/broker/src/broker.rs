@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     pub(crate) issuer: Issuer,
     pub(crate) nodes: NodeIdentities,
     pub(crate) lease_alarms: AtomicU64,
+    pub(crate) read_through_bytes: Arc<AtomicU64>,
 }
 
 impl Broker {
@@ -73,6 +74,7 @@ impl Broker {
                 issuer,
                 nodes,
                 lease_alarms: AtomicU64::new(0),
+                read_through_bytes: Arc::default(),
             }),
         })
     }
@@ -118,6 +120,11 @@ impl Broker {
         self.inner.lease_alarms.load(Ordering::Relaxed)
     }
 
+    /// Bytes of images so far that were read for who is given nothing to read them with.
+    pub fn read_through_bytes(&self) -> u64 {
+        self.inner.read_through_bytes.load(Ordering::Relaxed)
+    }
+
     /// Requests sent to token services so far.
     pub fn token_requests(&self) -> u64 {
         self.inner.exchange.token_requests()
@@ -125,6 +132,14 @@ impl Broker {
 }
 
 impl Inner {
+    /// Forgets what was minted of a version.
+    pub(crate) fn forget(&self, workspace: WorkspaceId, sealed: SealedVersion) {
+        for holders in [Holders::Broker, Holders::Workers] {
+            self.exchange
+                .forget(&identity_key_of(workspace, sealed, holders));
+        }
+    }
+
     /// How a registry is spoken to within a scope.
     pub(crate) async fn settings_of(
         &self,
@@ -158,11 +173,33 @@ pub(crate) fn endpoint(registry: &Registry, settings: &RegistrySettings) -> Endp
     }
 }
 
-/// What tokens of a version are kept under: unique for workspace, secret and version.
-pub(crate) fn identity_key(workspace: WorkspaceId, secret_id: SecretId, version: u32) -> String {
-    format!("{workspace}/{secret_id}/{version}")
+/// Who may be given what is minted of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holders {
+    Broker,
+    Workers,
 }
 
-pub(crate) fn identity_key_of(workspace: WorkspaceId, sealed: SealedVersion) -> String {
-    identity_key(workspace, sealed.secret_id, sealed.version)
+impl Holders {
+    pub(crate) fn by(settings: &RegistrySettings) -> Self {
+        if settings.workers_may_hold_password {
+            Self::Workers
+        } else {
+            Self::Broker
+        }
+    }
+}
+
+/// What tokens of a version are kept under: unique for workspace, secret and version, and for who
+/// may hold them, so that one who says otherwise than was sealed finds none.
+pub(crate) fn identity_key_of(
+    workspace: WorkspaceId,
+    sealed: SealedVersion,
+    holders: Holders,
+) -> String {
+    let SealedVersion { secret_id, version } = sealed;
+    match holders {
+        Holders::Broker => format!("{workspace}/{secret_id}/{version}"),
+        Holders::Workers => format!("{workspace}/{secret_id}/{version}/workers"),
+    }
 }

@@ -13,7 +13,7 @@ use token_exchange::Identity;
 use vault::SecretState;
 
 use crate::binding::Bound;
-use crate::broker::{Broker, Inner, endpoint, identity_key_of};
+use crate::broker::{Broker, Holders, Inner, endpoint, identity_key_of};
 use crate::error::{BrokerError, auth_kind};
 use crate::login::{CredentialRow, Proven, checked_state, proven};
 
@@ -89,7 +89,7 @@ impl Inner {
         };
         let endpoint = endpoint(row.scope.registry(), &bound.settings);
         let identity = Identity {
-            key: identity_key_of(workspace, row.sealed()),
+            key: identity_key_of(workspace, row.sealed(), Holders::by(&bound.settings)),
             token_service: bound.settings.token_service.clone(),
             credential: self.identity(workspace, &row.scope, bound),
         };

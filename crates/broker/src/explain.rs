@@ -43,7 +43,8 @@ pub struct Explanation {
     pub lost: Vec<LostScope>,
     /// The token service that the credential goes to, as the last check saw it, or as allowed.
     pub token_service: Option<String>,
-    /// The rung of the ladder that the last check used.
+    /// The rung of the ladder that a reader is given where the registry sends its blobs itself, by
+    /// the last check.
     pub rung: Option<String>,
     pub settings: RegistrySettings,
 }
@@ -75,7 +76,7 @@ impl Broker {
                 .and_then(|row| row.realm.clone())
                 .or_else(|| settings.token_service.clone()),
             rung: match chosen {
-                Some(row) => row.rung.clone(),
+                Some(row) => row.rung.as_deref().map(|rung| held(rung, &settings)),
                 None => Some(Rung::Anonymous.as_str().to_owned()),
             },
             chosen: chosen.map(shown),
@@ -120,6 +121,16 @@ pub(crate) fn choose<'a>(
     let scopes = rows.iter().map(|row| &row.scope);
     let nearest = most_specific(scopes, image.registry(), image.repository())?;
     rows.iter().find(|row| row.scope == *nearest)
+}
+
+/// What a reader holds where a check used this rung.
+fn held(checked: &str, settings: &RegistrySettings) -> String {
+    let mut whole = Rung::ALL.iter().filter(|rung| rung.is_whole_identity());
+    let is_kept = !settings.workers_may_hold_password;
+    if is_kept && whole.any(|rung| rung.as_str() == checked) {
+        return Rung::ReadThrough.as_str().to_owned();
+    }
+    checked.to_owned()
 }
 
 fn shown(row: &CredentialRow) -> Chosen {

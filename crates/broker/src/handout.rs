@@ -19,7 +19,7 @@ use token_exchange::{Identity, UserPassword};
 use vault::{AuditAction, Noted};
 
 use crate::binding::Bound;
-use crate::broker::{Broker, Inner, endpoint, identity_key_of};
+use crate::broker::{Broker, Holders, Inner, endpoint, identity_key_of};
 use crate::error::BrokerError;
 use crate::login::{CredentialRow, auth_error, no_credential};
 
@@ -206,7 +206,7 @@ impl Inner {
         let bound = self.open_row(workspace, row, purpose).await?;
         let endpoint = endpoint(scope.registry(), &bound.settings);
         let identity = Identity {
-            key: identity_key_of(workspace, row.sealed()),
+            key: identity_key_of(workspace, row.sealed(), Holders::by(&bound.settings)),
             token_service: bound.settings.token_service.clone(),
             credential: self.identity(workspace, scope, bound),
         };

@@ -1,17 +1,19 @@
 //! A lease: what one reader of one image asks for its auth, for as long as it reads.
 //!
 //! Every question begins with the current version of the secret, one indexed read of a table that
-//! other processes write: a rotation is followed at the next question and a removal ends the
-//! lease there, whatever token is still held. Tokens are held until shortly before their end, and
-//! all leases on one version share them, so that the secret is opened to mint and not to answer.
-//! What is given is on record before it is given. Two that hold one lease lose it both: which of
-//! them is the copy cannot be told, and the first to ask may well be that.
-//! What a registry refuses is minted anew once; a refusal of the newest version is the caller's to
-//! wait out.
+//! other processes write: a rotation is followed at the next question and a removal ends the lease
+//! there, whatever token is still held. Tokens are held until shortly before their end, and all
+//! leases on one version share them, so that the secret is opened to mint and not to answer. What
+//! is given to its reader is on record before it is given, and is no more than a worker may hold;
+//! what this process reads with itself stays here. Two that hold one lease lose it both: which of
+//! them is the copy cannot be told, and the first to ask may well be that. What a registry refuses
+//! is minted anew once; a refusal of the newest version is the caller's to wait out.
 
+mod blobs;
 mod following;
 mod held;
 mod least;
+mod own;
 mod reader;
 mod row;
 mod sealed;
@@ -23,8 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use control_store::{GrantOutcome, GrantProof, NewGrant, ProvenVersion, RegistrySettings};
 use credential::auth::{
-    AuthError, AuthFuture, AuthRequest, AuthSource, BlobLocation, LocationFuture, LocationRequest,
-    RegistryAuth, Rejection,
+    AuthError, AuthFuture, AuthRequest, AuthSource, LocationFuture, LocationRequest, ReadFuture,
+    ReadRequest, RegistryAuth, Rejection,
 };
 use credential::{Credential, RegistryScope, SecretName};
 use ids::{LeaseId, SecretId, WorkspaceId};
@@ -34,11 +36,10 @@ use registry_client::Endpoint;
 use token_exchange::{Identity, Rung, Source, Vended};
 use vault::{AfterRemoval, SealedVersion};
 
-use crate::broker::{Broker, Inner, endpoint, identity_key_of};
+use crate::broker::{Broker, Holders, Inner, endpoint, identity_key_of};
 use crate::check::state_of;
 use crate::error::{BrokerError, about};
 use crate::explain::choose;
-use following::{VERSION_ATTEMPTS, changes_without_end};
 use held::Held;
 use row::{Gift, Row};
 use sealed::SealedCredential;
@@ -86,6 +87,15 @@ struct SecretHolder {
     secret_id: SecretId,
     settings: RegistrySettings,
     state: tokio::sync::Mutex<State>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    /// This process, which could open the secret: nothing leaves it.
+    Own,
+    /// The lease's reader, which is another process, perhaps on another machine.
+    Reader,
 }
 
 /// What changes as questions are answered.
@@ -307,7 +317,11 @@ impl Lease {
             })
     }
 
-    async fn answer(&self, request: AuthRequest<'_>) -> Result<RegistryAuth, AuthError> {
+    async fn answer(
+        &self,
+        asker: Asker,
+        request: AuthRequest<'_>,
+    ) -> Result<RegistryAuth, AuthError> {
         self.check_origin(request.registry, request.repository)?;
         self.check_sole().await?;
         match &self.holder {
@@ -316,13 +330,14 @@ impl Lease {
                 self.show(None, rung, auth.not_after);
                 Ok(auth)
             }
-            Holder::Secret(holder) => self.answer_sealed(holder, request).await,
+            Holder::Secret(holder) => self.answer_sealed(holder, asker, request).await,
         }
     }
 
     async fn answer_sealed(
         &self,
         holder: &SecretHolder,
+        asker: Asker,
         request: AuthRequest<'_>,
     ) -> Result<RegistryAuth, AuthError> {
         // Before waiting for a mint that may be slow: a removal is not to wait for it.
@@ -330,8 +345,11 @@ impl Lease {
         let mut state = holder.state.lock().await;
         let current = self.follow(holder, &mut state).await?;
         let now = self.broker.clock.now();
-        if let Some(auth) = state.held.answer(request.rejected.as_ref(), now) {
-            return Ok(auth);
+        if let Some(held) = state.held.answer(request.rejected.as_ref(), now) {
+            self.give_auth(holder, asker, &mut state, current, &held)
+                .await?;
+            self.show(Some(current.version), held.rung, held.auth.not_after);
+            return Ok(held.auth);
         }
         let rejected = state.held.own(request.rejected);
         let vended = self.vend(holder, current, rejected).await;
@@ -348,71 +366,33 @@ impl Lease {
             vended => (vended, current),
         };
         let vended = vended?;
+        self.give_auth(holder, asker, &mut state, current, &vended)
+            .await?;
+        // Removed while it was minted: then nobody gets it.
+        self.current(holder).await?;
+        self.show(Some(current.version), vended.rung, vended.auth.not_after);
+        state.held.keep(&vended, self.broker.clock.now());
+        Ok(vended.auth)
+    }
+
+    /// Has on record what leaves this process, and refuses what may not.
+    async fn give_auth(
+        &self,
+        holder: &SecretHolder,
+        asker: Asker,
+        state: &mut State,
+        current: SealedVersion,
+        vended: &Vended,
+    ) -> Result<(), AuthError> {
+        if asker == Asker::Own {
+            return Ok(());
+        }
+        self.check_may_hold(holder, vended.rung)?;
         let gift = Gift {
             rung: vended.rung,
             not_after: vended.auth.not_after,
         };
-        self.give(holder, &mut state, current, gift).await?;
-        // Removed while it was minted: then nobody gets it.
-        self.current(holder).await?;
-        self.show(Some(current.version), vended.rung, vended.auth.not_after);
-        state.held.keep(&vended.auth, self.broker.clock.now());
-        Ok(vended.auth)
-    }
-
-    /// Where a blob of the image can be read with nothing. Who reads anonymously asks for itself.
-    async fn locate(
-        &self,
-        request: LocationRequest<'_>,
-    ) -> Result<Option<BlobLocation>, AuthError> {
-        self.check_origin(request.registry, request.repository)?;
-        self.check_sole().await?;
-        let Holder::Secret(holder) = &self.holder else {
-            return Ok(None);
-        };
-        let mut current = self.follow(holder, &mut *holder.state.lock().await).await?;
-        for _ in 0..VERSION_ATTEMPTS {
-            let source = self.source(holder, current);
-            let location = match source.location(request.clone()).await {
-                Ok(location) => location,
-                Err(error) => {
-                    let error = about_version(error, holder, current);
-                    self.note_failure(current, &error).await;
-                    return Err(error);
-                }
-            };
-            let mut state = holder.state.lock().await;
-            let newer = self.follow(holder, &mut state).await?;
-            if newer == current {
-                let given = self.given_location(holder, &mut state, current, location);
-                return given.await;
-            }
-            // Replaced while it was asked for: the new version answers for itself.
-            current = newer;
-        }
-        Err(changes_without_end(holder))
-    }
-
-    async fn given_location(
-        &self,
-        holder: &SecretHolder,
-        state: &mut State,
-        current: SealedVersion,
-        location: Option<BlobLocation>,
-    ) -> Result<Option<BlobLocation>, AuthError> {
-        let Some(location) = location else {
-            return Ok(None);
-        };
-        let end = Some(location.not_after);
-        let gift = Gift {
-            rung: Rung::SignedLocation,
-            not_after: end,
-        };
-        self.give(holder, state, current, gift).await?;
-        // Removed while it was asked for: then nobody gets it.
-        self.current(holder).await?;
-        self.show(Some(current.version), Rung::SignedLocation, end);
-        Ok(Some(location))
+        self.give(holder, state, current, gift).await
     }
 
     /// Something to read with, minted from this version by whoever of its readers came first.
@@ -444,7 +424,7 @@ impl Lease {
             settings: holder.settings.clone(),
         };
         let identity = Identity {
-            key: identity_key_of(self.workspace, current),
+            key: identity_key_of(self.workspace, current, Holders::by(&holder.settings)),
             credential: Arc::new(credential),
             token_service: holder.settings.token_service.clone(),
         };
@@ -483,13 +463,18 @@ impl Lease {
     }
 }
 
+/// What the lease's reader is given: no more than a worker may hold.
 impl AuthSource for Lease {
     fn auth<'a>(&'a self, request: AuthRequest<'a>) -> AuthFuture<'a> {
-        Box::pin(self.answer(request))
+        Box::pin(self.answer(Asker::Reader, request))
     }
 
     fn location<'a>(&'a self, request: LocationRequest<'a>) -> LocationFuture<'a> {
         Box::pin(self.locate(request))
+    }
+
+    fn read<'a>(&'a self, request: ReadRequest<'a>) -> ReadFuture<'a> {
+        Box::pin(self.read_through(request))
     }
 }
 

@@ -10,10 +10,13 @@ use credential::{
 use ids::{LeaseId, SecretId, WorkspaceId};
 use jiff::Timestamp;
 use token_exchange::{Identity, Proof};
-use vault::{AfterRemoval, CheckedState, NewSecret, Put, SealedVersion, SecretState, VersionRow};
+use vault::{
+    AfterRemoval, AuditAction, CheckedState, NewSecret, Noted, Put, SealedVersion, SecretState,
+    VersionRow,
+};
 
 use crate::binding::Bound;
-use crate::broker::{Broker, Inner, endpoint, identity_key_of};
+use crate::broker::{Broker, Inner, endpoint};
 use crate::error::{BrokerError, about_absent_secret};
 
 /// Who the audit log says it was, on one machine.
@@ -182,7 +185,8 @@ impl Broker {
         checked: Checked,
         put: SealedVersion,
     ) -> Result<LoginReport, BrokerError> {
-        let mut report = self.inner.note(workspace, checked, Put::New(put)).await?;
+        let report = self.inner.note(workspace, checked, Put::New(put), ACTOR);
+        let mut report = report.await?;
         let rows = self.inner.credentials(workspace).await?;
         report.hints.extend(nearer_hint(&report.scope, &rows));
         Ok(report)
@@ -200,7 +204,7 @@ impl Broker {
         let vault = &self.inner.vault;
         let put = vault.put_if_changed(workspace, checked.secret(), actor);
         let put = put.await?;
-        self.inner.note(workspace, checked, put).await
+        self.inner.note(workspace, checked, put, actor).await
     }
 
     /// Removes a credential; what becomes of what runs with it is as its workspace has it.
@@ -226,7 +230,7 @@ impl Broker {
         let removed = broker.vault.remove_and(workspace, &name, "logout", running);
         let removed = removed.await;
         let removed = removed.map_err(|error| no_credential(scope, error))?;
-        broker.exchange.forget(&identity_key_of(workspace, removed));
+        broker.forget(workspace, removed);
         let grants_revoked = broker
             .store
             .revoke_grants_of(workspace, removed.secret_id)
@@ -345,6 +349,7 @@ impl Inner {
         workspace: WorkspaceId,
         checked: Checked,
         put: Put,
+        actor: &str,
     ) -> Result<LoginReport, BrokerError> {
         let Checked {
             name,
@@ -356,6 +361,8 @@ impl Inner {
         } = checked;
         let sealed = put.sealed();
         let state = checked_state(&proof);
+        self.note_lending(workspace, &scope, &bound.settings, actor)
+            .await?;
         self.store
             .put_settings(workspace, &scope_text, &bound.settings)
             .await?;
@@ -372,6 +379,32 @@ impl Inner {
             not_after: proof.not_after,
             token_service: proof.token_service,
         })
+    }
+
+    /// Has on record, before it is so, that workers may hold a credential, or no longer.
+    async fn note_lending(
+        &self,
+        workspace: WorkspaceId,
+        scope: &RegistryScope,
+        settings: &RegistrySettings,
+        actor: &str,
+    ) -> Result<(), BrokerError> {
+        let before = self.settings_of(workspace, scope).await?;
+        let action = match (
+            before.workers_may_hold_password,
+            settings.workers_may_hold_password,
+        ) {
+            (false, true) => AuditAction::Lend,
+            (true, false) => AuditAction::Unlend,
+            _ => return Ok(()),
+        };
+        let name = scope.secret_name();
+        let about = Noted {
+            workspace: Some(workspace),
+            subject: name.as_str(),
+            detail: &format!("workers and {scope}"),
+        };
+        Ok(self.vault.note(action, actor, about).await?)
     }
 
     /// How far the registry lets a credential go that is not sealed.
@@ -479,6 +512,11 @@ fn hints(scope: &RegistryScope, settings: &RegistrySettings, proof: &Proof) -> V
     if settings.plain_http && !registry.is_loopback() {
         hints.push(format!(
             "the credential crosses the network to {registry} in the clear"
+        ));
+    }
+    if settings.workers_may_hold_password && proof.rung.is_whole_identity() {
+        hints.push(format!(
+            "workers are given it as it is; `holdfast audit blast --credential {scope}` lists which"
         ));
     }
     hints

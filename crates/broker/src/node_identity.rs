@@ -198,7 +198,7 @@ mod tests {
                     server: None,
                     root_key: root_key(&directory.path().join("etc/root.key")),
                 },
-                state: database::Location::File(directory.path().join("data/state.db")),
+                state: database::DatabaseAddress::File(directory.path().join("data/state.db")),
             };
             let dialer = Dialer::with_metadata_at(DialPolicy::default(), url);
             Self {

@@ -2,7 +2,7 @@
 
 use ids::{WorkspaceId, WorkspaceName};
 
-use crate::broker::{Broker, identity_key_of};
+use crate::broker::Broker;
 use crate::error::BrokerError;
 
 /// What a shredding ended.
@@ -34,7 +34,7 @@ impl Broker {
         let removed = broker.vault.shred(workspace, name.as_str(), actor).await?;
         let mut grants_revoked = 0;
         for sealed in &removed {
-            broker.exchange.forget(&identity_key_of(workspace, *sealed));
+            broker.forget(workspace, *sealed);
             let revoked = broker.store.revoke_grants_of(workspace, sealed.secret_id);
             grants_revoked += revoked.await?;
         }

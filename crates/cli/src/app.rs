@@ -216,7 +216,7 @@ impl Opened {
         let leasing = self.broker.lease_for(reader, self.workspace, image, choice);
         let lease = Arc::new(leasing.await?);
         let endpoint = lease.endpoint().clone();
-        let client = RegistryClient::new(&self.dialer, endpoint, Arc::clone(&lease) as _)?;
+        let client = RegistryClient::new(&self.dialer, endpoint, lease.own_source())?;
         Ok(Reader { lease, client })
     }
 }

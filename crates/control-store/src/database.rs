@@ -39,6 +39,11 @@ const MIGRATIONS: &[Migration] = &[
     ),
     Migration::new(6, "shares", include_str!("../migrations/0006_shares.sql")),
     Migration::new(
+        7,
+        "workers hold",
+        include_str!("../migrations/0007_workers_hold.sql"),
+    ),
+    Migration::new(
         8,
         "workspace removal",
         include_str!("../migrations/0008_workspace_removal.sql"),

@@ -25,6 +25,9 @@ pub struct RegistrySettings {
     pub ca_pem: Option<Vec<u8>>,
     /// The host that may be given this scope's credential in exchange for tokens.
     pub token_service: Option<String>,
+    /// Whether workers may be given the credential as it is, or all that it may do, where the
+    /// registry takes nothing less. Otherwise they read through the broker.
+    pub workers_may_hold_password: bool,
 }
 
 impl fmt::Debug for RegistrySettings {
@@ -34,6 +37,7 @@ impl fmt::Debug for RegistrySettings {
             .field("plain_http", &self.plain_http)
             .field("own_ca", &self.ca_pem.is_some())
             .field("token_service", &self.token_service)
+            .field("workers_may_hold_password", &self.workers_may_hold_password)
             .finish()
     }
 }

@@ -6,9 +6,12 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::Stream;
 use jiff::Timestamp;
 use reference::{Digest, Registry};
 use secrecy::SecretString;
@@ -111,9 +114,63 @@ pub struct BlobLocation {
     pub serial: u64,
 }
 
-/// The answer to where a blob is, to be awaited. Nothing where the registry sends blobs itself.
+/// Where a client is to read a blob.
+#[derive(Clone, Debug)]
+pub enum ReadFrom {
+    /// At the storage behind the registry, with no auth.
+    Location(BlobLocation),
+    /// At the registry, with what the source gives.
+    Registry,
+    /// Through the source, which reads with what it does not give.
+    Source,
+}
+
+/// The answer to where a blob is to be read, to be awaited.
 pub type LocationFuture<'a> =
-    Pin<Box<dyn Future<Output = Result<Option<BlobLocation>, AuthError>> + Send + 'a>>;
+    Pin<Box<dyn Future<Output = Result<ReadFrom, AuthError>> + Send + 'a>>;
+
+/// Most bytes that a source is asked for at once: a client has several such reads under way, so
+/// that longer ones would not be faster, and what is lost by giving one up stays little.
+pub const MAX_READ_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A stretch of a blob that a source is asked to read.
+#[derive(Clone, Debug)]
+pub struct ReadRequest<'a> {
+    pub registry: &'a Registry,
+    pub repository: &'a str,
+    pub digest: &'a Digest,
+    /// Of the whole blob.
+    pub size_bytes: u64,
+    /// No longer than [`MAX_READ_BYTES`].
+    pub range: Range<u64>,
+}
+
+impl ReadRequest<'_> {
+    /// How many bytes are asked for, if they are some, within the blob, and not too many.
+    pub fn length(&self) -> Option<u64> {
+        let length = self.range.end.checked_sub(self.range.start)?;
+        let is_within = self.range.end <= self.size_bytes;
+        (is_within && (1..=MAX_READ_BYTES).contains(&length)).then_some(length)
+    }
+}
+
+/// The bytes of a stretch as they come, not verified. Who reads them counts them.
+pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, ReadError>> + Send>>;
+
+/// The answer of a source that reads itself, to be awaited.
+pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<Pieces, ReadError>> + Send + 'a>>;
+
+/// Why a source does not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error("the registry has no such blob")]
+    NotFound,
+    /// The registry has other bytes.
+    #[error("{message}")]
+    Corrupt { message: String },
+}
 
 /// Where a registry client gets what it reads with.
 pub trait AuthSource: fmt::Debug + Send + Sync {
@@ -123,7 +180,15 @@ pub trait AuthSource: fmt::Debug + Send + Sync {
     /// Where to read a blob instead of sending an auth. A source that knows no such place has
     /// its clients ask the registry.
     fn location<'a>(&'a self, _request: LocationRequest<'a>) -> LocationFuture<'a> {
-        Box::pin(async { Ok(None) })
+        Box::pin(async { Ok(ReadFrom::Registry) })
+    }
+
+    /// Reads in place of a client that was sent to the source.
+    fn read<'a>(&'a self, _request: ReadRequest<'a>) -> ReadFuture<'a> {
+        Box::pin(async {
+            let message = "nothing is read through this source".to_owned();
+            Err(AuthError::Refused { message }.into())
+        })
     }
 }
 

@@ -31,6 +31,7 @@ mod pieces;
 mod placement;
 mod pool;
 mod probe;
+mod reads;
 mod recover;
 mod remote;
 mod start;

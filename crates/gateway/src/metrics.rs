@@ -97,6 +97,7 @@ pub(crate) struct Metrics {
     refusals: Family<Label, Counter>,
     rows_unwritten: Counter,
     lease_alarms: Counter,
+    read_through_bytes: Counter,
     calls_accepted: Counter,
     calls_ended: Family<Label, Counter>,
     call_waits: Histogram,
@@ -152,6 +153,10 @@ impl Default for Metrics {
             lease_alarms: book.of(
                 "lease_alarms",
                 "Leases that two have used, and that ended for both",
+            ),
+            read_through_bytes: book.of(
+                "read_through_bytes",
+                "Bytes of images that were read for mounts which are given nothing",
             ),
             calls_accepted: book.of("calls_accepted", "Calls that were accepted"),
             calls_ended: book.of("calls_ended", "Calls that have ended"),
@@ -260,6 +265,13 @@ impl Metrics {
         self.lease_alarms
             .inner()
             .store(alarms, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// As the broker counts them.
+    pub(crate) fn read_through_bytes(&self, bytes: u64) {
+        self.read_through_bytes
+            .inner()
+            .store(bytes, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(crate) fn call_accepted(&self) {
@@ -432,6 +444,7 @@ mod tests {
             "holdfast_refusals_total{kind=\"name\"} 0",
             "holdfast_audit_rows_unwritten_total 0",
             "holdfast_lease_alarms_total 0",
+            "holdfast_read_through_bytes_total 0",
             "holdfast_workers_memory_free_bytes 0",
             "holdfast_containers{state=\"busy\"} 0",
         ] {

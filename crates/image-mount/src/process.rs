@@ -10,6 +10,7 @@
 mod child;
 mod conversation;
 mod hand_over;
+mod reads;
 mod stderr;
 mod verify;
 

@@ -9,6 +9,7 @@ mod auth;
 mod blobs;
 mod log;
 mod open;
+mod reads;
 mod room;
 mod session;
 mod verify;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use confine::{ConfineError, Limits, Profile, SystemCalls, confine};
+use credential::auth::{AuthError, ReadError, ReadFrom};
 use image_fs::ImageFs;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -34,7 +36,9 @@ use self::room::RemoteRoom;
 use crate::descriptors::{self, MAX_LAYERS, Received};
 use crate::filesystem::Adaptor;
 use crate::request::{ExpectedLayer, MountStats, ServerRequest};
-use crate::wire::{self, Frame, MAX_QUEUED, ToChild, ToParent, WireError, WireRefused, bounded};
+use crate::wire::{
+    self, Frame, FromParent, MAX_QUEUED, ToChild, ToParent, WireError, WireRefused, bounded,
+};
 
 /// A parent that has started us has its request ready.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -249,34 +253,15 @@ fn listen(mut reader: OwnedReadHalf, remote: Remote) -> mpsc::Receiver<Event> {
     let (events, receiver) = mpsc::channel(MAX_QUEUED);
     tokio::spawn(async move {
         loop {
-            let event = match wire::receive(&mut reader).await {
-                Ok(Some(ToChild::Auth(wire))) => {
-                    remote.auth.answer(wire.id, Ok(Given::Auth(wire.into())));
+            let event = match wire::receive_from_parent(&mut reader).await {
+                Ok(Some(FromParent::Bytes { id, bytes })) => {
+                    remote.auth.reads().take(id, bytes);
                     continue;
                 }
-                Ok(Some(ToChild::Location(wire))) => {
-                    let (id, location) = (wire.id, Some(wire.into()));
-                    remote.auth.answer(id, Ok(Given::Location(location)));
-                    continue;
-                }
-                Ok(Some(ToChild::NoLocation { id })) => {
-                    remote.auth.answer(id, Ok(Given::Location(None)));
-                    continue;
-                }
-                Ok(Some(ToChild::AuthDenied(wire))) => {
-                    remote.auth.answer(wire.id, Err(wire.into()));
-                    continue;
-                }
-                Ok(Some(ToChild::Room { id, granted })) => {
-                    remote.room.answer(id, granted);
-                    continue;
-                }
-                Ok(Some(ToChild::Stats { id })) => Event::Stats(id),
-                Ok(Some(ToChild::Trace { id })) => Event::Trace(id),
-                Ok(Some(ToChild::Stop {})) => Event::Stop,
-                Ok(Some(ToChild::Mount(_) | ToChild::Verify { .. })) => {
-                    unexpected(&WireError::Malformed("a second request".to_owned()))
-                }
+                Ok(Some(FromParent::Message(message))) => match remote.hear(message) {
+                    Some(event) => event,
+                    None => continue,
+                },
                 Ok(None) => Event::ParentGone,
                 Err(error) => unexpected(&error),
             };
@@ -287,6 +272,45 @@ fn listen(mut reader: OwnedReadHalf, remote: Remote) -> mpsc::Receiver<Event> {
         }
     });
     receiver
+}
+
+impl Remote {
+    /// Answers go straight to who waits for them.
+    fn hear(&self, message: ToChild) -> Option<Event> {
+        match message {
+            ToChild::Auth(wire) => self.auth.answer(wire.id, Ok(Given::Auth(wire.into()))),
+            ToChild::Location(wire) => {
+                let (id, location) = (wire.id, ReadFrom::Location(wire.into()));
+                self.auth.answer(id, Ok(Given::Location(location)));
+            }
+            ToChild::NoLocation { id } => {
+                let given = Given::Location(ReadFrom::Registry);
+                self.auth.answer(id, Ok(given));
+            }
+            ToChild::ReadHere { id } => {
+                let given = Given::Location(ReadFrom::Source);
+                self.auth.answer(id, Ok(given));
+            }
+            ToChild::AuthDenied(wire) => self.auth.answer(wire.id, Err(wire.into())),
+            ToChild::BytesDenied(wire) => {
+                let (id, error) = (wire.id, AuthError::from(wire));
+                self.auth.reads().fail(id, error.into());
+            }
+            ToChild::BytesNotFound { id } => self.auth.reads().fail(id, ReadError::NotFound),
+            ToChild::BytesCorrupt { id, message } => {
+                self.auth.reads().fail(id, ReadError::Corrupt { message });
+            }
+            ToChild::Room { id, granted } => self.room.answer(id, granted),
+            ToChild::Stats { id } => return Some(Event::Stats(id)),
+            ToChild::Trace { id } => return Some(Event::Trace(id)),
+            ToChild::Stop {} => return Some(Event::Stop),
+            ToChild::Mount(_) | ToChild::Verify { .. } => {
+                let second = WireError::Malformed("a second request".to_owned());
+                return Some(unexpected(&second));
+            }
+        }
+        None
+    }
 }
 
 /// A parent that speaks nonsense is as good as gone.

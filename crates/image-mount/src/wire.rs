@@ -3,10 +3,16 @@
 //! ```text
 //! frame    4 bytes length, little endian, at most 1 MiB; then that many bytes of JSON
 //! JSON     {"version":1,"message":{"<name>":{…}}}
+//! bytes    4 bytes length, its highest bit set; 8 bytes number of the read; what was read
 //!
-//! parent to child   mount, verify, auth, auth-denied, stats, trace, room, stop
-//! child to parent   mounted, refused, want-auth, want-room, stats, trace, log, stopped, verified
+//! parent to child   mount, verify, auth, auth-denied, location, no-location, read-here,
+//!                   bytes-denied, bytes-not-found, bytes-corrupt, stats, trace, room, stop; bytes
+//! child to parent   mounted, refused, want-auth, want-location, want-bytes, no-more-bytes,
+//!                   want-room, stats, trace, log, stopped, verified
 //! ```
+//!
+//! Bytes wait in a lane of their own, so that no message waits for them, and reads that are under
+//! way at once take turns by the frame. How many come was said by who asked, who counts them.
 //!
 //! Before the first frame come the open files, see `descriptors`. The first message is `mount`,
 //! answered by `mounted` or `refused`, or `verify`, answered by `verified` and the end. Everything
@@ -14,6 +20,7 @@
 //! cross here and nowhere else: as hexadecimal, so that no JSON parser copies them to undo an
 //! escape, in buffers that are zeroed. What does not parse is an error, never a panic.
 
+mod bytes;
 mod convert;
 mod messages;
 mod secret;
@@ -26,9 +33,10 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+pub(crate) use bytes::{FromParent, MAX_BYTES, encode_bytes, receive_from_parent};
 pub(crate) use convert::{bounded, denied_to_wire, rejection_to_wire};
 pub(crate) use messages::{
-    Answer, RefusalKind, ToChild, ToParent, WireAuth, WireLocation, WireLog, WireMount,
+    Answer, RefusalKind, ToChild, ToParent, WireAuth, WireLocation, WireLog, WireMount, WireRead,
     WireRefused, WireStats, WireVerdict,
 };
 
@@ -56,6 +64,29 @@ pub(crate) async fn receive<Message: DeserializeOwned>(
     socket: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<Message>, WireError> {
     PROTOCOL.receive(socket).await
+}
+
+/// Frames of bytes that wait to be written: what a socket takes meanwhile.
+pub(crate) const MAX_BYTES_QUEUED: usize = 8;
+
+/// Writes frames one after the other, and those of bytes when there are no others, until there can
+/// be no others.
+pub(crate) async fn send_with_bytes(
+    mut socket: impl AsyncWrite + Unpin,
+    mut frames: mpsc::Receiver<Frame>,
+    mut bytes: mpsc::Receiver<Frame>,
+) -> io::Result<()> {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = frames.recv() => match frame {
+                Some(frame) => frame,
+                None => return socket.shutdown().await,
+            },
+            Some(frame) = bytes.recv() => frame,
+        };
+        socket.write_all(&frame).await?;
+    }
 }
 
 /// Writes frames one after the other. A sender whose future is dropped never leaves half a frame.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use reference::Digest;
 
 use crate::body::BlobReader;
@@ -19,8 +19,8 @@ use crate::verify::Hasher;
 /// Memory set aside for a stretch before any byte has come.
 const MAX_INITIAL_CAPACITY: usize = 1024 * 1024;
 
-/// A whole blob as it comes, resumed when a connection breaks. Exactly as many bytes as its
-/// descriptor says, and an error after the last of them if their digest is another.
+/// A blob or a stretch of it as it comes, resumed when a connection breaks. Exactly as many bytes
+/// as were asked for; of a whole blob, an error after the last of them if their digest is another.
 pub struct BlobStream {
     pieces: Pin<Box<dyn Stream<Item = Result<Bytes, RegistryError>> + Send>>,
     size: u64,
@@ -127,7 +127,40 @@ pub(crate) async fn range(
     range: Range<u64>,
 ) -> Result<Bytes, RegistryError> {
     let length = range.end.saturating_sub(range.start);
-    let reader = BlobReader::new(Arc::clone(&core), repository, digest, size, range.clone());
+    let reader = range_reader(core, repository, digest, size, range)?;
+    collect(reader, length).await
+}
+
+/// The same as it comes; its first piece has been asked for when this returns.
+pub(crate) async fn range_stream(
+    core: Arc<Core>,
+    repository: &str,
+    digest: &Digest,
+    size: u64,
+    range: Range<u64>,
+) -> Result<BlobStream, RegistryError> {
+    let length = range.end.saturating_sub(range.start);
+    let mut reader = range_reader(core, repository, digest, size, range)?;
+    let first = reader.next().await?;
+    let rest = futures::stream::try_unfold(reader, async |mut reader| {
+        let piece = reader.next().await?;
+        Ok(piece.map(|piece| (piece, reader)))
+    });
+    let first = futures::stream::iter(first.map(Ok));
+    Ok(BlobStream {
+        pieces: Box::pin(first.chain(rest)),
+        size: length,
+    })
+}
+
+fn range_reader(
+    core: Arc<Core>,
+    repository: &str,
+    digest: &Digest,
+    size: u64,
+    range: Range<u64>,
+) -> Result<BlobReader, RegistryError> {
+    let reader = BlobReader::new(core, repository, digest, size, range.clone());
     if range.start > range.end || range.end > size {
         let message = format!(
             "{} to {} is outside its {size} bytes",
@@ -135,7 +168,7 @@ pub(crate) async fn range(
         );
         return Err(RegistryError::corrupt(&reader.subject(), &message));
     }
-    collect(reader, length).await
+    Ok(reader)
 }
 
 async fn collect(mut reader: BlobReader, length: u64) -> Result<Bytes, RegistryError> {

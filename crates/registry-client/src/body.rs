@@ -2,12 +2,14 @@
 //!
 //! A stretch is read from one reply while it lasts; when that breaks off, the rest is asked for by
 //! `Range`. Tries are counted from the last real progress, so that a long read over a bad link ends
-//! and a reply that drips a byte at a time does not go on for ever.
+//! and a reply that drips a byte at a time does not go on for ever. What a source reads in our
+//! place comes in several replies where the stretch is long, and is counted like any other.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use credential::auth::Pieces;
 use dial::header::{CONTENT_RANGE, HeaderMap};
 use dial::{BodyStream, Method, StatusCode};
 use futures::StreamExt;
@@ -15,6 +17,8 @@ use reference::Digest;
 
 use crate::error::RegistryError;
 use crate::exchange::{Call, Core};
+use crate::follow::Landed;
+use crate::opening::{Opened, Stretch, by_source};
 use crate::retry::Attempts;
 
 /// Fewer new bytes than this between two breaks do not count as progress.
@@ -42,11 +46,18 @@ pub(crate) struct BlobReader {
 }
 
 struct Open {
-    body: BodyStream,
+    body: Body,
     /// Bytes that come before the stretch.
     read_over: u64,
     /// Whether the reply goes on after the stretch.
     goes_on: bool,
+    /// The byte after the last that is wanted of this reply.
+    until: u64,
+}
+
+enum Body {
+    Registry(BodyStream),
+    Source(Pieces),
 }
 
 impl BlobReader {
@@ -87,7 +98,7 @@ impl BlobReader {
             }
             match self.piece().await {
                 Ok(Some(piece)) => return Ok(Some(piece)),
-                Ok(None) => {}
+                Ok(None) => self.check_part().await?,
                 Err(error) => self.after_break(error).await?,
             }
         }
@@ -95,29 +106,39 @@ impl BlobReader {
         Ok(None)
     }
 
+    /// A reply that was asked for a part of the stretch makes way for the next one at its end.
+    async fn check_part(&mut self) -> Result<(), RegistryError> {
+        let is_over = |open: &Open| open.until <= self.position;
+        if self.open.as_ref().is_some_and(is_over) {
+            self.check_end().await?;
+        }
+        Ok(())
+    }
+
     /// One piece of the open reply; `Ok(None)` when it was all before the stretch.
     async fn piece(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        let subject = self.subject();
         let open = self.open.as_mut().expect("opened by the caller");
-        let mut piece = match open.body.next().await {
-            Some(Ok(piece)) => piece,
-            Some(Err(error)) => return Err(RegistryError::from_dial(&self.core.name, &error)),
-            None => {
-                let message = "the reply ended before its time".to_owned();
-                return Err(RegistryError::Unreachable {
-                    registry: self.core.name.clone(),
-                    message,
-                });
-            }
+        if open.until <= self.position {
+            return Ok(None);
+        }
+        let Some(piece) = open.body.next(&self.core.name, &subject).await else {
+            let message = "the reply ended before its time".to_owned();
+            return Err(RegistryError::Unreachable {
+                registry: self.core.name.clone(),
+                message,
+            });
         };
+        let mut piece = piece?;
         self.core.counters.count_bytes(piece.len());
         let before = open.read_over.min(piece.len() as u64);
         open.read_over -= before;
         let _ = piece.split_to(to_usize(before));
-        let left = self.end - self.position;
+        let left = open.until - self.position;
         if piece.len() as u64 > left {
             if !open.goes_on {
                 return Err(RegistryError::corrupt(
-                    &self.subject(),
+                    &subject,
                     "more bytes came than it has",
                 ));
             }
@@ -141,10 +162,11 @@ impl BlobReader {
         let Some(mut open) = self.open.take().filter(|open| !open.goes_on) else {
             return Ok(());
         };
-        while let Some(Ok(piece)) = open.body.next().await {
+        let subject = self.subject();
+        while let Some(Ok(piece)) = open.body.next(&self.core.name, &subject).await {
             if !piece.is_empty() {
                 return Err(RegistryError::corrupt(
-                    &self.subject(),
+                    &subject,
                     "more bytes came than it has",
                 ));
             }
@@ -163,40 +185,57 @@ impl BlobReader {
             range,
             subject: self.subject(),
         };
-        let landed = self.core.open_blob(&call, &self.digest).await?;
+        let stretch = Stretch {
+            digest: &self.digest,
+            size: self.size,
+            range: part.clone(),
+        };
+        match self.core.open_blob(&call, &stretch).await? {
+            Opened::Registry(landed) => self.reply(*landed, part, range),
+            Opened::Source { pieces, until } => Ok(Open {
+                body: Body::Source(pieces),
+                read_over: 0,
+                goes_on: false,
+                until,
+            }),
+        }
+    }
+
+    /// The registry's answer to the question for a part, with its first and last byte where it is
+    /// not the whole blob.
+    fn reply(
+        &self,
+        landed: Landed,
+        part: Range<u64>,
+        asked: Option<(u64, u64)>,
+    ) -> Result<Open, RegistryError> {
         let response = landed.response;
-        match (response.status, range) {
+        let (read_over, goes_on) = match (response.status, asked) {
             (StatusCode::OK, None) => {
                 self.check_length(response.content_length(), self.size)?;
-                Ok(Open {
-                    body: response.into_stream(),
-                    read_over: 0,
-                    goes_on: false,
-                })
+                (0, false)
             }
-            (StatusCode::PARTIAL_CONTENT, Some(range)) => {
-                self.check_range(&response.headers, range)?;
+            (StatusCode::PARTIAL_CONTENT, Some(asked)) => {
+                self.check_range(&response.headers, asked)?;
                 self.check_length(response.content_length(), part.end - part.start)?;
-                Ok(Open {
-                    body: response.into_stream(),
-                    read_over: 0,
-                    goes_on: false,
-                })
+                (0, false)
             }
             (StatusCode::OK, Some(_)) => {
                 self.check_length(response.content_length(), self.size)?;
                 self.check_reading_over()?;
-                let goes_on = self.end < self.size;
-                Ok(Open {
-                    body: response.into_stream(),
-                    read_over: part.start,
-                    goes_on,
-                })
+                (part.start, self.end < self.size)
             }
-            (status, _) => Err(self
-                .core
-                .protocol(&format!("status {} for a blob", status.as_u16()))),
-        }
+            (status, _) => {
+                let message = format!("status {} for a blob", status.as_u16());
+                return Err(self.core.protocol(&message));
+            }
+        };
+        Ok(Open {
+            body: Body::Registry(response.into_stream()),
+            read_over,
+            goes_on,
+            until: part.end,
+        })
     }
 
     fn check_reading_over(&self) -> Result<(), RegistryError> {
@@ -238,6 +277,25 @@ impl BlobReader {
                 Err(RegistryError::corrupt(&self.subject(), &message))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl Body {
+    async fn next(
+        &mut self,
+        registry: &str,
+        subject: &str,
+    ) -> Option<Result<Bytes, RegistryError>> {
+        match self {
+            Self::Registry(body) => {
+                let piece = body.next().await?;
+                Some(piece.map_err(|error| RegistryError::from_dial(registry, &error)))
+            }
+            Self::Source(pieces) => {
+                let piece = pieces.next().await?;
+                Some(piece.map_err(|error| by_source(error, subject)))
+            }
         }
     }
 }

@@ -326,6 +326,18 @@ impl RegistryClient {
         blob::range(Arc::clone(&self.core), repository, digest, size, range).await
     }
 
+    /// The same as they come, resumed when a connection breaks.
+    pub async fn blob_range_stream(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        size: u64,
+        range: Range<u64>,
+    ) -> Result<BlobStream, RegistryError> {
+        check_repository(repository)?;
+        blob::range_stream(Arc::clone(&self.core), repository, digest, size, range).await
+    }
+
     /// Where a blob can be read without auth, as the registry says to who may read it; nothing
     /// where it sends its blobs itself. `refused` is the serial of one that did not work.
     pub async fn blob_location(

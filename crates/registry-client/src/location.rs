@@ -25,7 +25,8 @@ const MAX_LIFE: Duration = Duration::from_mins(10);
 /// Kept back from a stated life, for clocks that differ and requests under way.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// For so long a registry that sends blobs itself is not asked whether it still does.
+/// For so long a registry that sends blobs itself is not asked whether it still does, nor a source
+/// that reads itself.
 const NOWHERE_LIFE: Duration = Duration::from_mins(10);
 
 /// A location that was found so lately is not looked for again, whoever says that it does not work.
@@ -58,6 +59,10 @@ pub(crate) enum Known {
     Nowhere {
         until: Instant,
     },
+    /// The source reads it.
+    AtSource {
+        until: Instant,
+    },
 }
 
 #[derive(Clone)]
@@ -88,7 +93,7 @@ impl Locations {
         let now = Instant::now();
         let stands = match found {
             Known::At(location) => now < location.until,
-            Known::Nowhere { until } => now < *until,
+            Known::Nowhere { until } | Known::AtSource { until } => now < *until,
             Known::Refused { .. } => true,
         };
         stands.then(|| found.clone())
@@ -131,6 +136,11 @@ impl Locations {
     pub(crate) fn nowhere(&self, repository: &str, digest: &Digest) {
         let until = Instant::now() + NOWHERE_LIFE;
         self.keep(repository, digest, Known::Nowhere { until });
+    }
+
+    pub(crate) fn at_source(&self, repository: &str, digest: &Digest) {
+        let until = Instant::now() + NOWHERE_LIFE;
+        self.keep(repository, digest, Known::AtSource { until });
     }
 
     /// The blob could not be read there. What was found meanwhile stays.

@@ -1,15 +1,19 @@
-//! Opening a blob: at the storage behind the registry where that is known, else at the registry.
+//! Opening a blob: at the storage behind the registry where that is known, else at the registry, or
+//! through the source where that gives no auth.
 //!
 //! ```text
 //!   location known, and works -------------------------------------> it
 //!   the source gives one (and is told which one did not work) ------> it, or an error to try again
+//!   it reads itself -------------------------------------------------> what it sends
 //!   it gives none: ask the registry, with auth ---------------------> where that led, remembered
 //! ```
 //!
 //! Also the other end of it: finding a location for somebody else, who has no auth.
 
+use std::ops::Range;
+
 use credential::ExposeSecret;
-use credential::auth::BlobLocation;
+use credential::auth::{BlobLocation, MAX_READ_BYTES, Pieces, ReadError, ReadFrom};
 use dial::{Method, Url};
 use jiff::Timestamp;
 use reference::Digest;
@@ -23,42 +27,105 @@ use crate::retry::Attempts;
 /// The bytes that are asked for when only the place of a blob is of interest.
 const FIRST_BYTE: (u64, u64) = (0, 0);
 
+/// A part of a blob.
+#[derive(Debug, Clone)]
+pub(crate) struct Stretch<'a> {
+    pub(crate) digest: &'a Digest,
+    /// Of the whole blob.
+    pub(crate) size: u64,
+    pub(crate) range: Range<u64>,
+}
+
+/// A blob that is opened.
+pub(crate) enum Opened {
+    Registry(Box<Landed>),
+    /// Its source sends the beginning of the stretch, up to this byte.
+    Source {
+        pieces: Pieces,
+        until: u64,
+    },
+}
+
+impl Opened {
+    fn registry(landed: Landed) -> Self {
+        Self::Registry(Box::new(landed))
+    }
+}
+
+/// Where the source has its clients read.
+enum Sent {
+    To(Location),
+    ToRegistry,
+    ToSource,
+}
+
 impl Core {
     /// Opens a blob, and tries again while it is worth it.
     pub(crate) async fn open_blob(
         &self,
         call: &Call<'_>,
-        digest: &Digest,
-    ) -> Result<Landed, RegistryError> {
+        stretch: &Stretch<'_>,
+    ) -> Result<Opened, RegistryError> {
         let mut attempts = Attempts::new(self.retry);
         loop {
-            match self.open_once(call, digest).await {
-                Ok(landed) => return Ok(landed),
+            match self.open_once(call, stretch).await {
+                Ok(opened) => return Ok(opened),
                 Err(error) => self.pause_after(&mut attempts, error).await?,
             }
         }
     }
 
-    async fn open_once(&self, call: &Call<'_>, digest: &Digest) -> Result<Landed, RegistryError> {
+    async fn open_once(
+        &self,
+        call: &Call<'_>,
+        stretch: &Stretch<'_>,
+    ) -> Result<Opened, RegistryError> {
+        let digest = stretch.digest;
         if let Some(Known::At(location)) = self.locations.known(call.repository, digest) {
             match self.open_at(call, digest, &location).await {
                 Err(error @ RegistryError::RateLimited { .. }) => return Err(error),
                 // Whatever else goes wrong there, another one is asked for.
                 Err(_) => {}
-                landed => return landed,
+                landed => return landed.map(Opened::registry),
             }
         }
-        if self.asks_for_locations
-            && let Some(location) = self.given_location(call.repository, digest).await?
-        {
-            return self.open_at(call, digest, &location).await;
+        if self.asks_for_locations {
+            match self.given_location(call.repository, digest).await? {
+                Sent::To(location) => {
+                    let landed = self.open_at(call, digest, &location).await;
+                    return landed.map(Opened::registry);
+                }
+                Sent::ToSource => return self.open_at_source(call, stretch).await,
+                Sent::ToRegistry => {}
+            }
         }
         let landed = self.attempt(call).await?;
         if landed.foreign {
             self.locations
                 .found(call.repository, digest, landed.url.clone());
         }
-        Ok(landed)
+        Ok(Opened::registry(landed))
+    }
+
+    async fn open_at_source(
+        &self,
+        call: &Call<'_>,
+        stretch: &Stretch<'_>,
+    ) -> Result<Opened, RegistryError> {
+        let Stretch {
+            digest,
+            size,
+            range,
+        } = stretch.clone();
+        let until = range.end.min(range.start.saturating_add(MAX_READ_BYTES));
+        self.counters.count_request();
+        let read = self
+            .session
+            .read(call.repository, digest, size, range.start..until);
+        match read.await {
+            Ok(pieces) => Ok(Opened::Source { pieces, until }),
+            Err(error) => Err(by_source(error, &call.subject)),
+        }
     }
 
     async fn open_at(
@@ -93,26 +160,31 @@ impl Core {
         &self,
         repository: &str,
         digest: &Digest,
-    ) -> Result<Option<Location>, RegistryError> {
+    ) -> Result<Sent, RegistryError> {
         let turn = self.locations.turn(repository, digest);
         let _turn = turn.lock().await;
         let refused = match self.locations.known(repository, digest) {
-            Some(Known::At(location)) => return Ok(Some(location)),
-            Some(Known::Nowhere { .. }) => return Ok(None),
+            Some(Known::At(location)) => return Ok(Sent::To(location)),
+            Some(Known::Nowhere { .. }) => return Ok(Sent::ToRegistry),
+            Some(Known::AtSource { .. }) => return Ok(Sent::ToSource),
             Some(Known::Refused { serial }) => Some(serial),
             None => None,
         };
         let given = match self.session.location(repository, digest, refused).await {
-            Ok(Some(given)) => given,
-            Ok(None) => {
+            Ok(ReadFrom::Location(given)) => given,
+            Ok(ReadFrom::Registry) => {
                 self.locations.nowhere(repository, digest);
-                return Ok(None);
+                return Ok(Sent::ToRegistry);
+            }
+            Ok(ReadFrom::Source) => {
+                self.locations.at_source(repository, digest);
+                return Ok(Sent::ToSource);
             }
             // An auth that is held may last for as long as the source is away.
             Err(error)
                 if error.is_transient() && self.locations.was_nowhere(repository, digest) =>
             {
-                return Ok(None);
+                return Ok(Sent::ToRegistry);
             }
             Err(error) => return Err(error.into()),
         };
@@ -122,7 +194,7 @@ impl Core {
         let location = self
             .locations
             .given(repository, digest, url, given.serial, life);
-        Ok(Some(location))
+        Ok(Sent::To(location))
     }
 
     fn readable(&self, given: &BlobLocation) -> Result<Url, RegistryError> {
@@ -169,6 +241,17 @@ impl Core {
                 Ok(Some(told(&location)))
             }
         }
+    }
+}
+
+/// What a source says that reads itself, as if the registry had.
+pub(crate) fn by_source(error: ReadError, subject: &str) -> RegistryError {
+    match error {
+        ReadError::Auth(error) => error.into(),
+        ReadError::NotFound => RegistryError::NotFound {
+            subject: subject.to_owned(),
+        },
+        ReadError::Corrupt { message } => RegistryError::corrupt(subject, &message),
     }
 }
 

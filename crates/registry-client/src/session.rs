@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use credential::auth::{
-    AuthError, AuthRequest, AuthSource, BlobLocation, LocationRequest, RegistryAuth, Rejection,
+    AuthError, AuthRequest, AuthSource, LocationRequest, Pieces, ReadError, ReadFrom, ReadRequest,
+    RegistryAuth, Rejection,
 };
 use jiff::Timestamp;
 use reference::{Digest, Registry};
@@ -74,13 +76,13 @@ impl Session {
         Ok(auth)
     }
 
-    /// Where the source says that a blob can be read with nothing.
+    /// Where the source says that a blob is to be read.
     pub(crate) async fn location(
         &self,
         repository: &str,
         digest: &Digest,
         refused: Option<u64>,
-    ) -> Result<Option<BlobLocation>, AuthError> {
+    ) -> Result<ReadFrom, AuthError> {
         let request = LocationRequest {
             registry: &self.registry,
             repository,
@@ -88,6 +90,24 @@ impl Session {
             refused,
         };
         self.source.location(request).await
+    }
+
+    /// A stretch of a blob through the source.
+    pub(crate) async fn read(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        size_bytes: u64,
+        range: Range<u64>,
+    ) -> Result<Pieces, ReadError> {
+        let request = ReadRequest {
+            registry: &self.registry,
+            repository,
+            digest,
+            size_bytes,
+            range,
+        };
+        self.source.read(request).await
     }
 
     async fn ask(

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use credential::auth::{
     AuthError, AuthFuture, AuthRequest, AuthSource, BlobLocation, LocationFuture, LocationRequest,
-    RegistryAuth, Rejection,
+    Pieces, ReadError, ReadFrom, ReadFuture, ReadRequest, RegistryAuth, Rejection,
 };
 use dial::Dialer;
+use futures::StreamExt;
 use jiff::Timestamp;
 use reference::Registry;
 use registry_client::{Endpoint, RegistryError};
@@ -21,7 +22,7 @@ use crate::flight::{Outcome, Slot, Wanted};
 use crate::handout::{self, UserPassword};
 use crate::identity::Identity;
 use crate::login::Login;
-use crate::mint::{Mint, Minted, from_registry};
+use crate::mint::{Mint, Minted, from_registry, from_registry_read};
 use crate::proof::{self, Proof};
 use crate::refused::Refused;
 use crate::rung::Rung;
@@ -197,7 +198,14 @@ impl AuthSource for Source {
     }
 
     fn location<'a>(&'a self, request: LocationRequest<'a>) -> LocationFuture<'a> {
-        Box::pin(self.locate(request))
+        Box::pin(async move {
+            let found = self.locate(request).await?;
+            Ok(found.map_or(ReadFrom::Registry, ReadFrom::Location))
+        })
+    }
+
+    fn read<'a>(&'a self, request: ReadRequest<'a>) -> ReadFuture<'a> {
+        Box::pin(self.read_range(request))
     }
 }
 
@@ -233,16 +241,13 @@ impl Source {
     }
 
     /// Where the storage behind the registry has a blob, asked once for all readers of the login.
-    async fn locate(
+    pub async fn locate(
         &self,
         request: LocationRequest<'_>,
     ) -> Result<Option<BlobLocation>, AuthError> {
         self.check_registry(request.registry)?;
         self.login.touch();
-        let reader = self.login.reader(OwnReader {
-            login: Arc::downgrade(&self.login),
-            mint: Arc::clone(&self.mint),
-        })?;
+        let reader = self.login.reader(self.own_reader())?;
         let (repository, digest) = (request.repository, request.digest);
         match reader
             .blob_location(repository, digest, request.refused)
@@ -252,6 +257,29 @@ impl Source {
             // Its reader is told so by the registry itself.
             Err(RegistryError::NotFound { .. }) => Ok(None),
             Err(error) => Err(from_registry(error)),
+        }
+    }
+
+    /// Reads in place of who has no auth.
+    async fn read_range(&self, request: ReadRequest<'_>) -> Result<Pieces, ReadError> {
+        self.check_registry(request.registry)?;
+        let (repository, digest, size) = (request.repository, request.digest, request.size_bytes);
+        self.login.touch();
+        let reader = self.login.reader_for_others(self.own_reader())?;
+        let pieces = reader.blob_range_stream(repository, digest, size, request.range);
+        let pieces = pieces.await.map_err(from_registry_read)?;
+        // What is under way goes on though the login is forgotten meanwhile.
+        let login = Arc::clone(&self.login);
+        Ok(Box::pin(pieces.map(move |piece| {
+            login.touch();
+            piece.map_err(from_registry_read)
+        })))
+    }
+
+    fn own_reader(&self) -> OwnReader {
+        OwnReader {
+            login: Arc::downgrade(&self.login),
+            mint: Arc::clone(&self.mint),
         }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Login {
     blaming: tokio::sync::Mutex<()>,
     /// Who asks the registry for who holds no auth. It knows this login, and does not keep it.
     reader: OnceLock<RegistryClient>,
+    /// The one that reads for others.
+    reader_for_others: OnceLock<RegistryClient>,
 }
 
 struct Remembered {
@@ -81,6 +83,7 @@ impl Login {
             proving: tokio::sync::Mutex::default(),
             blaming: tokio::sync::Mutex::default(),
             reader: OnceLock::new(),
+            reader_for_others: OnceLock::new(),
         }
     }
 
@@ -137,6 +140,25 @@ impl Login {
         let reader = RegistryClient::new(&self.dialer, self.endpoint.clone(), Arc::new(auth));
         let reader = reader.map_err(crate::mint::from_registry)?;
         Ok(self.reader.get_or_init(|| reader).clone())
+    }
+
+    /// The same for bytes of blobs. Who reads through us tries again on its own, from where it is;
+    /// trying in both places multiplies.
+    pub(crate) fn reader_for_others(
+        &self,
+        auth: impl AuthSource + 'static,
+    ) -> Result<RegistryClient, AuthError> {
+        if let Some(reader) = self.reader_for_others.get() {
+            return Ok(reader.clone());
+        }
+        let once = RetryPolicy {
+            attempts: 1,
+            ..RetryPolicy::default()
+        };
+        let endpoint = self.endpoint.clone();
+        let reader = RegistryClient::with_retry(&self.dialer, endpoint, Arc::new(auth), once);
+        let reader = reader.map_err(crate::mint::from_registry)?;
+        Ok(self.reader_for_others.get_or_init(|| reader).clone())
     }
 
     pub(crate) fn slot(&self, repository: &str) -> Arc<Slot<Minted>> {

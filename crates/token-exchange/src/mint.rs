@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use credential::auth::{AuthError, AuthScheme, RegistryAuth};
+use credential::auth::{AuthError, AuthScheme, ReadError, RegistryAuth};
 use jiff::Timestamp;
 use registry_client::RegistryError;
 
@@ -434,5 +434,17 @@ pub(crate) fn from_registry(error: RegistryError) -> AuthError {
         RegistryError::Tls { .. } => AuthError::Tls { message },
         RegistryError::Refused { .. } => AuthError::Refused { message },
         _ => AuthError::Unreachable { message },
+    }
+}
+
+/// The same for the bytes of a blob.
+pub(crate) fn from_registry_read(error: RegistryError) -> ReadError {
+    match error {
+        RegistryError::NotFound { .. } => ReadError::NotFound,
+        RegistryError::Corrupt { message, .. } => ReadError::Corrupt { message },
+        RegistryError::Unsupported { .. } => ReadError::Auth(AuthError::Refused {
+            message: error.to_string(),
+        }),
+        error => from_registry(error).into(),
     }
 }

@@ -14,6 +14,8 @@ pub enum Rung {
     RepositoryBearer,
     /// A short-lived user name and password for pulling one repository, minted from a role.
     RepositoryPassword,
+    /// Nothing: who has the credential reads in its place, for as long as its lease lasts.
+    ReadThrough,
     /// The token that was given at login, as it is.
     GivenToken,
     /// A short-lived user name and password, minted from the credential: everything that the
@@ -24,15 +26,42 @@ pub enum Rung {
 }
 
 impl Rung {
+    /// From the least to the most.
+    pub const ALL: [Self; 8] = [
+        Self::Anonymous,
+        Self::SignedLocation,
+        Self::RepositoryBearer,
+        Self::RepositoryPassword,
+        Self::ReadThrough,
+        Self::GivenToken,
+        Self::MintedPassword,
+        Self::Basic,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Anonymous => "anonymous",
             Self::SignedLocation => "signed location",
             Self::RepositoryBearer => "repository bearer",
             Self::RepositoryPassword => "repository password",
+            Self::ReadThrough => "read through the broker",
             Self::GivenToken => "given token (whole identity)",
             Self::MintedPassword => "minted password (whole identity, for hours)",
             Self::Basic => "basic (whole identity)",
+        }
+    }
+}
+
+impl Rung {
+    /// Whether it is everything that the identity may do, of which a worker has nothing unasked.
+    pub const fn is_whole_identity(self) -> bool {
+        match self {
+            Self::Anonymous
+            | Self::SignedLocation
+            | Self::RepositoryBearer
+            | Self::RepositoryPassword
+            | Self::ReadThrough => false,
+            Self::GivenToken | Self::MintedPassword | Self::Basic => true,
         }
     }
 }

@@ -76,6 +76,10 @@ pub enum AuditAction {
     Unshare,
     /// A workspace's setting was changed.
     Set,
+    /// Workers may hold a credential as it is, from then on.
+    Lend,
+    /// And no longer.
+    Unlend,
 }
 
 impl AuditAction {
@@ -103,6 +107,8 @@ impl AuditAction {
             Self::Share => "share",
             Self::Unshare => "unshare",
             Self::Set => "set",
+            Self::Lend => "lend",
+            Self::Unlend => "unlend",
         }
     }
 }

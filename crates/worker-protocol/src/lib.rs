@@ -7,6 +7,7 @@
 //!            ◀── start ───────────────────────   a container: image, limits, setup
 //!            ── taken, ready ────────────────▶
 //!     Auth   ── what do I read with? ────────▶   asked of the lease, never of a secret
+//!     Read   ── bytes of a layer ────────────▶   where nothing less than a password reads them
 //!     Code   ── the archive ─────────────────▶
 //!     Index  ── how to read a layer ─────────▶   where it is not on the worker's disk
 //!            ◀── call ────────────────────────   an attempt and its nonce
@@ -28,7 +29,7 @@ mod redacted;
 pub use generated::*;
 
 /// What both sides name first, and refuse when it is not theirs.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The longest message: a call's payload of 32 MiB, and room for all beside it.
 pub const MAX_MESSAGE_BYTES: usize = 33 << 20;
@@ -39,9 +40,16 @@ pub const MAX_JOIN_BYTES: usize = 4 << 10;
 /// The longest name of a worker: that of a host.
 pub const MAX_NAME_BYTES: usize = 253;
 
-/// The longest piece of output, of code or of an index in one message, so that others get their
-/// turn.
+/// The longest piece of output, of code, of an index or of a layer in one message, so that others
+/// get their turn.
 pub const MAX_PIECE_BYTES: usize = 64 << 10;
+
+/// Reads of one container that are under way at once: more than a mount has connections.
+pub const MAX_READS_PER_CONTAINER: usize = 16;
+
+/// Reads of one worker that are under way at once; more wait. Its connection has windows for them
+/// all, so that those that are not listened to hold nobody up.
+pub const MAX_READS_PER_WORKER: u32 = 64;
 
 /// The longest payload of a call, and of its result.
 pub const MAX_PAYLOAD_BYTES: usize = 32 << 20;

@@ -29,6 +29,7 @@ show! {
     Ended: delivery cause exit_code;
     CodePiece: ;
     IndexPiece: ;
+    ReadPiece: ;
     JoinQuestion: name;
     RegistryAuth: serial remaining_ms;
     BlobLocation: serial remaining_ms;

@@ -4,6 +4,7 @@
 //! that was asked over it. One that has died without a word is found out by asking.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::client::GrpcService;
@@ -22,13 +24,15 @@ use worker_protocol::worker_service_client::WorkerServiceClient;
 use worker_protocol::{
     AuthAnswer, AuthQuestion, CodePiece, CodeQuestion, Delivery, FromWorker, IndexPiece,
     IndexQuestion, JoinAnswer, JoinQuestion, LocationAnswer, LocationQuestion, MAX_JOIN_BYTES,
-    MAX_MESSAGE_BYTES, ToWorker,
+    MAX_MESSAGE_BYTES, MAX_READS_PER_WORKER, ReadPiece, ReadQuestion, ToWorker,
 };
 
 /// What may be under way to us in one stream. The protocol's own 64 KiB make 1 MB/s of a round
 /// trip of 64 ms.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// What may be under way in all of them: a mount that takes nothing of what is read for it holds up
+/// no other, and no call, though it has as many reads as there may be.
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * MAX_READS_PER_WORKER + (4 << 20);
 
 /// How often a silent connection is asked whether it lives, and for how long: the other end may
 /// have lost its power.
@@ -42,6 +46,8 @@ const ORIGIN: &str = "http://control-plane";
 #[derive(Clone, Debug)]
 pub(crate) struct ControlPlane {
     client: WorkerServiceClient<Requests>,
+    /// Turns of reads.
+    reads: Arc<Semaphore>,
 }
 
 impl ControlPlane {
@@ -56,7 +62,8 @@ impl ControlPlane {
         let client = WorkerServiceClient::with_origin(requests, Uri::from_static(ORIGIN))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Ok((Self { client }, driver))
+        let reads = Arc::new(Semaphore::new(MAX_READS_PER_WORKER as usize));
+        Ok((Self { client, reads }, driver))
     }
 
     pub(crate) async fn attach(
@@ -75,6 +82,17 @@ impl ControlPlane {
         question: LocationQuestion,
     ) -> Result<LocationAnswer, Status> {
         Ok(self.client.clone().location(question).await?.into_inner())
+    }
+
+    /// Bytes of a layer of a delivery's image, and the turn that they take until they are dropped.
+    pub(crate) async fn read(
+        &self,
+        question: ReadQuestion,
+    ) -> Result<(Streaming<ReadPiece>, OwnedSemaphorePermit), Status> {
+        let turn = Arc::clone(&self.reads).acquire_owned().await;
+        let turn = turn.expect("the semaphore is never closed");
+        let pieces = self.client.clone().read(question).await?;
+        Ok((pieces.into_inner(), turn))
     }
 
     pub(crate) async fn code(&self, delivery: Delivery) -> Result<Streaming<CodePiece>, Status> {

@@ -9,14 +9,16 @@ use bytes::Bytes;
 use credential::SecretString;
 use credential::auth::{
     AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, BlobLocation, LocationFuture,
-    LocationRequest, RegistryAuth, Rejection,
+    LocationRequest, Pieces, ReadError, ReadFrom, ReadFuture, ReadRequest, RegistryAuth, Rejection,
 };
+use futures::StreamExt;
 use jiff::Timestamp;
 use tonic::Status;
 use worker_protocol as message;
 use worker_protocol::auth_answer::Answer;
 use worker_protocol::denial::Kind;
 use worker_protocol::location_answer::Answer as Located;
+use worker_protocol::read_piece::Piece;
 use worker_protocol::registry_auth::Scheme;
 
 use crate::attach::ControlPlane;
@@ -83,6 +85,40 @@ impl AuthSource for LeaseAuth {
             parse_located(answer.map_err(|status| no_answer(&status))?, asked)
         })
     }
+
+    fn read<'a>(&'a self, request: ReadRequest<'a>) -> ReadFuture<'a> {
+        Box::pin(async move {
+            let question = message::ReadQuestion {
+                delivery: Some(self.delivery.clone()),
+                registry: request.registry.to_string(),
+                repository: request.repository.to_owned(),
+                digest: request.digest.to_string(),
+                size_bytes: request.size_bytes,
+                offset: request.range.start,
+                length_bytes: request.range.end.saturating_sub(request.range.start),
+                stamp: Some(self.stamp()),
+            };
+            let reading = self.control_plane.read(question).await;
+            let (pieces, turn) = reading.map_err(|status| no_answer(&status))?;
+            let pieces = pieces.map(move |piece| {
+                let _until_dropped = &turn;
+                parse_piece(piece)
+            });
+            Ok(Box::pin(pieces) as Pieces)
+        })
+    }
+}
+
+/// Who reads the pieces counts them.
+fn parse_piece(piece: Result<message::ReadPiece, Status>) -> Result<Bytes, ReadError> {
+    let piece = piece.map_err(|status| no_answer(&status))?;
+    match piece.piece.ok_or_else(meaningless)? {
+        Piece::Data(data) if data.is_empty() => Err(meaningless().into()),
+        Piece::Data(data) => Ok(data),
+        Piece::Denial(denial) => Err(parse_denial(denial).into()),
+        Piece::NotFound(_) => Err(ReadError::NotFound),
+        Piece::Corrupt(message) => Err(ReadError::Corrupt { message }),
+    }
 }
 
 fn rejection(rejected: Rejection) -> message::Rejection {
@@ -100,18 +136,16 @@ fn no_answer(status: &Status) -> AuthError {
     }
 }
 
-fn parse_located(
-    answer: message::LocationAnswer,
-    asked: Timestamp,
-) -> Result<Option<BlobLocation>, AuthError> {
+fn parse_located(answer: message::LocationAnswer, asked: Timestamp) -> Result<ReadFrom, AuthError> {
     match answer.answer.ok_or_else(meaningless)? {
-        Located::Location(location) => Ok(Some(BlobLocation {
+        Located::Location(location) => Ok(ReadFrom::Location(BlobLocation {
             url: SecretString::from(location.url),
             not_after: end(asked, location.remaining_ms)?,
             serial: location.serial,
         })),
         Located::Denial(denial) => Err(parse_denial(denial)),
-        Located::Nowhere(_) => Ok(None),
+        Located::Nowhere(_) => Ok(ReadFrom::Registry),
+        Located::ReadHere(_) => Ok(ReadFrom::Source),
     }
 }
 
@@ -243,16 +277,42 @@ mod tests {
                 url: "https://storage.example/hunter2".to_owned(),
             }))
         };
-        let found = located(location(1_500)).unwrap().expect("a location");
+        let ReadFrom::Location(found) = located(location(1_500)).unwrap() else {
+            panic!("a location");
+        };
         let url = found.url.expose_secret();
         assert_eq!((url, found.serial), ("https://storage.example/hunter2", 7));
         assert_eq!(found.not_after.as_millisecond(), 1_500);
         assert!(!format!("{found:?}").contains("hunter2"));
-        let nowhere = Some(Located::Nowhere(message::Nowhere {}));
-        assert!(located(nowhere).unwrap().is_none());
+        let nowhere = located(Some(Located::Nowhere(message::Nowhere {})));
+        assert!(matches!(nowhere, Ok(ReadFrom::Registry)));
+        let here = located(Some(Located::ReadHere(message::ReadHere {})));
+        assert!(matches!(here, Ok(ReadFrom::Source)));
         for answer in [None, location(u64::MAX)] {
             assert_eq!(located(answer).unwrap_err(), meaningless());
         }
+    }
+
+    #[test]
+    fn pieces_arrive_and_so_does_why_there_are_no_more() {
+        let denial = Denial {
+            kind: Kind::Unreachable.into(),
+            message: "away".to_owned(),
+            retry_after_ms: None,
+        };
+        let parse = |piece| parse_piece(Ok(message::ReadPiece { piece }));
+        assert_eq!(parse(Some(Piece::Data("abc".into()))), Ok("abc".into()));
+        let away = parse(Some(Piece::Denial(denial))).unwrap_err();
+        assert!(matches!(away, ReadError::Auth(error) if error.is_transient()));
+        let absent = parse(Some(Piece::NotFound(message::NotFound {})));
+        assert_eq!(absent, Err(ReadError::NotFound));
+        let corrupt = parse(Some(Piece::Corrupt("no".to_owned()))).unwrap_err();
+        assert!(matches!(corrupt, ReadError::Corrupt { .. }));
+        for piece in [None, Some(Piece::Data(Bytes::new()))] {
+            assert_eq!(parse(piece), Err(meaningless().into()));
+        }
+        let broken = parse_piece(Err(Status::unavailable("gone"))).unwrap_err();
+        assert!(matches!(broken, ReadError::Auth(error) if error.is_transient()));
     }
 
     #[test]

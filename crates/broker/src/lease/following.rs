@@ -10,7 +10,6 @@ use super::held::Held;
 use super::row::{Gift, Row};
 use super::stamps::Copied;
 use super::{Holder, Lease, LeaseReader, SecretHolder, State, lock};
-use crate::broker::identity_key_of;
 use crate::error::{revoked, vault_auth_error};
 
 /// A version can be superseded between being read and being leased; twice is a coincidence, and
@@ -124,9 +123,7 @@ impl Lease {
                 secret_id: holder.secret_id,
                 version: state.row.version(),
             };
-            self.broker
-                .exchange
-                .forget(&identity_key_of(self.workspace, left));
+            self.broker.forget(self.workspace, left);
         }
         state.held = Held::default();
     }

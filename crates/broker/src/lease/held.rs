@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use credential::auth::{AuthScheme, RegistryAuth, Rejection};
 use jiff::Timestamp;
+use token_exchange::Vended;
 
 /// Time for the request that carries a token to arrive; at most half of what is left at minting.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -13,7 +14,7 @@ const ENDLESS_HOLD: Duration = Duration::from_mins(5);
 /// What was minted last, from the current version.
 #[derive(Default)]
 pub(super) struct Held {
-    auth: Option<RegistryAuth>,
+    vended: Option<Vended>,
     since: Timestamp,
     until: Timestamp,
     /// The serial that was given out last, also after it was refused.
@@ -23,15 +24,11 @@ pub(super) struct Held {
 impl Held {
     /// The held auth, unless it nears its end, the clock was set back since it came, or it is what
     /// the registry has refused.
-    pub(super) fn answer(
-        &self,
-        rejected: Option<&Rejection>,
-        now: Timestamp,
-    ) -> Option<RegistryAuth> {
+    pub(super) fn answer(&self, rejected: Option<&Rejection>, now: Timestamp) -> Option<Vended> {
         let is_good = self.since <= now && now < self.until;
-        let auth = self.auth.as_ref().filter(|_| is_good)?;
-        let refused = rejected.is_some_and(|rejection| rejection.serial == auth.serial);
-        (!refused).then(|| auth.clone())
+        let vended = self.vended.as_ref().filter(|_| is_good)?;
+        let refused = rejected.is_some_and(|rejection| rejection.serial == vended.auth.serial);
+        (!refused).then(|| vended.clone())
     }
 
     /// The refusal, when it is of what this version gave: one of an earlier version says nothing
@@ -39,16 +36,16 @@ impl Held {
     pub(super) fn own(&mut self, rejected: Option<Rejection>) -> Option<Rejection> {
         let own = rejected.filter(|rejection| Some(rejection.serial) == self.serial);
         if own.is_some() {
-            self.auth = None;
+            self.vended = None;
         }
         own
     }
 
-    pub(super) fn keep(&mut self, auth: &RegistryAuth, now: Timestamp) {
-        self.serial = Some(auth.serial);
+    pub(super) fn keep(&mut self, vended: &Vended, now: Timestamp) {
+        self.serial = Some(vended.auth.serial);
         self.since = now;
-        self.until = hold_until(auth, now);
-        self.auth = Some(auth.clone());
+        self.until = hold_until(&vended.auth, now);
+        self.vended = Some(vended.clone());
     }
 }
 
@@ -68,6 +65,7 @@ fn hold_until(auth: &RegistryAuth, now: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use credential::SecretString;
+    use token_exchange::Rung;
 
     use super::*;
 
@@ -75,11 +73,15 @@ mod tests {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()
     }
 
-    fn bearer(serial: u64, end: Option<i64>) -> RegistryAuth {
-        RegistryAuth {
+    fn bearer(serial: u64, end: Option<i64>) -> Vended {
+        let auth = RegistryAuth {
             scheme: AuthScheme::Bearer(SecretString::from("token".to_owned())),
             not_after: end.map(at),
             serial,
+        };
+        Vended {
+            auth,
+            rung: Rung::RepositoryBearer,
         }
     }
 

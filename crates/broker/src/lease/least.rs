@@ -1,9 +1,13 @@
-//! The least that a reader on a worker is given: an auth only where it cannot read without one.
+//! The least that a reader on a worker is given: an auth only where it cannot read without one, and
+//! never one that is the whole identity, unless the workspace has said so.
 
-use credential::auth::{AuthError, AuthRequest, AuthSource, LocationRequest, RegistryAuth};
+use credential::auth::{
+    AuthError, AuthRequest, AuthSource, LocationRequest, ReadFrom, RegistryAuth,
+};
 use reference::Digest;
+use token_exchange::Rung;
 
-use super::Lease;
+use super::{Lease, SecretHolder};
 
 impl Lease {
     /// An auth for who reads these blobs on a worker. There is none where each of them is at a
@@ -14,13 +18,13 @@ impl Lease {
         request: AuthRequest<'_>,
     ) -> Result<RegistryAuth, AuthError> {
         for digest in blobs {
-            let located = self.location(LocationRequest {
+            let found = self.location(LocationRequest {
                 registry: request.registry,
                 repository: request.repository,
                 digest,
                 refused: None,
             });
-            if located.await?.is_none() {
+            if !matches!(found.await?, ReadFrom::Location(_)) {
                 return self.auth(request).await;
             }
         }
@@ -28,6 +32,24 @@ impl Lease {
             message: format!(
                 "{} sends readers of its blobs elsewhere, so that a worker needs no auth for it",
                 request.registry
+            ),
+        })
+    }
+
+    pub(super) fn check_may_hold(
+        &self,
+        holder: &SecretHolder,
+        rung: Rung,
+    ) -> Result<(), AuthError> {
+        if !rung.is_whole_identity() || holder.settings.workers_may_hold_password {
+            return Ok(());
+        }
+        Err(AuthError::Refused {
+            message: format!(
+                "{} takes nothing less than the whole identity of {}, which no worker is given: \
+                 it reads through the broker",
+                self.image.registry(),
+                holder.scope
             ),
         })
     }

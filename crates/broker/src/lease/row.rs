@@ -128,6 +128,17 @@ impl Row {
 }
 
 impl Gift {
+    /// That bytes are read for it. It is on record in stretches of the time of a lease, so that a
+    /// long read is few rows, and none ends before the lease does.
+    pub(super) fn read_through(now: Timestamp) -> Self {
+        let whole = i64::try_from(LEASE_TIME.as_secs()).expect("a lease is minutes");
+        let end = (now.as_second().div_euclid(whole) + 2).saturating_mul(whole);
+        Self {
+            rung: Rung::ReadThrough,
+            not_after: Timestamp::from_second(end).ok(),
+        }
+    }
+
     fn given(self) -> Given {
         Given {
             rung: self.rung.as_str().to_owned(),
@@ -190,6 +201,10 @@ mod tests {
         ] {
             assert_eq!(row.needs(version, gift, at(now)), is_needed, "{what}");
         }
+        let through = Gift::read_through(at(0));
+        assert_eq!(through, Gift::read_through(at(50)), "of one stretch");
+        let end = through.not_after.expect("an end");
+        assert!(at(0) + LEASE_TIME <= end && end <= at(0) + 2 * LEASE_TIME);
         row.has_been_written(at(0), Some(at(60)));
         assert!(!row.needs(1, None, at(59)) && row.needs(1, None, at(60)));
         row.has_been_written(at(0), Some(at(86_400)));

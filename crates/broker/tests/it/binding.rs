@@ -31,6 +31,11 @@ async fn changed_settings_refuse_the_credential() {
             ..sealed.clone()
         },
         RegistrySettings::default(),
+        // Whoever writes there cannot have the password given to workers, nor taken from them.
+        RegistrySettings {
+            workers_may_hold_password: !sealed.workers_may_hold_password,
+            ..sealed.clone()
+        },
     ];
     let store = stage.broker.store();
     for settings in changes {

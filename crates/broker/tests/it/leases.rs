@@ -6,7 +6,7 @@ use std::time::Duration;
 use broker::{CredentialChoice, Lease, Rung};
 use credential::ExposeSecret;
 use credential::auth::{
-    AuthError, AuthRequest, AuthScheme, AuthSource, LocationRequest, RegistryAuth,
+    AuthError, AuthRequest, AuthScheme, AuthSource, LocationRequest, ReadFrom, RegistryAuth,
 };
 use reference::{Digest, Registry};
 use registry_sim::debian::DebianRegistry;
@@ -309,10 +309,10 @@ async fn where_the_registry_redirects_a_reader_holds_no_auth() {
     let leases = futures::future::join_all((0..20).map(|_| async {
         let lease = stage.lease(&image_at(sim.host())).await;
         let found = lease.location(locating(&lease, &digest)).await.unwrap();
-        (
-            lease,
-            found.expect("a location").url.expose_secret().to_owned(),
-        )
+        let ReadFrom::Location(location) = found else {
+            panic!("{found:?}");
+        };
+        (lease, location.url.expose_secret().to_owned())
     }));
     let mut last = None;
     for (lease, url) in leases.await {
@@ -354,7 +354,7 @@ async fn what_the_registry_sends_itself_is_read_with_an_auth() {
     let lease = stage.lease(&image_at(sim.host())).await;
     let digest = Digest::parse(&image().layers[0].digest).unwrap();
     let found = lease.location(locating(&lease, &digest)).await.unwrap();
-    assert!(found.is_none());
+    assert!(matches!(found, ReadFrom::Registry), "{found:?}");
     let given = lease.auth_for_worker(&[digest], asking(&lease)).await;
     assert_eq!(password(&given.unwrap()), PASSWORD);
     assert_eq!(lease.rung(), Some(Rung::Basic));

@@ -7,7 +7,8 @@ use registry_sim::debian::DebianRegistry;
 use registry_sim::{Authority, Login, Realm};
 
 use crate::support::{
-    PASSWORD, REPOSITORY, Stage, USERNAME, basic, image, image_at, request, scope, sim,
+    PASSWORD, REPOSITORY, Stage, USERNAME, basic, image, image_at, keeping_request, request, scope,
+    sim,
 };
 
 #[tokio::test]
@@ -82,14 +83,15 @@ async fn a_good_one_is_sealed_with_what_was_proven() {
     let token = DebianRegistry::token(USERNAME, PASSWORD).await;
     let stage = Stage::new().await;
     for (registry, rung) in [
-        (&htpasswd, "basic (whole identity)"),
+        (&htpasswd, "read through the broker"),
         (&token, "repository bearer"),
     ] {
         registry.push(REPOSITORY, "latest", &image()).await;
         let host = registry.host();
         let narrow = format!("{host}/{REPOSITORY}");
         for (text, proven) in [(host, Proven::Ping), (narrow.as_str(), Proven::Repository)] {
-            let report = stage.login(text, PASSWORD).await.unwrap();
+            let login = keeping_request(text, PASSWORD);
+            let report = stage.broker.login(stage.workspace, login).await.unwrap();
             assert_eq!((report.version, report.proven), (1, proven), "{text}");
             assert_eq!(report.secret_name, scope(text).secret_name());
             assert_eq!(report.hints, [""; 0], "{text}");

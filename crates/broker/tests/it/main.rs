@@ -15,3 +15,4 @@ mod matrix;
 mod rotate;
 mod scopes;
 mod support;
+mod through;

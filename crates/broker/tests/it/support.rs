@@ -124,7 +124,19 @@ pub(crate) fn basic(password: &str) -> Credential {
     Credential::basic(USERNAME.to_owned(), SecretString::from(password.to_owned()))
 }
 
+/// Of a workspace whose workers may hold the password: its leases give all that there is.
 pub(crate) fn request(scope_text: &str, password: &str) -> LoginRequest {
+    LoginRequest {
+        settings: RegistrySettings {
+            workers_may_hold_password: true,
+            ..RegistrySettings::default()
+        },
+        ..keeping_request(scope_text, password)
+    }
+}
+
+/// Of one whose workers may not.
+pub(crate) fn keeping_request(scope_text: &str, password: &str) -> LoginRequest {
     LoginRequest {
         scope: scope(scope_text),
         credential: basic(password),

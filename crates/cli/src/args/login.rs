@@ -56,6 +56,10 @@ pub(crate) struct LoginArgs {
     /// Host of a token service that may receive this credential
     #[arg(long, value_name = "HOST", conflicts_with = "all")]
     pub(crate) token_service: Option<String>,
+    /// Let workers hold the password, or a token for all that it may do, where the registry takes
+    /// nothing less [default: they read through the broker, which keeps it]
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) workers_may_hold_password: bool,
 }
 
 /// Whom a cloud is to take this workspace for, by its issuer's word.

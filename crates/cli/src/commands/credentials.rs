@@ -60,6 +60,8 @@ struct Row {
     not_after: Option<String>,
     /// Programs of others that it is handed out to.
     shared_with: Vec<&'static str>,
+    /// Whether they may be given it as it is, where the registry takes nothing less.
+    workers_may_hold_password: bool,
 }
 
 impl From<CredentialRow> for Row {
@@ -73,6 +75,7 @@ impl From<CredentialRow> for Row {
             checked_at: row.checked_at.map(show_time),
             not_after: row.not_after.map(show_time),
             shared_with: Vec::new(),
+            workers_may_hold_password: false,
         }
     }
 }
@@ -87,6 +90,15 @@ async fn list(app: &App) -> Result<()> {
         own.into_iter()
             .for_each(|row| row.shared_with.push(recipient.as_str()));
     }
+    let settings = opened.broker.store().settings(opened.workspace).await?;
+    let lent = settings
+        .iter()
+        .filter(|(_, settings)| settings.workers_may_hold_password);
+    for (scope, _) in lent {
+        let own = rows.iter_mut().find(|row| row.scope == *scope);
+        own.into_iter()
+            .for_each(|row| row.workers_may_hold_password = true);
+    }
     app.output.show(&rows, |rows| {
         if rows.is_empty() {
             return "no credentials: `holdfast login REGISTRY` adds one".to_owned();
@@ -100,10 +112,11 @@ async fn list(app: &App) -> Result<()> {
                 row.checked_at.clone().unwrap_or_else(|| "never".to_owned()),
                 or_dash(row.not_after.as_deref()),
                 or_dash((!row.shared_with.is_empty()).then_some(&row.shared_with.join(", "))),
+                or_dash(row.workers_may_hold_password.then_some("may hold it")),
             ]
         });
         let headings = [
-            "SCOPE", "KIND", "VERSION", "STATE", "CHECKED", "ENDS", "SHARED",
+            "SCOPE", "KIND", "VERSION", "STATE", "CHECKED", "ENDS", "SHARED", "WORKERS",
         ];
         table(&headings, cells)
     })

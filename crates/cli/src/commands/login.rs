@@ -158,6 +158,7 @@ fn settings(args: &LoginArgs) -> Result<RegistrySettings> {
         plain_http: args.plain_http,
         ca_pem: args.ca_file.as_deref().map(read_pem).transpose()?,
         token_service: args.token_service.clone(),
+        workers_may_hold_password: args.workers_may_hold_password,
     })
 }
 

@@ -56,6 +56,7 @@ pub(super) async fn settings_belong_to_a_workspace(
         plain_http: true,
         ca_pem: None,
         token_service: None,
+        workers_may_hold_password: false,
     };
     store
         .put_settings(ours, "r.example", &settings)
@@ -65,6 +66,7 @@ pub(super) async fn settings_belong_to_a_workspace(
         plain_http: false,
         ca_pem: Some(b"pem".to_vec()),
         token_service: Some("auth.example".to_owned()),
+        workers_may_hold_password: true,
     };
     store
         .put_settings(ours, "r.example", &settings)

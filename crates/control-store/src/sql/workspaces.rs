@@ -148,17 +148,20 @@ impl SqlStore {
                 Box::pin(async move {
                     query(
                         "INSERT INTO registry_settings
-                         (workspace_id, scope, plain_http, ca_pem, token_service)
-                     VALUES ($1, $2, $3, $4, $5)
+                         (workspace_id, scope, plain_http, ca_pem, token_service,
+                          workers_may_hold_password)
+                     VALUES ($1, $2, $3, $4, $5, $6)
                      ON CONFLICT (workspace_id, scope) DO UPDATE
                      SET plain_http = excluded.plain_http, ca_pem = excluded.ca_pem,
-                         token_service = excluded.token_service",
+                         token_service = excluded.token_service,
+                         workers_may_hold_password = excluded.workers_may_hold_password",
                     )
                     .bind(workspace.to_string())
                     .bind(scope)
                     .bind(settings.plain_http)
                     .bind(settings.ca_pem)
                     .bind(settings.token_service)
+                    .bind(settings.workers_may_hold_password)
                     .execute(connection)
                     .await
                     .doing("writing settings")
@@ -171,20 +174,21 @@ impl SqlStore {
         &self,
         workspace: WorkspaceId,
     ) -> Result<Vec<(String, RegistrySettings)>, StoreError> {
-        type Setting = (String, bool, Option<Vec<u8>>, Option<String>);
+        type Setting = (String, bool, Option<Vec<u8>>, Option<String>, bool);
         let rows: Vec<Setting> = query(
-            "SELECT scope, plain_http, ca_pem, token_service FROM registry_settings
-             WHERE workspace_id = $1 ORDER BY scope",
+            "SELECT scope, plain_http, ca_pem, token_service, workers_may_hold_password
+             FROM registry_settings WHERE workspace_id = $1 ORDER BY scope",
         )
         .bind(workspace.to_string())
         .fetch_all(self.database.reader())
         .await
         .doing("reading settings")?;
-        let settings = |(scope, plain_http, ca_pem, token_service)| {
+        let settings = |(scope, plain_http, ca_pem, token_service, workers_may_hold_password)| {
             let settings = RegistrySettings {
                 plain_http,
                 ca_pem,
                 token_service,
+                workers_may_hold_password,
             };
             (scope, settings)
         };

@@ -3,14 +3,14 @@
 use broker::{Lease, Stamp};
 use credential::ExposeSecret;
 use credential::auth::{
-    AuthError, AuthRequest, AuthScheme, AuthSource, BlobLocation, LocationRequest, RegistryAuth,
-    Rejection,
+    AuthError, AuthRequest, AuthScheme, AuthSource, BlobLocation, LocationRequest, ReadFrom,
+    RegistryAuth, Rejection,
 };
 use jiff::Timestamp;
 use reference::Digest;
 use tonic::Status;
 use worker_protocol::{
-    AuthAnswer, AuthQuestion, Basic, Denial, LocationAnswer, LocationQuestion, Nowhere,
+    AuthAnswer, AuthQuestion, Basic, Denial, LocationAnswer, LocationQuestion, Nowhere, ReadHere,
     auth_answer, denial, location_answer, registry_auth,
 };
 
@@ -18,8 +18,9 @@ use super::connection::Connection;
 use super::container::{Container, Reading};
 use super::hand_off::reader_of;
 
+pub(super) const NO_SUCH_LAYER: &str = "the container's image has no such layer";
 const NO_STAMP: &str = "the question has no number and bytes of its own";
-const OTHER_ORIGIN: &str = "the container reads another origin";
+pub(super) const OTHER_ORIGIN: &str = "the container reads another origin";
 
 impl Connection {
     pub(super) async fn answer_auth(&self, question: AuthQuestion) -> Result<AuthAnswer, Status> {
@@ -60,15 +61,13 @@ impl Connection {
         if !reading.is_of(&question.registry, &question.repository) {
             return Err(self.forbid(&container, "location", OTHER_ORIGIN).await);
         }
-        let digest = Digest::parse(&question.digest).ok();
-        let Some(digest) = digest.filter(|digest| reading.layers.contains(digest)) else {
-            let reason = "the container's image has no such layer";
-            return Err(self.forbid(&container, "location", reason).await);
+        let Some(digest) = reading.layer(&question.digest) else {
+            return Err(self.forbid(&container, "location", NO_SUCH_LAYER).await);
         };
         let request = LocationRequest {
             registry: &reading.registry,
             repository: &reading.repository,
-            digest: &digest,
+            digest,
             refused: question.refused,
         };
         let admitted = self.admit(&container, question.stamp, "location").await?;
@@ -77,8 +76,11 @@ impl Connection {
             Err(error) => Err(error),
         };
         let answer = match answer {
-            Ok(Some(location)) => location_answer::Answer::Location(wire_location(&location)),
-            Ok(None) => location_answer::Answer::Nowhere(Nowhere {}),
+            Ok(ReadFrom::Location(location)) => {
+                location_answer::Answer::Location(wire_location(&location))
+            }
+            Ok(ReadFrom::Registry) => location_answer::Answer::Nowhere(Nowhere {}),
+            Ok(ReadFrom::Source) => location_answer::Answer::ReadHere(ReadHere {}),
             Err(error) => location_answer::Answer::Denial(wire_denial(&error)),
         };
         Ok(LocationAnswer {
@@ -89,7 +91,7 @@ impl Connection {
 
 impl Connection {
     /// The lease of a container, if the one that holds it asks.
-    async fn admit<'a>(
+    pub(super) async fn admit<'a>(
         &self,
         container: &'a Container,
         stamp: Option<worker_protocol::Stamp>,
@@ -113,8 +115,13 @@ fn parse_stamp(stamp: &worker_protocol::Stamp) -> Option<Stamp> {
 }
 
 impl Reading {
-    fn is_of(&self, registry: &str, repository: &str) -> bool {
+    pub(super) fn is_of(&self, registry: &str, repository: &str) -> bool {
         registry == self.registry.as_str() && repository == self.repository
+    }
+
+    /// The layer of its image that has this digest.
+    pub(super) fn layer(&self, digest: &str) -> Option<&Digest> {
+        self.layers.iter().find(|layer| layer.as_str() == digest)
     }
 }
 
@@ -159,7 +166,7 @@ fn remaining_ms(end: Timestamp) -> u64 {
     u64::try_from(left).unwrap_or(0)
 }
 
-fn wire_denial(error: &AuthError) -> Denial {
+pub(super) fn wire_denial(error: &AuthError) -> Denial {
     let (kind, retry_after) = match error {
         AuthError::BadCredential { .. } => (denial::Kind::BadCredential, None),
         AuthError::NoPermission { .. } => (denial::Kind::NoPermission, None),

@@ -25,9 +25,10 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use worker_protocol::worker_service_server::{WorkerService, WorkerServiceServer};
 use worker_protocol::{
     AuthAnswer, AuthQuestion, CodePiece, CodeQuestion, Delivery, FromWorker, IndexPiece,
-    IndexQuestion, LocationAnswer, LocationQuestion, ToWorker,
+    IndexQuestion, LocationAnswer, LocationQuestion, ReadPiece, ReadQuestion, ToWorker,
 };
 
+use super::auth::NO_SUCH_LAYER;
 use super::container::{Container, Reading};
 use super::hearing::hello;
 use super::pieces::{pieces, unreadable};
@@ -48,7 +49,7 @@ const ATTACH: &str = "/holdfast.worker.v1.WorkerService/Attach";
 /// Longest question: names, a digest, and what a registry said.
 const QUESTION_LIMIT_BYTES: usize = 64 << 10;
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Who is at the other end of a connection, as the connection itself shows.
 #[derive(Debug, Clone, Copy)]
@@ -272,6 +273,16 @@ impl WorkerService for Connection {
         Ok(Response::new(answer))
     }
 
+    type ReadStream = Answers<ReadPiece>;
+
+    async fn read(
+        &self,
+        request: Request<ReadQuestion>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let pieces = self.answer_read(request.into_inner()).await?;
+        Ok(Response::new(pieces))
+    }
+
     type CodeStream = Answers<CodePiece>;
 
     async fn code(
@@ -296,10 +307,8 @@ impl WorkerService for Connection {
         let question = request.into_inner();
         let container = self.container(question.delivery.as_ref(), "index").await?;
         let reading = &container.given.reading;
-        let mut layers = reading.layers.iter();
-        if !layers.any(|layer| layer.to_string() == question.digest) {
-            let reason = "the container's image has no such layer";
-            return Err(self.forbid(&container, "index", reason).await);
+        if reading.layer(&question.digest).is_none() {
+            return Err(self.forbid(&container, "index", NO_SUCH_LAYER).await);
         }
         let index = self.open_index(reading, question.digest).await?;
         let pieces = pieces(index).map_ok(|data| IndexPiece { data });

@@ -9,12 +9,13 @@ use broker::Lease;
 use bytes::Bytes;
 use ids::ContainerId;
 use reference::Digest;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use worker_protocol::ended::Cause;
 use worker_protocol::output::Stream as WireStream;
 use worker_protocol::{
-    Call, CallResult, Cancel, Delivery, Ended, Exception, Output, Ready, Stop, to_worker,
+    Call, CallResult, Cancel, Delivery, Ended, Exception, MAX_READS_PER_CONTAINER, Output, Ready,
+    Stop, to_worker,
 };
 
 use super::failure::cut;
@@ -79,6 +80,8 @@ pub(crate) struct Container {
     called_off: OnceLock<String>,
     gone: OnceLock<Gone>,
     is_gone: CancellationToken,
+    /// Turns of what is read for it.
+    pub(super) reads: Arc<Semaphore>,
 }
 
 /// What makes a container.
@@ -133,6 +136,7 @@ impl Container {
             called_off: OnceLock::new(),
             gone: OnceLock::new(),
             is_gone: CancellationToken::new(),
+            reads: Arc::new(Semaphore::new(MAX_READS_PER_CONTAINER)),
         };
         (Arc::new(container), receiver)
     }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use control_store::{Capacity, Worker};
 use ids::WorkerId;
 use reference::Digest;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use worker_protocol::{Delivery, Hello, ToWorker, to_worker};
+use worker_protocol::{Delivery, Hello, MAX_READS_PER_WORKER, ToWorker, to_worker};
 
 use super::placement::{self, Candidate, Needs};
 use crate::lock::lock;
@@ -52,6 +52,8 @@ pub(crate) struct WorkerLink {
     total: Needs,
     sender: ToWorkerSender,
     books: Mutex<Books>,
+    /// Turns of what is read for its containers.
+    pub(super) reads: Arc<Semaphore>,
     /// Cancelled when it is no longer attached.
     pub(super) gone: CancellationToken,
 }
@@ -98,6 +100,7 @@ impl Workers {
             },
             sender,
             books: Mutex::default(),
+            reads: Arc::new(Semaphore::new(MAX_READS_PER_WORKER as usize)),
             gone: CancellationToken::new(),
         });
         let earlier = {

@@ -37,6 +37,8 @@ pub(super) async fn show(State(gateway): State<Gateway>, _: Watcher) -> impl Int
     let census = gateway.dispatch().census();
     let alarms = gateway.broker().lease_alarms();
     gateway.metrics().lease_alarms(alarms);
+    let bytes = gateway.broker().read_through_bytes();
+    gateway.metrics().read_through_bytes(bytes);
     (
         [(CONTENT_TYPE, OPENMETRICS)],
         gateway.metrics().text(&census),

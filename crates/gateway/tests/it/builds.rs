@@ -14,7 +14,7 @@ pub(crate) const USERNAME: &str = "puller";
 pub(crate) const PASSWORD: &str = "correct-horse-battery";
 const OTHER_PASSWORD: &str = "another-horse-battery";
 
-fn image() -> Image {
+pub(crate) fn image() -> Image {
     ImageBuilder::new()
         .layer(Layer::gzip(&[Entry::file("etc/motd", "hello\n")]))
         .layer(Layer::gzip(&[Entry::file("app/main.py", "print(1)\n")]))

@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use worker_protocol::{
     AuthQuestion, CodeQuestion, Delivery, FromWorker, Hello, IndexQuestion, JoinQuestion,
-    LocationQuestion, Stamp, Start, auth_answer, from_worker,
+    LocationQuestion, ReadQuestion, Stamp, Start, auth_answer, from_worker, location_answer,
+    read_piece,
 };
 
 use crate::beta9::{Returning, Scene};
@@ -580,7 +581,7 @@ async fn a_lease_is_of_one_worker_and_container_and_ends_with_them() {
     let stage = Stage::new().await;
     let port = Port::open(&stage).await;
     let worker = port.worker(&stage, "node-1").await.attach().await.unwrap();
-    let scene = Scene::private(stage, worker).await;
+    let scene = Scene::lent(stage, worker).await;
     assert_eq!(last_reply(&scene, "return 1").await, "1");
     let start = scene.worker.started().await;
     assert_eq!(ask_all(&scene.worker, &start).await[0], Code::Ok);
@@ -604,4 +605,127 @@ async fn a_lease_is_of_one_worker_and_container_and_ends_with_them() {
     let workspace = given[0].workspace.parse().unwrap();
     let live = vault.live_leases(workspace).await.unwrap();
     assert_eq!(live, []);
+}
+
+/// The question for the first bytes of the first layer.
+fn reading(start: &Start, length_bytes: u64) -> ReadQuestion {
+    let image = start.image.clone().unwrap();
+    ReadQuestion {
+        delivery: start.delivery.clone(),
+        registry: image.registry,
+        repository: image.repository,
+        digest: image.layers[0].digest.clone(),
+        size_bytes: layer().len() as u64,
+        offset: 0,
+        length_bytes,
+        stamp: Some(fresh()),
+    }
+}
+
+fn layer() -> bytes::Bytes {
+    crate::builds::image().layers[0].bytes.clone()
+}
+
+/// What is read, or why it is not: of the question, or within the answer.
+async fn read(worker: &FakeWorker, question: ReadQuestion) -> Result<Vec<u8>, String> {
+    let refused = |status: Status| status.code().to_string();
+    let pieces = worker.client.clone().read(question).await;
+    let mut pieces = pieces.map_err(refused)?.into_inner();
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.message().await.map_err(refused)? {
+        match piece.piece.unwrap() {
+            read_piece::Piece::Data(data) => bytes.extend_from_slice(&data),
+            read_piece::Piece::Denial(denial) => return Err(denial.message),
+            read_piece::Piece::NotFound(_) => return Err("not found".to_owned()),
+            read_piece::Piece::Corrupt(message) => return Err(message),
+        }
+    }
+    Ok(bytes)
+}
+
+/// A registry that takes nothing less than a password: it stays with the gateway, which reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_through_the_gateway_is_of_its_own_image() {
+    let stage = Stage::new().await;
+    let port = Port::open(&stage).await;
+    let worker = port.worker(&stage, "node-1").await.attach().await.unwrap();
+    let scene = Scene::private(stage, worker).await;
+    assert_eq!(last_reply(&scene, "return 1").await, "1");
+    let second = port.worker(&scene.stage, "node-2").await;
+    let second = second.attach().await.unwrap();
+    let (worker, stage) = (&scene.worker, &scene.stage);
+    let start = worker.started().await;
+    let size = layer().len() as u64;
+    let own = reading(&start, size);
+    let question = AuthQuestion {
+        delivery: own.delivery.clone(),
+        registry: own.registry.clone(),
+        repository: own.repository.clone(),
+        rejected: None,
+        stamp: Some(fresh()),
+    };
+    let mut client = worker.client.clone();
+    let found = client.location(locating(&question, &own.digest)).await;
+    let found = found.unwrap().into_inner().answer;
+    let is_read = matches!(found, Some(location_answer::Answer::ReadHere(_)));
+    assert!(is_read, "{found:?}");
+    let asked = client.auth(question).await.unwrap().into_inner().answer;
+    let Some(auth_answer::Answer::Denial(denial)) = asked else {
+        panic!("an auth was given");
+    };
+    assert!(denial.message.contains("through the broker"), "{denial:?}");
+    assert_eq!(read(worker, own.clone()).await, Ok(layer().to_vec()));
+    let middle = ReadQuestion {
+        offset: 3,
+        ..reading(&start, 5)
+    };
+    assert_eq!(read(worker, middle).await, Ok(layer()[3..8].to_vec()));
+
+    let denied_so_far = audit(stage, "deny").await.len();
+    let fresh_of = |change: fn(&mut ReadQuestion)| {
+        let mut question = reading(&start, size);
+        change(&mut question);
+        question
+    };
+    for wrong in [
+        fresh_of(|question| question.digest = format!("sha256:{}", "0".repeat(64))),
+        fresh_of(|question| question.repository = "other/app".to_owned()),
+        fresh_of(|question| question.registry = "registry.example".to_owned()),
+        fresh_of(|question| question.offset = 1),
+        fresh_of(|question| question.offset = u64::MAX),
+        fresh_of(|question| question.length_bytes = 0),
+        fresh_of(|question| (question.size_bytes, question.length_bytes) = (1 << 40, 1 << 30)),
+        fresh_of(|question| question.stamp = None),
+    ] {
+        let refused = read(worker, wrong.clone()).await;
+        let expected = Code::PermissionDenied.to_string();
+        assert_eq!(refused, Err(expected), "{wrong:?}");
+    }
+    let anothers = read(&second, reading(&start, size)).await;
+    assert_eq!(anothers, Err(Code::NotFound.to_string()));
+    assert_eq!(audit(stage, "deny").await.len(), denied_so_far + 9);
+
+    check_reads_end(stage, worker, &start, own).await;
+}
+
+/// What was read is on record, and a removal and a copy end it.
+async fn check_reads_end(stage: &Stage, worker: &FakeWorker, start: &Start, own: ReadQuestion) {
+    let size = layer().len() as u64;
+    let id = stage.broker.store().workers().await.unwrap()[0].id;
+    let vault = stage.broker.vault();
+    let given = vault.exposures(ExposureOf::Worker(id), None).await.unwrap();
+    let rungs: Vec<_> = given.iter().map(|row| row.rung.as_str()).collect();
+    assert_eq!(rungs, ["read through the broker"]);
+    let scope = given[0].scope.clone().unwrap().parse().unwrap();
+    let workspace = given[0].workspace.parse().unwrap();
+    stage.broker.logout(workspace, &scope).await.unwrap();
+    let removed = read(worker, reading(start, size)).await.unwrap_err();
+    assert!(removed.contains("removed"), "{removed}");
+    // By the same number with other bytes the lease has ended for both.
+    let copy = ReadQuestion {
+        stamp: Some(stamp(own.stamp.unwrap().number, 9)),
+        ..reading(start, size)
+    };
+    let refused = read(worker, copy).await.unwrap_err();
+    assert!(refused.contains("two have used"), "{refused}");
 }

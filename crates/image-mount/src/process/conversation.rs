@@ -1,13 +1,13 @@
 //! The parent's end of the control socket: questions and their answers, and the child's questions
-//! for auth and for room in the cache, each answered in a task of its own so that a slow token
-//! service holds up nothing.
+//! for auth, for bytes and for room in the cache, each answered in a task of its own so that a slow
+//! token service holds up nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use credential::auth::{AuthError, AuthRequest, AuthSource, LocationRequest, Rejection};
+use credential::auth::{AuthError, AuthRequest, AuthSource, LocationRequest, ReadFrom, Rejection};
 use image_fs::{Room, SpanCache};
 use reference::{Digest, Registry};
 use tokio::net::UnixStream;
@@ -15,10 +15,11 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::reads::Reads;
 use crate::request::MountLog;
 use crate::wire::{
-    self, Frame, MAX_QUEUED, ToChild, ToParent, WireAuth, WireError, WireLocation, WireRefused,
-    WireStats, denied_to_wire,
+    self, Frame, MAX_BYTES_QUEUED, MAX_QUEUED, ToChild, ToParent, WireAuth, WireError,
+    WireLocation, WireRefused, WireStats, denied_to_wire,
 };
 
 /// Questions that are worked on at once. The child asks for auth one at a time, for a location once
@@ -71,15 +72,19 @@ impl Conversation {
     ) -> Self {
         let (reader, writer) = socket.into_split();
         let (frames, queue) = mpsc::channel(MAX_QUEUED);
+        let (bytes, bytes_queue) = mpsc::channel(MAX_BYTES_QUEUED);
         let waiting = Arc::new(Mutex::new(Some(HashMap::new())));
+        let answers = Arc::new(answers);
         let listener = Listener {
             waiting: Arc::clone(&waiting),
             frames: frames.downgrade(),
-            answers: Arc::new(answers),
+            reads: Reads::new(Arc::clone(&answers), bytes),
+            answers,
             logs,
         };
         let reader = tokio::spawn(listener.listen(reader)).abort_handle();
-        let writer = tokio::spawn(wire::send_all(writer, queue)).abort_handle();
+        let writing = wire::send_with_bytes(writer, queue, bytes_queue);
+        let writer = tokio::spawn(writing).abort_handle();
         let next = AtomicU64::new(MOUNT + 1);
         Self {
             frames: Some(frames),
@@ -161,6 +166,8 @@ struct Listener {
     /// Weak, so that the socket closes when the handle is dropped.
     frames: mpsc::WeakSender<Frame>,
     answers: Arc<Answers>,
+    /// Ends with the listening, as every question does.
+    reads: Reads,
     logs: mpsc::Sender<MountLog>,
 }
 
@@ -171,7 +178,7 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    async fn listen(self, mut reader: OwnedReadHalf) {
+    async fn listen(mut self, mut reader: OwnedReadHalf) {
         let turns = Arc::new(Semaphore::new(MAX_QUESTIONS));
         // Ends with this task: nothing is sought for a mount that is gone.
         let mut questions = JoinSet::new();
@@ -207,6 +214,14 @@ impl Listener {
                 } => {
                     let answer = Question::Location { digest, refused };
                     self.work_on(id, answer, &turns, &mut questions).await;
+                    continue;
+                }
+                ToParent::WantBytes(read) => {
+                    self.reads.begin(read);
+                    continue;
+                }
+                ToParent::NoMoreBytes { id } => {
+                    self.reads.end(id);
                     continue;
                 }
                 ToParent::WantRoom { id, disk_full } => {
@@ -277,10 +292,9 @@ impl Answers {
     }
 
     async fn location(&self, id: u64, digest: &str, refused: Option<u64>) -> ToChild {
-        let own = self.layers.iter().find(|layer| *layer == digest);
-        let Some(digest) = own.and_then(|layer| Digest::parse(layer).ok()) else {
-            let message = "the mount asks for no layer of its image".to_owned();
-            return ToChild::AuthDenied(denied_to_wire(id, &AuthError::Refused { message }));
+        let digest = match self.layer(digest) {
+            Ok(digest) => digest,
+            Err(error) => return ToChild::AuthDenied(denied_to_wire(id, &error)),
         };
         let request = LocationRequest {
             registry: &self.registry,
@@ -289,10 +303,20 @@ impl Answers {
             refused,
         };
         match self.auth.location(request).await {
-            Ok(Some(location)) => ToChild::Location(WireLocation::new(id, location)),
-            Ok(None) => ToChild::NoLocation { id },
+            Ok(ReadFrom::Location(location)) => ToChild::Location(WireLocation::new(id, location)),
+            Ok(ReadFrom::Registry) => ToChild::NoLocation { id },
+            Ok(ReadFrom::Source) => ToChild::ReadHere { id },
             Err(error) => ToChild::AuthDenied(denied_to_wire(id, &error)),
         }
+    }
+
+    /// A layer of its image, and no other.
+    pub(super) fn layer(&self, digest: &str) -> Result<Digest, AuthError> {
+        let own = self.layers.iter().find(|layer| *layer == digest);
+        let own = own.and_then(|layer| Digest::parse(layer).ok());
+        own.ok_or_else(|| AuthError::Refused {
+            message: "the mount asks for no layer of its image".to_owned(),
+        })
     }
 
     async fn room(&self, id: u64, disk_full: Option<u64>) -> ToChild {

@@ -7,14 +7,15 @@ use std::sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 use std::time::Duration;
 
 use credential::auth::{
-    AuthError, AuthFuture, AuthRequest, AuthSource, BlobLocation, LocationFuture, LocationRequest,
-    RegistryAuth, Rejection,
+    AuthError, AuthFuture, AuthRequest, AuthSource, LocationFuture, LocationRequest, ReadFrom,
+    ReadFuture, ReadRequest, RegistryAuth, Rejection,
 };
 use jiff::Timestamp;
 use reference::Digest;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::reads::RemoteReads;
 use crate::wire::{self, Frame, ToParent, rejection_to_wire};
 
 /// How long the parent may take: it may have to ask a slow token service, with retries.
@@ -32,8 +33,7 @@ const LONGEST_MARGIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) enum Given {
     Auth(RegistryAuth),
-    /// Nothing where the registry sends the blob itself.
-    Location(Option<BlobLocation>),
+    Location(ReadFrom),
 }
 
 type Answer = Result<Given, AuthError>;
@@ -46,6 +46,7 @@ pub(super) struct RemoteAuth {
     held: Mutex<Option<Held>>,
     questions: AtomicU64,
     auth_requests: AtomicU64,
+    reads: RemoteReads,
 }
 
 #[derive(Debug)]
@@ -57,6 +58,7 @@ struct Held {
 impl RemoteAuth {
     pub(super) fn new(frames: mpsc::WeakSender<Frame>) -> Self {
         Self {
+            reads: RemoteReads::new(frames.clone()),
             frames,
             waiting: StdMutex::default(),
             held: Mutex::default(),
@@ -70,6 +72,11 @@ impl RemoteAuth {
         if let Some(sender) = self.waiting().remove(&id) {
             let _ = sender.send(answer);
         }
+    }
+
+    /// What the parent reads for us.
+    pub(super) fn reads(&self) -> &RemoteReads {
+        &self.reads
     }
 
     /// Times that the parent was asked for an auth.
@@ -107,11 +114,7 @@ impl RemoteAuth {
         Ok(auth)
     }
 
-    async fn locate(
-        &self,
-        digest: &Digest,
-        refused: Option<u64>,
-    ) -> Result<Option<BlobLocation>, AuthError> {
+    async fn locate(&self, digest: &Digest, refused: Option<u64>) -> Result<ReadFrom, AuthError> {
         let digest = digest.to_string();
         let question = |id| ToParent::WantLocation {
             id,
@@ -187,6 +190,10 @@ impl AuthSource for RemoteAuth {
 
     fn location<'a>(&'a self, request: LocationRequest<'a>) -> LocationFuture<'a> {
         Box::pin(self.locate(request.digest, request.refused))
+    }
+
+    fn read<'a>(&'a self, request: ReadRequest<'a>) -> ReadFuture<'a> {
+        Box::pin(self.reads.read(request))
     }
 }
 
@@ -328,8 +335,9 @@ mod tests {
             panic!("{question:?}");
         };
         assert_eq!((asked, refused), (digest.to_string(), Some(4)));
-        source.answer(id, Ok(Given::Location(None)));
-        assert!(asker.await.unwrap().unwrap().is_none());
+        source.answer(id, Ok(Given::Location(ReadFrom::Registry)));
+        let found = asker.await.unwrap().unwrap();
+        assert!(matches!(found, ReadFrom::Registry), "{found:?}");
         assert_eq!(source.requests(), 0, "no auth was asked for");
     }
 

@@ -20,6 +20,20 @@ pub(crate) enum ToChild {
     NoLocation {
         id: u64,
     },
+    /// The parent reads the blob.
+    ReadHere {
+        id: u64,
+    },
+    BytesDenied(WireDenied),
+    /// The registry has no such blob.
+    BytesNotFound {
+        id: u64,
+    },
+    /// The registry has other bytes.
+    BytesCorrupt {
+        id: u64,
+        message: String,
+    },
     Stats {
         id: u64,
     },
@@ -47,6 +61,11 @@ pub(crate) enum ToParent {
         id: u64,
         digest: String,
         refused: Option<u64>,
+    },
+    WantBytes(WireRead),
+    /// Nobody waits for them any more.
+    NoMoreBytes {
+        id: u64,
     },
     Stats {
         id: u64,
@@ -196,6 +215,17 @@ pub(crate) struct WireLocation {
     pub(crate) serial: u64,
     pub(crate) not_after: Timestamp,
     pub(crate) url: WireSecret,
+}
+
+/// A stretch of a layer, from `start` to before `end`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireRead {
+    pub(crate) id: u64,
+    pub(crate) digest: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

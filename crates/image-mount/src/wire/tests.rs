@@ -260,6 +260,71 @@ async fn frames_that_lie_about_their_length() {
     assert!(matches!(receive(&frame).await, Ok(Some(ToChild::Stop {}))));
 }
 
+#[tokio::test]
+async fn pieces_that_lie_about_their_length() {
+    let receive = |bytes: Vec<u8>| async move { receive_from_parent(&mut bytes.as_slice()).await };
+    let piece = encode_bytes(7, b"abc").unwrap();
+    let Ok(Some(FromParent::Bytes { id, bytes })) = receive(piece.to_vec()).await else {
+        panic!("another message");
+    };
+    assert_eq!((id, &bytes[..]), (7, &b"abc"[..]));
+    let length = |length: u32| (length | 1 << 31).to_le_bytes().to_vec();
+    let beyond = u32::try_from(MAX_BYTES + 1).unwrap();
+    for too_long in [beyond, u32::MAX] {
+        let received = receive(length(too_long)).await;
+        assert!(matches!(received, Err(WireError::TooLong(_))));
+    }
+    assert!(matches!(
+        receive(length(0)).await,
+        Err(WireError::Malformed(_))
+    ));
+    for cut in [LENGTH_BYTES, LENGTH_BYTES + 3, piece.len() - 1] {
+        let received = receive(piece[..cut].to_vec()).await;
+        assert!(matches!(received, Err(WireError::Io(_))), "{cut}");
+    }
+    assert!(encode_bytes(7, &vec![0; MAX_BYTES + 1]).is_err());
+    // The child sends none, so that its parent knows none.
+    let to_parent = super::receive::<ToParent>(&mut &piece[..]).await;
+    assert!(matches!(to_parent, Err(WireError::TooLong(_))));
+    let stop = encode(&ToChild::Stop {}).unwrap();
+    assert!(matches!(
+        receive(stop.to_vec()).await,
+        Ok(Some(FromParent::Message(ToChild::Stop {})))
+    ));
+    assert!(matches!(receive(Vec::new()).await, Ok(None)));
+}
+
+/// Both queues are full before anything is written.
+#[tokio::test]
+async fn messages_do_not_wait_for_bytes() {
+    let (frames, frames_out) = mpsc::channel(MAX_QUEUED);
+    let (bytes, bytes_out) = mpsc::channel(MAX_BYTES_QUEUED);
+    for id in 0..4 {
+        bytes.send(encode_bytes(id, b"abc").unwrap()).await.unwrap();
+    }
+    for id in 0..3 {
+        let message = ToChild::Stats { id };
+        frames.send(encode(&message).unwrap()).await.unwrap();
+    }
+    let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+    let writing = tokio::spawn(send_with_bytes(ours, frames_out, bytes_out));
+    let mut arrived = Vec::new();
+    for _ in 0..7 {
+        arrived.push(match receive_from_parent(&mut theirs).await.unwrap() {
+            Some(FromParent::Message(_)) => "message",
+            Some(FromParent::Bytes { .. }) => "bytes",
+            None => panic!("closed"),
+        });
+    }
+    assert_eq!(arrived[..3], ["message"; 3]);
+    assert_eq!(arrived[3..], ["bytes"; 4]);
+    drop(frames);
+    let closed = receive_from_parent(&mut theirs).await;
+    assert!(matches!(closed, Ok(None)), "though bytes could come");
+    writing.await.unwrap().unwrap();
+    drop(bytes);
+}
+
 #[test]
 fn a_message_over_the_limit_is_not_sent() {
     let entries = vec![(u32::MAX, u32::MAX, u32::MAX); PROTOCOL.max_bytes / 20];

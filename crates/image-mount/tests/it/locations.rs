@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use credential::auth::{
-    AuthError, AuthFuture, AuthRequest, AuthSource, LocationFuture, LocationRequest,
+    AuthError, AuthFuture, AuthRequest, AuthSource, LocationFuture, LocationRequest, ReadFrom,
 };
 use dial::Dialer;
 use e2e::memory::holds;
@@ -40,9 +40,10 @@ impl AuthSource for LocationsAlone {
             let found = self
                 .reader
                 .blob_location(repository, digest, request.refused);
-            found.await.map_err(|error| AuthError::Unreachable {
+            let found = found.await.map_err(|error| AuthError::Unreachable {
                 message: error.to_string(),
-            })
+            });
+            Ok(found?.map_or(ReadFrom::Registry, ReadFrom::Location))
         })
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use credential::ExposeSecret;
 use credential::auth::{
     AuthError, AuthFuture, AuthRequest, AuthSource, BlobLocation, LocationFuture, LocationRequest,
+    ReadFrom,
 };
 use registry_client::{RegistryClient, RegistryError};
 use registry_sim::{Image, Login, Options, RegistrySim};
@@ -38,9 +39,10 @@ impl AuthSource for LocationsAlone {
             let found = self
                 .reader
                 .blob_location(repository, digest, request.refused);
-            found.await.map_err(|error| AuthError::Unreachable {
+            let found = found.await.map_err(|error| AuthError::Unreachable {
                 message: error.to_string(),
-            })
+            });
+            Ok(found?.map_or(ReadFrom::Registry, ReadFrom::Location))
         })
     }
 }

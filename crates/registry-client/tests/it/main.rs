@@ -8,4 +8,5 @@ mod manifests;
 mod patience;
 mod redirects;
 mod support;
+mod through;
 mod tls;

@@ -28,7 +28,7 @@ use worker_protocol::worker_service_server::{WorkerService, WorkerServiceServer}
 use worker_protocol::{
     AuthAnswer, AuthQuestion, Call, CallResult, CodePiece, CodeQuestion, Ended, Format, FromWorker,
     IndexPiece, IndexQuestion, LocationAnswer, LocationQuestion, MAX_MESSAGE_BYTES, Nowhere,
-    Output, Ready, Start, ToWorker, location_answer,
+    Output, ReadPiece, ReadQuestion, Ready, Start, ToWorker, location_answer,
 };
 
 use super::starts::CONTAINER;
@@ -62,6 +62,7 @@ impl WorkerService for Service {
     type AttachStream = Answers<ToWorker>;
     type CodeStream = Answers<CodePiece>;
     type IndexStream = Answers<IndexPiece>;
+    type ReadStream = Answers<ReadPiece>;
 
     async fn attach(
         &self,
@@ -91,6 +92,10 @@ impl WorkerService for Service {
         Ok(Response::new(LocationAnswer {
             answer: Some(nowhere),
         }))
+    }
+
+    async fn read(&self, _: Request<ReadQuestion>) -> Result<Response<Self::ReadStream>, Status> {
+        Err(Status::unimplemented("nothing is read here"))
     }
 
     async fn code(&self, _: Request<CodeQuestion>) -> Result<Response<Self::CodeStream>, Status> {

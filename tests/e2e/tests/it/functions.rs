@@ -62,7 +62,7 @@ impl Stage {
         finish(self.start_python(password, words), "")
     }
 
-    fn start_python(&self, password: &str, words: &[&str]) -> Child {
+    pub(crate) fn start_python(&self, password: &str, words: &[&str]) -> Child {
         let mut command = self.program("app.py");
         command
             .args(words)

@@ -1,5 +1,6 @@
 //! A reader of an image, as a start and its mount read: by a lease of the broker, the manifest and
-//! the configuration with an auth, the layers at signed locations where there are any.
+//! the configuration with an auth, the layers at signed locations where there are any, and through
+//! the broker where nothing less than the password reads them.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -183,7 +184,7 @@ impl Reading {
             repository: REPOSITORY,
             rejected: None,
         };
-        self.lease.auth(request).await?;
+        self.source().auth(request).await?;
         Ok(())
     }
 
@@ -206,12 +207,13 @@ impl Reading {
             .broker
             .lease(self.workspace, &name, CredentialChoice::Auto);
         let lease = Arc::new(lease.await.unwrap());
-        RegistryClient::new(&self.dialer, lease.endpoint().clone(), lease).unwrap()
+        RegistryClient::new(&self.dialer, lease.endpoint().clone(), lease.own_source()).unwrap()
     }
 
     /// As a mount reads.
     fn client_of_mount(&self) -> RegistryClient {
-        let (endpoint, source) = (self.lease.endpoint().clone(), self.source());
+        let endpoint = self.lease.endpoint().clone();
+        let source = Arc::clone(&self.lease) as _;
         let patience = RetryPolicy::default();
         RegistryClient::at_locations(&self.dialer, endpoint, source, patience).unwrap()
     }
@@ -221,7 +223,7 @@ impl Reading {
     }
 
     pub(super) fn source(&self) -> Arc<dyn AuthSource> {
-        Arc::clone(&self.lease) as _
+        self.lease.own_source()
     }
 
     pub(super) fn dialer(&self) -> &Dialer {

@@ -108,7 +108,7 @@ impl Gateway {
 
     /// A client that reads with a lease.
     pub(super) fn client(&self, lease: &Arc<Lease>) -> Result<RegistryClient, Problem> {
-        let (endpoint, auth) = (lease.endpoint().clone(), Arc::clone(lease) as _);
+        let (endpoint, auth) = (lease.endpoint().clone(), lease.own_source());
         let client = RegistryClient::new(self.dialer(), endpoint, auth);
         client.map_err(|error| refusal(error.into(), lease))
     }

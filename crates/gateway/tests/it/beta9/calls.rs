@@ -4,7 +4,7 @@ use beta9_protocol::function::{FunctionInvokeRequest, FunctionInvokeResponse};
 use beta9_protocol::gateway::{GetOrCreateStubRequest, TaskPolicy};
 use beta9_protocol::metadata::{LOG_OFFSET, TASK_ID};
 use bytes::Bytes;
-use control_store::TokenScope;
+use control_store::{RegistrySettings, TokenScope};
 use ids::{StubId, TaskId};
 use registry_sim::{Login, RegistrySim};
 use tonic::{Code, Status, Streaming};
@@ -48,13 +48,25 @@ impl Scene {
 
     /// The same with this worker.
     pub(crate) async fn on(stage: Stage, worker: FakeWorker) -> Self {
-        Self::of(stage, worker, Login::Nobody, &[]).await
+        let keeping = RegistrySettings::default();
+        Self::of(stage, worker, Login::Nobody, &[], keeping).await
     }
 
     /// The same with an image that wants a credential.
     pub(crate) async fn private(stage: Stage, worker: FakeWorker) -> Self {
         let credential = [("USERNAME", USERNAME), ("PASSWORD", PASSWORD)];
-        Self::of(stage, worker, Login::Basic, &credential).await
+        let keeping = RegistrySettings::default();
+        Self::of(stage, worker, Login::Basic, &credential, keeping).await
+    }
+
+    /// The same with a workspace whose workers may hold it.
+    pub(crate) async fn lent(stage: Stage, worker: FakeWorker) -> Self {
+        let credential = [("USERNAME", USERNAME), ("PASSWORD", PASSWORD)];
+        let lending = RegistrySettings {
+            workers_may_hold_password: true,
+            ..RegistrySettings::default()
+        };
+        Self::of(stage, worker, Login::Basic, &credential, lending).await
     }
 
     async fn of(
@@ -62,9 +74,14 @@ impl Scene {
         worker: FakeWorker,
         login: Login,
         credential: &[(&str, &str)],
+        settings: RegistrySettings,
     ) -> Self {
         let sim = registry(login).await;
         let caller = stage.caller("team", &TokenScope::ALL).await;
+        let workspace = stage.workspace("team").await;
+        let store = stage.broker.store();
+        let said = store.put_settings(workspace, sim.host(), &settings);
+        said.await.unwrap();
         let beta9 = Beta9::of(&stage, &caller);
         let plain = GetOrCreateStubRequest {
             task_policy: Some(TaskPolicy {
