@@ -454,10 +454,8 @@ async fn what_was_overwritten_on_a_server_is_given_up() {
     let postgres = PostgresServer::shared();
     let address = postgres.new_database();
     let database = contract::open(&server(&address)).await.unwrap();
-    let (name, _) = address
-        .split_once("@/")
-        .and_then(|(_, rest)| rest.split_once('?'))
-        .unwrap();
+    let (server_alone, _) = address.split_once('?').unwrap();
+    let (_, name) = server_alone.rsplit_once('/').unwrap();
     postgres.sql(name, "CREATE EXTENSION pageinspect");
     let versions = || {
         let page = "get_raw_page('holdfast_test.counter', 0)";

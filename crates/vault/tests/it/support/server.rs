@@ -29,26 +29,40 @@ pub(super) fn of(directory: &Path) -> database::Server {
 fn make(directory: &Path) -> String {
     let server = PostgresServer::shared();
     let address = server.new_database();
-    server.sql(parts(&address).0, WORDS);
+    server.sql(parts(&address).name, WORDS);
     std::fs::create_dir_all(directory).unwrap();
     std::fs::write(directory.join(ADDRESS), &address).unwrap();
     address
 }
 
-/// The name of a database, and the directory of its server's socket.
-fn parts(address: &str) -> (&str, &str) {
-    let (_, rest) = address.split_once("@/").unwrap();
-    rest.split_once("?host=").unwrap()
+/// What the address of a database says beside its user.
+struct Parts<'a> {
+    name: &'a str,
+    port: u16,
+    /// Directory of the server's socket.
+    socket: &'a str,
+}
+
+fn parts(address: &str) -> Parts<'_> {
+    let (_, rest) = address.split_once("@:").unwrap();
+    let (port, rest) = rest.split_once('/').unwrap();
+    let (name, socket) = rest.split_once("?host=").unwrap();
+    Parts {
+        name,
+        port: port.parse().unwrap(),
+        socket,
+    }
 }
 
 /// Is held to no rule of the tables.
 pub(super) async fn connection(directory: &Path) -> PgConnection {
     let address = std::fs::read_to_string(directory.join(ADDRESS)).unwrap();
-    let (name, socket) = parts(&address);
+    let parts = parts(&address);
     let options = PgConnectOptions::new_without_pgpass()
-        .socket(socket)
+        .socket(parts.socket)
+        .port(parts.port)
         .username(postgres_server::USER)
-        .database(name);
+        .database(parts.name);
     let settings = [
         ("search_path", "holdfast_vault, public"),
         ("session_replication_role", "replica"),
