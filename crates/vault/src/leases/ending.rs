@@ -6,7 +6,7 @@ use ids::{LeaseId, SecretId, WorkerId};
 use super::{CalledOff, Left, held, lease_time_ms};
 use crate::audit::{AuditAction, Entry};
 use crate::error::{Doing, VaultError};
-use crate::process::is_gone;
+use crate::process::{Machines, is_gone};
 use crate::secrets::{parse_secret_id, parse_version};
 use crate::vault::{Inner, OURSELVES, Vault};
 
@@ -69,8 +69,12 @@ pub(super) async fn end_within(
     })
 }
 
+/// By how much the clocks of machines that share a vault may differ.
+const CLOCKS_APART_MS: i64 = 5 * 60 * 1000;
+
 /// Ends the leases whose time is up or whose owner is gone. One that would last for longer than
-/// any can was given its time by a clock that was set back since.
+/// any can was given its time by a clock that was set back since, or by one of another machine that
+/// is far ahead.
 pub(crate) async fn sweep_within(
     vault: &Inner,
     transaction: &mut Transaction<'_>,
@@ -85,7 +89,11 @@ pub(crate) async fn sweep_within(
     .fetch_all(&mut *transaction)
     .await
     .doing("looking for leases that are over")?;
-    let longest = now.saturating_add(lease_time_ms());
+    let apart = match vault.place.machines() {
+        Machines::One => 0,
+        Machines::Many => CLOCKS_APART_MS,
+    };
+    let longest = now.saturating_add(lease_time_ms() + apart);
     let mut entries = Vec::new();
     for (lease, owner, expires_at) in live {
         let reason = match () {
