@@ -219,10 +219,10 @@ impl PublicKeys {
     }
 
     /// Since when the current key signs: since it took the place of the youngest former one, or
-    /// since there are keys.
+    /// since there are keys. The youngest stands first, whatever clock an older one was retired by.
     pub fn signs_since(&self) -> Timestamp {
-        let retired = self.0.iter().filter_map(|key| key.row.retired_at).max();
-        retired.unwrap_or_else(|| self.0[0].row.published_at)
+        let youngest = self.0.iter().find_map(|key| key.row.retired_at);
+        youngest.unwrap_or_else(|| self.0[0].row.published_at)
     }
 
     /// From when on the current key is old.

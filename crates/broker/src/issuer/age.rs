@@ -114,23 +114,22 @@ impl Issuer {
         if !self.is_asked.load(Ordering::Relaxed) {
             return Ok(KeyReplacement::LeftToPeople(WhyLeft::NobodyAsks));
         }
-        match self.rotate(ACTOR).await {
-            Ok(()) => {
-                self.is_asked.store(false, Ordering::Relaxed);
-                Ok(KeyReplacement::Replaced)
-            }
-            Err(BrokerError::IssuerTooEarly(_)) => self.young_or_next_is().await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Another process was first, or the next key was made by a clock that was ahead.
-    async fn young_or_next_is(&self) -> Result<KeyReplacement, BrokerError> {
+        let rotated = match self.rotate(ACTOR).await {
+            Ok(()) => true,
+            // Another process was first, or the next key is young.
+            Err(BrokerError::IssuerTooEarly(_)) => false,
+            Err(error) => return Err(error),
+        };
         let keys = self.public_keys().await?;
-        Ok(if keys.is_old(self.clock.now()) {
-            KeyReplacement::LeftToPeople(WhyLeft::NextIsYoung)
-        } else {
-            KeyReplacement::NotDue
+        Ok(match keys.is_old(self.clock.now()) {
+            // Also where the next key was made by a clock that was ahead, and another took its
+            // place.
+            true => KeyReplacement::LeftToPeople(WhyLeft::NextIsYoung),
+            false if rotated => {
+                self.is_asked.store(false, Ordering::Relaxed);
+                KeyReplacement::Replaced
+            }
+            false => KeyReplacement::NotDue,
         })
     }
 

@@ -164,3 +164,17 @@ fn a_key_is_old_by_when_it_began_to_sign() {
     // Made by a clock that was years ahead.
     assert!(second.is_old(start));
 }
+
+#[test]
+fn a_key_that_was_replaced_by_a_clock_that_was_ahead_says_nothing_of_its_followers_age() {
+    let (now, ahead) = (at(1_800_000_000), at(1_840_000_000));
+    let set = KeySet::new(now).rotated(ahead).unwrap();
+    assert!(set.public().is_old(now), "its age is not known");
+    // The next one is of that time too: another takes its place, and signs after a day.
+    let set = set.rotated(now).unwrap();
+    assert!(set.public().is_old(now));
+    let then = after(now, PUBLISHED_BEFORE);
+    let set = set.rotated(then).unwrap();
+    assert_eq!(set.public().signs_since(), then);
+    assert!(!set.public().is_old(then));
+}
