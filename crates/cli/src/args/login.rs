@@ -34,7 +34,8 @@ pub(crate) struct LoginArgs {
     /// Store no secret: use the identity of the machine that runs this installation, which its
     /// operator grants to this workspace under `[node_identity.NAME]` of the configuration
     #[arg(long, value_name = "NAME",
-          conflicts_with_all = ["ca_file", "plain_http", "token_service"])]
+          conflicts_with_all = ["ca_file", "plain_http", "token_service",
+                                "workers_may_hold_password"])]
     pub(crate) node_identity: Option<String>,
     /// Take over logins of docker and podman, from their files and credential helpers; without a
     /// scope, list them
