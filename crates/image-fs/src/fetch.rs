@@ -67,6 +67,8 @@ enum Outcome {
     /// It is not in the cache, but here.
     Bytes(Bytes),
     Failed(ReadError),
+    /// It was only foretold, and did not come: whoever wants it fetches it.
+    GivenUp,
 }
 
 /// A layer and all that is going on with it.
@@ -77,6 +79,8 @@ pub(crate) struct Layer {
     ahead: Mutex<ReadAhead>,
     /// The source does not give this layer, as far as the last answer went.
     missing: AtomicBool,
+    /// Fetching ahead of the reads has failed here, as more of it would.
+    prefetch_failed: AtomicBool,
 }
 
 impl Layer {
@@ -86,6 +90,7 @@ impl Layer {
             flights: Mutex::default(),
             ahead: Mutex::default(),
             missing: AtomicBool::default(),
+            prefetch_failed: AtomicBool::default(),
         }
     }
 
@@ -144,6 +149,10 @@ pub(crate) struct Fetcher {
     /// Beside the decoders for readers: one core fewer, so that one is always theirs.
     prefetch_decoders: Semaphore,
     gate: Gate,
+    /// Closed by failures of what was only foretold, which are no reader's; opened by any answer.
+    prefetch_gate: Gate,
+    /// The source gives nothing more to who only prefetches: waiting does not help.
+    prefetch_refused: AtomicBool,
     spare: Spare,
     read_deadline: Duration,
     pub(crate) runtime: Handle,
@@ -179,6 +188,8 @@ impl Fetcher {
             decoders: Semaphore::new(cores),
             prefetch_decoders: Semaphore::new((cores - 1).max(1)),
             gate: Gate::default(),
+            prefetch_gate: Gate::default(),
+            prefetch_refused: AtomicBool::default(),
             spare: Spare::default(),
             read_deadline: options.read_deadline,
             runtime: options.runtime,
@@ -283,6 +294,7 @@ impl Fetcher {
                     Outcome::Failed(ReadError::Deadline { .. }) if Instant::now() < deadline => {
                         break;
                     }
+                    Outcome::GivenUp => break,
                     Outcome::Failed(error) => return Err(error),
                     Outcome::Stored | Outcome::Pending => {}
                 }

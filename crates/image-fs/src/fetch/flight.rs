@@ -11,7 +11,7 @@ use layer_index::{DecodeError, SpanDecoder};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Fetcher, Lane, Layer, Outcome};
+use super::{Fetcher, Forecast, Lane, Layer, Outcome};
 use crate::blob::BlobError;
 use crate::error::ReadError;
 use crate::notice::NoticeKind;
@@ -38,6 +38,8 @@ pub(super) struct Flight {
     run: Run,
     /// Spans that have not landed yet, and who waits for them.
     seats: Seats,
+    /// Told of what does not land.
+    forecast: Option<Arc<Forecast>>,
 }
 
 /// Why an attempt did not bring all spans.
@@ -60,7 +62,13 @@ impl Flight {
             layer,
             run,
             seats,
+            forecast: None,
         }
+    }
+
+    pub(super) fn foretold_by(mut self, forecast: Arc<Forecast>) -> Self {
+        self.forecast = Some(forecast);
+        self
     }
 
     /// Fetches until every seat has landed or there is no hope left.
@@ -72,7 +80,11 @@ impl Flight {
             Lane::Foretold => None,
         };
         let mut reason = String::new();
-        for _ in 0..MAX_CORRUPT {
+        let tries = match self.lane {
+            Lane::Reader => MAX_CORRUPT,
+            Lane::Foretold => 1,
+        };
+        for _ in 0..tries {
             self.shorten();
             match self.attempt(deadline).await {
                 (flight, Ok(())) if flight.seats.is_empty() => return,
@@ -125,8 +137,15 @@ impl Flight {
         let digest = self.layer().digest();
         Counters::add(&self.fetcher.counters.spans_corrupt, 1);
         self.fetcher.source.distrust(digest);
-        self.fetcher
-            .notice(NoticeKind::Corrupt, format!("layer {digest}: {message}"));
+        self.tell_corrupt(format!("layer {digest}: {message}"));
+    }
+
+    /// Nobody has asked for what is only foretold: whoever reads it finds out by itself.
+    fn tell_corrupt(&self, message: String) {
+        match self.lane {
+            Lane::Reader => self.fetcher.notice(NoticeKind::Corrupt, message),
+            Lane::Foretold => self.layer().prefetch_failed.store(true, Relaxed),
+        }
     }
 
     /// One pass over the run: requests and decoding side by side.
@@ -186,7 +205,7 @@ impl Flight {
             DecodeError::Index(error) => {
                 let message = format!("its index is damaged: {error}");
                 let told = format!("layer {layer}: {message}");
-                self.fetcher.notice(NoticeKind::Corrupt, told);
+                self.tell_corrupt(told);
                 Failure::Lost(ReadError::Internal { layer, message })
             }
             error => Failure::Lost(ReadError::Internal {
@@ -252,8 +271,15 @@ impl Flight {
             flights.remove(span);
         }
         drop(flights);
-        for seat in seats.into_values() {
-            let _ = seat.send(Outcome::Failed(error.clone()));
+        for (span, seat) in seats {
+            if let Some(forecast) = &self.forecast {
+                let bytes = self.fetcher.decoded_bytes(self.layer, span);
+                forecast.not_fetched(self.layer, span, bytes);
+            }
+            let _ = seat.send(match self.lane {
+                Lane::Reader => Outcome::Failed(error.clone()),
+                Lane::Foretold => Outcome::GivenUp,
+            });
         }
     }
 }
@@ -283,7 +309,10 @@ impl Fetcher {
             if pass.is_none() {
                 let entered = match lane {
                     Lane::Reader => self.gate.enter(patience.deadline()).await,
-                    Lane::Foretold => self.gate.enter_if_open(),
+                    Lane::Foretold => {
+                        let quiet = self.prefetch_gate.enter_if_open();
+                        quiet.and_then(|_| self.gate.enter_if_open())
+                    }
                 };
                 pass = entered.map_err(|error| given_up(digest, &error))?;
             }
@@ -314,7 +343,7 @@ impl Fetcher {
             Ok(Ok(bytes)) if bytes.len() as u64 == length => Ok(bytes),
             Ok(Ok(_)) => Err("the registry gave fewer bytes than were asked for"),
             Ok(Err(error)) => {
-                self.report_failure(layer, &error);
+                self.report_failure(lane, layer, &error);
                 return Err(error);
             }
             Err(_) => Err("the registry did not answer a request in time"),
@@ -325,7 +354,7 @@ impl Fetcher {
         });
         match &result {
             Ok(bytes) => self.report_answer(lane, layer, bytes.len()),
-            Err(error) => self.report_failure(layer, error),
+            Err(error) => self.report_failure(lane, layer, error),
         }
         result
     }
@@ -336,13 +365,17 @@ impl Fetcher {
         if lane == Lane::Foretold {
             Counters::add(&self.counters.bytes_prefetched, bytes as u64);
         }
+        self.prefetch_gate.open();
         let was_missing = self.layers[layer].missing.swap(false, Relaxed);
         if self.gate.open() || was_missing {
             self.notice(NoticeKind::Recovered, "the registry answers again");
         }
     }
 
-    fn report_failure(&self, layer: usize, error: &BlobError) {
+    fn report_failure(&self, lane: Lane, layer: usize, error: &BlobError) {
+        if lane == Lane::Foretold {
+            return self.note_failure(layer, error);
+        }
         let kind = match error {
             BlobError::Transient { .. } => NoticeKind::Waiting,
             BlobError::Denied { .. } => NoticeKind::Denied,
@@ -352,6 +385,17 @@ impl Fetcher {
         };
         if self.gate.close(error) {
             self.notice(kind, error.to_string());
+        }
+    }
+
+    /// Of what nobody has asked for: told to nobody, and stops what would fail alike.
+    fn note_failure(&self, layer: usize, error: &BlobError) {
+        match error {
+            BlobError::Transient { .. } | BlobError::Denied { .. } => {
+                self.prefetch_gate.close(error);
+            }
+            BlobError::Missing { .. } => self.layers[layer].prefetch_failed.store(true, Relaxed),
+            BlobError::Final { .. } => self.prefetch_refused.store(true, Relaxed),
         }
     }
 

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::flight::Flight;
@@ -24,9 +25,10 @@ const MAX_REQUEST: u64 = 1024 * 1024;
 /// Requests at once. Two fewer than readers may have, who share the link with them.
 const REQUESTS: usize = 6;
 
-/// Decoded bytes that are fetched and that nothing has read. A start of Python with its libraries
-/// reads less altogether; beyond it nothing is fetched until something of it is read.
-const MAX_UNREAD: u64 = 256 * 1024 * 1024;
+/// Decoded bytes that were foretold, are fetched and that nothing has read. A start of Python with
+/// its libraries reads less altogether; beyond it nothing is fetched until something of it is read.
+/// What alone decodes to more is left to its reader.
+const MAX_UNREAD: i64 = 256 * 1024 * 1024;
 
 /// First touches that say whether the forecast is any good. Any program touches a dozen spans that
 /// another one of the same image touches too: the loader, the C library.
@@ -37,8 +39,12 @@ const WORST_SHARE: u64 = 4;
 
 /// It was foretold that this span is read.
 const FORETOLD: u8 = 1;
-/// It was fetched for that alone, or is being fetched.
+/// It was fetched for that alone, or for a neighbour's sake, or is being fetched.
 const FETCHED: u8 = 2;
+/// It counts as unread, unless it was touched.
+const COUNTED: u8 = 4;
+/// A program has read it.
+const TOUCHED: u8 = 8;
 
 /// What was foretold of the reads of an image, and what has come true.
 #[derive(Debug)]
@@ -46,7 +52,8 @@ pub(crate) struct Forecast {
     spans: Vec<Box<[AtomicU8]>>,
     touches: AtomicU64,
     come_true: AtomicU64,
-    unread_bytes: AtomicU64,
+    /// Each span is added once and taken away once, in any order: so it may be negative in between.
+    unread_bytes: AtomicI64,
     /// Something was read.
     read: Notify,
 }
@@ -62,7 +69,7 @@ impl Forecast {
             spans: spans.map(of_layer).collect(),
             touches: AtomicU64::default(),
             come_true: AtomicU64::default(),
-            unread_bytes: AtomicU64::default(),
+            unread_bytes: AtomicI64::default(),
             read: Notify::new(),
         }
     }
@@ -70,19 +77,44 @@ impl Forecast {
     /// A program touched this span, which decodes to so many bytes, for the first time. True when
     /// it was fetched because of the forecast.
     pub(crate) fn touched(&self, layer: usize, span: usize, bytes: u64) -> bool {
-        let state = self.of(layer, span).map_or(0, |state| state.load(Relaxed));
+        let state = self.of(layer, span);
+        let state = state.map_or(0, |state| state.fetch_or(TOUCHED, Relaxed));
         self.touches.fetch_add(1, Relaxed);
         if state & FORETOLD != 0 {
             self.come_true.fetch_add(1, Relaxed);
         }
-        let is_hit = state & FETCHED != 0;
-        if is_hit {
-            // A touch between a flight's mark and its count finds less than it takes away.
-            let less = |unread: u64| Some(unread.saturating_sub(bytes));
-            let _ = self.unread_bytes.fetch_update(Relaxed, Relaxed, less);
+        if state & COUNTED != 0 {
+            self.unread_bytes.fetch_sub(signed(bytes), Relaxed);
         }
         self.read.notify_one();
-        is_hit
+        state & FETCHED != 0
+    }
+
+    /// A flight has set out for this span.
+    fn fetching(&self, layer: usize, span: usize, bytes: u64) {
+        let Some(state) = self.of(layer, span) else {
+            return;
+        };
+        let mut marks = FETCHED;
+        if state.load(Relaxed) & FORETOLD != 0 {
+            marks |= COUNTED;
+        }
+        let before = state.fetch_or(marks, Relaxed);
+        if marks & COUNTED != 0 && before & (COUNTED | TOUCHED) == 0 {
+            self.unread_bytes.fetch_add(signed(bytes), Relaxed);
+        }
+    }
+
+    /// The flight came back without it.
+    pub(super) fn not_fetched(&self, layer: usize, span: usize, bytes: u64) {
+        let Some(state) = self.of(layer, span) else {
+            return;
+        };
+        let before = state.fetch_and(!(FETCHED | COUNTED), Relaxed);
+        if before & (COUNTED | TOUCHED) == COUNTED {
+            self.unread_bytes.fetch_sub(signed(bytes), Relaxed);
+            self.read.notify_one();
+        }
     }
 
     fn of(&self, layer: usize, span: usize) -> Option<&AtomicU8> {
@@ -120,32 +152,31 @@ impl Forecast {
 /// Spans of one layer that are worth one request, ascending.
 type Portion = (usize, Vec<usize>);
 
-/// Fetches what is foretold. Returns when all of it has landed, or when it is of no use to go on.
+/// Fetches what is foretold. Returns when all of it has landed, or when it is of no use to go on
+/// and what is under way has landed. Dropped, it takes its flights along.
 pub(crate) async fn prefetch(
     fetcher: Arc<Fetcher>,
     forecast: Arc<Forecast>,
     foretold: Vec<TraceEntry>,
 ) {
-    let turns = Arc::new(Semaphore::new(REQUESTS));
-    for (layer, spans) in portions(&fetcher, &forecast, foretold) {
-        for run in fetcher.still_missing(layer, &spans) {
-            let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
-                return;
-            };
-            fetcher.gate.opened().await;
-            if !forecast.goes_on().await || fetcher.told_full.load(Relaxed) {
-                return;
+    let mut flights = JoinSet::new();
+    'all: for (layer, mut spans) in portions(&fetcher, &forecast, foretold) {
+        while !spans.is_empty() {
+            while flights.len() >= REQUESTS {
+                flights.join_next().await;
             }
-            let flight = fetcher.take_off_foretold(&forecast, layer, run);
-            // On its own: a reader who has joined it outlasts whoever waits here.
-            fetcher.runtime.spawn(async move {
-                flight.fly(Instant::now()).await;
-                drop(turn);
-            });
+            if !fetcher.may_prefetch(&forecast).await {
+                break 'all;
+            }
+            // Only now: a reader may have fetched it while this was waiting.
+            let Some(flight) = fetcher.take_off_foretold(&forecast, layer, &mut spans) else {
+                continue;
+            };
+            flights.spawn_on(flight.fly(Instant::now()), &fetcher.runtime);
         }
     }
-    let all = u32::try_from(REQUESTS).unwrap_or(u32::MAX);
-    let _landed = turns.acquire_many(all).await;
+    // A reader may have joined what is under way.
+    while flights.join_next().await.is_some() {}
 }
 
 /// What is not here, in the order of each portion's earliest span.
@@ -175,34 +206,61 @@ fn portions(fetcher: &Fetcher, forecast: &Forecast, foretold: Vec<TraceEntry>) -
 }
 
 impl Fetcher {
-    /// What of a portion nobody has fetched meanwhile, or is fetching.
-    fn still_missing(&self, layer: usize, spans: &[usize]) -> Vec<Run> {
-        let at = &self.layers[layer];
-        let flights = at.flights();
-        let is_missing = |span: &usize| !at.cache.is_claimed(*span) && !flights.contains_key(span);
-        let missing: Vec<usize> = spans.iter().copied().filter(is_missing).collect();
-        plan::runs_within(at, &missing, MAX_REQUEST)
+    /// Waits until a request is in nobody's way. False when no more is of any use.
+    async fn may_prefetch(&self, forecast: &Forecast) -> bool {
+        self.gate.opened().await;
+        self.prefetch_gate.opened().await;
+        forecast.goes_on().await
+            && !self.told_full.load(Relaxed)
+            && !self.prefetch_refused.load(Relaxed)
     }
 
-    fn take_off_foretold(self: &Arc<Self>, forecast: &Forecast, layer: usize, run: Run) -> Flight {
-        let mut flights = self.layers[layer].flights();
+    /// A flight for the first run of what nobody has fetched meanwhile, or is fetching. Takes what
+    /// is done with from `spans`.
+    fn take_off_foretold(
+        self: &Arc<Self>,
+        forecast: &Arc<Forecast>,
+        layer: usize,
+        spans: &mut Vec<usize>,
+    ) -> Option<Flight> {
+        let at = &self.layers[layer];
+        let mut flights = at.flights();
+        if at.prefetch_failed.load(Relaxed) {
+            spans.clear();
+        }
+        spans.retain(|span| !at.cache.is_claimed(*span) && !flights.contains_key(span));
+        let run = *plan::runs_within(at, spans, MAX_REQUEST).first()?;
+        spans.retain(|span| *span > run.last);
+        if self.run_bytes(layer, run) > MAX_UNREAD.unsigned_abs() {
+            return None;
+        }
         let flight = self.take_off(Lane::Foretold, layer, run, &mut flights);
+        let flight = flight.foretold_by(Arc::clone(forecast));
         drop(flights);
         for span in flight.spans() {
-            if let Some(state) = forecast.of(layer, span) {
-                state.fetch_or(FETCHED, Relaxed);
-                Counters::add(&self.counters.spans_prefetched, 1);
-                let bytes = self.decoded_bytes(layer, span);
-                forecast.unread_bytes.fetch_add(bytes, Relaxed);
-            }
+            Counters::add(&self.counters.spans_prefetched, 1);
+            forecast.fetching(layer, span, self.decoded_bytes(layer, span));
         }
-        flight
+        let has_seats = flight.spans().next().is_some();
+        has_seats.then_some(flight)
+    }
+
+    fn run_bytes(&self, layer: usize, run: Run) -> u64 {
+        let spans = run.first..=run.last;
+        spans.fold(0, |sum, span| {
+            sum.saturating_add(self.decoded_bytes(layer, span))
+        })
     }
 
     pub(crate) fn decoded_bytes(&self, layer: usize, span: usize) -> u64 {
         let spans = self.layers[layer].index().spans();
         spans.get(span).map_or(0, |span| span.length.into())
     }
+}
+
+/// Spans are far below what this cuts off.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -263,8 +321,31 @@ mod tests {
             None,
             "it was not fetched for the forecast"
         );
-        forecast.spans[0][6].fetch_or(FETCHED, Relaxed);
+        forecast.unread_bytes.fetch_sub(1000, Relaxed);
+        forecast.fetching(0, 6, 1000);
+        assert_eq!(goes_on(&forecast).await, None);
         assert!(forecast.touched(0, 6, 1000));
         assert_eq!(goes_on(&forecast).await, Some(true));
+    }
+
+    #[test]
+    fn only_what_was_foretold_and_fetched_and_not_read_counts() {
+        let forecast = forecast(10);
+        let unread = || forecast.unread_bytes.load(Relaxed);
+        forecast.fetching(0, 20, 1000);
+        assert_eq!(unread(), 0, "it was fetched for a neighbour's sake");
+        assert!(forecast.touched(0, 20, 1000));
+        assert!(!forecast.touched(0, 1, 1000));
+        forecast.fetching(0, 1, 1000);
+        assert_eq!(unread(), 0, "it was read before");
+        forecast.fetching(0, 2, 1000);
+        assert_eq!(unread(), 1000);
+        forecast.not_fetched(0, 2, 1000);
+        assert_eq!(unread(), 0, "it did not come");
+        assert!(!forecast.touched(0, 2, 1000));
+        forecast.fetching(0, 3, 1000);
+        assert!(forecast.touched(0, 3, 1000));
+        forecast.not_fetched(0, 3, 1000);
+        assert_eq!(unread(), 0, "it is given back once");
     }
 }

@@ -32,9 +32,9 @@ fn denied() -> Fault {
     })
 }
 
-type Heard = Arc<Mutex<Vec<Notice>>>;
+pub(crate) type Heard = Arc<Mutex<Vec<Notice>>>;
 
-fn listening(read_deadline: Duration) -> (FsOptions, Heard) {
+pub(crate) fn listening(read_deadline: Duration) -> (FsOptions, Heard) {
     let heard = Heard::default();
     let sink = Arc::clone(&heard);
     let notices: image_fs::NoticeSink = Arc::new(move |notice| sink.lock().unwrap().push(notice));
@@ -48,7 +48,7 @@ fn listening(read_deadline: Duration) -> (FsOptions, Heard) {
     )
 }
 
-fn kinds(heard: &Heard) -> Vec<NoticeKind> {
+pub(crate) fn kinds(heard: &Heard) -> Vec<NoticeKind> {
     heard
         .lock()
         .unwrap()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use image_fs::{BlobError, FsOptions, ImageFs, TraceEntry};
 
+use crate::faults::{kinds, listening};
 use crate::layers::{Shape, TestLayer, layer};
 use crate::reads::Image;
 use crate::source::Fault;
@@ -156,6 +157,8 @@ async fn it_ends_with_the_filesystem() {
     fs.prefetch(trace);
     at_rest().await;
     drop::<Arc<ImageFs>>(fs);
+    at_rest().await;
+    assert_eq!(Arc::strong_count(&source), 1, "a flight outlives it");
     source.let_go(100);
     at_rest().await;
     assert_eq!(source.request_count(), REQUESTS);
@@ -208,4 +211,74 @@ async fn what_the_image_does_not_have_is_passed_over() {
     at_rest().await;
     assert_eq!(image.fs.stats().spans_prefetched, 2);
     assert_eq!(image.source.request_count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reader_has_fetched_meanwhile_is_not_fetched_again() {
+    let layer = files(20);
+    let trace = trace_of(&layer, 0..20).await;
+    let image = Image::open(layer);
+    let slow = Fault::Slow(Duration::from_millis(500));
+    image.source.fail_with(vec![slow; REQUESTS]);
+    image.fs.prefetch(trace);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for file in REQUESTS..20 {
+        begin(&image, file).await;
+    }
+    let requests = image.source.request_count();
+    at_rest().await;
+    assert_eq!(image.source.request_count(), requests);
+}
+
+/// What a source answers that fails.
+fn failures() -> [Fault; 5] {
+    let message = || "no".to_owned();
+    [
+        Fault::Error(BlobError::Transient {
+            message: message(),
+            retry_after: None,
+        }),
+        Fault::Error(BlobError::Denied { message: message() }),
+        Fault::Error(BlobError::Missing { message: message() }),
+        Fault::Error(BlobError::Final { message: message() }),
+        Fault::Flip(1000),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_no_reader_is_told_to_nobody_and_not_repeated() {
+    let layer = files(40);
+    let trace = trace_of(&layer, 0..40).await;
+    for failure in failures() {
+        let (options, heard) = listening(Duration::from_mins(2));
+        let image = Image::open_with(layer.clone(), options);
+        image.source.always(Some(failure.clone()));
+        image.fs.prefetch(trace.clone());
+        at_rest().await;
+        let requests = image.source.request_count();
+        assert!(requests <= REQUESTS, "{requests} requests met {failure:?}");
+        image.source.always(None);
+        begin(&image, 39).await;
+        assert_eq!(kinds(&heard), [], "{failure:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_finds_out_by_itself_what_became_of_a_prefetch() {
+    let layer = files(2);
+    let trace = trace_of(&layer, [1]).await;
+    for failure in failures() {
+        let image = Image::open(layer.clone());
+        image.source.fail_with([failure]);
+        image.source.hold();
+        image.fs.prefetch(trace.clone());
+        at_rest().await;
+        let (fs, inode) = (Arc::clone(&image.fs), image.inode(1));
+        let reading = tokio::spawn(async move { fs.read(inode, 0, 100).await });
+        at_rest().await;
+        assert_eq!(image.source.request_count(), 1, "it has joined");
+        image.source.let_go(2);
+        assert!(reading.await.unwrap().unwrap() == image.content(1)[..100]);
+        assert_eq!(image.fs.stats().prefetch_hits, 1, "as it was touched");
+    }
 }
