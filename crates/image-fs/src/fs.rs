@@ -25,6 +25,10 @@ const READ_DEADLINE: Duration = Duration::from_mins(2);
 /// Requests at once. Single flows to object stores differ twentyfold; eight even that out.
 const CONNECTIONS: usize = 8;
 
+/// How long after the opening of an image anything is prefetched: a start is over by then. What
+/// could not be fetched until then is not, with a credential that comes hours later.
+const PREFETCH_FOR: Duration = Duration::from_mins(2);
+
 /// How an image is read.
 #[derive(Clone)]
 pub struct FsOptions {
@@ -181,7 +185,9 @@ impl ImageFs {
     }
 
     fn ahead_of_reads(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let prefetching = self.fetcher.runtime.spawn(work);
+        let left = PREFETCH_FOR.saturating_sub(self.opened.elapsed());
+        let in_time = async move { drop(tokio::time::timeout(left, work).await) };
+        let prefetching = self.fetcher.runtime.spawn(in_time);
         let mut all = self
             .prefetching
             .lock()

@@ -282,3 +282,21 @@ async fn a_reader_finds_out_by_itself_what_became_of_a_prefetch() {
         assert_eq!(image.fs.stats().prefetch_hits, 1, "as it was touched");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_fetched_in_time_is_left_to_its_readers() {
+    let layer = files(40);
+    let trace = trace_of(&layer, 0..40).await;
+    for (minutes, goes_on) in [(1, true), (3, false)] {
+        let image = Image::open(layer.clone());
+        image.source.always(Some(failures()[0].clone()));
+        image.fs.prefetch(trace.clone());
+        tokio::time::sleep(Duration::from_mins(minutes)).await;
+        image.source.always(None);
+        begin(&image, 39).await;
+        let before = image.source.request_count();
+        at_rest().await;
+        let after = image.source.request_count();
+        assert_eq!(after > before, goes_on, "{minutes} minutes later");
+    }
+}
