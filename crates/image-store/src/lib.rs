@@ -13,6 +13,7 @@
 //! proves nothing.
 //!
 //! A file appears complete or not at all: written under `tmp`, synced, renamed, directory synced.
+//! But for traces, which are not synced: a damaged one is none, and no start fails for want of it.
 //! Indexes are what a confined process made of hostile bytes; here only their first, fixed part is
 //! looked at. One in which that is damaged, or that is no file, counts as absent, so that it is
 //! made again; one that its reader finds damaged further on is to be removed.
@@ -86,7 +87,7 @@ impl ImageStore {
         let store = Self {
             directory: directory.into(),
         };
-        for part in ["indexes", "objects", "traces", "tmp"] {
+        for part in ["indexes", "objects", "tmp"] {
             make_directory(&store.directory.join(part))?;
         }
         let directory = store.directory.join("tmp");

@@ -47,12 +47,23 @@ impl Temporary {
     /// Syncs the content, gives the file its name, and syncs that too.
     pub(crate) fn publish(mut self, path: &Path) -> io::Result<()> {
         self.file.sync_all()?;
-        fs::rename(&self.path, path)?;
-        self.published = true;
+        self.rename(path)?;
         match path.parent() {
             Some(parent) => File::open(parent)?.sync_all(),
             None => Ok(()),
         }
+    }
+
+    /// The same without waiting for the disk: for what tells by itself whether it is whole, and may
+    /// be lost.
+    pub(crate) fn publish_unsynced(mut self, path: &Path) -> io::Result<()> {
+        self.rename(path)
+    }
+
+    fn rename(&mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        self.published = true;
+        Ok(())
     }
 }
 

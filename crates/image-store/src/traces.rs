@@ -17,7 +17,9 @@ use std::time::SystemTime;
 use reference::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::{ImageStore, StoreError, hashed_name, io_error, make_directory, remove_whatever};
+use crate::{
+    ImageStore, StoreError, hashed_name, io_error, is_absent, make_directory, remove_whatever,
+};
 
 /// Runs of which a trace is made: enough that one odd run changes nothing, few enough that a new
 /// version of a program is known after three.
@@ -106,7 +108,8 @@ impl ImageStore {
         merge::merge(&read(&self.trace_path(workspace, key), key))
     }
 
-    /// Adds a run, in the order of its touches. One that touched nothing says nothing.
+    /// Adds a run, in the order of its touches. One that touched nothing says nothing. Whoever has
+    /// added prunes.
     pub fn add_trace(
         &self,
         workspace: &str,
@@ -126,26 +129,50 @@ impl ImageStore {
         }
         runs.push(run);
         let kept = &runs[runs.len().saturating_sub(KEPT_RUNS)..];
-        self.write(&path, &format::encode(key, kept))?;
-        let directory = path.parent().expect("a trace has a directory");
-        prune(directory).map_err(|error| io_error(directory, error))
+        self.write(&path, &format::encode(key, kept))
+    }
+
+    /// Brings the traces of a workspace within their limits. Looks at every one of them.
+    pub fn prune_traces(&self, workspace: &str) -> Result<(), StoreError> {
+        let directory = self.trace_directory(workspace);
+        match prune(&directory) {
+            Err(error) if !is_absent(&error) => Err(io_error(&directory, error)),
+            _ => Ok(()),
+        }
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        make_directory(path.parent().expect("a trace has a directory"))?;
+        let directory = path.parent().expect("a trace has a directory");
+        for part in [&self.directory.join("traces"), directory] {
+            make_way(part).map_err(|error| io_error(part, error))?;
+        }
+        make_directory(directory)?;
         if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
             remove_whatever(path).map_err(|error| io_error(path, error))?;
         }
         let mut file = self.new_file()?;
         let written = file.write_all(bytes);
         written.map_err(|error| io_error(file.path(), error))?;
-        file.publish(path).map_err(|error| io_error(path, error))
+        let published = file.publish_unsynced(path);
+        published.map_err(|error| io_error(path, error))
     }
 
     fn trace_path(&self, workspace: &str, key: &TraceKey) -> PathBuf {
-        let directory = self.directory.join("traces").join(hashed_name(workspace));
-        directory.join(Digest::sha256(key.0).hex())
+        self.trace_directory(workspace)
+            .join(Digest::sha256(key.0).hex())
     }
+
+    fn trace_directory(&self, workspace: &str) -> PathBuf {
+        self.directory.join("traces").join(hashed_name(workspace))
+    }
+}
+
+/// Removes what is not a directory and has its name.
+fn make_way(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() || directory.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    remove_whatever(directory)
 }
 
 /// The runs in a file; none where it is not there or not what it should be.

@@ -18,11 +18,10 @@ use credential::auth::AuthSource;
 use ids::ContainerId;
 use image_mount::{IdShift, MountError, MountLog, MountProcess, MountRequest, MountStats};
 use tokio::sync::mpsc::Receiver;
-use tokio::task::JoinHandle;
 
 use crate::about::About;
 use crate::error::LaunchError;
-use crate::traces::{Recording, Traces};
+use crate::traces::{Keeping, Recording, Traces};
 use crate::waterfall::Waterfall;
 
 /// Everything that is decided before a container starts.
@@ -186,7 +185,7 @@ async fn run_in(
     drop(network);
     let stats = waterfall.measure("unmount", mount.stop()).await;
     if let Some(keeping) = keeping {
-        let _kept = keeping.await;
+        keeping.over().await;
     }
     outcome(exit, stats)
 }
@@ -362,7 +361,7 @@ struct Attendance<'a> {
     logs: Option<Receiver<MountLog>>,
     recording: Option<Recording>,
     /// What was recorded, on its way to the disk.
-    keeping: Option<JoinHandle<()>>,
+    keeping: Option<Keeping>,
     observer: &'a mut dyn Observer,
 }
 

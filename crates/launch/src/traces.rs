@@ -9,11 +9,15 @@ use std::time::Duration;
 use container::Process;
 use image_mount::{MountProcess, MountRequest, Program, RECORD_FOR, TraceEntry};
 use image_store::{ImageStore, Touch, TraceKey, TracedLayer};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 /// A mount process answers from memory; one that does not is asked no more.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the end of a container waits for its trace to be written: a few small files, and as
+/// many are looked at as a workspace may have. A disk that takes longer is busy with what matters.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What will be started, as far as it says which files come first.
 pub(crate) fn program(process: &Process) -> Program {
@@ -112,6 +116,9 @@ impl Traces {
             self.add(&key, run.collect());
         }
         self.add(&self.key(image), touched);
+        if let Err(error) = self.store.prune_traces(&self.workspace) {
+            tracing::warn!(%error, "traces are not pruned");
+        }
     }
 
     fn add(&self, key: &TraceKey, run: Vec<Touch>) {
@@ -193,8 +200,34 @@ impl Recording {
     }
 
     /// Keeps it, on a thread that may wait for the disk.
-    pub(crate) fn keep(self, touched: Vec<TraceEntry>) -> JoinHandle<()> {
-        tokio::task::spawn_blocking(move || self.traces.keep(&self.image, touched))
+    pub(crate) fn keep(self, touched: Vec<TraceEntry>) -> Keeping {
+        Keeping::begin(move || self.traces.keep(&self.image, touched))
+    }
+}
+
+/// A recording on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct Keeping(oneshot::Receiver<()>);
+
+impl Keeping {
+    /// Not on a thread of the runtime, whose end would wait for the disk.
+    fn begin(work: impl FnOnce() + Send + 'static) -> Self {
+        let (done, over) = oneshot::channel();
+        let work = move || {
+            work();
+            let _waiting = done.send(());
+        };
+        let spawned = std::thread::Builder::new().name("traces".to_owned());
+        if let Err(error) = spawned.spawn(work) {
+            tracing::warn!(%error, "what a start has read is not kept");
+        }
+        Self(over)
+    }
+
+    /// Returns when it is kept, or has taken too long; what is half-written then counts for
+    /// nothing.
+    pub(crate) async fn over(self) {
+        let _kept = timeout(KEEP_TIMEOUT, self.0).await;
     }
 }
 
@@ -298,5 +331,19 @@ mod tests {
         let image = image(&["sha256:base"]);
         app.keep(&image, entries(&[(0, 10), (1, 0), (0, 9), (u32::MAX, 7)]));
         assert_eq!(known(&app, &image), [(0, 9)]);
+    }
+
+    #[tokio::test]
+    async fn an_end_waits_for_a_trace_and_not_for_a_disk() {
+        Keeping::begin(|| {}).0.await.unwrap();
+        tokio::time::pause();
+        let begun = Instant::now();
+        let (disk, stalled) = std::sync::mpsc::channel::<()>();
+        let keeping = Keeping::begin(move || {
+            let _gone = stalled.recv();
+        });
+        keeping.over().await;
+        assert_eq!(begun.elapsed().as_secs(), KEEP_TIMEOUT.as_secs());
+        drop(disk);
     }
 }

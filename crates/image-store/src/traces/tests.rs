@@ -48,6 +48,10 @@ impl Place {
         self.store.add_trace("team", &key(), run(spans)).unwrap();
     }
 
+    fn prune(&self) {
+        self.store.prune_traces("team").unwrap();
+    }
+
     fn foretold(&self) -> Vec<u32> {
         spans(&self.store.trace("team", &key()))
     }
@@ -247,12 +251,31 @@ fn what_was_not_used_for_longest_goes_first() {
     };
     (0..MAX_FILES).for_each(|name| make(name, 10 + name as u64, 1));
     place.add(&[1, 2]);
+    place.prune();
     assert_eq!(fs::read_dir(&directory).unwrap().count(), MAX_FILES);
     assert!(!directory.join(format!("{:04}", MAX_FILES - 1)).exists());
     make(0, 5000, 1);
     make(1, 4000, MAX_WORKSPACE_BYTES);
     place.add(&[1, 2, 3]);
+    place.prune();
     assert!(directory.join("0002").exists());
     assert!(!directory.join("0000").exists() && !directory.join("0001").exists());
     assert_eq!(place.foretold(), [1, 2]);
+}
+
+#[test]
+fn what_is_in_the_way_of_traces_fails_no_opening_and_goes() {
+    let top = tempfile::tempdir().unwrap();
+    let all = top.path().join("traces");
+    fs::write(&all, "in the way").unwrap();
+    let store = ImageStore::open(top.path()).unwrap();
+    assert!(store.trace("team", &key()).is_empty());
+    store.prune_traces("team").unwrap();
+    store.add_trace("team", &key(), run(&[1])).unwrap();
+    assert_eq!(spans(&store.trace("team", &key())), [1]);
+    let of_workspace = store.trace_directory("team");
+    fs::remove_dir_all(&of_workspace).unwrap();
+    fs::write(&of_workspace, "in the way").unwrap();
+    store.add_trace("team", &key(), run(&[2])).unwrap();
+    assert_eq!(spans(&store.trace("team", &key())), [2]);
 }
