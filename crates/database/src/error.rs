@@ -119,8 +119,8 @@ fn failure_of_state(state: &str) -> Failure {
         "53100" => Failure::DiskFull,
         // data_corrupted, index_corrupted.
         "XX001" | "XX002" => Failure::Damaged,
-        // Shut down, starting, full, or a replica that only reads.
-        "53300" | "25006" => Failure::Unreachable,
+        // Full, a replica that only reads, or hung up on since a transaction did nothing.
+        "53300" | "25006" | "25P03" => Failure::Unreachable,
         // invalid_catalog_name, insufficient_privilege.
         "3D000" | "42501" => Failure::Refused,
         state if state.starts_with("57P") || state.starts_with("08") => Failure::Unreachable,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row as _};
 
 use crate::address::{Host, Server, Tls};
 use crate::connection::in_time;
@@ -122,19 +122,18 @@ pub(crate) async fn version(server: &Server) -> Result<String, DatabaseError> {
 pub(crate) async fn prepare(server: &Server, rules: &Rules) -> Result<(), DatabaseError> {
     let mut connection = connect(&options(server, rules.schema, rules.durability)?).await?;
     check_encoding(server, &mut connection).await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = in_time(connection.begin()).await?;
     let lock = WriteLock::new(rules.schema);
     lock.take(&mut transaction, Some(Durability::Disk)).await?;
     make_schema(&mut transaction, rules.schema).await?;
     // Made for as long as it takes: tables may be large.
-    sqlx::raw_sql("SET LOCAL statement_timeout = 0")
-        .execute(&mut *transaction)
-        .await?;
+    let unlimited = sqlx::raw_sql("SET LOCAL statement_timeout = 0");
+    in_time(unlimited.execute(&mut *transaction)).await?;
     migration::for_postgres(rules.migrations)
         .run_direct(None, &mut *transaction, false)
         .await
         .map_err(|source| DatabaseError::Migration { source })?;
-    transaction.commit().await?;
+    in_time(transaction.commit()).await?;
     // What remains is to hang up, which it does in any case.
     let _ = connection.close().await;
     Ok(())
@@ -191,6 +190,10 @@ fn pool(limit: u32, acquire_timeout: Duration) -> PgPoolOptions {
         .max_connections(limit)
         .acquire_timeout(acquire_timeout)
         .test_before_acquire(false)
+        // What does not answer now is not asked by the pool either, which would wait for ever.
+        .after_release(|connection, _| {
+            Box::pin(async move { Ok(has_no_transaction(connection).await) })
+        })
         .before_acquire(|connection, metadata| {
             let has_rested = metadata.idle_for > RESTED;
             Box::pin(async move { Ok(!has_rested || lives(connection).await) })
@@ -207,6 +210,18 @@ pub(crate) async fn is_fresh(connection: &mut PgConnection, used_at: Instant) ->
 pub(crate) async fn lives(connection: &mut PgConnection) -> bool {
     let answer = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
     matches!(answer, Ok(Ok(())))
+}
+
+/// Whether what was begun on a connection has ended, after what it was told and not waited for: of
+/// a question that was given up the driver does not know that it began a transaction, which would
+/// be whose turn is next.
+pub(crate) async fn has_no_transaction(connection: &mut PgConnection) -> bool {
+    // Outside of one a statement begins its own.
+    let asked = sqlx::raw_sql("SELECT now() = statement_timestamp()").fetch_one(connection);
+    match tokio::time::timeout(PING_TIMEOUT, asked).await {
+        Ok(Ok(row)) => row.try_get(0).unwrap_or(false),
+        Ok(Err(_)) | Err(_) => false,
+    }
 }
 
 pub(crate) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, DatabaseError> {

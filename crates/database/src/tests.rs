@@ -1,6 +1,7 @@
 //! The contract on both engines, and what is each one's own.
 
 use std::error::Error as _;
+use std::future::Future as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -256,6 +257,76 @@ async fn a_writer_finds_its_server_again() {
     postgres.start_again();
     assert_eq!(count(&mut writer).await.unwrap(), Some(6));
     writer.sync().await.unwrap();
+}
+
+static FAIL: Statements =
+    statements!("INSERT INTO thing (name, size) VALUES ('a', 1), ('a', 1) RETURNING name");
+static WAIT: Statements = statements!("UPDATE counter SET value = 7", "SELECT pg_sleep(1)");
+
+/// Whoever fails or goes away in the middle of a change holds nobody up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_not_made_holds_nobody_up() {
+    let postgres = PostgresServer::start();
+    let address = server(&postgres.new_database());
+    let opening = Opening::take(&address, RULES.schema).await.unwrap();
+    let mut writer = Writer::open(&opening, &RULES).await.unwrap();
+    let mut other = Writer::open(&opening, &RULES).await.unwrap();
+    let values = || vec![Value::from(2_u32), Value::from(0_u32)];
+
+    let failed = writer.run(&FAIL, Vec::new(), Durability::Disk).await;
+    assert_eq!(failed.unwrap_err().failure(), Failure::Unique);
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+    assert_eq!(postgres.sql("postgres", open), "0");
+    let changed = other.run(&COUNT, values(), Durability::Disk).await;
+    assert!(changed.unwrap().is_empty());
+
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let begun = async {
+        while postgres.sql("postgres", sleeping) == "0" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        waited = writer.run(&WAIT, Vec::new(), Durability::Disk) => panic!("{waited:?}"),
+        () = begun => {}
+    }
+    let changed = other.run(&COUNT, values(), Durability::Disk).await;
+    let value = changed.unwrap()[0].get::<i64>(0).unwrap();
+    assert_eq!(value, 4, "what nobody waited for is undone");
+}
+
+/// A reader that was beginning to look sees what is there the next time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_was_given_up_is_over() {
+    let postgres = PostgresServer::start();
+    let address = server(&postgres.new_database());
+    let database = contract::open(&address).await.unwrap();
+    let count = || query("SELECT value FROM counter");
+    count().fetch_one::<(i64,)>(&database).await.unwrap();
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+    for polls in 1..20 {
+        let mut looking = Box::pin(database.snapshot());
+        for _ in 0..polls {
+            let polled = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(looking.as_mut().poll(context).is_ready())
+            });
+            if polled.await {
+                break;
+            }
+        }
+        drop(looking);
+        // It is given back by then.
+        count().fetch_one::<(i64,)>(&database).await.unwrap();
+        let mut readers = Vec::new();
+        for _ in 0..4 {
+            readers.push(database.snapshot().await.unwrap());
+        }
+        drop(readers);
+    }
+    while postgres.sql("postgres", open) != "0" {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// One process has what is reserved, however often the server is started anew.

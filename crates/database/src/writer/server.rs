@@ -63,11 +63,14 @@ impl ServerWriter {
         values: &[Value],
         durability: Durability,
     ) -> Result<Vec<Row>, DatabaseError> {
-        let mut transaction = self.begin(durability).await?;
-        let mut connection = Connection::Postgres(&mut transaction);
-        let rows = connection.run_each(statements, values).await?;
-        in_time(transaction.commit()).await?;
-        Ok(rows)
+        // Held again when the transaction has ended: somebody who goes away meanwhile leaves no
+        // connection behind that has the lock.
+        self.connection().await?;
+        let mut connection = self.connection.take().expect("it was just made");
+        let run = run(&mut connection, self.lock, statements, values, durability).await;
+        let has_ended = run.is_ok() || postgres::has_no_transaction(&mut connection).await;
+        self.connection = has_ended.then_some(connection);
+        run
     }
 
     pub(super) async fn sync(&mut self) -> Result<(), DatabaseError> {
@@ -100,4 +103,21 @@ impl ServerWriter {
             let _ = connection.close_hard().await;
         }
     }
+}
+
+/// Runs statements as a transaction. One that fails is dropped, and undone with whatever the
+/// connection is asked next.
+async fn run(
+    connection: &mut PgConnection,
+    lock: WriteLock,
+    statements: &'static Statements,
+    values: &[Value],
+    durability: Durability,
+) -> Result<Vec<Row>, DatabaseError> {
+    let mut transaction = in_time(connection.begin_with(postgres::BEGIN)).await?;
+    lock.take(&mut transaction, Some(durability)).await?;
+    let mut connection = Connection::Postgres(&mut transaction);
+    let rows = connection.run_each(statements, values).await?;
+    in_time(transaction.commit()).await?;
+    Ok(rows)
 }
