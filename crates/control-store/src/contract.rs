@@ -34,6 +34,7 @@ pub(crate) async fn check(store: Arc<dyn ControlStore>) {
     tasks::a_task_goes_from_acceptance_to_its_end(&*store, ours, theirs).await;
     tasks::a_call_that_is_sent_again_is_the_same_call(&*store, ours).await;
     tasks::a_call_that_has_ended_is_recorded_at_once(&*store, ours).await;
+    tasks::what_is_asked_again_is_answered_again(&*store, ours, theirs).await;
     tasks::attempts_begin_when_they_may(&*store, ours).await;
     tasks::of_many_at_once_one_has_its_way(&store, ours).await;
     tasks::one_that_fails_costs_the_others_nothing(&store, ours).await;

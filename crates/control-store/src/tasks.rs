@@ -197,7 +197,8 @@ pub struct TaskFilter {
 /// Where tasks are kept.
 pub trait TaskRecords {
     /// Records a task, as durably as asked, unless its stub has one of the same key. With a
-    /// container its first attempt has begun.
+    /// container its first attempt has begun. Who asks again for the same task, having heard no
+    /// answer, gets the one of the first time.
     fn accept_task(
         &self,
         workspace: WorkspaceId,
@@ -206,7 +207,7 @@ pub trait TaskRecords {
     ) -> StoreFuture<'_, Accepted>;
 
     /// Records, durably and at once, a call that was made in its container and has ended, unless
-    /// its stub has one of the same key.
+    /// its stub has one of the same key. Asked again, it answers as before.
     fn record_call(
         &self,
         workspace: WorkspaceId,
@@ -218,7 +219,7 @@ pub trait TaskRecords {
     fn task_of_key(&self, stub: StubId, key: IdempotencyKey) -> StoreFuture<'_, Option<Task>>;
 
     /// Begins the next attempt, in this container; answers its number, and nothing when the task
-    /// is not waiting for one now.
+    /// is not waiting for one now. Asked again in the same container, it answers the same.
     fn begin_attempt(&self, id: TaskId, container: ContainerId) -> StoreFuture<'_, Option<u32>>;
 
     /// Records, durably, how the attempt of this number ended; answers whether it was the one

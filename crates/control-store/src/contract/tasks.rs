@@ -178,6 +178,59 @@ pub(super) async fn a_call_that_has_ended_is_recorded_at_once(
     assert_eq!(again, Accepted::Before(ended));
 }
 
+/// Who has heard no answer asks again, and what was done stays as it was.
+pub(super) async fn what_is_asked_again_is_answered_again(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+    theirs: WorkspaceId,
+) {
+    let new = task(stub(store, ours, "tasks").await.id);
+    let accepted = accept(store, ours, &new).await;
+    later_than(accepted.created_at).await;
+    assert_eq!(accept(store, ours, &new).await, accepted);
+    let taken = NewTask {
+        stub: stub(store, theirs, "tasks").await.id,
+        ..new.clone()
+    };
+    let taken = store.accept_task(theirs, taken, Durability::Disk).await;
+    assert!(taken.is_err(), "{taken:?}");
+
+    let container = ContainerId::new();
+    for _ in 0..2 {
+        let begun = store.begin_attempt(new.id, container).await.unwrap();
+        assert_eq!(begun, Some(1));
+    }
+    let returned = end(TaskOutcome::Returned);
+    let over = AfterAttempt::End(returned.clone());
+    assert!(store.end_attempt(new.id, 1, over).await.unwrap());
+    let begun = store.begin_attempt(new.id, container).await.unwrap();
+    assert_eq!(begun, None, "it has ended");
+    accept(store, ours, &new).await;
+    assert_eq!(store.task_input(new.id).await.unwrap(), None, "not needed");
+
+    let call = NewTask {
+        id: TaskId::new(),
+        key: Some([8; 16]),
+        container: Some(container),
+        ..new
+    };
+    let record = async |end: TaskEnd| store.record_call(ours, call.clone(), end).await.unwrap();
+    let first = record(returned.clone()).await;
+    let (Accepted::New(recorded) | Accepted::Before(recorded)) = &first;
+    later_than(recorded.created_at).await;
+    assert_eq!(record(end(TaskOutcome::Died)).await, first);
+    let kept = store.task_end(ours, call.id).await.unwrap();
+    assert_eq!(kept, Some(returned));
+    assert_eq!(store.attempts(ours, call.id).await.unwrap().len(), 1);
+}
+
+/// Times are kept in milliseconds.
+async fn later_than(time: Timestamp) {
+    while Timestamp::now() < time + SignedDuration::from_millis(2) {
+        tokio::task::yield_now().await;
+    }
+}
+
 pub(super) async fn attempts_begin_when_they_may(store: &dyn ControlStore, ours: WorkspaceId) {
     let stub = stub(store, ours, "tasks").await.id;
     let container = ContainerId::new();

@@ -49,28 +49,34 @@ macro_rules! select_tasks {
     };
 }
 
-/// A new task, unless its stub has one of its key: `$1` to `$17`, as [`values_of`] has them.
+/// A new task, unless it is there or its stub has one of its key: `$1` to `$17`, as [`values_of`] has them.
 macro_rules! insert_task {
     () => {
         "INSERT INTO task (task_id, workspace_id, stub_id, state, format, retries, attempts,
                            container_id, created_at, available_at, expires_at, started_at,
                            idempotency_key, python, is_headless, ended_at, outcome)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-         ON CONFLICT (stub_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+         ON CONFLICT DO NOTHING"
     };
 }
 
-/// What was recorded before under the key of that task.
+/// What was recorded before under the key of that task, or as that task: the answer to who recorded
+/// it may have been lost, and then it is asked for again.
 macro_rules! select_before {
     () => {
-        select_tasks!("WHERE stub_id = $3 AND idempotency_key = $13 AND task_id <> $1")
+        select_tasks!(
+            "WHERE (stub_id = $3 AND idempotency_key = $13 AND task_id <> $1)
+                OR (task_id = $1 AND created_at <> $9)"
+        )
     };
 }
 
 /// `$18` is the input.
 static ACCEPT: Statements = statements!(
     insert_task!(),
-    "INSERT INTO task_input (task_id, payload) SELECT task_id, $18 FROM task WHERE task_id = $1",
+    "INSERT INTO task_input (task_id, payload)
+     SELECT task_id, $18 FROM task WHERE task_id = $1 AND state <> 'ended'
+     ON CONFLICT (task_id) DO NOTHING",
     select_before!(),
 );
 
@@ -79,9 +85,11 @@ static RECORD: Statements = statements!(
     insert_task!(),
     "INSERT INTO task_attempt (task_id, number, container_id, started_at, ended_at, outcome)
      SELECT task_id, attempts, container_id, started_at, ended_at, outcome
-     FROM task WHERE task_id = $1",
+     FROM task WHERE task_id = $1
+     ON CONFLICT (task_id, number) DO NOTHING",
     "INSERT INTO task_result (task_id, payload, failure)
-     SELECT task_id, $18, $19 FROM task WHERE task_id = $1",
+     SELECT task_id, $18, $19 FROM task WHERE task_id = $1
+     ON CONFLICT (task_id) DO NOTHING",
     select_before!(),
 );
 
@@ -139,6 +147,8 @@ static BEGIN_ATTEMPT: Statements = statements!(
     "UPDATE task SET state = 'running', attempts = attempts + 1, container_id = $2, started_at = $3
      WHERE task_id = $1 AND state = 'pending' AND available_at <= $3 AND expires_at > $3
      RETURNING attempts",
+    // Of this container it has begun, also where that was answered to nobody.
+    "SELECT attempts FROM task WHERE task_id = $1 AND state = 'running' AND container_id = $2",
 );
 
 impl TaskRecords for SqlStore {
@@ -258,10 +268,17 @@ impl SqlStore {
         values: Vec<Value>,
     ) -> Result<Accepted, StoreError> {
         let run = self.database.run(durability, statements, doing, values);
-        Ok(match run.await?.pop() {
-            Some(row) => Accepted::Before(task_of(&Row::from_row(row).doing(doing)?)?),
-            None => Accepted::New(task),
-        })
+        let Some(row) = run.await?.pop() else {
+            return Ok(Accepted::New(task));
+        };
+        let before = task_of(&Row::from_row(row).doing(doing)?)?;
+        if before.id != task.id {
+            return Ok(Accepted::Before(before));
+        }
+        if (before.workspace, before.stub) != (task.workspace, task.stub) {
+            return Err(damaged("task", format!("{} is another's", task.id)));
+        }
+        Ok(Accepted::New(before))
     }
 
     async fn of_key_now(
