@@ -50,6 +50,7 @@ impl StoreError {
             Self::Damaged { .. } => "damaged",
             Self::Busy { .. } => "busy",
             error if error.failure() == Some(Failure::Unreachable) => "unreachable",
+            error if error.failure() == Some(Failure::Busy) => "busy",
             Self::Io { .. }
             | Self::Database { .. }
             | Self::Commit { .. }
