@@ -4,9 +4,10 @@
 use std::future::Future;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool};
-use sqlx::{Connection as _, Executor as _, Postgres, Sqlite};
+use sqlx::{Connection as _, Executor as _, Postgres, SqlSafeStr as _, Sqlite};
 
 use crate::database::Database;
 use crate::error::DatabaseError;
@@ -178,7 +179,8 @@ impl Target<'_> {
                 done.rows_affected()
             }
             Place::PostgresReaders(pool) => {
-                let done = in_time(postgres(query)?.execute(pool)).await?;
+                let mut reader = acquire(pool).await?;
+                let done = in_time(postgres(query)?.execute(&mut *reader)).await?;
                 done.rows_affected()
             }
         })
@@ -191,7 +193,10 @@ impl Target<'_> {
             Place::Postgres(connection) => {
                 rows(in_time(postgres(query)?.fetch_all(connection)).await?)
             }
-            Place::PostgresReaders(pool) => rows(in_time(postgres(query)?.fetch_all(pool)).await?),
+            Place::PostgresReaders(pool) => {
+                let mut reader = acquire(pool).await?;
+                rows(in_time(postgres(query)?.fetch_all(&mut *reader)).await?)
+            }
         })
     }
 
@@ -206,9 +211,11 @@ impl Target<'_> {
                 let row = in_time(postgres(query)?.fetch_optional(connection)).await?;
                 row.map(Row::from)
             }
-            Place::PostgresReaders(pool) => in_time(postgres(query)?.fetch_optional(pool))
-                .await?
-                .map(Row::from),
+            Place::PostgresReaders(pool) => {
+                let mut reader = acquire(pool).await?;
+                let row = in_time(postgres(query)?.fetch_optional(&mut *reader)).await?;
+                row.map(Row::from)
+            }
         })
     }
 }
@@ -243,6 +250,24 @@ impl From<sqlx::sqlite::SqliteRow> for Row {
 impl From<sqlx::postgres::PgRow> for Row {
     fn from(row: sqlx::postgres::PgRow) -> Self {
         Self(EngineRow::Postgres(row))
+    }
+}
+
+/// A transaction on whichever connection of a pool is free.
+pub(crate) async fn begin(
+    pool: &PgPool,
+    text: &'static str,
+) -> Result<sqlx::Transaction<'static, Postgres>, sqlx::Error> {
+    let connection = acquire(pool).await?;
+    let begun = sqlx::Transaction::begin(connection, Some(text.into_sql_str()));
+    in_time(begun).await
+}
+
+/// A connection of a pool, which tries a port that refuses for as long as it waits for one.
+async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    tokio::select! {
+        acquired = in_time(pool.acquire()) => acquired,
+        refused = crate::postgres::refusal(pool) => Err(refused),
     }
 }
 

@@ -6,7 +6,7 @@ use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 
 use crate::address::DatabaseAddress;
-use crate::connection::{EngineTransaction, Transaction, in_time};
+use crate::connection::{self, EngineTransaction, Transaction};
 use crate::error::DatabaseError;
 use crate::migration::Migration;
 use crate::opening::Opening;
@@ -81,7 +81,7 @@ impl Database {
                 EngineTransaction::Sqlite(pool.begin_with(sqlite::BEGIN).await?)
             }
             EngineWriter::Postgres { pool, lock } => {
-                let mut transaction = in_time(pool.begin_with(postgres::BEGIN)).await?;
+                let mut transaction = connection::begin(pool, postgres::BEGIN).await?;
                 lock.take(&mut transaction, None).await?;
                 EngineTransaction::Postgres(transaction)
             }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row as _};
+use tokio::net::TcpStream;
 
 use crate::address::{Host, Server, Tls};
 use crate::connection::in_time;
@@ -33,6 +34,8 @@ const READER_TIMEOUT: Duration = Duration::from_secs(5);
 const RESTED: Duration = Duration::from_secs(1);
 /// How long it may take to say so.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection is waited for before it is asked whether the port refuses, and again.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Readers of one process: enough that a listing does not hold up a start.
 const READER_LIMIT: u32 = 4;
 
@@ -198,6 +201,24 @@ fn pool(limit: u32, acquire_timeout: Duration) -> PgPoolOptions {
             let has_rested = metadata.idle_for > RESTED;
             Box::pin(async move { Ok(!has_rested || lives(connection).await) })
         })
+}
+
+/// Comes back when the server's port refuses: nobody is there, and whoever waits is told.
+pub(crate) async fn refusal(pool: &PgPool) -> sqlx::Error {
+    let options = pool.connect_options();
+    if options.get_socket().is_some() {
+        // Which is no port, and says so itself.
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(REFUSAL_INTERVAL).await;
+        let asked = TcpStream::connect((options.get_host(), options.get_port()));
+        if let Ok(Err(error)) = tokio::time::timeout(CONNECT_TIMEOUT, asked).await
+            && error.kind() == std::io::ErrorKind::ConnectionRefused
+        {
+            return sqlx::Error::Io(error);
+        }
+    }
 }
 
 /// Whether a connection that was used then is likely to live, or says that it does.

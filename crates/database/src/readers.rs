@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
 use tokio::sync::Mutex;
 
 use crate::address::DatabaseAddress;
-use crate::connection::{Connection, EngineTransaction, Transaction, in_time};
+use crate::connection::{self, Connection, EngineTransaction, Transaction};
 use crate::database::Rules;
 use crate::error::DatabaseError;
 use crate::query::Query;
@@ -56,8 +56,8 @@ impl Readers {
         Ok(Transaction(match &self.0 {
             EngineReaders::Sqlite { pool, .. } => EngineTransaction::Sqlite(pool.begin().await?),
             EngineReaders::Postgres(pool) => {
-                let begun = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
-                EngineTransaction::Postgres(in_time(begun).await?)
+                let text = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+                EngineTransaction::Postgres(connection::begin(pool, text).await?)
             }
         }))
     }

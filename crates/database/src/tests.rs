@@ -87,7 +87,29 @@ async fn a_server_that_was_away_is_found_again() {
     transaction.commit().await.unwrap();
 }
 
-/// A port that refuses is tried again for a while, as a server may be starting.
+/// The driver would try a port that refuses for as long as a connection is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_refuses_is_unreachable_soon() {
+    let authority = Authority::new();
+    let certificate = authority.server_pem();
+    let postgres = PostgresServer::start_in_tls(&certificate.certificate, &certificate.key);
+    let address = format!("{}?sslmode=require", postgres.tls_address("127.0.0.1"));
+    let database = contract::open(&server(&address)).await.unwrap();
+    postgres.stop();
+    let started = std::time::Instant::now();
+    let count = query("SELECT value FROM counter");
+    for error in [
+        count.fetch_one::<(i64,)>(&database).await.unwrap_err(),
+        database.snapshot().await.unwrap_err(),
+        database.begin().await.unwrap_err(),
+        database.begin().await.unwrap_err(),
+    ] {
+        assert_eq!(error.failure(), Failure::Unreachable, "{error:?}");
+    }
+    // Of the 70 seconds that they would wait.
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unreachable() {
     let directory = tempfile::tempdir().unwrap();
@@ -525,8 +547,7 @@ async fn what_was_overwritten_on_a_server_is_given_up() {
     let postgres = PostgresServer::shared();
     let address = postgres.new_database();
     let database = contract::open(&server(&address)).await.unwrap();
-    let (server_alone, _) = address.split_once('?').unwrap();
-    let (_, name) = server_alone.rsplit_once('/').unwrap();
+    let name = address.split(['/', '?']).nth(3).unwrap();
     postgres.sql(name, "CREATE EXTENSION pageinspect");
     let versions = || {
         let page = "get_raw_page('holdfast_test.counter', 0)";
