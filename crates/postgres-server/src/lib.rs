@@ -35,7 +35,7 @@ const SYSTEM_USER: &str = "postgres";
 const KEEPER: &str = r#"
 pg_ctl="$1" directory="$2"
 "$pg_ctl" -D "$directory/data" -l "$directory/log" -s -w start >&2 ||
-    { cat "$directory/log" >&2; exit 1; }
+    { cat "$directory/log" >&2; rm -rf "$directory"; exit 1; }
 echo started
 while read -r _; do :; done
 "$pg_ctl" -D "$directory/data" -s -m immediate stop 2> /dev/null
@@ -74,7 +74,9 @@ impl PostgresServer {
     fn start_with(tls: Option<(&str, &str)>) -> Self {
         let programs = programs();
         let owner = owner();
-        let directory = directory(owner);
+        // Removed here until there is a keeper.
+        let made = directory(owner);
+        let directory = made.path().to_owned();
         let mut making = command(&programs.join("initdb"), owner, &directory);
         making.args([
             "--no-sync",
@@ -98,14 +100,16 @@ impl PostgresServer {
         if let Some((certificate, key)) = tls {
             configure_tls(&directory, owner, certificate, key);
         }
-        let mut keeping = command(Path::new("/bin/sh"), owner, &directory);
+        // In a session of its own: what ends the group of the tests must not end who cleans up.
+        let mut keeping = command(Path::new("setsid"), owner, &directory);
         let keeping = keeping
-            .args(["-c", KEEPER, "keeper"])
+            .args(["/bin/sh", "-c", KEEPER, "keeper"])
             .arg(programs.join("pg_ctl"))
             .arg(&directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut keeper = keeping.spawn().expect("a shell");
+        let _ = made.keep();
         let mut line = String::new();
         let output = keeper.stdout.take().expect("its output is a pipe");
         BufReader::new(output).read_line(&mut line).expect("a pipe");
@@ -202,12 +206,12 @@ fn owner() -> Option<(u32, u32)> {
     Some(user.unwrap_or_else(|| panic!("no user {SYSTEM_USER}: run `cargo xtask setup`")))
 }
 
-fn directory(owner: Option<(u32, u32)>) -> PathBuf {
+fn directory(owner: Option<(u32, u32)>) -> TempDir {
     let made = TempDir::with_prefix("holdfast-postgres-").expect("a temporary directory");
     if let Some((user, group)) = owner {
         chown(made.path(), Some(user), Some(group)).expect("root gives it away");
     }
-    made.keep()
+    made
 }
 
 /// Who may come in, and what a server is spared that lives for a few tests.
@@ -286,6 +290,9 @@ mod tests {
         server.stop();
         server.start_again();
         assert_eq!(server.sql("test_0", "SELECT 1"), "1");
+        let keeper = rustix::process::Pid::from_child(&server.keeper);
+        let group = rustix::process::getpgid(Some(keeper)).unwrap();
+        assert_ne!(group, rustix::process::getpgrp());
         let directory = server.directory.clone();
         drop(server);
         assert!(!directory.exists());
