@@ -324,30 +324,29 @@ async fn a_look_that_was_given_up_is_over() {
     let postgres = PostgresServer::start();
     let address = server(&postgres.new_database());
     let database = contract::open(&address).await.unwrap();
-    let count = || query("SELECT value FROM counter");
-    count().fetch_one::<(i64,)>(&database).await.unwrap();
-    let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
-    for polls in 1..20 {
+    let read = async || {
+        let mut values = Vec::new();
+        for _ in 0..8 {
+            let read = query("SELECT value FROM counter").fetch_one(&database);
+            let (value,): (i64,) = read.await.unwrap();
+            values.push(value);
+        }
+        values
+    };
+    for value in 1..20_i64 {
+        read().await;
         let mut looking = Box::pin(database.snapshot());
-        for _ in 0..polls {
-            let polled = std::future::poll_fn(|context| {
-                std::task::Poll::Ready(looking.as_mut().poll(context).is_ready())
-            });
-            if polled.await {
-                break;
-            }
-        }
+        let polled = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(looking.as_mut().poll(context).is_ready())
+        });
+        polled.await;
         drop(looking);
-        // It is given back by then.
-        count().fetch_one::<(i64,)>(&database).await.unwrap();
-        let mut readers = Vec::new();
-        for _ in 0..4 {
-            readers.push(database.snapshot().await.unwrap());
-        }
-        drop(readers);
-    }
-    while postgres.sql("postgres", open) != "0" {
-        tokio::task::yield_now().await;
+        read().await;
+        let mut transaction = database.begin().await.unwrap();
+        let written = query("UPDATE counter SET value = $1").bind(value);
+        written.execute(&mut transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(read().await, [value; 8]);
     }
 }
 
