@@ -129,6 +129,16 @@ impl BrokerError {
         }
     }
 
+    /// Whether the server of a database was not to be reached.
+    pub fn is_database_away(&self) -> bool {
+        match self {
+            Self::Vault(error) => error.is_database_away(),
+            Self::Store(error) => error.kind() == "unreachable",
+            Self::IssuerFailed(error) => error.is_database_away(),
+            _ => false,
+        }
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
@@ -230,7 +240,8 @@ pub(crate) fn vault_auth_error(scope: &RegistryScope, error: &VaultError) -> Aut
         error if error.is_disk_full() => AuthError::Unreachable {
             message: format!("credential for {scope}: the disk of the vault is full"),
         },
-        VaultError::KeyService { source, .. } if source.is_transient() => AuthError::Unreachable {
+        // Of a key service or a database server that is away.
+        error if error.kind() == "unreachable" => AuthError::Unreachable {
             message: format!("credential for {scope}: {}", chain(error)),
         },
         error => AuthError::Internal {
@@ -284,4 +295,37 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use vault::{RootKey, Vault, VaultPlace};
+
+    use super::*;
+
+    /// Nobody listens at this port.
+    const AWAY: &str = "postgres://holdfast@127.0.0.1:1/holdfast?sslmode=disable";
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what keeps the key is not tested here"
+    )]
+    fn root_key(file: &std::path::Path) -> RootKey {
+        RootKey::in_this_process(file)
+    }
+
+    #[tokio::test]
+    async fn a_vault_whose_server_is_away_has_not_refused_a_credential() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = VaultPlace {
+            data: directory.path().join("data"),
+            server: Some(database::Server::parse(AWAY).unwrap()),
+            root_key: root_key(&directory.path().join("root.key")),
+        };
+        let error = Vault::open(place).await.unwrap_err();
+        let scope = RegistryScope::parse("r.example/acme").unwrap();
+        let told = vault_auth_error(&scope, &error);
+        assert!(matches!(told, AuthError::Unreachable { .. }), "{told:?}");
+        assert!(BrokerError::Vault(error).is_database_away());
+    }
 }

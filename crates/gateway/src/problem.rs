@@ -154,7 +154,7 @@ impl Problem {
             .hint("try again; whoever runs the gateway finds the reason in its log")
     }
 
-    /// Nor is the database that the gateway keeps its own state in.
+    /// Nor is the server that has the vault and the state.
     fn database_away(error: &dyn Error) -> Self {
         tracing::warn!(error = chain(error), "the database does not answer");
         Self::new(
@@ -204,6 +204,13 @@ impl From<BrokerError> for Problem {
         if error.is_disk_full() {
             return Self::disk_full();
         }
+        if error.is_database_away() {
+            return Self::database_away(&error);
+        }
+        // The vault names its database, which is not a caller's to know.
+        if matches!(&error, BrokerError::Vault(inner) if inner.kind() == "busy") {
+            return Self::new(Kind::Unavailable, "the vault is busy");
+        }
         let kind = match error.kind() {
             "bad_input" => Kind::Invalid,
             "not_found" => Kind::NotFound,
@@ -228,4 +235,42 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use vault::{RootKey, Vault, VaultError, VaultPlace};
+
+    use super::*;
+
+    /// Nobody listens at this port.
+    const AWAY: &str = "postgres://canary@127.0.0.1:1/canary?sslmode=disable";
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what keeps the key is not tested here"
+    )]
+    fn root_key(file: &std::path::Path) -> RootKey {
+        RootKey::in_this_process(file)
+    }
+
+    #[tokio::test]
+    async fn a_vault_whose_server_is_away_or_busy_may_be_asked_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = VaultPlace {
+            data: directory.path().join("data"),
+            server: Some(database::Server::parse(AWAY).unwrap()),
+            root_key: root_key(&directory.path().join("root.key")),
+        };
+        let away = Vault::open(place).await.unwrap_err();
+        let busy = VaultError::Busy {
+            subject: AWAY.to_owned(),
+        };
+        for (error, says) in [(away, "database does not answer"), (busy, "vault is busy")] {
+            let problem = Problem::from(BrokerError::Vault(error));
+            assert_eq!(problem.kind, Kind::Unavailable, "{problem}");
+            assert!(problem.message.contains(says), "{problem}");
+            assert!(!format!("{problem:?}").contains("canary"), "{problem:?}");
+        }
+    }
 }

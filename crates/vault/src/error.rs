@@ -176,7 +176,8 @@ impl VaultError {
             | Self::NotEmpty { .. } => "bad_input",
             Self::Busy { .. } | Self::Overtaken => "busy",
             Self::Database { .. } => match self.failure() {
-                Some(Failure::Busy | Failure::Unreachable) => "busy",
+                Some(Failure::Busy) => "busy",
+                Some(Failure::Unreachable) => "unreachable",
                 _ => "storage",
             },
             Self::Io { .. } => "storage",
@@ -194,6 +195,11 @@ impl VaultError {
     /// Whether there was no room for it.
     pub fn is_disk_full(&self) -> bool {
         self.failure() == Some(Failure::DiskFull)
+    }
+
+    /// Whether the server of the database was not to be reached.
+    pub fn is_database_away(&self) -> bool {
+        self.failure() == Some(Failure::Unreachable)
     }
 
     /// What a person can do about it.
@@ -252,8 +258,11 @@ impl VaultError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run as root, or name other places with --data-dir and --root-key"
             }
-            Self::Database { source, .. } if source.failure() == Failure::Unreachable => {
+            error if error.is_database_away() => {
                 "see whether the database server runs and can be reached from here"
+            }
+            error if error.failure() == Some(Failure::Refused) => {
+                "look at the user, its password and its rights on the database server"
             }
             error if error.is_disk_full() => "make room on the disk of the data directory",
             _ => return None,

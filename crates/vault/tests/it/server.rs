@@ -89,18 +89,18 @@ async fn a_vault_whose_server_was_away_goes_on() {
     let secret = name("a");
     let away = vault.open_secret(workspace, &secret, None, "t");
     let away = away.await.unwrap_err();
-    assert_eq!(away.kind(), "busy", "{away:?}");
+    assert_eq!(away.kind(), "unreachable", "{away:?}");
     assert!(away.hint().is_some());
     put(&vault, workspace, "a", "two").await.unwrap_err();
     let opening = Vault::open(place).await.unwrap_err();
-    assert_eq!(opening.kind(), "busy", "{opening:?}");
+    assert_eq!(opening.kind(), "unreachable", "{opening:?}");
     server.start_again();
     // What was connected before finds that out once: the writer, and each of a few readers.
     let mut opened = Vec::new();
     for _ in 0..6 {
         match vault.open_secret(workspace, &secret, None, "t").await {
             Ok(one) => opened.push(one.plaintext.expose_secret().to_owned()),
-            Err(error) => assert_eq!(error.kind(), "busy", "{error:?}"),
+            Err(error) => assert_eq!(error.kind(), "unreachable", "{error:?}"),
         }
     }
     assert_eq!(opened.last().map(String::as_str), Some("one"));
