@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use broker::{Broker, BrokerPaths, CredentialChoice, Lease, LeaseReader};
 use credential::RegistryScope;
-use database::DatabaseAddress;
+use database::{DatabaseAddress, Server};
 use dial::Dialer;
 use gateway::{Gateway, Parts};
 use ids::WorkspaceId;
@@ -24,7 +24,9 @@ use crate::args::Global;
 use crate::commands::roles;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
-use crate::settings::{self, CREDENTIALS_DIRECTORY, Settings};
+use crate::settings::{
+    self, CREDENTIALS_DIRECTORY, DatabaseServer, STATE_FILE, Settings, VAULT_FILE,
+};
 
 /// Who stands in the audit log for what a person did here.
 pub(crate) const ACTOR: &str = "command line";
@@ -78,7 +80,7 @@ impl App {
         let next = next.map(|next| self.root_key(next)).transpose()?;
         Ok(VaultPlace {
             data: self.settings.data_dir.clone(),
-            server: None,
+            server: self.server()?,
             root_key: match next {
                 Some(next) => current.followed_by(next),
                 None => current,
@@ -125,15 +127,25 @@ impl App {
 
     /// Where the state is kept.
     fn state(&self) -> Result<DatabaseAddress> {
-        Ok(match &self.settings.database {
-            Some(database) => DatabaseAddress::Server(database.server()?),
-            None => DatabaseAddress::File(self.settings.data_dir.join("state.db")),
+        Ok(match self.server()? {
+            Some(server) => DatabaseAddress::Server(server),
+            None => DatabaseAddress::File(self.settings.data_dir.join(STATE_FILE)),
         })
     }
 
-    /// The same where there is one: a question makes no installation.
+    /// The server that keeps the vault and the state, where they are no files.
+    fn server(&self) -> Result<Option<Server>> {
+        let named = self.settings.database.as_ref();
+        named.map(DatabaseServer::server).transpose()
+    }
+
+    /// The same where there is one: a question makes no installation. Whoever named a server has
+    /// one, and what is on it is known by opening it.
     pub(crate) async fn open_if_there(&self) -> Result<Option<Opened>> {
-        let database = self.settings.data_dir.join("vault.db");
+        if self.settings.database.is_some() {
+            return Ok(Some(self.open().await?));
+        }
+        let database = self.settings.data_dir.join(VAULT_FILE);
         match database.try_exists() {
             Ok(true) => Ok(Some(self.open().await?)),
             Ok(false) => Ok(None),

@@ -94,7 +94,10 @@ impl From<BrokerError> for Failure {
             | BrokerError::IssuerFailed(_) => of_database(error.kind()),
             _ => Kind::Invalid,
         };
-        let hint = error.hint();
+        let hint = match &error {
+            BrokerError::Vault(error) => hint_of_vault(error),
+            error => error.hint(),
+        };
         Self::of(kind, &error).hint_if(hint)
     }
 }
@@ -115,9 +118,21 @@ impl From<Problem> for Failure {
 
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
-        let (kind, hint) = (of_database(error.kind()), error.hint());
-        Self::of(kind, &error).hint_if(hint)
+        let kind = of_database(error.kind());
+        Self::of(kind, &error).hint_if(hint_of_vault(&error))
     }
+}
+
+/// The vault knows how it is moved to a server, and not that the state is to be there too.
+fn hint_of_vault(error: &VaultError) -> Option<String> {
+    let hint = error.hint()?;
+    Some(match error {
+        VaultError::InFile { .. } => format!(
+            "{hint}. The state, in state.db, cannot be moved yet: functions, calls, API tokens and \
+             settings of registries begin anew on the server"
+        ),
+        _ => hint,
+    })
 }
 
 impl From<StateError> for Failure {

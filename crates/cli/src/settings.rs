@@ -31,6 +31,9 @@ const DATA_DIR: &str = "/var/lib/holdfast";
 const ROOT_KEY: &str = "/etc/holdfast/root.key";
 /// Where systemd says that the credentials of a service are.
 pub(crate) const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+/// In the data directory, where no server keeps the vault and the state.
+pub(crate) const VAULT_FILE: &str = "vault.db";
+pub(crate) const STATE_FILE: &str = "state.db";
 /// Below the data directory: what a container writes goes there, and needs a disk, which `/run` is
 /// not.
 const RUN_DIR: &str = "run";
@@ -54,7 +57,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// Somebody means this one: it was typed, or is in the environment.
     pub(crate) is_data_dir_named: bool,
-    /// The server that keeps the state, where it is no file of the data directory.
+    /// The server that keeps the vault and the state, where they are no files of the data
+    /// directory.
     pub(crate) database: Option<DatabaseServer>,
     pub(crate) root_key: RootKeySource,
     /// The source of the root key that is to follow.
@@ -242,6 +246,15 @@ impl Settings {
             tls_key: file.tls_key,
         };
         settings.check()
+    }
+
+    /// Files of a vault and a state that are not read, since a server is named.
+    pub(crate) fn files_beside_server(&self) -> Vec<PathBuf> {
+        if self.database.is_none() {
+            return Vec::new();
+        }
+        let files = [VAULT_FILE, STATE_FILE].map(|name| self.data_dir.join(name));
+        files.into_iter().filter(|file| file.exists()).collect()
     }
 
     fn check(self) -> Result<Self> {

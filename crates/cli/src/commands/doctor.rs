@@ -2,7 +2,7 @@
 //!
 //! Looks, and changes nothing. Each check stands alone, so that one run names everything.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use key_service::{RootKeySource, ServiceSettings};
 use serde::Serialize;
@@ -62,7 +62,7 @@ pub(crate) async fn doctor(settings: &Settings, output: Output) -> Result<()> {
         root_key(&settings.root_key, &settings.key_services),
     ];
     if let Some(server) = &settings.database {
-        checks.push(database(server).await);
+        checks.push(database(server, &settings.files_beside_server()).await);
     }
     let report = Report {
         ok: checks.iter().all(|check| check.ok),
@@ -302,8 +302,9 @@ fn root_key(source: &RootKeySource, services: &ServiceSettings) -> Check {
     )
 }
 
-/// Whether the server of the state is there, and lets us in.
-async fn database(named: &DatabaseServer) -> Check {
+/// Whether the server of the vault and the state is there, and lets us in; and what lies in files
+/// and is not read.
+async fn database(named: &DatabaseServer, unread: &[PathBuf]) -> Check {
     let server = match named.server() {
         Ok(server) => server,
         Err(failure) => {
@@ -312,7 +313,13 @@ async fn database(named: &DatabaseServer) -> Check {
         }
     };
     match server.look().await {
-        Ok(version) => Check::new("database", true, format!("{server}, {version}"), ""),
+        Ok(version) => {
+            let mut found = format!("{server}, {version}");
+            for file in unread {
+                found.push_str(&format!("; {} is not read", file.display()));
+            }
+            Check::new("database", true, found, "")
+        }
         Err(error) => {
             let found = format!("{server}: {error}");
             let fix = match error.failure() {

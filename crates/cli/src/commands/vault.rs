@@ -259,5 +259,12 @@ async fn restore(app: &App, file: &Path) -> Result<()> {
     Vault::restore(file, app.vault_place()?, ACTOR).await?;
     app.output
         .note(&format!("restored the vault from {}", file.display()));
+    for unread in app.settings.files_beside_server() {
+        let unread = unread.display();
+        app.output.note(&format!(
+            "{unread} is not read any more, since the configuration names a database; remove it \
+             when nothing in it is needed"
+        ));
+    }
     Ok(())
 }

@@ -1,14 +1,15 @@
-//! State on a PostgreSQL server, as an operator and a caller meet it.
+//! Vault and state on a PostgreSQL server, as an operator and a caller meet them.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use e2e::Home;
+use e2e::image::busybox;
 use postgres_server::{GUARDED_PASSWORD, GUARDED_USER, PostgresServer};
 
 use crate::functions::Stage;
 use crate::serving::{Serving, WITHOUT_WORKER};
-use crate::support::files_below;
+use crate::support::{PASSWORD, Stage as Registry, USER, files_below};
 
 /// The address of a new database, for a user that needs a password.
 fn guarded(postgres: &PostgresServer) -> String {
@@ -17,7 +18,7 @@ fn guarded(postgres: &PostgresServer) -> String {
     postgres.address(GUARDED_USER, name)
 }
 
-/// Has a home's state kept there.
+/// Has a home's vault and state kept there.
 fn keep_at(home: &Home, address: &str, password: &str) {
     let file = home.path().join("database.password");
     std::fs::write(&file, format!("{password}\n")).expect("written");
@@ -26,6 +27,113 @@ fn keep_at(home: &Home, address: &str, password: &str) {
     home.configure(&format!(
         "database = \"{address}\"\ndatabase_password = \"{file}\"\n"
     ));
+}
+
+/// Gives a home the root key of another, as an operator does of a second machine.
+fn give_root_key(from: &Home, to: &Home) {
+    let key = to.root_key();
+    std::fs::create_dir_all(key.parent().expect("a directory")).expect("made");
+    // Copied with its mode.
+    std::fs::copy(from.root_key(), key).expect("copied");
+}
+
+/// Neither database is a file here.
+fn assert_nothing_in_files(home: &Home) {
+    let files = files_below(&home.data_dir());
+    assert!(!files.is_empty());
+    for name in ["vault.db", "state.db"] {
+        assert!(!files.iter().any(|file| file.ends_with(name)), "{files:?}");
+    }
+}
+
+#[test]
+fn a_registry_is_used_with_its_password_sealed_on_a_server() {
+    let postgres = PostgresServer::start();
+    let address = guarded(&postgres);
+    let stage = Registry::new(busybox());
+    let home = &stage.home;
+    keep_at(home, &address, GUARDED_PASSWORD);
+    let helper = ["credential-helper", "list"];
+    home.login(&stage.scope(), USER, PASSWORD).ok();
+    let run = ["run", &stage.image, "echo", "ran"];
+    assert_eq!(home.run(&run).ok().stdout, "ran\n");
+
+    postgres.stop();
+    for words in [&["credentials", "list"][..], &["vault", "verify"]] {
+        let away = home.run(words).fails(6, "database");
+        assert!(away.stderr.contains("hint: "), "{}", away.stderr);
+    }
+    let away = home.run(&helper);
+    assert_eq!(away.code, 1);
+    assert!(away.stdout.contains("database"), "{}", away.stdout);
+    postgres.start_again();
+    assert_eq!(home.run(&run).ok().stdout, "ran\n");
+    let verified = home.run(&["vault", "verify"]).ok();
+    assert!(verified.stdout.contains("1 secrets in 1 workspaces"));
+    let backup = home.path().join("backup");
+    home.run(&["vault", "backup", backup.to_str().expect("UTF-8")])
+        .ok();
+    assert!(backup.exists());
+    home.run(&["vault", "rotate-key"]).ok();
+    assert_eq!(home.run(&run).ok().stdout, "ran\n");
+    let host = stage.registry.host();
+    home.run(&["credentials", "share", &stage.scope(), "--with", "docker"])
+        .ok();
+    assert!(home.run(&helper).ok().stdout.contains(host));
+    assert_nothing_in_files(home);
+
+    // The sealed rows open on another machine with the root key, and with nothing else.
+    let other = Home::new();
+    keep_at(&other, &address, GUARDED_PASSWORD);
+    other.run(&run).fails(125, "root key ");
+    assert!(!other.root_key().exists(), "a new one would open nothing");
+    give_root_key(home, &other);
+    assert_eq!(other.run(&run).ok().stdout, "ran\n");
+    assert_nothing_in_files(&other);
+}
+
+#[test]
+fn a_vault_moves_to_a_server_by_its_backup() {
+    let postgres = PostgresServer::start();
+    let address = guarded(&postgres);
+    let stage = Registry::logged_in(busybox());
+    let home = &stage.home;
+    let backup = home.path().join("backup");
+    let backup = backup.to_str().expect("UTF-8");
+    let run = ["run", &stage.image, "echo", "ran"];
+
+    keep_at(home, &address, GUARDED_PASSWORD);
+    let commands = [
+        &["credentials", "list"][..],
+        &["vault", "verify"],
+        &["vault", "backup", backup],
+        &WITHOUT_WORKER,
+    ];
+    for words in commands {
+        let refused = home.run(words).fails(3, "vault is in ");
+        for says in ["vault backup", "vault restore", "state.db, cannot be moved"] {
+            assert!(refused.stderr.contains(says), "{}", refused.stderr);
+        }
+    }
+    let refused = home.run(&["credential-helper", "list"]);
+    assert!(
+        refused.stdout.contains("vault is in "),
+        "{}",
+        refused.stdout
+    );
+    home.configure("");
+    home.run(&["vault", "backup", backup]).ok();
+    keep_at(home, &address, GUARDED_PASSWORD);
+    let restored = home.run(&["vault", "restore", backup]).ok();
+    for file in ["vault.db is not read", "state.db is not read"] {
+        assert!(restored.stderr.contains(file), "{}", restored.stderr);
+        let looked = home.run(&["doctor"]);
+        assert!(looked.stdout.contains(file), "{}", looked.stdout);
+    }
+    home.run(&["vault", "restore", backup])
+        .fails(3, "has a vault already");
+    home.run(&["vault", "verify"]).ok();
+    assert_eq!(home.run(&run).ok().stdout, "ran\n");
 }
 
 #[test]
@@ -38,12 +146,12 @@ fn functions_are_called_with_the_state_on_a_server() {
     });
     let first = stage.python(&["greet", "world"]).ok();
     assert!(first.stdout.contains("Hello, world!"));
-    let is_state = |path: &std::path::PathBuf| path.ends_with("state.db");
-    assert!(!files_below(&stage.home.data_dir()).iter().any(is_state));
+    assert_nothing_in_files(&stage.home);
 
     // From another machine: the lock beside the files is not seen there, and that of the server is.
     let other = Home::new();
     keep_at(&other, &address, GUARDED_PASSWORD);
+    give_root_key(&stage.home, &other);
     let refused = other.run(&WITHOUT_WORKER).fails(10, "gateway on ");
     let process = stage.serving().process().as_raw_nonzero();
     assert!(
@@ -79,6 +187,9 @@ fn functions_are_called_with_the_state_on_a_server() {
     stage.python(&["greet", "anew"]).ok();
     let tasks = stage.home.run(&["tasks", "list", "--json"]).ok().json();
     assert_eq!(tasks.as_array().expect("a list").len(), 3, "{tasks}");
+    let verified = stage.home.run(&["vault", "verify"]).ok();
+    assert!(verified.stdout.contains(" 1 versions opened"));
+    assert_nothing_in_files(&stage.home);
     stage.end();
 }
 
