@@ -351,7 +351,8 @@ async fn a_lease_of_a_clock_that_was_set_back_is_over(engine: Engine) {
     let stage = Stage::on(engine).await;
     let sealed = stage.put("a", "one").await;
     lease(&stage, sealed).await.unwrap();
-    stage.time.forward(-60);
+    // By more than the clocks of machines may differ.
+    stage.time.forward(-600);
     let live = stage.vault.live_leases(stage.workspace).await.unwrap();
     assert_eq!(live, []);
 }
