@@ -55,7 +55,8 @@ impl GroupCommit {
                 }
                 Err(oneshot::error::TryRecvError::Empty) => {}
             }
-            self.write_batch(vault).await?;
+            // Apart, since every caller's future would be as large as a whole batch's.
+            Box::pin(self.write_batch(vault)).await?;
         }
     }
 

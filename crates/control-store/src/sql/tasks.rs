@@ -49,7 +49,8 @@ macro_rules! select_tasks {
     };
 }
 
-/// A new task, unless it is there or its stub has one of its key: `$1` to `$17`, as [`values_of`] has them.
+/// A new task, unless it is there or its stub has one of its key: `$1` to `$17`, as [`values_of`]
+/// has them.
 macro_rules! insert_task {
     () => {
         "INSERT INTO task (task_id, workspace_id, stub_id, state, format, retries, attempts,
