@@ -27,14 +27,21 @@ impl Waterfall {
         }
     }
 
-    /// Awaits `work` as a phase.
-    pub async fn measure<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {
-        let start = self.begun.elapsed();
-        let result = work.await;
-        let took = self.begun.elapsed().saturating_sub(start);
-        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
-        phases.push(Phase { name, start, took });
-        result
+    /// Awaits `work` as a phase. It is large, as a phase is, and no part of the caller's future.
+    pub fn measure<T>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = T>,
+    ) -> impl Future<Output = T> {
+        let work = Box::pin(work);
+        async move {
+            let start = self.begun.elapsed();
+            let result = work.await;
+            let took = self.begun.elapsed().saturating_sub(start);
+            let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+            phases.push(Phase { name, start, took });
+            result
+        }
     }
 
     /// The phases so far, in the order in which they began.
