@@ -85,8 +85,16 @@ struct SecretHolder {
     scope: RegistryScope,
     name: SecretName,
     secret_id: SecretId,
-    settings: RegistrySettings,
+    settings: Mutex<Settings>,
     state: tokio::sync::Mutex<State>,
+}
+
+/// What the registry is spoken to with, which the lease keeps, and whether workers may hold the
+/// credential, which is as the version has it.
+struct Settings {
+    /// The version that this was looked up for; none where it is to be looked up anew.
+    version: Option<u32>,
+    registry: RegistrySettings,
 }
 
 /// Who asks.
@@ -159,7 +167,10 @@ impl Broker {
             scope: row.scope.clone(),
             name: row.scope.secret_name(),
             secret_id: row.secret_id,
-            settings: settings.clone(),
+            settings: Mutex::new(Settings {
+                version: Some(row.version),
+                registry: settings.clone(),
+            }),
             state: tokio::sync::Mutex::new(State {
                 row: Row::of_version(row.version),
                 held: Held::default(),
@@ -413,6 +424,9 @@ impl Lease {
 
     /// All leases on a version have the same source.
     fn source(&self, holder: &SecretHolder, current: SealedVersion) -> Arc<Source> {
+        let settings = lock(&holder.settings).registry.clone();
+        let identity_key = identity_key_of(self.workspace, current, Holders::by(&settings));
+        let token_service = settings.token_service.clone();
         let credential = SealedCredential {
             vault: self.broker.vault.clone(),
             issuer: self.broker.issuer.clone(),
@@ -421,12 +435,12 @@ impl Lease {
             scope: holder.scope.clone(),
             name: holder.name.clone(),
             sealed: current,
-            settings: holder.settings.clone(),
+            settings,
         };
         let identity = Identity {
-            key: identity_key_of(self.workspace, current, Holders::by(&holder.settings)),
+            key: identity_key,
             credential: Arc::new(credential),
-            token_service: holder.settings.token_service.clone(),
+            token_service,
         };
         self.broker.exchange.source(self.endpoint.clone(), identity)
     }
@@ -520,6 +534,8 @@ async fn anonymous(
 }
 
 fn about_version(error: AuthError, holder: &SecretHolder, sealed: SealedVersion) -> AuthError {
+    // A version is sealed just before its settings stand: the next question looks again.
+    lock(&holder.settings).version = None;
     let (scope, version) = (&holder.scope, sealed.version);
     about(error, &format!("credential for {scope}, version {version}"))
 }

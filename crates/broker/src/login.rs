@@ -361,14 +361,22 @@ impl Inner {
         } = checked;
         let sealed = put.sealed();
         let state = checked_state(&proof);
-        self.note_lending(workspace, &scope, &bound.settings, actor)
-            .await?;
+        let lending = self.note_lending(workspace, &scope, &bound.settings, actor);
+        let lending = lending.await?;
         self.store
             .put_settings(workspace, &scope_text, &bound.settings)
             .await?;
         self.vault.set_state(sealed, &state).await?;
+        let mut hints = hints(&scope, &bound.settings, &proof);
+        if lending == Some(AuditAction::Unlend) {
+            hints.push(
+                "workers may no longer be given it as it is, as they might until now; \
+                 `--workers-may-hold-password` has to be said with each login"
+                    .to_owned(),
+            );
+        }
         Ok(LoginReport {
-            hints: hints(&scope, &bound.settings, &proof),
+            hints,
             scope,
             kind: bound.credential.kind(),
             is_keyless: bound.credential.is_keyless(),
@@ -388,7 +396,7 @@ impl Inner {
         scope: &RegistryScope,
         settings: &RegistrySettings,
         actor: &str,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Option<AuditAction>, BrokerError> {
         let before = self.settings_of(workspace, scope).await?;
         let action = match (
             before.workers_may_hold_password,
@@ -396,7 +404,7 @@ impl Inner {
         ) {
             (false, true) => AuditAction::Lend,
             (true, false) => AuditAction::Unlend,
-            _ => return Ok(()),
+            _ => return Ok(None),
         };
         let name = scope.secret_name();
         let about = Noted {
@@ -404,7 +412,8 @@ impl Inner {
             subject: name.as_str(),
             detail: &format!("workers and {scope}"),
         };
-        Ok(self.vault.note(action, actor, about).await?)
+        self.vault.note(action, actor, about).await?;
+        Ok(Some(action))
     }
 
     /// How far the registry lets a credential go that is not sealed.

@@ -107,6 +107,7 @@ impl Lease {
             if current.version != state.row.version() {
                 self.leave(state);
             }
+            self.follow_settings(holder, current).await?;
             match self.settle(holder, &mut state.row, current, None).await {
                 Ok(()) => return Ok(current),
                 Err(VaultError::Retired { .. }) => {}
@@ -114,6 +115,26 @@ impl Lease {
             }
         }
         Err(changes_without_end(holder))
+    }
+
+    /// Whether workers may hold it is sealed with each version, so that it changes with it. How the
+    /// registry is spoken to does not: a version that was sealed for another way is refused.
+    async fn follow_settings(
+        &self,
+        holder: &SecretHolder,
+        current: SealedVersion,
+    ) -> Result<(), AuthError> {
+        if lock(&holder.settings).version == Some(current.version) {
+            return Ok(());
+        }
+        let found = self.broker.settings_of(self.workspace, &holder.scope).await;
+        let found = found.map_err(|error| AuthError::Internal {
+            message: error.to_string(),
+        })?;
+        let mut settings = lock(&holder.settings);
+        settings.version = Some(current.version);
+        settings.registry.workers_may_hold_password = found.workers_may_hold_password;
+        Ok(())
     }
 
     /// Drops what was minted from a version that is no longer current.

@@ -7,7 +7,7 @@ use credential::auth::{
 use reference::Digest;
 use token_exchange::Rung;
 
-use super::{Lease, SecretHolder};
+use super::{Lease, SecretHolder, lock};
 
 impl Lease {
     /// An auth for who reads these blobs on a worker. There is none where each of them is at a
@@ -41,7 +41,8 @@ impl Lease {
         holder: &SecretHolder,
         rung: Rung,
     ) -> Result<(), AuthError> {
-        if !rung.is_whole_identity() || holder.settings.workers_may_hold_password {
+        let may_hold = lock(&holder.settings).registry.workers_may_hold_password;
+        if !rung.is_whole_identity() || may_hold {
             return Ok(());
         }
         Err(AuthError::Refused {

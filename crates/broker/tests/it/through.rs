@@ -211,6 +211,14 @@ async fn that_workers_may_hold_it_is_on_record() {
     assert_eq!(rows().await, (1, 0), "it was so before");
     let lease = stage.lease(&image_at(sim.host())).await;
     ask(&lease).await.unwrap();
-    login(keeping_request(sim.host(), PASSWORD)).await;
-    assert_eq!(rows().await, (1, 1));
+    let hints = login(keeping_request(sim.host(), PASSWORD)).await;
+    assert_eq!((rows().await, hints), ((1, 1), 1), "it is said to end");
+    let error = ask(&lease).await.unwrap_err();
+    let words = "which no worker is given";
+    assert!(error.to_string().contains(words), "{error}");
+    assert!(matches!(locate(&lease).await, Ok(ReadFrom::Source)));
+    read(&lease).await.unwrap();
+    login(request(sim.host(), PASSWORD)).await;
+    assert!(matches!(locate(&lease).await, Ok(ReadFrom::Registry)));
+    assert_eq!(password(&ask(&lease).await.unwrap()), PASSWORD);
 }
