@@ -143,6 +143,15 @@ impl Locations {
         self.keep(repository, digest, Known::AtSource { until });
     }
 
+    /// That the registry sends the blob itself is to be asked again. What was found meanwhile stays.
+    pub(crate) fn forget(&self, repository: &str, digest: &Digest) {
+        let key = (repository.to_owned(), digest.clone());
+        let mut known = lock(&self.known);
+        if matches!(known.get(&key), Some(Known::Nowhere { .. })) {
+            known.remove(&key);
+        }
+    }
+
     /// The blob could not be read there. What was found meanwhile stays.
     pub(crate) fn refuse(&self, repository: &str, digest: &Digest, serial: u64) {
         let newer = match self.known(repository, digest) {

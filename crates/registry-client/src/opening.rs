@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use credential::ExposeSecret;
-use credential::auth::{BlobLocation, MAX_READ_BYTES, Pieces, ReadError, ReadFrom};
+use credential::auth::{AuthError, BlobLocation, MAX_READ_BYTES, Pieces, ReadError, ReadFrom};
 use dial::{Method, Url};
 use jiff::Timestamp;
 use reference::Digest;
@@ -89,16 +89,44 @@ impl Core {
                 landed => return landed.map(Opened::registry),
             }
         }
-        if self.asks_for_locations {
-            match self.given_location(call.repository, digest).await? {
-                Sent::To(location) => {
-                    let landed = self.open_at(call, digest, &location).await;
-                    return landed.map(Opened::registry);
-                }
-                Sent::ToSource => return self.open_at_source(call, stretch).await,
-                Sent::ToRegistry => {}
-            }
+        if !self.asks_for_locations {
+            return self.open_at_registry(call, digest).await;
         }
+        let sent = self.given_location(call.repository, digest).await?;
+        let is_to_registry = matches!(sent, Sent::ToRegistry);
+        match self.open_where_sent(call, stretch, sent).await {
+            // The source may have changed its mind since it sent us there.
+            Err(RegistryError::Auth(AuthError::Refused { .. })) if is_to_registry => {
+                self.locations.forget(call.repository, digest);
+                let sent = self.given_location(call.repository, digest).await?;
+                self.open_where_sent(call, stretch, sent).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_where_sent(
+        &self,
+        call: &Call<'_>,
+        stretch: &Stretch<'_>,
+        sent: Sent,
+    ) -> Result<Opened, RegistryError> {
+        let digest = stretch.digest;
+        match sent {
+            Sent::To(location) => {
+                let landed = self.open_at(call, digest, &location).await;
+                landed.map(Opened::registry)
+            }
+            Sent::ToSource => self.open_at_source(call, stretch).await,
+            Sent::ToRegistry => self.open_at_registry(call, digest).await,
+        }
+    }
+
+    async fn open_at_registry(
+        &self,
+        call: &Call<'_>,
+        digest: &Digest,
+    ) -> Result<Opened, RegistryError> {
         let landed = self.attempt(call).await?;
         if landed.foreign {
             self.locations

@@ -1,6 +1,7 @@
 //! A source that reads in its client's place.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -158,4 +159,51 @@ async fn a_source_says_why_it_does_not_read() {
     let (answer, asked) = read(&blob, 0..500, &[silent; 20]).await;
     assert!(answer.unwrap_err().is_transient());
     assert!(asked.len() > 1, "it is asked again, and not for ever");
+}
+
+/// Sends its clients to the registry at first, gives them no auth there, and then reads itself.
+#[derive(Debug)]
+struct Turncoat {
+    blob: Bytes,
+    asked: AtomicUsize,
+}
+
+impl AuthSource for Turncoat {
+    fn auth<'a>(&'a self, _request: AuthRequest<'a>) -> AuthFuture<'a> {
+        let message = "nobody is given it any more".to_owned();
+        Box::pin(async { Err(AuthError::Refused { message }) })
+    }
+
+    fn location<'a>(&'a self, _request: LocationRequest<'a>) -> LocationFuture<'a> {
+        let is_first = self.asked.fetch_add(1, Ordering::Relaxed) == 0;
+        let sent = if is_first {
+            ReadFrom::Registry
+        } else {
+            ReadFrom::Source
+        };
+        Box::pin(async { Ok(sent) })
+    }
+
+    fn read<'a>(&'a self, _request: ReadRequest<'a>) -> ReadFuture<'a> {
+        let whole = Ok(self.blob.clone());
+        Box::pin(async { Ok(Box::pin(stream::iter([whole])) as Pieces) })
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_gives_no_auth_any_more_is_asked_where_to_read() {
+    let source = Arc::new(Turncoat {
+        blob: blob(100),
+        asked: AtomicUsize::new(0),
+    });
+    let own = Arc::clone(&source) as _;
+    let client =
+        RegistryClient::at_locations(&dialer(), endpoint(REGISTRY), own, QUICK).expect("a client");
+    let digest = Digest::sha256([7; 32]);
+    for _ in 0..2 {
+        let read = client.blob_range(REPOSITORY, &digest, 100, 0..100).await;
+        assert_eq!(read.unwrap(), source.blob);
+    }
+    let asked = source.asked.load(Ordering::Relaxed);
+    assert_eq!(asked, 2, "the second answer is remembered");
 }
