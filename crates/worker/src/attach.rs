@@ -84,15 +84,20 @@ impl ControlPlane {
         Ok(self.client.clone().location(question).await?.into_inner())
     }
 
-    /// Bytes of a layer of a delivery's image, and the turn that they take until they are dropped.
+    /// A turn to read: of the container's own first, so that those that wait for theirs stand in
+    /// nobody else's way.
+    pub(crate) async fn read_turn(&self, own: &Arc<Semaphore>) -> [OwnedSemaphorePermit; 2] {
+        let own = Arc::clone(own).acquire_owned().await;
+        let all = Arc::clone(&self.reads).acquire_owned().await;
+        [own, all].map(|turn| turn.expect("the semaphores are never closed"))
+    }
+
+    /// Bytes of a layer of a delivery's image, asked for by who has a turn.
     pub(crate) async fn read(
         &self,
         question: ReadQuestion,
-    ) -> Result<(Streaming<ReadPiece>, OwnedSemaphorePermit), Status> {
-        let turn = Arc::clone(&self.reads).acquire_owned().await;
-        let turn = turn.expect("the semaphore is never closed");
-        let pieces = self.client.clone().read(question).await?;
-        Ok((pieces.into_inner(), turn))
+    ) -> Result<Streaming<ReadPiece>, Status> {
+        Ok(self.client.clone().read(question).await?.into_inner())
     }
 
     pub(crate) async fn code(&self, delivery: Delivery) -> Result<Streaming<CodePiece>, Status> {

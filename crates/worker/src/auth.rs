@@ -2,6 +2,7 @@
 //!
 //! What comes is a secret, and moves into types that do not show it at once.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use credential::auth::{
 };
 use futures::StreamExt;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tonic::Status;
 use worker_protocol as message;
+use worker_protocol::MAX_READS_PER_CONTAINER;
 use worker_protocol::auth_answer::Answer;
 use worker_protocol::denial::Kind;
 use worker_protocol::location_answer::Answer as Located;
@@ -32,6 +35,8 @@ pub(crate) struct LeaseAuth {
     delivery: message::Delivery,
     /// Questions asked so far.
     asked: AtomicU64,
+    /// The container's own share of the worker's turns.
+    reads: Arc<Semaphore>,
 }
 
 impl LeaseAuth {
@@ -40,6 +45,7 @@ impl LeaseAuth {
             control_plane,
             delivery,
             asked: AtomicU64::new(0),
+            reads: Arc::new(Semaphore::new(MAX_READS_PER_CONTAINER)),
         }
     }
 
@@ -88,6 +94,9 @@ impl AuthSource for LeaseAuth {
 
     fn read<'a>(&'a self, request: ReadRequest<'a>) -> ReadFuture<'a> {
         Box::pin(async move {
+            // Stamped with its turn: one that is given up while it waits takes no number, and no
+            // later question comes so far ahead of it that it looks like another holder's.
+            let turn = self.control_plane.read_turn(&self.reads).await;
             let question = message::ReadQuestion {
                 delivery: Some(self.delivery.clone()),
                 registry: request.registry.to_string(),
@@ -99,7 +108,7 @@ impl AuthSource for LeaseAuth {
                 stamp: Some(self.stamp()),
             };
             let reading = self.control_plane.read(question).await;
-            let (pieces, turn) = reading.map_err(|status| no_answer(&status))?;
+            let pieces = reading.map_err(|status| no_answer(&status))?;
             let pieces = pieces.map(move |piece| {
                 let _until_dropped = &turn;
                 parse_piece(piece)
