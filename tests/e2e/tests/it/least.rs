@@ -119,7 +119,9 @@ fn a_worker_that_reaches_the_gateway_alone_runs_a_private_image_and_holds_no_pas
     }
     let given = given_to_the_worker(&stage);
     assert_eq!(given["rotate"], json!([]), "{given}");
-    for row in given["exposed"].as_array().expect("rows") {
+    let rows = given["exposed"].as_array().expect("rows");
+    assert!(!rows.is_empty(), "that it read is on record: {given}");
+    for row in rows {
         assert_eq!(row["rung"], "read through the broker", "{given}");
     }
     stage.home.run(&["worker", "remove", "node-1"]).ok();
