@@ -12,7 +12,7 @@ pub struct Migration {
     pub version: i64,
     pub name: &'static str,
     pub text: &'static str,
-    /// For PostgreSQL, where [`translation`] does not make one of the text above.
+    /// For PostgreSQL, where `translation` does not make one of the text above.
     pub postgres: Option<&'static str>,
 }
 

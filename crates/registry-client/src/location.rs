@@ -143,7 +143,7 @@ impl Locations {
         self.keep(repository, digest, Known::AtSource { until });
     }
 
-    /// That the registry sends the blob itself is to be asked again. What was found meanwhile stays.
+    /// Whether the registry sends the blob itself is asked again; what was found meanwhile stays.
     pub(crate) fn forget(&self, repository: &str, digest: &Digest) {
         let key = (repository.to_owned(), digest.clone());
         let mut known = lock(&self.known);
