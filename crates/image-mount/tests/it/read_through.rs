@@ -12,7 +12,7 @@ use credential::auth::{
 };
 use dial::Dialer;
 use e2e::memory::holds;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use image_mount::MountProcess;
 use registry_client::{Endpoint, RegistryClient, RegistryError};
 use registry_sim::{Login, Options};
@@ -25,6 +25,8 @@ struct Reader {
     reader: RegistryClient,
     was_asked_for_auth: AtomicBool,
     reads: AtomicU64,
+    /// It sends nothing, and no end.
+    is_silent: AtomicBool,
     under_way: Arc<AtomicU64>,
     most_under_way: AtomicU64,
 }
@@ -58,6 +60,13 @@ impl AuthSource for Reader {
             let now = self.under_way.fetch_add(1, SeqCst) + 1;
             self.most_under_way.fetch_max(now, SeqCst);
             let under_way = UnderWay(Arc::clone(&self.under_way));
+            if self.is_silent.load(SeqCst) {
+                let silence = stream::pending().map(move |piece| {
+                    let _until_dropped = &under_way;
+                    piece
+                });
+                return Ok(Box::pin(silence) as Pieces);
+            }
             let (repository, digest) = (request.repository, request.digest);
             let pieces = self.reader.blob_range_stream(
                 repository,
@@ -107,6 +116,7 @@ impl Stage {
             .unwrap(),
             was_asked_for_auth: AtomicBool::new(false),
             reads: AtomicU64::default(),
+            is_silent: AtomicBool::new(false),
             under_way: Arc::default(),
             most_under_way: AtomicU64::default(),
         });
@@ -172,6 +182,9 @@ async fn a_read_through_the_parent_that_breaks_goes_on_where_it_ended() {
         faults.break_times = Some(20);
     });
     assert_eq!(stage.length("noise").await, 20_000_000);
+    stage.image.sim.faults(|faults| {
+        assert_ne!(faults.break_times, Some(20), "none has broken");
+    });
     stage.process.stop().await.unwrap();
 }
 
@@ -181,12 +194,22 @@ async fn reads_end_with_their_mount() {
     let stage = Stage::new(options()).await;
     assert_eq!(stage.length("high").await, 292);
     let under_way = Arc::clone(&stage.source.under_way);
+    stage.source.is_silent.store(true, SeqCst);
+    let path = stage.image.path("noise");
+    let waiting = tokio::task::spawn_blocking(move || fs::read(path));
+    until("a read waits for bytes", || under_way.load(SeqCst) > 0).await;
     stage.process.stop().await.unwrap();
-    let ended = async {
-        while under_way.load(SeqCst) > 0 {
+    until("reads end with their mount", || under_way.load(SeqCst) == 0).await;
+    let read = waiting.await.expect("it returns");
+    assert!(read.is_err(), "who waited has an error");
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let becomes_so = async {
+        while !is_so() {
             tokio::task::yield_now().await;
         }
     };
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), ended).await;
-    assert!(ended.is_ok(), "a read outlives its mount");
+    let became_so = tokio::time::timeout(std::time::Duration::from_secs(30), becomes_so).await;
+    assert!(became_so.is_ok(), "{what}");
 }
