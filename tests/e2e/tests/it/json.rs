@@ -71,7 +71,8 @@ fn credentials_and_indexes_are_listed() {
             "secret_name",
             "shared_with",
             "state",
-            "version"
+            "version",
+            "workers_may_hold_password"
         ]
     );
     assert_eq!(
