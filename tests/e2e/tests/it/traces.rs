@@ -45,9 +45,10 @@ fn number(timing: &Value, name: &str) -> u64 {
     timing[name].as_u64().expect("a number")
 }
 
+/// Nothing before the first is kept, with its directory.
 fn traces(stage: &Stage) -> Vec<PathBuf> {
     let list = |path: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(path).expect("a directory");
+        let entries = fs::read_dir(path).into_iter().flatten();
         entries
             .map(|entry| entry.expect("an entry").path())
             .collect()
