@@ -1,5 +1,7 @@
 //! What a container's mount reads with, as its worker is answered that asks for it.
 
+use std::sync::Arc;
+
 use broker::{Lease, Stamp};
 use credential::ExposeSecret;
 use credential::auth::{
@@ -20,15 +22,14 @@ use super::hand_off::reader_of;
 
 pub(super) const NO_SUCH_LAYER: &str = "the container's image has no such layer";
 const NO_STAMP: &str = "the question has no number and bytes of its own";
-pub(super) const OTHER_ORIGIN: &str = "the container reads another origin";
+const OTHER_ORIGIN: &str = "the container reads another origin";
 
 impl Connection {
     pub(super) async fn answer_auth(&self, question: AuthQuestion) -> Result<AuthAnswer, Status> {
-        let container = self.container(question.delivery.as_ref(), "auth").await?;
+        let origin = (&*question.registry, &*question.repository);
+        let delivery = question.delivery.as_ref();
+        let container = self.reader(delivery, origin, "auth").await?;
         let reading = &container.given.reading;
-        if !reading.is_of(&question.registry, &question.repository) {
-            return Err(self.forbid(&container, "auth", OTHER_ORIGIN).await);
-        }
         let request = AuthRequest {
             registry: &reading.registry,
             repository: &reading.repository,
@@ -54,13 +55,10 @@ impl Connection {
         &self,
         question: LocationQuestion,
     ) -> Result<LocationAnswer, Status> {
-        let container = self
-            .container(question.delivery.as_ref(), "location")
-            .await?;
+        let origin = (&*question.registry, &*question.repository);
+        let delivery = question.delivery.as_ref();
+        let container = self.reader(delivery, origin, "location").await?;
         let reading = &container.given.reading;
-        if !reading.is_of(&question.registry, &question.repository) {
-            return Err(self.forbid(&container, "location", OTHER_ORIGIN).await);
-        }
         let Some(digest) = reading.layer(&question.digest) else {
             return Err(self.forbid(&container, "location", NO_SUCH_LAYER).await);
         };
@@ -90,6 +88,21 @@ impl Connection {
 }
 
 impl Connection {
+    /// The container that asks about the registry and repository that it reads.
+    pub(super) async fn reader(
+        &self,
+        delivery: Option<&worker_protocol::Delivery>,
+        (registry, repository): (&str, &str),
+        question: &str,
+    ) -> Result<Arc<Container>, Status> {
+        let container = self.container(delivery, question).await?;
+        let reading = &container.given.reading;
+        if registry == reading.registry.as_str() && repository == reading.repository {
+            return Ok(container);
+        }
+        Err(self.forbid(&container, question, OTHER_ORIGIN).await)
+    }
+
     /// The lease of a container, if the one that holds it asks.
     pub(super) async fn admit<'a>(
         &self,
@@ -115,10 +128,6 @@ fn parse_stamp(stamp: &worker_protocol::Stamp) -> Option<Stamp> {
 }
 
 impl Reading {
-    pub(super) fn is_of(&self, registry: &str, repository: &str) -> bool {
-        registry == self.registry.as_str() && repository == self.repository
-    }
-
     /// The layer of its image that has this digest.
     pub(super) fn layer(&self, digest: &str) -> Option<&Digest> {
         self.layers.iter().find(|layer| layer.as_str() == digest)

@@ -15,7 +15,7 @@ use reference::Digest;
 use tonic::Status;
 use worker_protocol::{MAX_PIECE_BYTES, NotFound, ReadPiece, ReadQuestion, read_piece};
 
-use super::auth::{NO_SUCH_LAYER, OTHER_ORIGIN, wire_denial};
+use super::auth::{NO_SUCH_LAYER, wire_denial};
 use super::connection::{Answers, Connection};
 use super::container::Container;
 
@@ -37,11 +37,10 @@ impl Connection {
         &self,
         mut question: ReadQuestion,
     ) -> Result<Answers<ReadPiece>, Status> {
-        let container = self.container(question.delivery.as_ref(), "read").await?;
+        let origin = (&*question.registry, &*question.repository);
+        let delivery = question.delivery.as_ref();
+        let container = self.reader(delivery, origin, "read").await?;
         let reading = &container.given.reading;
-        if !reading.is_of(&question.registry, &question.repository) {
-            return Err(self.forbid(&container, "read", OTHER_ORIGIN).await);
-        }
         let Some(digest) = reading.layer(&question.digest).cloned() else {
             return Err(self.forbid(&container, "read", NO_SUCH_LAYER).await);
         };
