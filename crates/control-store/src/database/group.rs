@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use database::{Connection, DatabaseError, Row, Statements, Transaction, Value, Writer};
+use database::{Connection, DatabaseError, Query, Row, Statements, Transaction, Value, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +94,19 @@ impl Database {
         };
         let message = Message::Change(Box::new(change));
         self.group.ask(message, answer).await
+    }
+
+    /// Makes a change that is one statement; answers how many rows it changed.
+    pub(crate) async fn execute(
+        &self,
+        durability: Durability,
+        doing: &'static str,
+        query: Query,
+    ) -> Result<u64, StoreError> {
+        let change = self.change(durability, move |connection| {
+            Box::pin(async move { query.execute(connection).await.doing(doing) })
+        });
+        change.await
     }
 
     /// Has all that was changed survive a power cut.

@@ -90,24 +90,18 @@ impl SqlStore {
         stub: StubId,
     ) -> Result<ContainerRecord, StoreError> {
         let now = now_ms();
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                query(
-                    "INSERT INTO container (container_id, workspace_id, stub_id, state, delivery,
-                                            requested_at)
-                     VALUES ($1, $2, $3, 'requested', 0, $4)",
-                )
-                .bind(id.to_string())
-                .bind(workspace.to_string())
-                .bind(stub.to_string())
-                .bind(now)
-                .execute(connection)
-                .await
-                .doing("asking for a container")?;
-                Ok(())
-            })
-        });
-        change.await?;
+        let change = query(
+            "INSERT INTO container (container_id, workspace_id, stub_id, state, delivery,
+                                    requested_at)
+             VALUES ($1, $2, $3, 'requested', 0, $4)",
+        )
+        .bind(id.to_string())
+        .bind(workspace.to_string())
+        .bind(stub.to_string())
+        .bind(now);
+        self.database
+            .execute(Durability::Disk, "asking for a container", change)
+            .await?;
         Ok(ContainerRecord {
             id,
             workspace,
@@ -146,47 +140,41 @@ impl SqlStore {
     }
 
     async fn acknowledge_now(&self, id: ContainerId, by: Delivery) -> Result<bool, StoreError> {
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                let taken = query(
-                    "UPDATE container SET state = 'starting'
-                     WHERE container_id = $1 AND worker_id = $2 AND delivery = $3
-                       AND state = 'placed'",
-                )
-                .bind(id.to_string())
-                .bind(by.worker.to_string())
-                .bind(by.number)
-                .execute(connection)
-                .await
-                .doing("acknowledging a container")?;
-                Ok(taken > 0)
-            })
-        });
-        change.await
+        let change = query(
+            "UPDATE container SET state = 'starting'
+             WHERE container_id = $1 AND worker_id = $2 AND delivery = $3
+               AND state = 'placed'",
+        )
+        .bind(id.to_string())
+        .bind(by.worker.to_string())
+        .bind(by.number);
+        let changed = self
+            .database
+            .execute(Durability::Disk, "acknowledging a container", change)
+            .await?;
+        Ok(changed > 0)
     }
 
     async fn note_ready_now(&self, id: ContainerId, by: Delivery) -> Result<bool, StoreError> {
         let now = now_ms();
-        let change = self
+        let change = query(
+            "UPDATE container SET state = 'ready', ready_at = $4
+             WHERE container_id = $1 AND worker_id = $2 AND delivery = $3
+               AND state = 'starting'",
+        )
+        .bind(id.to_string())
+        .bind(by.worker.to_string())
+        .bind(by.number)
+        .bind(now);
+        let changed = self
             .database
-            .change(Durability::Process, move |connection| {
-                Box::pin(async move {
-                    let ready = query(
-                        "UPDATE container SET state = 'ready', ready_at = $4
-                     WHERE container_id = $1 AND worker_id = $2 AND delivery = $3
-                       AND state = 'starting'",
-                    )
-                    .bind(id.to_string())
-                    .bind(by.worker.to_string())
-                    .bind(by.number)
-                    .bind(now)
-                    .execute(connection)
-                    .await
-                    .doing("noting that a container is ready")?;
-                    Ok(ready > 0)
-                })
-            });
-        change.await
+            .execute(
+                Durability::Process,
+                "noting that a container is ready",
+                change,
+            )
+            .await?;
+        Ok(changed > 0)
     }
 
     async fn end_container_now(
@@ -197,25 +185,21 @@ impl SqlStore {
     ) -> Result<bool, StoreError> {
         check_length("reason", reason.len(), REASON_LIMIT)?;
         let (now, reason) = (now_ms(), keepable(reason));
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                let ended = query(
-                    "UPDATE container SET state = 'ended', ended_at = $4, reason = $5
-                     WHERE container_id = $1 AND state <> 'ended'
-                       AND ($2 IS NULL OR (worker_id = $2 AND delivery = $3))",
-                )
-                .bind(id.to_string())
-                .bind(by.map(|by| by.worker.to_string()))
-                .bind(by.map(|by| by.number))
-                .bind(now)
-                .bind(reason)
-                .execute(connection)
-                .await
-                .doing("ending a container")?;
-                Ok(ended > 0)
-            })
-        });
-        change.await
+        let change = query(
+            "UPDATE container SET state = 'ended', ended_at = $4, reason = $5
+             WHERE container_id = $1 AND state <> 'ended'
+               AND ($2 IS NULL OR (worker_id = $2 AND delivery = $3))",
+        )
+        .bind(id.to_string())
+        .bind(by.map(|by| by.worker.to_string()))
+        .bind(by.map(|by| by.number))
+        .bind(now)
+        .bind(reason);
+        let changed = self
+            .database
+            .execute(Durability::Disk, "ending a container", change)
+            .await?;
+        Ok(changed > 0)
     }
 
     async fn container_now(
@@ -254,20 +238,11 @@ impl SqlStore {
     }
 
     async fn forget_containers_now(&self, ended_before: Timestamp) -> Result<u64, StoreError> {
-        let change = self
-            .database
-            .change(Durability::Process, move |connection| {
-                Box::pin(async move {
-                    let forgotten =
-                        query("DELETE FROM container WHERE state = 'ended' AND ended_at < $1")
-                            .bind(ended_before.as_millisecond())
-                            .execute(connection)
-                            .await
-                            .doing("forgetting containers")?;
-                    Ok(forgotten)
-                })
-            });
-        change.await
+        let change = query("DELETE FROM container WHERE state = 'ended' AND ended_at < $1")
+            .bind(ended_before.as_millisecond());
+        self.database
+            .execute(Durability::Process, "forgetting containers", change)
+            .await
     }
 }
 

@@ -98,17 +98,12 @@ pub(super) async fn revoke(
     workspace: WorkspaceId,
     secret_id: SecretId,
 ) -> Result<u64, StoreError> {
-    let change = database.change(Durability::Process, move |connection| {
-        Box::pin(async move {
-            query("DELETE FROM image_grant WHERE workspace_id = $1 AND secret_id = $2")
-                .bind(workspace.to_string())
-                .bind(secret_id.to_string())
-                .execute(connection)
-                .await
-                .doing("revoking grants")
-        })
-    });
-    change.await
+    let change = query("DELETE FROM image_grant WHERE workspace_id = $1 AND secret_id = $2")
+        .bind(workspace.to_string())
+        .bind(secret_id.to_string());
+    database
+        .execute(Durability::Process, "revoking grants", change)
+        .await
 }
 
 fn proof(secret_id: Option<&str>, version: Option<i64>) -> Result<GrantProof, StoreError> {

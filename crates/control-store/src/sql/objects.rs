@@ -127,26 +127,21 @@ impl SqlStore {
         object: ObjectId,
     ) -> Result<bool, StoreError> {
         check_length("name of an object", name.len(), NAME_LIMIT)?;
-        let name = name.to_owned();
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                let named = query(
-                    "INSERT INTO object_name (workspace_id, name, object_id)
-                     SELECT workspace_id, $2, object_id FROM object
-                     WHERE workspace_id = $1 AND object_id = $3
-                     ON CONFLICT (workspace_id, name) DO UPDATE
-                     SET object_id = excluded.object_id",
-                )
-                .bind(workspace.to_string())
-                .bind(name)
-                .bind(object.to_string())
-                .execute(connection)
-                .await
-                .doing("naming an object")?;
-                Ok(named == 1)
-            })
-        });
-        change.await
+        let change = query(
+            "INSERT INTO object_name (workspace_id, name, object_id)
+             SELECT workspace_id, $2, object_id FROM object
+             WHERE workspace_id = $1 AND object_id = $3
+             ON CONFLICT (workspace_id, name) DO UPDATE
+             SET object_id = excluded.object_id",
+        )
+        .bind(workspace.to_string())
+        .bind(name)
+        .bind(object.to_string());
+        let changed = self
+            .database
+            .execute(Durability::Disk, "naming an object", change)
+            .await?;
+        Ok(changed == 1)
     }
 
     async fn object_of_name_now(

@@ -29,25 +29,19 @@ impl ShareRecords for SqlStore {
 
 impl SqlStore {
     async fn put_share_now(&self, workspace: WorkspaceId, share: &Share) -> Result<(), StoreError> {
-        let share = share.clone();
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                query(
-                    "INSERT INTO share (workspace_id, scope, recipient, secret_id)
-                     VALUES ($1, $2, $3, $4)
-                     ON CONFLICT (workspace_id, scope, recipient) DO UPDATE
-                     SET secret_id = excluded.secret_id",
-                )
-                .bind(workspace.to_string())
-                .bind(share.scope)
-                .bind(share.recipient.as_str())
-                .bind(share.secret_id.to_string())
-                .execute(connection)
-                .await
-                .doing("writing a share")
-            })
-        });
-        change.await?;
+        let change = query(
+            "INSERT INTO share (workspace_id, scope, recipient, secret_id)
+             VALUES ($1, $2, $3, $4)
+             ON CONFLICT (workspace_id, scope, recipient) DO UPDATE
+             SET secret_id = excluded.secret_id",
+        )
+        .bind(workspace.to_string())
+        .bind(&share.scope)
+        .bind(share.recipient.as_str())
+        .bind(share.secret_id.to_string());
+        self.database
+            .execute(Durability::Disk, "writing a share", change)
+            .await?;
         Ok(())
     }
 
@@ -77,19 +71,15 @@ impl SqlStore {
         scope: &str,
         recipient: Recipient,
     ) -> Result<bool, StoreError> {
-        let scope = scope.to_owned();
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                query("DELETE FROM share WHERE workspace_id = $1 AND scope = $2 AND recipient = $3")
-                    .bind(workspace.to_string())
-                    .bind(scope)
-                    .bind(recipient.as_str())
-                    .execute(connection)
-                    .await
-                    .doing("ending a share")
-            })
-        });
-        let removed = change.await?;
+        let change =
+            query("DELETE FROM share WHERE workspace_id = $1 AND scope = $2 AND recipient = $3")
+                .bind(workspace.to_string())
+                .bind(scope)
+                .bind(recipient.as_str());
+        let removed = self
+            .database
+            .execute(Durability::Disk, "ending a share", change)
+            .await?;
         Ok(removed > 0)
     }
 }

@@ -477,23 +477,15 @@ impl SqlStore {
         ended_before: Timestamp,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        let change = self
-            .database
-            .change(Durability::Process, move |connection| {
-                Box::pin(async move {
-                    let forgotten = query(
-                        "DELETE FROM task WHERE task_id IN
-                     (SELECT task_id FROM task WHERE state = 'ended' AND ended_at < $1 LIMIT $2)",
-                    )
-                    .bind(ended_before.as_millisecond())
-                    .bind(limit)
-                    .execute(connection)
-                    .await
-                    .doing("forgetting tasks")?;
-                    Ok(forgotten)
-                })
-            });
-        change.await
+        let change = query(
+            "DELETE FROM task WHERE task_id IN
+             (SELECT task_id FROM task WHERE state = 'ended' AND ended_at < $1 LIMIT $2)",
+        )
+        .bind(ended_before.as_millisecond())
+        .bind(limit);
+        self.database
+            .execute(Durability::Process, "forgetting tasks", change)
+            .await
     }
 }
 

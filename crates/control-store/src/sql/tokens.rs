@@ -67,28 +67,21 @@ impl SqlStore {
     ) -> Result<ApiToken, StoreError> {
         check_length("name of a token", token.name.len(), NAME_LIMIT)?;
         let created_at = now_ms();
-        let new = token.clone();
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                query(
-                    "INSERT INTO api_token (token_id, workspace_id, name, hash, scopes,
-                                            created_at, expires_at, is_enabled)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, 1)",
-                )
-                .bind(new.id.to_string())
-                .bind(workspace.to_string())
-                .bind(&new.name)
-                .bind(&new.hash[..])
-                .bind(written(&new.scopes))
-                .bind(created_at)
-                .bind(new.expires_at.map(Timestamp::as_millisecond))
-                .execute(connection)
-                .await
-                .doing("adding a token")?;
-                Ok(())
-            })
-        });
-        change.await?;
+        let change = query(
+            "INSERT INTO api_token (token_id, workspace_id, name, hash, scopes,
+                                    created_at, expires_at, is_enabled)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 1)",
+        )
+        .bind(token.id.to_string())
+        .bind(workspace.to_string())
+        .bind(&token.name)
+        .bind(&token.hash[..])
+        .bind(written(&token.scopes))
+        .bind(created_at)
+        .bind(token.expires_at.map(Timestamp::as_millisecond));
+        self.database
+            .execute(Durability::Disk, "adding a token", change)
+            .await?;
         Ok(ApiToken {
             id: token.id,
             workspace,
@@ -136,22 +129,18 @@ impl SqlStore {
         id: TokenId,
         is_enabled: bool,
     ) -> Result<bool, StoreError> {
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                let set = query(
-                    "UPDATE api_token SET is_enabled = $3
-                     WHERE workspace_id = $1 AND token_id = $2",
-                )
-                .bind(workspace.to_string())
-                .bind(id.to_string())
-                .bind(is_enabled)
-                .execute(connection)
-                .await
-                .doing("changing a token")?;
-                Ok(set > 0)
-            })
-        });
-        change.await
+        let change = query(
+            "UPDATE api_token SET is_enabled = $3
+             WHERE workspace_id = $1 AND token_id = $2",
+        )
+        .bind(workspace.to_string())
+        .bind(id.to_string())
+        .bind(is_enabled);
+        let changed = self
+            .database
+            .execute(Durability::Disk, "changing a token", change)
+            .await?;
+        Ok(changed > 0)
     }
 
     async fn remove_token_now(
@@ -159,36 +148,24 @@ impl SqlStore {
         workspace: WorkspaceId,
         id: TokenId,
     ) -> Result<bool, StoreError> {
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                let removed =
-                    query("DELETE FROM api_token WHERE workspace_id = $1 AND token_id = $2")
-                        .bind(workspace.to_string())
-                        .bind(id.to_string())
-                        .execute(connection)
-                        .await
-                        .doing("removing a token")?;
-                Ok(removed > 0)
-            })
-        });
-        change.await
+        let change = query("DELETE FROM api_token WHERE workspace_id = $1 AND token_id = $2")
+            .bind(workspace.to_string())
+            .bind(id.to_string());
+        let changed = self
+            .database
+            .execute(Durability::Disk, "removing a token", change)
+            .await?;
+        Ok(changed > 0)
     }
 
     async fn note_token_use_now(&self, id: TokenId, at: Timestamp) -> Result<(), StoreError> {
-        let change = self
-            .database
-            .change(Durability::Process, move |connection| {
-                Box::pin(async move {
-                    query("UPDATE api_token SET used_at = $2 WHERE token_id = $1")
-                        .bind(id.to_string())
-                        .bind(at.as_millisecond())
-                        .execute(connection)
-                        .await
-                        .doing("noting the use of a token")?;
-                    Ok(())
-                })
-            });
-        change.await
+        let change = query("UPDATE api_token SET used_at = $2 WHERE token_id = $1")
+            .bind(id.to_string())
+            .bind(at.as_millisecond());
+        self.database
+            .execute(Durability::Process, "noting the use of a token", change)
+            .await
+            .map(drop)
     }
 }
 

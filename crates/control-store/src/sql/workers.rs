@@ -155,25 +155,18 @@ impl SqlStore {
         capacity: Capacity,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let change = self
-            .database
-            .change(Durability::Process, move |connection| {
-                Box::pin(async move {
-                    query(
-                        "UPDATE worker SET cpu_millicores = $2, memory_bytes = $3, seen_at = $4
-                     WHERE worker_id = $1",
-                    )
-                    .bind(id.to_string())
-                    .bind(capacity.cpu_millicores)
-                    .bind(stored_bytes(capacity.memory_bytes))
-                    .bind(at.as_millisecond())
-                    .execute(connection)
-                    .await
-                    .doing("noting a worker")?;
-                    Ok(())
-                })
-            });
-        change.await
+        let change = query(
+            "UPDATE worker SET cpu_millicores = $2, memory_bytes = $3, seen_at = $4
+             WHERE worker_id = $1",
+        )
+        .bind(id.to_string())
+        .bind(capacity.cpu_millicores)
+        .bind(stored_bytes(capacity.memory_bytes))
+        .bind(at.as_millisecond());
+        self.database
+            .execute(Durability::Process, "noting a worker", change)
+            .await
+            .map(drop)
     }
 
     async fn set_worker_draining_now(
@@ -181,32 +174,23 @@ impl SqlStore {
         id: WorkerId,
         is_draining: bool,
     ) -> Result<bool, StoreError> {
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                let set = query("UPDATE worker SET is_draining = $2 WHERE worker_id = $1")
-                    .bind(id.to_string())
-                    .bind(is_draining)
-                    .execute(connection)
-                    .await
-                    .doing("draining a worker")?;
-                Ok(set > 0)
-            })
-        });
-        change.await
+        let change = query("UPDATE worker SET is_draining = $2 WHERE worker_id = $1")
+            .bind(id.to_string())
+            .bind(is_draining);
+        let changed = self
+            .database
+            .execute(Durability::Disk, "draining a worker", change)
+            .await?;
+        Ok(changed > 0)
     }
 
     async fn remove_worker_now(&self, id: WorkerId) -> Result<bool, StoreError> {
-        let change = self.database.change(Durability::Disk, move |connection| {
-            Box::pin(async move {
-                let removed = query("DELETE FROM worker WHERE worker_id = $1")
-                    .bind(id.to_string())
-                    .execute(connection)
-                    .await
-                    .doing("removing a worker")?;
-                Ok(removed > 0)
-            })
-        });
-        change.await
+        let change = query("DELETE FROM worker WHERE worker_id = $1").bind(id.to_string());
+        let changed = self
+            .database
+            .execute(Durability::Disk, "removing a worker", change)
+            .await?;
+        Ok(changed > 0)
     }
 }
 

@@ -66,24 +66,16 @@ impl SqlStore {
         if let Some(workspace) = self.workspace_of(name).await? {
             return Ok(workspace);
         }
-        let text = name.to_string();
-        let change = self
-            .database
-            .change(Durability::Process, move |connection| {
-                Box::pin(async move {
-                    query(
-                        "INSERT INTO workspace (workspace_id, name, created_at) VALUES ($1, $2, $3)
-                     ON CONFLICT DO NOTHING",
-                    )
-                    .bind(proposed.to_string())
-                    .bind(text)
-                    .bind(now_ms())
-                    .execute(connection)
-                    .await
-                    .doing("making a workspace")
-                })
-            });
-        change.await?;
+        let change = query(
+            "INSERT INTO workspace (workspace_id, name, created_at) VALUES ($1, $2, $3)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(proposed.to_string())
+        .bind(name.as_str())
+        .bind(now_ms());
+        self.database
+            .execute(Durability::Process, "making a workspace", change)
+            .await?;
         self.workspace_of(name)
             .await?
             .ok_or_else(|| damaged("workspace", format!("{name} shares its id with another")))
@@ -115,20 +107,18 @@ impl SqlStore {
         workspace: WorkspaceId,
         then: &str,
     ) -> Result<bool, StoreError> {
-        let then = then.to_owned();
-        let change = self
+        let change = query("UPDATE workspace SET after_removal = $2 WHERE workspace_id = $1")
+            .bind(workspace.to_string())
+            .bind(then);
+        let changed = self
             .database
-            .change(Durability::Process, move |connection| {
-                Box::pin(async move {
-                    query("UPDATE workspace SET after_removal = $2 WHERE workspace_id = $1")
-                        .bind(workspace.to_string())
-                        .bind(then)
-                        .execute(connection)
-                        .await
-                        .doing("setting what follows a removal")
-                })
-            });
-        Ok(change.await? > 0)
+            .execute(
+                Durability::Process,
+                "setting what follows a removal",
+                change,
+            )
+            .await?;
+        Ok(changed > 0)
     }
 
     async fn put_settings_now(
@@ -141,33 +131,26 @@ impl SqlStore {
         check_length("CA bundle", ca, CA_LIMIT)?;
         let service = settings.token_service.as_ref().map_or(0, String::len);
         check_length("token service", service, TOKEN_SERVICE_LIMIT)?;
-        let (scope, settings) = (scope.to_owned(), settings.clone());
-        let change = self
-            .database
-            .change(Durability::Process, move |connection| {
-                Box::pin(async move {
-                    query(
-                        "INSERT INTO registry_settings
-                         (workspace_id, scope, plain_http, ca_pem, token_service,
-                          workers_may_hold_password)
-                     VALUES ($1, $2, $3, $4, $5, $6)
-                     ON CONFLICT (workspace_id, scope) DO UPDATE
-                     SET plain_http = excluded.plain_http, ca_pem = excluded.ca_pem,
-                         token_service = excluded.token_service,
-                         workers_may_hold_password = excluded.workers_may_hold_password",
-                    )
-                    .bind(workspace.to_string())
-                    .bind(scope)
-                    .bind(settings.plain_http)
-                    .bind(settings.ca_pem)
-                    .bind(settings.token_service)
-                    .bind(settings.workers_may_hold_password)
-                    .execute(connection)
-                    .await
-                    .doing("writing settings")
-                })
-            });
-        change.await.map(drop)
+        let change = query(
+            "INSERT INTO registry_settings
+                 (workspace_id, scope, plain_http, ca_pem, token_service,
+                  workers_may_hold_password)
+             VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (workspace_id, scope) DO UPDATE
+             SET plain_http = excluded.plain_http, ca_pem = excluded.ca_pem,
+                 token_service = excluded.token_service,
+                 workers_may_hold_password = excluded.workers_may_hold_password",
+        )
+        .bind(workspace.to_string())
+        .bind(scope)
+        .bind(settings.plain_http)
+        .bind(settings.ca_pem.clone())
+        .bind(settings.token_service.clone())
+        .bind(settings.workers_may_hold_password);
+        self.database
+            .execute(Durability::Process, "writing settings", change)
+            .await
+            .map(drop)
     }
 
     async fn settings_now(
@@ -200,20 +183,13 @@ impl SqlStore {
         workspace: WorkspaceId,
         scope: &str,
     ) -> Result<bool, StoreError> {
-        let scope = scope.to_owned();
-        let change = self
+        let change = query("DELETE FROM registry_settings WHERE workspace_id = $1 AND scope = $2")
+            .bind(workspace.to_string())
+            .bind(scope);
+        let removed = self
             .database
-            .change(Durability::Process, move |connection| {
-                Box::pin(async move {
-                    query("DELETE FROM registry_settings WHERE workspace_id = $1 AND scope = $2")
-                        .bind(workspace.to_string())
-                        .bind(scope)
-                        .execute(connection)
-                        .await
-                        .doing("removing settings")
-                })
-            });
-        let removed = change.await?;
+            .execute(Durability::Process, "removing settings", change)
+            .await?;
         Ok(removed > 0)
     }
 }
