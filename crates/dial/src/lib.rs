@@ -27,7 +27,7 @@ pub use allow::{AllowRule, ParseAllowRuleError};
 pub use client::{Dialer, HttpClient};
 pub use error::DialError;
 pub use limits::Limits;
-pub use metadata::{MetadataClient, MetadataService};
+pub use metadata::MetadataClient;
 pub use policy::{AddressPolicy, DialPolicy};
 pub use proxy::ProxySettings;
 pub use quote::quoted;

@@ -1,9 +1,9 @@
-//! The metadata services of clouds, which tell a machine who it is. The one way to them.
+//! The metadata service of a virtual machine, which tells it who it is. The one way there.
 //!
-//! Their addresses are forbidden to everything else that is dialled, since whoever reaches them
-//! can be the machine. A client of one connects to its one address and to nothing else: no name is
-//! resolved, no proxy is used, no redirect followed, and no word of a user's or of a reply is part
-//! of where it goes. It is asked of for what an operator grants by name.
+//! The addresses of such services are forbidden to everything else that is dialled, since whoever
+//! reaches one can be the machine. A client of this connects to its one address and to nothing
+//! else: no name is resolved, no proxy is used, no redirect followed, and no word of a user's or of
+//! a reply is part of where it goes. It is asked of for what an operator grants by name.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -27,28 +27,10 @@ use crate::tls::TlsProfile;
 /// answers at all, and somebody waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A metadata service, by where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MetadataService {
-    /// Of a virtual machine: Amazon's, Google's and Azure's are at one address.
-    Machine,
-    /// Of a task of Amazon ECS.
-    EcsTask,
-    /// Of a pod of Amazon EKS.
-    EksPod,
-}
+/// Amazon's, Google's and Azure's are at one address.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
-impl MetadataService {
-    fn address(self) -> Ipv4Addr {
-        match self {
-            Self::Machine => Ipv4Addr::new(169, 254, 169, 254),
-            Self::EcsTask => Ipv4Addr::new(169, 254, 170, 2),
-            Self::EksPod => Ipv4Addr::new(169, 254, 170, 23),
-        }
-    }
-}
-
-/// Asks one metadata service.
+/// Asks the metadata service.
 #[derive(Clone)]
 pub struct MetadataClient {
     http: HttpClient,
@@ -56,12 +38,11 @@ pub struct MetadataClient {
 }
 
 impl Dialer {
-    /// The client of a metadata service. The policies of operator and users say nothing of it.
-    pub fn metadata(&self, service: MetadataService) -> Result<MetadataClient, DialError> {
+    /// The client of the metadata service. The policies of operator and users say nothing of it.
+    pub fn metadata(&self) -> Result<MetadataClient, DialError> {
         let base = match self.metadata_at() {
             Some(elsewhere) => elsewhere.clone(),
-            None => Url::parse(&format!("http://{}/", service.address()))
-                .expect("an address makes a URL"),
+            None => Url::parse(&format!("http://{ADDRESS}/")).expect("an address makes a URL"),
         };
         let address: IpAddr = base
             .host_str()
@@ -124,33 +105,27 @@ mod tests {
     #[tokio::test]
     async fn a_metadata_client_goes_to_its_address_and_nowhere_else() {
         let dialer = Dialer::new(DialPolicy::default());
-        for (service, address) in [
-            (MetadataService::Machine, "169.254.169.254"),
-            (MetadataService::EcsTask, "169.254.170.2"),
-            (MetadataService::EksPod, "169.254.170.23"),
+        let client = dialer.metadata().expect("a client");
+        for path in [
+            "//evil.example/x",
+            "http://evil.example/",
+            "/../@evil",
+            "\\\\evil",
         ] {
-            let client = dialer.metadata(service).expect("a client");
-            for path in [
-                "//evil.example/x",
-                "http://evil.example/",
-                "/../@evil",
-                "\\\\evil",
-            ] {
-                let request = client.request(Method::GET, path);
-                assert_eq!(request.url.host_str(), Some(address), "{path}");
-            }
-            for elsewhere in ["http://8.8.8.8/", "http://127.0.0.1/", "http://localhost/"] {
-                let request = Request::get(Url::parse(elsewhere).expect("url"));
-                let error = client.send(request).await.expect_err(elsewhere);
-                assert!(error.to_string().contains("another host"), "{error}");
-            }
+            let request = client.request(Method::GET, path);
+            assert_eq!(request.url.host_str(), Some("169.254.169.254"), "{path}");
+        }
+        for elsewhere in ["http://8.8.8.8/", "http://127.0.0.1/", "http://localhost/"] {
+            let request = Request::get(Url::parse(elsewhere).expect("url"));
+            let error = client.send(request).await.expect_err(elsewhere);
+            assert!(error.to_string().contains("another host"), "{error}");
         }
     }
 
     #[tokio::test]
     async fn nobody_else_gets_there() {
         let dialer = Dialer::new(DialPolicy::default());
-        drop(dialer.metadata(MetadataService::Machine));
+        drop(dialer.metadata());
         let profile = TlsProfile {
             plain_http: true,
             ..TlsProfile::default()

@@ -8,10 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use credential::auth::AuthError;
-use dial::{
-    AddressPolicy, Dialer, HttpClient, MetadataClient, MetadataService, Request, Response,
-    TlsProfile,
-};
+use dial::{AddressPolicy, Dialer, HttpClient, MetadataClient, Request, Response, TlsProfile};
 use jiff::Timestamp;
 
 use crate::clock::Clock;
@@ -43,9 +40,9 @@ impl Clouds {
         http.map_err(|error| wire::from_dial(&error))
     }
 
-    /// A metadata service of this machine, for an identity that an operator has granted.
-    pub(crate) fn metadata(&self, service: MetadataService) -> Result<MetadataClient, AuthError> {
-        let client = self.dialer.metadata(service);
+    /// The metadata service of this machine, for an identity that an operator has granted.
+    pub(crate) fn metadata(&self) -> Result<MetadataClient, AuthError> {
+        let client = self.dialer.metadata();
         client.map_err(|error| wire::from_dial(&error))
     }
 

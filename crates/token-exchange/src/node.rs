@@ -10,7 +10,7 @@ use bytes::Bytes;
 use credential::auth::AuthError;
 use credential::{CredentialKind, SecretString};
 use dial::header::{HeaderName, HeaderValue};
-use dial::{MetadataClient, MetadataService, Method, Request};
+use dial::{MetadataClient, Method, Request};
 use serde_json::Value;
 
 use crate::clouds::Clouds;
@@ -86,7 +86,7 @@ impl NodeIdentity {
 
 /// The keys of the instance's role.
 pub(crate) async fn aws_keys(clouds: &Clouds) -> Result<Keys, AuthError> {
-    let service = Service::at(clouds, MetadataService::Machine)?;
+    let service = Service::of(clouds)?;
     let ask = service.client.request(Method::PUT, SESSION_PATH);
     let session = service
         .text(ask.header(SESSION_LIFE, SESSION_SECONDS))
@@ -110,7 +110,7 @@ pub(crate) async fn google_token(
     service_account: Option<&str>,
     scope: &str,
 ) -> Result<Token, AuthError> {
-    let service = Service::at(clouds, MetadataService::Machine)?;
+    let service = Service::of(clouds)?;
     let account = service_account.unwrap_or(DEFAULT_ACCOUNT);
     let path = format!("{GOOGLE_PATH}{account}/token");
     let mut request = service
@@ -135,7 +135,7 @@ pub(crate) async fn azure_token(
     clouds: &Clouds,
     client_id: Option<&str>,
 ) -> Result<SecretString, AuthError> {
-    let service = Service::at(clouds, MetadataService::Machine)?;
+    let service = Service::of(clouds)?;
     let request = service.client.request(Method::GET, AZURE_PATH);
     let mut request = request.header(AZURE_METADATA, HeaderValue::from_static("true"));
     request
@@ -150,7 +150,7 @@ pub(crate) async fn azure_token(
     token.ok_or_else(|| service.unusable())
 }
 
-/// A metadata service that is being asked.
+/// The metadata service that is being asked.
 struct Service {
     client: MetadataClient,
 }
@@ -161,8 +161,8 @@ struct Answered {
 }
 
 impl Service {
-    fn at(clouds: &Clouds, service: MetadataService) -> Result<Self, AuthError> {
-        let client = clouds.metadata(service)?;
+    fn of(clouds: &Clouds) -> Result<Self, AuthError> {
+        let client = clouds.metadata()?;
         Ok(Self { client })
     }
 
