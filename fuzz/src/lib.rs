@@ -8,6 +8,7 @@
 pub mod challenge;
 pub mod credential;
 pub mod docker_config;
+pub mod elf;
 pub mod index;
 pub mod layer;
 pub mod manifest;
@@ -29,10 +30,11 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     target("challenge", challenge::check),
     target("credential", credential::check),
     target("docker-config", docker_config::check),
+    target("elf", elf::check),
     target("index", index::check),
     target("layer", layer::check),
     target("manifest", manifest::check),

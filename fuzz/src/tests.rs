@@ -33,6 +33,11 @@ fn docker_config_holds() {
 }
 
 #[test]
+fn elf_holds() {
+    exercise("elf", 60_000);
+}
+
+#[test]
 fn index_holds() {
     exercise("index", 15_000);
 }

@@ -11,6 +11,8 @@ mod cache;
 mod error;
 mod fetch;
 mod fs;
+#[doc(hidden)]
+pub mod fuzzing;
 mod notice;
 mod patience;
 mod plan;

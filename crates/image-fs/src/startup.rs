@@ -6,7 +6,7 @@
 //! image's word: each count and length has a limit, and what makes no sense is passed over. A guess
 //! that is wrong costs bytes, and never an error.
 
-mod elf;
+pub(crate) mod elf;
 mod find;
 mod python;
 

@@ -32,21 +32,21 @@ type Segment = ProgramHeader64<LittleEndian>;
 
 /// Bytes of the file from an offset on, as many as there are of a length; nothing where they are
 /// not here.
-pub(super) type Read<'a> = dyn FnMut(u64, usize) -> Option<Bytes> + 'a;
+pub(crate) type Read<'a> = dyn FnMut(u64, usize) -> Option<Bytes> + 'a;
 
 /// What has to be there before a program runs.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Needs {
+pub(crate) struct Needs {
     /// The dynamic loader.
-    pub(super) interpreter: Option<Vec<u8>>,
+    pub(crate) interpreter: Option<Vec<u8>>,
     /// Names, or paths where they have a slash.
-    pub(super) libraries: Vec<Vec<u8>>,
+    pub(crate) libraries: Vec<Vec<u8>>,
     /// Directories with colons between them.
-    pub(super) run_path: Vec<u8>,
+    pub(crate) run_path: Vec<u8>,
 }
 
 /// Nothing where this is no program, or where something could not be read.
-pub(super) fn needs(head: &[u8], read: &mut Read<'_>) -> Option<Needs> {
+pub(crate) fn needs(head: &[u8], read: &mut Read<'_>) -> Option<Needs> {
     let header = FileHeader64::<LittleEndian>::parse(head).ok()?;
     let endian = header.endian().ok()?;
     let segments = header.program_headers(endian, head).ok()?;
