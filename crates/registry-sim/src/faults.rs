@@ -58,6 +58,8 @@ pub struct Faults {
     pub stranger_redirects_to: Option<String>,
     /// Each reply to `/v2/` and each refusal carries this instead of the right challenge.
     pub challenge: Option<String>,
+    /// Refusals carry a challenge at the registry's door alone, as some of Google's do.
+    pub challenge_at_door_only: bool,
     /// Error texts repeat the `Authorization` they came with.
     pub echo_authorization: bool,
 }

@@ -170,11 +170,11 @@ fn unauthorized(shared: &Shared, arrived: &Arrived, challenge: &str) -> Response
         Some(sent) => format!("you sent {sent}"),
         None => "authentication required".to_owned(),
     };
-    with_header(
-        error_reply(401, "UNAUTHORIZED", &message),
-        "www-authenticate",
-        challenge,
-    )
+    let refusal = error_reply(401, "UNAUTHORIZED", &message);
+    if faults.challenge_at_door_only && arrived.parts.uri.path() != "/v2/" {
+        return refusal;
+    }
+    with_header(refusal, "www-authenticate", challenge)
 }
 
 fn manifest(shared: &Shared, arrived: &Arrived, repository: &str, reference: &str) -> Response {

@@ -20,8 +20,14 @@ pub(crate) struct TokenDemand {
     pub(crate) scope: Option<String>,
 }
 
-/// The demand of a reply with this status. A registry that offers both a token service and Basic
-/// gets a token: less of the credential travels.
+/// The demand of a registry's door. Some answer 401 there and leave the challenge out.
+pub(crate) fn of_door(status: u16, challenges: &[Challenge]) -> Option<Demand> {
+    let is_silent = status == 401 && challenges.is_empty();
+    read(status, challenges).or_else(|| is_silent.then_some(Demand::Basic))
+}
+
+/// The demand of a reply with this status; a refusal without a challenge states none. A registry
+/// that offers both a token service and Basic gets a token: less of the credential travels.
 pub(crate) fn read(status: u16, challenges: &[Challenge]) -> Option<Demand> {
     if (200..300).contains(&status) {
         return Some(Demand::Nothing);
@@ -41,8 +47,7 @@ pub(crate) fn read(status: u16, challenges: &[Challenge]) -> Option<Demand> {
     let basic = challenges
         .iter()
         .any(|challenge| challenge.scheme == "basic");
-    // Some registries answer 401 and leave the challenge out.
-    (basic || (status == 401 && challenges.is_empty())).then_some(Demand::Basic)
+    basic.then_some(Demand::Basic)
 }
 
 /// The first repository of a challenge's scope, with `pull` as its only action: more than that is
@@ -91,7 +96,7 @@ mod tests {
         };
         let cases = [
             (200, "", Some(Demand::Nothing)),
-            (401, "", Some(Demand::Basic)),
+            (401, "", None),
             (403, "", None),
             (401, "Negotiate", None),
             (401, "Negotiate, Basic realm=x", Some(Demand::Basic)),
@@ -126,5 +131,7 @@ mod tests {
         for (status, header, expected) in cases {
             assert_eq!(demand(status, header), expected, "{status} {header}");
         }
+        assert_eq!(of_door(401, &[]), Some(Demand::Basic));
+        assert_eq!(of_door(403, &[]), None);
     }
 }

@@ -113,6 +113,9 @@ impl Mint {
         };
         let demand = match demand::read(refused.rejection.status, &refused.challenges()) {
             _ if refused.rejection.is_hearsay => asked_demand(login, &door, &refused).await?,
+            None if refused.rejection.status == 401 => {
+                unsaid_demand(login, &door, &refused).await?
+            }
             Some(demand) => {
                 login.remember_demand(&without_scope(&demand));
                 demand
@@ -385,9 +388,9 @@ async fn door_demand(login: &Login, door: &Door) -> Result<Demand, AuthError> {
     Ok(demand)
 }
 
-/// The demand as the registry's door says now, where another process says that it has changed: that
-/// one may want a password where a token would do, or another repository's. The name that the
-/// registry has for this repository is kept.
+/// The demand as the registry's door says now, where a refusal does not count for it: another
+/// process says that it has changed, which may want a password where a token would do, or another
+/// repository's; or it names no demand. The name that the registry has for this repository is kept.
 async fn asked_demand(login: &Login, door: &Door, refused: &Refused) -> Result<Demand, AuthError> {
     let mut demand = match login.standing_demand() {
         Some(demand) => demand,
@@ -401,9 +404,18 @@ async fn asked_demand(login: &Login, door: &Door, refused: &Refused) -> Result<D
     Ok(demand)
 }
 
+/// The demand behind a 401 without a challenge, such as Google's registries answer for what is in a
+/// repository: what the door says holds. Where that lets everybody in, a password is all that is
+/// left to try.
+async fn unsaid_demand(login: &Login, door: &Door, refused: &Refused) -> Result<Demand, AuthError> {
+    let demand = asked_demand(login, door, refused).await?;
+    let is_open = demand == Demand::Nothing && refused.challenges().is_empty();
+    Ok(if is_open { Demand::Basic } else { demand })
+}
+
 pub(crate) async fn ask_door(login: &Login, door: &Door) -> Result<Demand, AuthError> {
     let ping = door.registry.ping().await.map_err(from_registry)?;
-    demand::read(ping.status, &ping.challenges)
+    demand::of_door(ping.status, &ping.challenges)
         .map(|demand| without_scope(&demand))
         .ok_or_else(|| AuthError::Refused {
             message: format!(

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credential::Credential;
-use credential::auth::{AuthError, AuthRequest, AuthSource};
+use credential::auth::{AuthError, AuthRequest, AuthScheme, AuthSource, Rejection};
 use registry_sim::{Login, Options, Realm, RegistrySim};
 use token_exchange::TokenExchange;
 
 use crate::support::{
-    HandClock, PASSWORD, REPOSITORY, ask, basic, dialer, endpoint, exchange, identity, image, pull,
-    registry,
+    HandClock, PASSWORD, REPOSITORY, ask, basic, dialer, endpoint, exchange, identity, image,
+    is_bearer, pull, refusal, registry,
 };
 
 async fn sim(login: Login, username: &str) -> RegistrySim {
@@ -54,6 +54,50 @@ async fn user_names_of_robots_arrive_as_they_are() {
             assert!(asked.iter().all(is_named), "{service}: {asked:?}");
         }
     }
+}
+
+/// Google's registries answer 401 without a challenge for what is in a repository.
+#[tokio::test]
+async fn a_refusal_without_a_challenge_leaves_what_the_door_demands() {
+    for login in [Login::Bearer(Realm::SameHost), Login::Basic] {
+        let has_tokens = matches!(login, Login::Bearer(_));
+        let sim = sim(login, "puller").await;
+        sim.faults(|faults| faults.challenge_at_door_only = true);
+        let exchange = exchange();
+        let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+        for tokens in [1, 2] {
+            sim.expire_tokens();
+            pull(sim.host(), Arc::clone(&source) as _)
+                .await
+                .expect("pull");
+            let expected = if has_tokens { tokens } else { 0 };
+            assert_eq!(exchange.token_requests(), expected);
+        }
+        let own = registry(sim.host());
+        let other = AuthRequest {
+            registry: &own,
+            repository: "acme/other",
+            rejected: None,
+        };
+        let auth = source.auth(other).await.expect("auth");
+        assert_eq!(is_bearer(&auth), has_tokens, "{auth:?}");
+    }
+}
+
+/// Behind a door that lets everybody in, a password is all that is left to try.
+#[tokio::test]
+async fn a_refusal_without_a_challenge_behind_an_open_door_is_tried_with_the_password() {
+    let sim = sim(Login::Nobody, "puller").await;
+    let source = exchange().source(endpoint(sim.host()), basic(PASSWORD));
+    let nothing = ask(source.as_ref(), sim.host(), None).await.expect("auth");
+    assert!(matches!(nothing.scheme, AuthScheme::Anonymous));
+    let silent = Rejection {
+        challenges: Vec::new(),
+        ..refusal(&sim, &nothing, "")
+    };
+    let auth = ask(source.as_ref(), sim.host(), Some(silent)).await;
+    let auth = auth.expect("auth");
+    assert!(matches!(auth.scheme, AuthScheme::Basic { .. }), "{auth:?}");
 }
 
 /// GitHub answers 403 `denied` where others answer 401, and to a token that may not read one
