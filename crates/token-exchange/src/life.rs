@@ -19,7 +19,8 @@ const LEAST_MARGIN: Duration = Duration::from_secs(5);
 const RESERVE: Duration = Duration::from_secs(2);
 
 /// A refusal that does not say that the token is at fault renews nothing younger than this: else
-/// each read of a repository that is simply forbidden would mint one. ECR says "expired" that way.
+/// each read of a repository that is simply forbidden would mint one. One that says so is believed
+/// once in this time.
 const LEAST_AGE_TO_RENEW: Duration = Duration::from_secs(10);
 
 /// A clock that shows so much less than before was set back: what it said of times to come is then
@@ -116,8 +117,7 @@ impl Life {
 
     /// Whether another one may be taken where this one was refused without saying why.
     pub(crate) fn may_help(&self, now: Timestamp) -> bool {
-        let age = Duration::try_from(now.duration_since(self.since)).unwrap_or_default();
-        self.is_renewable && age >= LEAST_AGE_TO_RENEW
+        self.is_renewable && !is_recent(self.since, now)
     }
 
     fn length(&self, end: Timestamp) -> Duration {
@@ -127,6 +127,13 @@ impl Life {
     fn renewable_end(&self) -> Option<Timestamp> {
         self.end.filter(|_| self.is_renewable)
     }
+}
+
+/// Whether this was so short a while ago that what was minted then is young. Not by a clock that
+/// was set back, which would have it young for hours.
+pub(crate) fn is_recent(then: Timestamp, now: Timestamp) -> bool {
+    let age = Duration::try_from(now.duration_since(then)).unwrap_or_default();
+    age < LEAST_AGE_TO_RENEW && !was_set_back(then, now)
 }
 
 /// Whether the clock was set back since it showed this.

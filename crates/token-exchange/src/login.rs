@@ -16,6 +16,7 @@ use crate::asker::Asker;
 use crate::demand::Demand;
 use crate::flight::{Refusal, Slot};
 use crate::identity::Identity;
+use crate::life;
 use crate::mint::Minted;
 
 /// Repositories for which one identity holds tokens; a further one takes the place of another.
@@ -50,6 +51,8 @@ struct Remembered {
     demand: Option<Demand>,
     /// When the door was asked for it last.
     asked: Option<Instant>,
+    /// Which pass was refused last that was young, and when.
+    believed: Option<(u64, Timestamp)>,
     /// The credential itself was refused: for whatever repository, it will be again.
     refusal: Option<Refusal>,
     door: Option<Door>,
@@ -68,6 +71,7 @@ impl Login {
             used: Instant::now(),
             demand: None,
             asked: None,
+            believed: None,
             refusal: None,
             door: None,
         };
@@ -102,11 +106,16 @@ impl Login {
     /// A turn to show a pass to a token service. While none was ever taken one is shown at a time,
     /// and a refusal is everybody's: accounts are locked after a few wrong passwords.
     pub(crate) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        if self.is_proven.load(Ordering::Acquire) {
+        if self.is_proven() {
             return None;
         }
         let turn = self.proving.lock().await;
-        (!self.is_proven.load(Ordering::Acquire)).then_some(turn)
+        (!self.is_proven()).then_some(turn)
+    }
+
+    /// Whether a token service has taken the pass, or one before it, and refused none since.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_proven.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_taken(&self) {
@@ -207,6 +216,19 @@ impl Login {
         ) {
             self.with(|remembered| remembered.refusal = Refusal::new(error, now));
         }
+    }
+
+    /// Whether a plain refusal of a young pass is believed: of one, for all who say it, and of the
+    /// next only when that was a while ago. A registry that refuses all there is gets no more.
+    pub(crate) fn believes_refusal_of(&self, young: u64, now: Timestamp) -> bool {
+        self.with(|remembered| {
+            let before = remembered.believed.filter(|(pass, _)| *pass != young);
+            let is_too_soon = before.is_some_and(|(_, then)| life::is_recent(then, now));
+            if !is_too_soon {
+                remembered.believed = Some((young, now));
+            }
+            !is_too_soon
+        })
     }
 
     pub(crate) fn touch(&self) {

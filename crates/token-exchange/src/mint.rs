@@ -141,7 +141,10 @@ impl Mint {
         let asker = login.asker.current(&self.clock, None, presenting).await?;
         let previous = refused.and_then(|refused| refused.previous.as_ref());
         let is_refused = previous.is_some_and(|previous| previous.is_pass_of(&asker));
-        if !is_refused || !asker.life.may_help(self.clock.now()) {
+        let is_plain = refused.is_some_and(|refused| {
+            refused.rejection.is_about_auth() && !refused.rejection.is_hearsay
+        });
+        if !is_refused || !self.may_renew(login, &asker.life, is_plain) {
             return Ok(asker);
         }
         if refused.is_some_and(|refused| refused.rejection.is_about_auth()) {
@@ -151,6 +154,14 @@ impl Mint {
         // the others, which go on with the pass that there is.
         let guessed = self.join_other(login, &asker).await;
         Ok(guessed.unwrap_or(asker))
+    }
+
+    /// Whether another pass may be had for one that was refused. A young one is most likely good;
+    /// clouds take some back at once all the same, and who refuses it may say so plainly.
+    fn may_renew(&self, login: &Login, life: &Life, is_plain: bool) -> bool {
+        let now = self.clock.now();
+        let is_believed = || is_plain && login.believes_refusal_of(life.serial, now);
+        life.may_help(now) || (life.is_renewable && is_believed())
     }
 
     /// Who asks, after the pass of this one was refused.
@@ -240,12 +251,16 @@ impl Mint {
         demand: &TokenDemand,
         repository: &str,
     ) -> Outcome<Minted> {
+        // A service that never took one says nothing of this one's time.
+        let is_plain = login.is_proven();
         let asked = self
             .ask_for_token(login, door, &asker, demand, repository)
             .await;
         match asked {
             // A cloud may take a pass back before its time.
-            Err(AuthError::BadCredential { .. }) if asker.life.may_help(self.clock.now()) => {
+            Err(AuthError::BadCredential { .. })
+                if self.may_renew(login, &asker.life, is_plain) =>
+            {
                 let other = self.other_asker(login, &asker).await?;
                 self.ask_for_token(login, door, &other, demand, repository)
                     .await

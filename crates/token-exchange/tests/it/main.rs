@@ -14,3 +14,4 @@ mod role;
 mod secrecy;
 mod support;
 mod tokens;
+mod young;
