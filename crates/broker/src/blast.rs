@@ -32,7 +32,7 @@ pub enum BlastOf<'a> {
     Credential(WorkspaceId, &'a RegistryScope),
 }
 
-/// What was given to one container, as far as it is of one kind.
+/// What was given to one container or program of others, as far as it is of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposed {
     pub workspace: String,
@@ -43,6 +43,8 @@ pub struct Exposed {
     pub version: u32,
     pub worker: Option<String>,
     pub container: String,
+    /// The program of others that it was handed out to, where it was no container.
+    pub recipient: Option<String>,
     /// Registry and repository.
     pub repository: Option<String>,
     pub rung: String,
@@ -103,6 +105,7 @@ impl Blast {
             let key = (
                 row.worker.clone(),
                 row.container.clone(),
+                row.recipient.clone(),
                 row.secret_id.clone(),
                 row.version,
                 row.repository.clone(),
@@ -142,6 +145,7 @@ fn exposed(row: Exposure) -> Exposed {
         version: row.version,
         worker: row.worker,
         container: row.container,
+        recipient: row.recipient,
         repository: row.repository,
         rung: row.rung,
         first_at: row.at,
@@ -182,6 +186,7 @@ mod tests {
             version: 1,
             worker: None,
             container: "ctr".to_owned(),
+            recipient: None,
             repository: None,
             rung: rung.to_owned(),
             not_after: end.map(at),

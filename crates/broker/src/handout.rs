@@ -15,8 +15,8 @@ use credential::{Credential, RegistryScope, SecretString, most_specific, token_u
 use ids::WorkspaceId;
 use jiff::Timestamp;
 use reference::Registry;
-use token_exchange::{Identity, UserPassword};
-use vault::{AuditAction, Noted};
+use token_exchange::{Identity, Rung, UserPassword};
+use vault::{AuditAction, Given, HandedOutTo, Noted};
 
 use crate::binding::Bound;
 use crate::broker::{Broker, Holders, Inner, endpoint, identity_key_of};
@@ -172,10 +172,18 @@ impl Broker {
         let shared = broker.shared(workspace, &rows).await?;
         let to_this = shared.iter().filter(|(_, to)| *to == recipient);
         let shared: Vec<&CredentialRow> = to_this.map(|(row, _)| row).collect();
-        let row = choose(&shared, asked, recipient)?;
-        let row = row.ok_or_else(|| not_shared(&rows, asked, recipient))?;
         let purpose = format!("hand out to {} for {asked}", recipient.as_str());
-        broker.give(workspace, row, recipient, &purpose).await
+        let chosen = choose(&shared, asked, recipient)
+            .and_then(|row| row.ok_or_else(|| not_shared(&rows, asked, recipient)));
+        let row = match chosen {
+            Ok(row) => row,
+            Err(error) => return Err(broker.refused(workspace, asked, &purpose, error).await),
+        };
+        let given = broker.give(workspace, row, recipient, &purpose).await?;
+        broker
+            .note_handed_out(workspace, row, &given, (asked, recipient))
+            .await?;
+        Ok(given)
     }
 }
 
@@ -257,6 +265,59 @@ impl Inner {
             detail: recipient.as_str(),
         };
         Ok(self.vault.note(action, actor, about).await?)
+    }
+}
+
+impl Inner {
+    /// Has it on record before anybody has it.
+    async fn note_handed_out(
+        &self,
+        workspace: WorkspaceId,
+        row: &CredentialRow,
+        given: &HandedOut,
+        (asked, recipient): (&Asked, Recipient),
+    ) -> Result<(), BrokerError> {
+        let rung = if given.is_minted {
+            Rung::MintedPassword
+        } else {
+            Rung::Basic
+        };
+        let to = HandedOutTo {
+            recipient: recipient.as_str(),
+            asked: &asked.to_string(),
+            given: &Given {
+                rung: rung.as_str().to_owned(),
+                not_after: given.not_after,
+            },
+        };
+        let name = row.scope.secret_name();
+        let noted = self
+            .vault
+            .note_handed_out(workspace, &name, row.sealed(), &to);
+        Ok(noted.await?)
+    }
+
+    /// Has a refusal on record, and answers with it. Where there is no credential nobody is
+    /// refused: programs ask about every registry that they come by.
+    async fn refused(
+        &self,
+        workspace: WorkspaceId,
+        asked: &Asked,
+        purpose: &str,
+        error: BrokerError,
+    ) -> BrokerError {
+        if matches!(error, BrokerError::NoCredential { .. }) {
+            return error;
+        }
+        let about = Noted {
+            workspace: Some(workspace),
+            subject: &asked.to_string(),
+            detail: &error.to_string(),
+        };
+        match self.vault.note(AuditAction::Deny, purpose, about).await {
+            Ok(()) => error,
+            Err(unwritten) => unwritten.into(),
+        }
     }
 }
 

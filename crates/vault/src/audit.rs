@@ -62,6 +62,8 @@ pub enum AuditAction {
     Vend,
     /// A container was given a named secret.
     Give,
+    /// A program of others was given a user name and a password.
+    HandOut,
     Backup,
     Restore,
     /// A token was made by which a machine may come to be let in.
@@ -99,6 +101,7 @@ impl AuditAction {
             Self::LeaseAlarm => "lease-alarm",
             Self::Vend => "vend",
             Self::Give => "give",
+            Self::HandOut => "hand-out",
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Invite => "invite",

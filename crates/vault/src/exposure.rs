@@ -1,4 +1,4 @@
-//! What leases have given out: read from the audit log, so that it is known after they ended.
+//! What leases have given out, and what programs of others were handed: read from the audit log, so that it is known after they ended.
 
 use credential::SecretName;
 use database::query;
@@ -35,7 +35,10 @@ pub struct Exposure {
     /// Nothing where it was given to a command on the vault's own machine.
     pub worker: Option<String>,
     pub container: String,
-    /// Registry and repository; nothing for a named secret.
+    /// The program of others that it was handed out to, where it was no container.
+    pub recipient: Option<String>,
+    /// Registry and repository; the registry alone where that is what a recipient asked for, and
+    /// nothing for a named secret.
     pub repository: Option<String>,
     pub rung: String,
     /// Until when it can be used, where that is known.
@@ -64,7 +67,7 @@ impl Vault {
                     audit.detail
              FROM audit JOIN secret USING (secret_id)
              LEFT JOIN secret_version USING (secret_id, version)
-             WHERE action IN ('vend', 'give') AND at >= $1
+             WHERE action IN ('vend', 'give', 'hand-out') AND at >= $1
                AND ($2 IS NULL OR audit.detail LIKE $2)
                AND ($3 IS NULL OR (secret.workspace = $3 AND name = $4))
              ORDER BY sequence DESC LIMIT $5",
@@ -118,6 +121,7 @@ fn exposure((at, workspace, secret_id, version, secret, scope, detail): Row) -> 
         scope: scope.and_then(some),
         worker: some(detail.worker),
         container: detail.container,
+        recipient: detail.recipient,
         repository: some(detail.repository),
         rung: detail.rung,
         not_after: detail.not_after,

@@ -25,7 +25,7 @@ use crate::vault::{Inner, Vault};
 
 pub(crate) use ending::{end_all_within, retire_within, sweep_within};
 pub(crate) use renewal::VendDetail;
-pub use renewal::{Given, Renewal, Stamp};
+pub use renewal::{Given, HandedOutTo, Renewal, Stamp};
 
 /// How long a lease lasts without being renewed, and no longer than what was given with it, where
 /// that has a known end. Holders renew when they ask for an auth, and a token rarely lasts longer;

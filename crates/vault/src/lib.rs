@@ -59,7 +59,8 @@ pub use error::{Damage, VaultError};
 pub use exposure::{EXPOSURES_LIMIT, Exposure, ExposureOf};
 pub use keeper::{KeeperError, KeeperProgram, keep_root_key};
 pub use leases::{
-    CalledOff, Given, LEASE_TIME, LeaseReader, LeaseRequest, LeaseRow, Renewal, Stamp, Standing,
+    CalledOff, Given, HandedOutTo, LEASE_TIME, LeaseReader, LeaseRequest, LeaseRow, Renewal, Stamp,
+    Standing,
 };
 pub use listing::{SecretRow, VersionRow};
 pub use place::VaultPlace;

@@ -1,6 +1,6 @@
 //! Credentials that programs of others are given.
 
-use broker::{Asked, BrokerError, HandedOut, LoginRequest, Recipient, RegistrySettings};
+use broker::{Asked, BlastOf, BrokerError, HandedOut, LoginRequest, Recipient, RegistrySettings};
 use credential::{Credential, ExposeSecret, SecretString};
 use reference::Registry;
 use registry_sim::Login;
@@ -77,6 +77,66 @@ async fn nothing_is_handed_out_that_is_not_shared() {
     assert!(!stage.unshare(host).await);
     assert_eq!(stage.given(&registry(host)).await, unshared);
     assert_eq!(stage.audited("unshare").await, 1);
+}
+
+/// What a program of others has once, it has until it is changed.
+#[tokio::test]
+async fn what_was_handed_out_is_listed_and_is_to_be_rotated() {
+    let sim = sim(Login::Basic).await;
+    let (stage, host) = (Stage::new().await, sim.host());
+    let scope = scope(host);
+    let blast = async || {
+        let of = BlastOf::Credential(stage.workspace, &scope);
+        stage.broker.blast(of, None).await.unwrap()
+    };
+    stage.login(host, PASSWORD).await.unwrap();
+    stage.share(host).await;
+    assert_eq!(
+        blast().await.exposed,
+        [],
+        "it was tried and given to nobody"
+    );
+    for _ in 0..2 {
+        stage.ask(&registry(host)).await.unwrap();
+    }
+    assert!(stage.unshare(host).await);
+    let after = blast().await;
+    let [row] = after.exposed.as_slice() else {
+        panic!("{after:?}");
+    };
+    assert_eq!(row.recipient.as_deref(), Some("docker"));
+    assert_eq!(row.repository.as_deref(), Some(host));
+    assert_eq!(
+        (&row.worker, row.not_after, row.is_alive),
+        (&None, None, true)
+    );
+    assert_eq!(row.rung, "basic (whole identity)");
+    assert_eq!(after.rotate, [host]);
+    assert_eq!(stage.audited("hand-out").await, 2);
+}
+
+#[tokio::test]
+async fn who_is_handed_nothing_is_on_record() {
+    let sim = sim(Login::Basic).await;
+    let (stage, host) = (Stage::new().await, sim.host());
+    stage.ask(&registry(host)).await.unwrap_err();
+    assert_eq!(stage.audited("deny").await, 0, "there is nothing to refuse");
+    let paths = ["a", "b"].map(|path| format!("{host}/{path}"));
+    for path in &paths {
+        stage.login(path, PASSWORD).await.unwrap();
+    }
+    stage.ask(&registry(host)).await.unwrap_err();
+    assert_eq!(stage.audited("deny").await, 1, "not shared");
+    for path in &paths {
+        stage.share(path).await;
+    }
+    stage.ask(&registry(host)).await.unwrap_err();
+    assert_eq!(stage.audited("deny").await, 2, "several are");
+    let rows = stage.broker.vault().audit_tail(100).await.unwrap();
+    let denied = rows.iter().find(|row| row.action == "deny").unwrap();
+    assert_eq!(denied.subject, host);
+    assert_eq!(denied.actor, format!("hand out to docker for {host}"));
+    assert_eq!(stage.audited("hand-out").await, 0);
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ struct Row {
     version: u32,
     worker: Option<String>,
     container: String,
+    /// The program of others that it was handed out to, where it was no container.
+    recipient: Option<String>,
     repository: Option<String>,
     rung: String,
     first_at: String,
@@ -42,6 +44,7 @@ impl From<Exposed> for Row {
             version: exposed.version,
             worker: exposed.worker,
             container: exposed.container,
+            recipient: exposed.recipient,
             repository: exposed.repository,
             rung: exposed.rung,
             first_at: show_time(exposed.first_at),
@@ -112,22 +115,28 @@ pub(crate) fn render(shown: &Shown) -> String {
             (true, None) => "when it is rotated".to_owned(),
         };
         let secret = row.scope.as_ref().unwrap_or(&row.secret);
+        let to = match &row.recipient {
+            Some(recipient) => format!("{} (handed out)", printable(recipient)),
+            None => printable(&row.container),
+        };
         vec![
-            printable(&row.container),
+            to,
             or_dash(row.worker.as_deref()),
             format!("{} (version {})", printable(secret), row.version),
             or_dash(row.repository.as_deref()),
             row.rung.clone(),
+            row.first_at.clone(),
             row.last_at.clone(),
             ends,
         ]
     });
     let headings = [
-        "CONTAINER",
+        "TO",
         "WORKER",
         "OF",
         "REPOSITORY",
         "GIVEN",
+        "FIRST",
         "LAST",
         "ENDS",
     ];

@@ -57,6 +57,15 @@ pub struct Given {
     pub not_after: Option<Timestamp>,
 }
 
+/// Which program of others was given something, and for what.
+#[derive(Debug, Clone, Copy)]
+pub struct HandedOutTo<'a> {
+    pub recipient: &'a str,
+    /// The registry, or a repository in it, that it asked for.
+    pub asked: &'a str,
+    pub given: &'a Given,
+}
+
 /// What a holder says when it renews.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
@@ -78,6 +87,9 @@ pub(crate) struct VendDetail {
     pub(crate) repository: String,
     pub(crate) rung: String,
     pub(crate) not_after: Option<Timestamp>,
+    /// The program of others that it was handed out to, where it was no container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recipient: Option<String>,
 }
 
 impl Vault {
@@ -127,8 +139,33 @@ impl Vault {
             repository: String::new(),
             rung: "secret".to_owned(),
             not_after: None,
+            recipient: None,
         };
         let entry = Entry::new(AuditAction::Give, container)
+            .of(workspace, name.as_str())
+            .version(sealed.secret_id, sealed.version)
+            .detail(&detail.text());
+        self.inner.record(entry).await
+    }
+
+    /// Notes that a program of others was given a user name and a password, made of this version.
+    pub async fn note_handed_out(
+        &self,
+        workspace: WorkspaceId,
+        name: &SecretName,
+        sealed: SealedVersion,
+        to: &HandedOutTo<'_>,
+    ) -> Result<(), VaultError> {
+        let detail = VendDetail {
+            lease: String::new(),
+            worker: String::new(),
+            container: String::new(),
+            repository: to.asked.to_owned(),
+            rung: to.given.rung.clone(),
+            not_after: to.given.not_after,
+            recipient: Some(to.recipient.to_owned()),
+        };
+        let entry = Entry::new(AuditAction::HandOut, to.recipient)
             .of(workspace, name.as_str())
             .version(sealed.secret_id, sealed.version)
             .detail(&detail.text());
@@ -237,6 +274,7 @@ fn left(held: &Held, lease: LeaseId, sealed: SealedVersion, given: Option<&Given
             repository: held.repository.clone(),
             rung: given.rung.clone(),
             not_after: given.not_after,
+            recipient: None,
         };
         let entry = held.entry(AuditAction::Vend, lease);
         let entry = entry.version(sealed.secret_id, sealed.version);

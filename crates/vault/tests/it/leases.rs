@@ -6,8 +6,8 @@ use credential::ExposeSecret;
 use ids::{LeaseId, WorkerId};
 use jiff::Timestamp;
 use vault::{
-    AfterRemoval, CalledOff, ExposureOf, Given, LEASE_TIME, LeaseReader, LeaseRequest, Renewal,
-    SealedVersion, Stamp, VaultError,
+    AfterRemoval, CalledOff, ExposureOf, Given, HandedOutTo, LEASE_TIME, LeaseReader, LeaseRequest,
+    Renewal, SealedVersion, Stamp, VaultError,
 };
 
 use crate::support::{Engine, READER, Stage, contains, files, name, on_each_engine, renewal};
@@ -23,6 +23,7 @@ on_each_engine!(
     a_lease_lasts_no_longer_than_what_was_given_with_it,
     a_lease_of_a_clock_that_was_set_back_is_over,
     what_a_worker_was_given_is_known_after_it_is_gone,
+    what_was_handed_out_is_known_of_the_secret,
     what_follows_a_removal_is_remembered,
 );
 
@@ -409,6 +410,36 @@ async fn what_a_worker_was_given_is_known_after_it_is_gone(engine: Engine) {
     );
 
     check_exposures(&stage, worker, end).await;
+}
+
+/// What a program of others was handed is of the secret, and of no worker.
+async fn what_was_handed_out_is_known_of_the_secret(engine: Engine) {
+    let secret_name = name("a");
+    let stage = Stage::on(engine).await;
+    let sealed = stage.put("a", "one").await;
+    let given = Given {
+        rung: "basic".to_owned(),
+        not_after: None,
+    };
+    let to = HandedOutTo {
+        recipient: "docker",
+        asked: "ghcr.io",
+        given: &given,
+    };
+    let noted = stage
+        .vault
+        .note_handed_out(stage.workspace, &secret_name, sealed, &to);
+    noted.await.unwrap();
+    let of = ExposureOf::Secret(stage.workspace, &secret_name);
+    let found = stage.vault.exposures(of, None).await.unwrap();
+    let [row] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!(row.recipient.as_deref(), Some("docker"));
+    assert_eq!(row.repository.as_deref(), Some("ghcr.io"));
+    assert_eq!((row.version, &row.worker, row.not_after), (1, &None, None));
+    let of = ExposureOf::Worker(WorkerId::new());
+    assert_eq!(stage.vault.exposures(of, None).await.unwrap(), []);
 }
 
 async fn check_exposures(stage: &Stage, worker: WorkerId, end: Timestamp) {
