@@ -29,7 +29,7 @@ pub(crate) struct Ecr {
     pub(crate) api: EcrApi,
     pub(crate) exchange: TokenExchange,
     pub(crate) endpoint: Endpoint,
-    dialer: Dialer,
+    pub(crate) dialer: Dialer,
     pub(crate) clock: Arc<HandClock>,
     _switchboard: Switchboard,
 }

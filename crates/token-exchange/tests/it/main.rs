@@ -7,6 +7,7 @@ mod contract;
 mod debian;
 mod ecr;
 mod google;
+mod midway;
 mod node;
 mod quirks;
 mod realms;
