@@ -117,8 +117,8 @@ async fn ask(clouds: &Clouds, registry: &Registry, keys: &Keys) -> Result<Presen
     })?;
     let (http, clock) = (clouds.http()?, || clouds.now());
     let answer = operation.ask(&http, &clock, Some(keys)).await;
-    read(&answer.map_err(told)?).ok_or_else(|| AuthError::Unreachable {
-        message: format!("{} answered without a usable token", operation.host),
+    read(&answer.map_err(told)?).map_err(|what| AuthError::Unreachable {
+        message: format!("{} answered {what}", operation.host),
     })
 }
 
@@ -176,19 +176,25 @@ fn public_api(host: &str) -> &'static str {
     }
 }
 
-/// `None` when there is no usable token in the answer.
-fn read(answer: &Answer) -> Option<Presented> {
-    let reply: Value = serde_json::from_slice(&answer.body).ok()?;
+/// What is in the answer, or what it is instead.
+fn read(answer: &Answer) -> Result<Presented, &'static str> {
+    let (pass, stated) = pass_and_end(&answer.body).ok_or("without a usable token")?;
+    let end = answer.end_of(stated).ok_or("with a token that has ended")?;
+    Ok(Presented {
+        pass,
+        not_after: Some(end),
+        is_renewable: true,
+    })
+}
+
+/// The end is in seconds by the service's clock.
+fn pass_and_end(body: &[u8]) -> Option<(Pass, f64)> {
+    let reply: Value = serde_json::from_slice(body).ok()?;
     // A list of one for private registries, the thing itself for the public one.
     let data = reply.get("authorizationData")?;
     let data = data.get(0).unwrap_or(data);
     let token = data.get("authorizationToken")?.as_str()?;
-    let stated = data.get("expiresAt")?.as_f64()?;
-    Some(Presented {
-        pass: pass(token)?,
-        not_after: Some(answer.end_of(stated)?),
-        is_renewable: true,
-    })
+    Some((pass(token)?, data.get("expiresAt")?.as_f64()?))
 }
 
 /// Base64 of user name, colon and password.
@@ -229,7 +235,9 @@ mod tests {
         let data = format!(r#"{{"authorizationToken":"{token}","expiresAt":1043500.5}}"#);
         for data in [format!("[{data}]"), data] {
             let answer = answer(&format!(r#"{{"authorizationData":{data}}}"#));
-            let presented = read(&answer).unwrap();
+            let Ok(presented) = read(&answer) else {
+                panic!("a usable token");
+            };
             let Pass::Password { username, password } = presented.pass else {
                 panic!("a user name and password");
             };
@@ -251,7 +259,7 @@ mod tests {
             )
         };
         let good = BASE64_STANDARD.encode("AWS:a");
-        assert!(read(&answer(&of(&good, "1000301"))).is_some());
+        assert!(read(&answer(&of(&good, "1000301"))).is_ok());
         let long = BASE64_STANDARD.encode("a:".repeat(MAX_TOKEN_BYTES));
         for body in [
             String::new(),
@@ -269,14 +277,14 @@ mod tests {
             of(&good, "null"),
             of(&good, "\"1043500\""),
         ] {
-            assert!(read(&answer(&body)).is_none(), "{body}");
+            assert!(read(&answer(&body)).is_err(), "{body}");
         }
         // A life without end is not believed.
-        let long = read(&answer(&of(&good, "1e300")))
-            .unwrap()
-            .not_after
-            .unwrap();
-        assert_eq!(long.as_second(), 1_000_000 + 86_400);
+        let long = read(&answer(&of(&good, "1e300"))).ok();
+        let end = long.and_then(|presented| presented.not_after);
+        assert_eq!(end.map(Timestamp::as_second), Some(1_000_000 + 86_400));
+        let ended = read(&answer(&of(&good, "1000300"))).err();
+        assert_eq!(ended, Some("with a token that has ended"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod debian;
 mod ecr;
 mod google;
 mod midway;
+mod moto;
 mod node;
 mod quirks;
 mod realms;
