@@ -389,6 +389,10 @@ impl OpensCredential for OpenCredential {
         Box::pin(self.issuer.identity_token(self.workspace, audience))
     }
 
+    fn external_id(&self) -> Option<String> {
+        Some(external_id(self.workspace))
+    }
+
     fn node_identity<'a>(&'a self, name: &'a str) -> NodeFuture<'a> {
         let wanting = Wanting {
             workspace: self.workspace,

@@ -226,7 +226,9 @@ impl Shared {
                     session_token: state.key_session.as_deref(),
                 };
                 aws_signature::check(arrived, key, now).map_err(in_words_of_sts)?;
-                if field("ExternalId") != state.external_id.as_deref() {
+                // A role that demands none does not look at one.
+                let demanded = state.external_id.as_deref();
+                if demanded.is_some_and(|demanded| field("ExternalId") != Some(demanded)) {
                     return Err("AccessDenied");
                 }
             }

@@ -42,6 +42,12 @@ pub trait OpensCredential: fmt::Debug + Send + Sync {
         Box::pin(async { Err(AuthError::Refused { message }) })
     }
 
+    /// What whose credential it is shows to the owner of a role of AWS that is taken on with keys,
+    /// where its user has given nothing to show. Nobody chooses it.
+    fn external_id(&self) -> Option<String> {
+        None
+    }
+
     /// What an operator means by this name, where that is granted to whose credential it is, for
     /// where it is used.
     fn node_identity<'a>(&'a self, _name: &'a str) -> NodeFuture<'a> {

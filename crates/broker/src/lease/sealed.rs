@@ -7,6 +7,7 @@
 use control_store::RegistrySettings;
 use credential::auth::AuthError;
 use credential::{Credential, RegistryScope, SecretName};
+use identity_issuer::external_id;
 use ids::WorkspaceId;
 use token_exchange::{NodeFuture, OpenFuture, OpensCredential, TokenFuture};
 use vault::{SealedVersion, Vault};
@@ -36,6 +37,10 @@ impl OpensCredential for SealedCredential {
 
     fn identity_token<'a>(&'a self, audience: &'a str) -> TokenFuture<'a> {
         Box::pin(self.issuer.identity_token(self.workspace, audience))
+    }
+
+    fn external_id(&self) -> Option<String> {
+        Some(external_id(self.workspace))
     }
 
     fn node_identity<'a>(&'a self, name: &'a str) -> NodeFuture<'a> {

@@ -63,7 +63,7 @@ impl<'a> Ecr<'a> {
         let registry = &login.endpoint.registry;
         operation(registry)?;
         let principal = match credential.fields() {
-            Fields::Aws(fields) => match Role::of_keys(fields, registry) {
+            Fields::Aws(fields) => match Role::of_keys(fields, login) {
                 Some(role) => Principal::Role(role),
                 None => Principal::Keys(Keys::from(fields)),
             },

@@ -7,7 +7,7 @@ use credential::Credential;
 use credential::auth::{AuthError, AuthRequest, AuthScheme, AuthSource, RegistryAuth, Rejection};
 use registry_sim::{Authority, EcrApi, EcrFault, Login, Realm, StsApi};
 use serde_json::json;
-use token_exchange::{Clock, Rung};
+use token_exchange::{Clock, Identity, OpenFuture, OpensCredential, Rung};
 
 use crate::ecr::{
     Ecr, KEY, KEY_ID, PRIVATE, PRIVATE_API, PUBLIC, PUBLIC_API, expired, forbidden, password,
@@ -176,6 +176,51 @@ async fn the_owners_terms_are_kept() {
     let source = stage.ecr.source(credential);
     ask(source.as_ref(), PRIVATE, None).await.expect("auth");
     assert_eq!(stage.sts.assumed()[0].session_name, "ci@acme");
+}
+
+/// A credential as a workspace has it, which has an external id of its own.
+#[derive(Debug)]
+struct OfWorkspace(Credential);
+
+impl OpensCredential for OfWorkspace {
+    fn open(&self) -> OpenFuture<'_> {
+        self.0.open()
+    }
+
+    fn external_id(&self) -> Option<String> {
+        Some("holdfast:one".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_role_is_shown_the_workspaces_external_id_where_the_user_gave_none() {
+    let stage = Stage::private().await;
+    let given = [("AWS_EXTERNAL_ID", "given")];
+    for (demanded, given, is_let_in) in [
+        (None, &[][..], true),
+        (Some("holdfast:one"), &[], true),
+        (Some("holdfast:two"), &[], false),
+        (Some("given"), &given, true),
+        (Some("holdfast:one"), &given, false),
+    ] {
+        if let Some(demanded) = demanded {
+            stage.sts.demand_external_id(demanded);
+        }
+        stage.forget();
+        let credential = stage.credential(given);
+        let identity = Identity {
+            credential: Arc::new(OfWorkspace(credential)),
+            ..identity(Credential::public())
+        };
+        let endpoint = stage.ecr.endpoint.clone();
+        let source = stage.ecr.exchange.source(endpoint, identity);
+        let asked = ask(source.as_ref(), PRIVATE, None).await;
+        assert_eq!(
+            asked.is_ok(),
+            is_let_in,
+            "{demanded:?} {given:?}: {asked:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -206,6 +206,29 @@ fn a_role_of_aws_is_taken_on_without_a_secret() {
     }
 }
 
+/// The id is made by the installation and sent without being asked for.
+#[test]
+fn a_role_that_keys_take_on_is_shown_the_workspaces_own_external_id() {
+    let (stage, sts, _api) = aws();
+    let own = stage.run(&["issuer", "show", "--json"]).ok().json();
+    let own = own["external_id"].as_str().expect("an id").to_owned();
+    sts.demand_external_id(&own);
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "AKIANONE"),
+        ("AWS_SECRET_ACCESS_KEY", "none"),
+        ("AWS_ROLE_ARN", ROLE),
+    ];
+    let names = keys.map(|(name, _)| name).join(",");
+    let scope = format!("{ECR}/acme/fn");
+    let login = |more: &[&str]| {
+        let words = ["login", &scope, "--from-env", &names];
+        stage.cloud.run(&[&words[..], more].concat(), &keys, "")
+    };
+    login(&[]).ok();
+    stage.pull(ECR).ok();
+    login(&["--workspace", "another"]).fails(4, "sts:AssumeRole");
+}
+
 #[test]
 fn moto_gives_a_session_for_a_token_of_ours() {
     let (runtime, authority) = (runtime(), aws_authority());

@@ -66,15 +66,19 @@ enum By {
 
 impl Role {
     /// Nothing for keys that pull by themselves.
-    pub(super) fn of_keys(fields: &AwsFields, registry: &Registry) -> Option<Self> {
+    ///
+    /// An external id is always shown, as AWS advises to who acts for several: a role that demands
+    /// one is taken on for no other workspace by oversight, and one that demands none ignores it.
+    pub(super) fn of_keys(fields: &AwsFields, login: &Login) -> Option<Self> {
+        let own = || login.identity.credential.external_id();
         Some(Self {
             arn: fields.role_arn.clone()?,
             session_name: fields.role_session_name.clone(),
             by: By::Keys {
                 keys: Keys::from(fields),
-                external_id: fields.external_id.clone(),
+                external_id: fields.external_id.clone().or_else(|| own().map(Into::into)),
             },
-            registry: registry.clone(),
+            registry: login.endpoint.registry.clone(),
         })
     }
 
