@@ -130,6 +130,7 @@ impl Resolved {
             read_deadline: READ_DEADLINE,
             foretold: Vec::new(),
             program: None,
+            start_lasts: Duration::ZERO,
         })
     }
 

@@ -26,9 +26,15 @@ const TYPE: &str = "fuse.holdfast";
 /// A mount answers what it is from memory, also on a busy machine.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the kernel reads ahead of a program, in KiB. Its default of 128 gets 0.4 GB/s out of a
-/// warm cache where this gets the disk's own speed, and a span is 256 KiB anyway.
-const READ_AHEAD_KIB: u32 = 4096;
+/// What the kernel reads ahead of a program, and around a page of a mapping, in KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadAhead {
+    /// The kernel's default. The mount process is not told which bytes of a request a program has
+    /// asked for and which were read around them: what is read around is fetched, and recorded.
+    Narrow = 128,
+    /// Gets the disk's own speed out of a warm cache, where the default gets 0.4 GB/s.
+    Wide = 4096,
+}
 
 /// Takes the mount off when it is dropped, in whatever state its server is.
 #[derive(Debug)]
@@ -163,12 +169,28 @@ fn unescape(text: &[u8]) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Widens the kernel's read-ahead for this mount. Blocks until the mount answers.
-pub(crate) fn widen_read_ahead(mountpoint: &Path) -> io::Result<()> {
-    let device = fs::metadata(mountpoint)?.dev();
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let setting = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
-    fs::write(setting, READ_AHEAD_KIB.to_string())
+/// The kernel's settings of one mount.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    read_ahead: PathBuf,
+}
+
+impl Settings {
+    /// Blocks until the mount answers.
+    pub(crate) fn of(mountpoint: &Path) -> io::Result<Self> {
+        let device = fs::metadata(mountpoint)?.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let read_ahead = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb").into();
+        Ok(Self { read_ahead })
+    }
+
+    /// Counts for files that are opened from here on. Failing costs speed only.
+    pub(crate) fn read_ahead(&self, width: ReadAhead) {
+        let kib = width as u32;
+        if let Err(error) = fs::write(&self.read_ahead, kib.to_string()) {
+            tracing::warn!(%error, kib, "cannot set the mount's read-ahead");
+        }
+    }
 }
 
 /// Takes the mount at `mountpoint` off, at once and also while it is in use: those who use it keep

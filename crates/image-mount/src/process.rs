@@ -23,12 +23,13 @@ use credential::auth::AuthSource;
 use image_fs::{SpanCache, TraceEntry};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use self::child::Server;
 use self::conversation::{Answers, Conversation, Reply};
 use self::hand_over::{HandOverError, hand_over};
 pub use self::verify::{LayerVerdict, verify};
-use crate::mount::{MountGuard, widen_read_ahead};
+use crate::mount::{MountGuard, ReadAhead, Settings};
 use crate::request::{LayerRef, MountLog, MountRequest, MountStats};
 use crate::wire::{RefusalKind, ToChild, WireError, WireMount, WireRefused};
 
@@ -106,6 +107,8 @@ impl MountError {
 /// A mounted image and the process that serves it.
 #[derive(Debug)]
 pub struct MountProcess {
+    /// Ended before the mount is taken off: its settings may be another's afterwards.
+    widening: JoinSet<()>,
     guard: Option<MountGuard>,
     server: Server,
     conversation: Conversation,
@@ -139,7 +142,7 @@ impl MountProcess {
         auth: Arc<dyn AuthSource>,
     ) -> Result<Self, MountError> {
         let (mut server, ours) = Server::start(program)?;
-        let wire = WireMount::from(&request);
+        let (wire, start_lasts) = (WireMount::from(&request), request.start_lasts);
         let digest_of = |layer: &LayerRef| layer.index.header.layer_digest.clone();
         let answers = Answers {
             auth,
@@ -165,6 +168,7 @@ impl MountProcess {
         let socket = UnixStream::from_std(socket).map_err(died)?;
         let (log_sender, logs) = mpsc::channel(MAX_LOGS);
         let mut process = Self {
+            widening: JoinSet::new(),
             guard,
             server,
             conversation: Conversation::start(socket, answers, log_sender),
@@ -172,7 +176,10 @@ impl MountProcess {
             _in_cache: in_cache,
         };
         match process.mount(wire).await {
-            Ok(()) => Ok(process),
+            Ok(()) => {
+                process.set_read_ahead(start_lasts).await;
+                Ok(process)
+            }
             Err(error) => {
                 process.end().await;
                 Err(error)
@@ -186,10 +193,7 @@ impl MountProcess {
             .mount(&ToChild::Mount(Box::new(wire)), MOUNT_TIMEOUT)
             .await;
         match request {
-            Ok(Reply::Mounted) => {
-                self.widen_read_ahead().await;
-                Ok(())
-            }
+            Ok(Reply::Mounted) => Ok(()),
             Ok(Reply::Refused(refused)) => Err(MountError::refused(refused)),
             Err(WireError::TooLong(bytes)) => {
                 let message = format!("the request to mount is too long: {bytes} bytes");
@@ -229,8 +233,8 @@ impl MountProcess {
         }
     }
 
-    /// Also proves that the mount answers. Failing to widen costs speed only.
-    async fn widen_read_ahead(&self) {
+    /// Leaves it narrow for as long as the start is recorded. Also proves that the mount answers.
+    async fn set_read_ahead(&mut self, start_lasts: Duration) {
         let Some(mountpoint) = self
             .guard
             .as_ref()
@@ -238,10 +242,19 @@ impl MountProcess {
         else {
             return;
         };
-        let widened = tokio::task::spawn_blocking(move || widen_read_ahead(&mountpoint)).await;
-        if let Err(error) = widened.map_err(io::Error::other).flatten() {
-            tracing::warn!(%error, "cannot widen the mount's read-ahead");
+        let settings = tokio::task::spawn_blocking(move || Settings::of(&mountpoint)).await;
+        let settings = match settings.map_err(io::Error::other).flatten() {
+            Ok(settings) => settings,
+            Err(error) => return tracing::warn!(%error, "cannot find the mount's settings"),
+        };
+        if start_lasts.is_zero() {
+            return settings.read_ahead(ReadAhead::Wide);
         }
+        settings.read_ahead(ReadAhead::Narrow);
+        self.widening.spawn(async move {
+            tokio::time::sleep(start_lasts).await;
+            settings.read_ahead(ReadAhead::Wide);
+        });
     }
 
     /// Returns when the process has ended without having been told to: what its container dies of.
@@ -265,6 +278,7 @@ impl MountProcess {
 
     /// Takes the mount off and waits for the process to end.
     async fn end(&mut self) {
+        self.widening.shutdown().await;
         self.guard = None;
         self.conversation.close();
         self.server.end().await;

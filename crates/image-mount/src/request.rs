@@ -35,6 +35,9 @@ pub struct MountRequest {
     pub foretold: Vec<TraceEntry>,
     /// What will be started, where nothing is foretold.
     pub program: Option<Program>,
+    /// How long what is read is a start's, which is recorded: what only later reads gain from is
+    /// left until then. None where nothing is started.
+    pub start_lasts: Duration,
 }
 
 /// One layer and its index.

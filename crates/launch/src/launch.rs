@@ -16,7 +16,9 @@ use container::{
 };
 use credential::auth::AuthSource;
 use ids::ContainerId;
-use image_mount::{IdShift, MountError, MountLog, MountProcess, MountRequest, MountStats};
+use image_mount::{
+    IdShift, MountError, MountLog, MountProcess, MountRequest, MountStats, RECORD_FOR,
+};
 use tokio::sync::mpsc::Receiver;
 
 use crate::about::About;
@@ -260,6 +262,7 @@ async fn prepare(
             count: IDS_PER_RANGE,
         }),
         program: Some(crate::traces::program(&request.process)),
+        start_lasts: RECORD_FOR,
         ..request.mount.clone()
     };
     let traces = request.traces.clone();

@@ -245,6 +245,7 @@ impl ThisMachine {
             read_deadline: READ_DEADLINE,
             foretold: Vec::new(),
             program: None,
+            start_lasts: Duration::ZERO,
         })
     }
 

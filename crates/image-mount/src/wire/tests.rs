@@ -69,6 +69,7 @@ fn request(cache: &Path) -> MountRequest {
             path: "/usr/bin:/bin".to_owned(),
             library_path: String::new(),
         }),
+        start_lasts: Duration::from_secs(30),
     }
 }
 

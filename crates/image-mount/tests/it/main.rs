@@ -16,6 +16,7 @@ mod oracle;
 mod overlay;
 mod patience;
 mod process;
+mod read_ahead;
 mod read_through;
 mod role;
 mod stacks;

@@ -119,6 +119,7 @@ impl Published {
             read_deadline: Duration::from_mins(2),
             foretold: Vec::new(),
             program: None,
+            start_lasts: Duration::ZERO,
         };
         Self {
             sim,
