@@ -4,6 +4,7 @@
 //! <directory>/
 //!   lock                        held while layers come and go, never while they are read
 //!   incoming/<name>             a layer that an indexer is filling, to be adopted whole
+//!   backing/<name>              a whole file of an image that is mounted, for the kernel to read
 //!   trash/<name>                a layer that is being deleted
 //!   layers/<origin>/<layer>/
 //!     about                     origin and layer in words
@@ -18,6 +19,7 @@
 //! cut can make wrong bytes readable.
 
 mod allowance;
+mod backing;
 mod budget;
 mod layer;
 mod presence;
@@ -35,6 +37,7 @@ use layer_index::IndexSummary;
 use rustix::fs::{FlockOperation, flock};
 
 pub use self::allowance::{Allowance, Room};
+pub use self::backing::BackingFile;
 pub use self::layer::{LayerCache, LayerFiles, StoreError};
 use self::presence::PresenceMap;
 pub use self::usage::{LayerUsage, PruneReport};
@@ -101,7 +104,7 @@ impl SpanCache {
         let cache = Self {
             inner: Arc::new(inner),
         };
-        for name in ["layers", "incoming", "trash"] {
+        for name in ["layers", "incoming", "backing", "trash"] {
             create_directories(&cache.path(name))?;
         }
         cache.sweep()?;
@@ -161,13 +164,19 @@ impl SpanCache {
 
     /// A file for an indexer to write the decoded layer into.
     pub fn incoming(&self) -> Result<Incoming, CacheError> {
-        let path = self.path("incoming").join(self.unique_name());
-        // Under the lock nobody can take the file for a dead one before it is locked itself.
         let _lock = self.lock()?;
+        let (path, file) = self.owned_file("incoming")?;
+        Ok(Incoming { path, file })
+    }
+
+    /// A new file that is deleted at the next opening if this process is gone then. The caller
+    /// holds the lock, so that nobody takes the file for a dead one before it is locked itself.
+    fn owned_file(&self, directory: &str) -> Result<(PathBuf, File), CacheError> {
+        let path = self.path(directory).join(self.unique_name());
         let file = open_file(&path, OpenOptions::new().create_new(true))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| failed("cannot lock", &path)(error.into()))?;
-        Ok(Incoming { path, file })
+        Ok((path, file))
     }
 
     /// Takes a whole decoded layer. Its spans are still verified when they are first used.
@@ -248,15 +257,14 @@ impl SpanCache {
         }
     }
 
-    /// Deletes what has no owner: trash, and incoming files whose writer is gone.
+    /// Deletes what has no owner: trash, and files whose process is gone.
     fn sweep(&self) -> Result<(), CacheError> {
         let lock = self.lock()?;
         let mut dead = list(&self.path("trash"))?;
-        dead.extend(
-            list(&self.path("incoming"))?
-                .into_iter()
-                .filter(|path| !is_locked(path)),
-        );
+        for directory in ["incoming", "backing"] {
+            let files = list(&self.path(directory))?.into_iter();
+            dead.extend(files.filter(|path| !is_locked(path)));
+        }
         drop(lock);
         for path in &dead {
             delete(path);

@@ -154,6 +154,25 @@ impl ImageFs {
         Ok(bytes)
     }
 
+    /// The bytes if they are all on this machine and right, for who copies the file: that is no
+    /// read of a program, and counts as none.
+    pub fn kept(&self, inode: InodeId, offset: u64, length: usize) -> Option<Bytes> {
+        let target = self.target(inode, offset, length).ok()?;
+        self.fetcher
+            .peek(target.layer, &target.pieces, target.length)
+    }
+
+    /// Whether all of the file is on this machine, as far as anybody claims.
+    pub fn is_kept(&self, inode: InodeId) -> bool {
+        let is_kept = |target: &Target| {
+            let spans = self.fetcher.spans_of(target.layer, &target.pieces).ok()?;
+            let layer = self.fetcher.layers.get(target.layer)?;
+            Some(spans.iter().all(|span| layer.cache.is_claimed(*span)))
+        };
+        let target = self.target(inode, 0, usize::MAX).ok();
+        target.as_ref().and_then(is_kept).unwrap_or(false)
+    }
+
     /// The sizes of all files together.
     pub fn bytes_of_files(&self) -> u64 {
         self.bytes_of_files

@@ -23,8 +23,8 @@ mod trace;
 
 pub use blob::{BlobError, BlobSource, BoxFuture};
 pub use cache::{
-    Allowance, CacheError, CacheLimits, Incoming, LayerCache, LayerFiles, LayerUsage, PruneReport,
-    Room, SpanCache, StoreError,
+    Allowance, BackingFile, CacheError, CacheLimits, Incoming, LayerCache, LayerFiles, LayerUsage,
+    PruneReport, Room, SpanCache, StoreError,
 };
 pub use error::{OpenError, ReadError};
 pub use fs::{FsOptions, ImageFs};

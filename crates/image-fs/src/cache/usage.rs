@@ -99,22 +99,28 @@ impl SpanCache {
         if total <= limit {
             return Ok(true);
         }
-        let report = self.prune(limit / 100 * EVICT_TO_PERCENT)?;
+        let keep = limit / 100 * EVICT_TO_PERCENT;
+        let report = self.prune(keep.saturating_sub(self.backing_bytes()))?;
         Ok(total - report.bytes.min(total) <= limit)
     }
 
-    fn total(&self) -> Result<u64, CacheError> {
+    /// Layers, and files for the kernel to read, which go with their mounts only.
+    pub(super) fn total(&self) -> Result<u64, CacheError> {
+        Ok(self.of_layers()? + self.backing_bytes())
+    }
+
+    fn of_layers(&self) -> Result<u64, CacheError> {
         Ok(self.du()?.iter().map(|usage| usage.bytes).sum())
     }
 
     /// Evicts because the disk is full. True when something went.
     fn evict(&self, bytes: u64) -> Result<bool, CacheError> {
-        let keep = self.total()?.saturating_sub(bytes);
+        let keep = self.of_layers()?.saturating_sub(bytes);
         Ok(self.prune(keep)?.bytes > 0)
     }
 
     /// What the disk still takes.
-    fn free_bytes(&self) -> Result<u64, CacheError> {
+    pub(super) fn free_bytes(&self) -> Result<u64, CacheError> {
         let directory = &self.inner.directory;
         let disk = rustix::fs::statvfs(directory)
             .map_err(|error| failed("cannot look at the disk of", directory)(error.into()))?;
