@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! "m"  with 1 file    the FUSE device of the mount
+//! "b"  with 1 file    a socket of its own for backing files, see `backing`
 //! "l"  with 4 files   a layer: its index; data, map and lock of its part of the cache
 //! "e"  with none      the end
 //! ```
@@ -21,6 +22,7 @@ use rustix::net::{
 };
 
 const DEVICE: u8 = b'm';
+const BACKING: u8 = b'b';
 const LAYER: u8 = b'l';
 const END: u8 = b'e';
 
@@ -41,24 +43,34 @@ pub(crate) struct LayerDescriptors {
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     pub(crate) device: Option<OwnedFd>,
+    pub(crate) backing: Option<OwnedFd>,
     pub(crate) layers: Vec<LayerDescriptors>,
 }
 
 pub(crate) fn send_device(socket: BorrowedFd<'_>, device: BorrowedFd<'_>) -> io::Result<()> {
-    send(socket, DEVICE, &[device])
+    send(socket, &[DEVICE], &[device])
+}
+
+pub(crate) fn send_backing(socket: BorrowedFd<'_>, backing: BorrowedFd<'_>) -> io::Result<()> {
+    send(socket, &[BACKING], &[backing])
 }
 
 pub(crate) fn send_layer(socket: BorrowedFd<'_>, layer: &LayerDescriptors) -> io::Result<()> {
     let LayerDescriptors { index, cache } = layer;
     let files = [index, &cache.data, &cache.map, &cache.usage];
-    send(socket, LAYER, &files.map(AsFd::as_fd))
+    send(socket, &[LAYER], &files.map(AsFd::as_fd))
 }
 
 pub(crate) fn send_end(socket: BorrowedFd<'_>) -> io::Result<()> {
-    send(socket, END, &[])
+    send(socket, &[END], &[])
 }
 
-fn send(socket: BorrowedFd<'_>, kind: u8, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// All of the bytes at once, and at most four files.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    files: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PER_LAYER))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
@@ -67,12 +79,12 @@ fn send(socket: BorrowedFd<'_>, kind: u8, files: &[BorrowedFd<'_>]) -> io::Resul
     let sent = rustix::io::retry_on_intr(|| {
         sendmsg(
             socket,
-            &[IoSlice::new(&[kind])],
+            &[IoSlice::new(bytes)],
             &mut control,
             SendFlags::NOSIGNAL,
         )
     })?;
-    if sent == 1 {
+    if sent == bytes.len() {
         Ok(())
     } else {
         Err(io::ErrorKind::WriteZero.into())
@@ -83,10 +95,17 @@ fn send(socket: BorrowedFd<'_>, kind: u8, files: &[BorrowedFd<'_>]) -> io::Resul
 pub(crate) fn receive_all(socket: BorrowedFd<'_>) -> io::Result<Received> {
     let mut received = Received::default();
     loop {
-        let (kind, files) = receive(socket)?;
-        match (kind, files.len()) {
+        let mut kind = [0];
+        let files = match receive(socket, &mut kind)? {
+            (0, _) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            (_, files) => files,
+        };
+        match (kind[0], files.len()) {
             (DEVICE, 1) if received.device.is_none() => {
                 received.device = files.into_iter().next();
+            }
+            (BACKING, 1) if received.backing.is_none() => {
+                received.backing = files.into_iter().next();
             }
             (LAYER, PER_LAYER) if received.layers.len() < MAX_LAYERS => {
                 received.layers.push(layer(files)?);
@@ -106,24 +125,25 @@ fn layer(files: Vec<OwnedFd>) -> io::Result<LayerDescriptors> {
     Ok(LayerDescriptors { index, cache })
 }
 
-fn receive(socket: BorrowedFd<'_>) -> io::Result<(u8, Vec<OwnedFd>)> {
-    let mut kind = [0];
+/// Bytes up to the length of the buffer, how many, and the files beside them, of which more than
+/// four are closed. No bytes: the other side has closed.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PER_LAYER))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = rustix::io::retry_on_intr(|| {
-        let buffers = &mut [IoSliceMut::new(&mut kind)];
+        let buffers = &mut [IoSliceMut::new(&mut *bytes)];
         recvmsg(socket, buffers, &mut control, RecvFlags::CMSG_CLOEXEC)
     })?;
-    if message.bytes == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
     let mut files = Vec::new();
     for ancillary in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = ancillary {
             files.extend(rights);
         }
     }
-    Ok((kind[0], files))
+    Ok((message.bytes, files))
 }
 
 #[cfg(test)]
@@ -155,7 +175,7 @@ mod tests {
         for (kind, files) in [(b'x', 0), (DEVICE, 2), (LAYER, 1), (END, 1)] {
             let held: Vec<_> = (0..files).map(|_| file()).collect();
             let held: Vec<_> = held.iter().map(AsFd::as_fd).collect();
-            send(ours.as_fd(), kind, &held).expect("sends");
+            send(ours.as_fd(), &[kind], &held).expect("sends");
             assert!(receive_all(theirs.as_fd()).is_err(), "{kind}");
         }
         drop(ours);

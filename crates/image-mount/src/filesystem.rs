@@ -4,6 +4,8 @@
 //! that are not in the cache are awaited in a task that owns the reply, so no thread of the
 //! kernel's queue ever waits for a registry. A reply that is dropped, by a panic too, is an EIO.
 
+mod backed;
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -21,6 +23,7 @@ use layer_index::{Inode, InodeId, NodeKind};
 use tokio::runtime::Handle;
 
 use crate::attributes;
+use crate::opens::{Opening, Opens};
 use crate::request::IdShift;
 
 /// An image never changes, so the kernel may remember everything for as long as it likes.
@@ -36,21 +39,37 @@ const GENERATION: Generation = Generation(1);
 /// Longest name that Linux lets through.
 const MAX_NAME: u32 = 255;
 
+/// How many file systems are stacked with us: one below, which is that of the backing files. The
+/// kernel allows two, and a container's overlay is the other.
+const STACK_DEPTH: u32 = 1;
+
+/// Of files whose close we need not hear of, and of those that are counted.
+const UNCOUNTED: FileHandle = FileHandle(0);
+const COUNTED: FileHandle = FileHandle(1);
+
 pub(crate) struct Adaptor {
     filesystem: Arc<ImageFs>,
     runtime: Handle,
     shift: Option<IdShift>,
     /// The kernel can do without open and release, one round trip each.
     skips_open: bool,
+    /// Where files may be backed, for which the kernel has to ask at each open.
+    opens: Option<Arc<Opens>>,
 }
 
 impl Adaptor {
-    pub(crate) fn new(filesystem: Arc<ImageFs>, runtime: Handle, shift: Option<IdShift>) -> Self {
+    pub(crate) fn new(
+        filesystem: Arc<ImageFs>,
+        runtime: Handle,
+        shift: Option<IdShift>,
+        opens: Option<Arc<Opens>>,
+    ) -> Self {
         Self {
             filesystem,
             runtime,
             shift,
             skips_open: false,
+            opens,
         }
     }
 
@@ -107,6 +126,22 @@ impl Adaptor {
         Ok(value.into_owned())
     }
 
+    fn opening(&self, id: InodeId, inode: &Inode) -> Opening {
+        let unbacked = if self.skips_open {
+            Opening::Untold
+        } else {
+            Opening::Small
+        };
+        match (&self.opens, &inode.kind) {
+            (Some(opens), NodeKind::File { size, .. }) => match opens.open(id, *size) {
+                Opening::Untold => unbacked,
+                opening => opening,
+            },
+            (Some(_), _) => Opening::Small,
+            (None, _) => unbacked,
+        }
+    }
+
     fn needs_acl(&self) -> bool {
         let tree = self.filesystem.tree();
         let ids = 1..=tree.len() as u64;
@@ -129,12 +164,21 @@ impl Adaptor {
         }
         let skipping = InitFlags::FUSE_NO_OPEN_SUPPORT | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
         self.skips_open = config.add_capabilities(skipping).is_ok();
+        if !backs_files(config) {
+            self.opens = None;
+        }
         // The kernel then asks for a list at every check of a group's permission.
         if self.needs_acl() {
             let _ = config.add_capabilities(InitFlags::FUSE_POSIX_ACL);
         }
         let _ = config.set_max_background(MAX_BACKGROUND);
     }
+}
+
+/// Whether the kernel reads backing files. It cannot before Linux 6.9.
+fn backs_files(config: &mut KernelConfig) -> bool {
+    config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+        && config.set_max_stack_depth(STACK_DEPTH).is_ok()
 }
 
 /// Runs one request; a panic is its own EIO, since the reply is dropped with it.
@@ -191,12 +235,35 @@ impl Filesystem for Adaptor {
         });
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let kept = FopenFlags::FOPEN_KEEP_CACHE;
         guard(|| match self.inode(ino) {
-            // Said once, and the kernel opens files by itself from then on, keeping its cache.
-            Ok(_) if self.skips_open => reply.error(Errno::ENOSYS),
-            Ok(_) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
+            Ok((id, inode)) => match self.opening(id, inode) {
+                // Said once, and the kernel opens files by itself from then on, keeping its cache.
+                Opening::Untold => reply.error(Errno::ENOSYS),
+                Opening::Small => reply.opened(UNCOUNTED, kept),
+                Opening::Asking => reply.opened(COUNTED, kept),
+                Opening::Backed(backing) => backed::opened(reply, backing, flags),
+            },
             Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        guard(|| {
+            if let (COUNTED, Some(opens)) = (handle, &self.opens) {
+                opens.close(InodeId(ino.0));
+            }
+            reply.ok();
         });
     }
 
@@ -204,7 +271,7 @@ impl Filesystem for Adaptor {
         let cached = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
         guard(|| match self.inode(ino) {
             Ok(_) if self.skips_open => reply.error(Errno::ENOSYS),
-            Ok(_) => reply.opened(FileHandle(0), cached),
+            Ok(_) => reply.opened(UNCOUNTED, cached),
             Err(errno) => reply.error(errno),
         });
     }

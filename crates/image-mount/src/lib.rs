@@ -8,11 +8,13 @@
 //! Decides nothing about what a file contains.
 
 mod attributes;
+mod backing;
 mod causes;
 mod descriptors;
 mod filesystem;
 mod janitor;
 mod mount;
+mod opens;
 mod process;
 mod request;
 mod server;

@@ -7,6 +7,7 @@
 //! child killed; when the whole process is killed the socket closes and the child ends, and what is
 //! left is a mount that answers with an error, for a janitor or the next start to take off.
 
+mod backing;
 mod child;
 mod conversation;
 mod hand_over;
@@ -25,9 +26,10 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::backing::Backing;
 use self::child::Server;
 use self::conversation::{Answers, Conversation, Reply};
-use self::hand_over::{HandOverError, hand_over};
+use self::hand_over::{HandOverError, HandedOver, hand_over};
 pub use self::verify::{LayerVerdict, verify};
 use crate::mount::{MountGuard, ReadAhead, Settings};
 use crate::request::{LayerRef, MountLog, MountRequest, MountStats};
@@ -107,8 +109,9 @@ impl MountError {
 /// A mounted image and the process that serves it.
 #[derive(Debug)]
 pub struct MountProcess {
-    /// Ended before the mount is taken off: its settings may be another's afterwards.
-    widening: JoinSet<()>,
+    /// Work beside the mount. Ended before it is taken off: its settings may be another's
+    /// afterwards.
+    attending: JoinSet<()>,
     guard: Option<MountGuard>,
     server: Server,
     conversation: Conversation,
@@ -158,17 +161,22 @@ impl MountProcess {
         };
         let handed = blocking(move || {
             let handed = hand_over(&ours, Some(&request.mountpoint), &in_cache);
-            handed.map(|guard| (ours, guard, in_cache))
+            handed.map(|handed| (ours, handed, in_cache))
         });
-        let (socket, guard, in_cache) = match handed.await? {
+        let (socket, handed, in_cache) = match handed.await? {
             Ok(handed) => handed,
             Err(HandOverError::Refused(error)) => return Err(error),
             Err(HandOverError::Socket) => return Err(server.death().await),
         };
         let socket = UnixStream::from_std(socket).map_err(died)?;
         let (log_sender, logs) = mpsc::channel(MAX_LOGS);
+        let mut attending = JoinSet::new();
+        let guard = handed.map(|HandedOver { guard, backing }| {
+            attending.spawn(Backing::new(in_cache.cache.clone()).attend(backing));
+            guard
+        });
         let mut process = Self {
-            widening: JoinSet::new(),
+            attending,
             guard,
             server,
             conversation: Conversation::start(socket, answers, log_sender),
@@ -251,7 +259,7 @@ impl MountProcess {
             return settings.read_ahead(ReadAhead::Wide);
         }
         settings.read_ahead(ReadAhead::Narrow);
-        self.widening.spawn(async move {
+        self.attending.spawn(async move {
             tokio::time::sleep(start_lasts).await;
             settings.read_ahead(ReadAhead::Wide);
         });
@@ -278,7 +286,7 @@ impl MountProcess {
 
     /// Takes the mount off and waits for the process to end.
     async fn end(&mut self) {
-        self.widening.shutdown().await;
+        self.attending.shutdown().await;
         self.guard = None;
         self.conversation.close();
         self.server.end().await;

@@ -61,6 +61,7 @@ pub(crate) struct ServerRequest {
     pub(crate) read_deadline: Duration,
     pub(crate) foretold: Vec<TraceEntry>,
     pub(crate) program: Option<Program>,
+    pub(crate) start_lasts: Duration,
 }
 
 /// What the index of a layer must be.
@@ -97,6 +98,8 @@ pub struct MountStats {
     pub spans_present: u64,
     /// Times that the parent was asked for a registry auth.
     pub auth_requests: u64,
+    /// Files that the kernel reads without asking the mount process.
+    pub files_backed: u64,
 }
 
 /// Something that belongs into the container's log.

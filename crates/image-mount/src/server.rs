@@ -7,6 +7,7 @@
 
 mod auth;
 mod blobs;
+mod copies;
 mod log;
 mod open;
 mod reads;
@@ -31,10 +32,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use self::auth::{Given, RemoteAuth};
+use self::copies::Copies;
 use self::open::{Refusal, Surroundings};
 use self::room::RemoteRoom;
 use crate::descriptors::{self, MAX_LAYERS, Received};
 use crate::filesystem::Adaptor;
+use crate::opens::Opens;
 use crate::request::{ExpectedLayer, MountStats, ServerRequest};
 use crate::wire::{
     self, Frame, FromParent, MAX_QUEUED, ToChild, ToParent, WireError, WireRefused, bounded,
@@ -326,6 +329,8 @@ async fn parent_gone(messages: &mut mpsc::Receiver<Event>) {
 
 struct Mount {
     filesystem: Arc<ImageFs>,
+    /// Where there is a file that could be backed.
+    opens: Option<Arc<Opens>>,
     auth: Arc<RemoteAuth>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
@@ -340,7 +345,7 @@ impl Mount {
         let foretold = std::mem::take(&mut request.foretold);
         let program = request.program.take();
         let device = files.device.ok_or_else(Refusal::no_device)?;
-        let shift = request.id_shift;
+        let (shift, start_lasts) = (request.id_shift, request.start_lasts);
         let surroundings = Surroundings {
             auth: Arc::clone(&remote.auth) as _,
             notices: log::sink(parent.frames.downgrade()),
@@ -352,8 +357,12 @@ impl Mount {
             Some(program) if foretold.is_empty() => filesystem.prefetch_program(program),
             _ => filesystem.prefetch(foretold),
         }
+        let opens = files
+            .backing
+            .filter(|_| copies::are_of_use(filesystem.tree()))
+            .and_then(|socket| back_files(&filesystem, socket, &device, start_lasts).ok());
         let runtime = tokio::runtime::Handle::current();
-        let adaptor = Adaptor::new(Arc::clone(&filesystem), runtime, shift);
+        let adaptor = Adaptor::new(Arc::clone(&filesystem), runtime, shift, opens.clone());
         let (sender, ended) = oneshot::channel();
         let told = move |result| drop(sender.send(result));
         // Waits for the kernel's first word.
@@ -363,6 +372,7 @@ impl Mount {
             .map_err(|error| Refusal::handshake(&error))?;
         Ok(Self {
             filesystem,
+            opens,
             auth: remote.auth,
             ended,
         })
@@ -412,6 +422,26 @@ impl Mount {
             spans: spans as u64,
             spans_present: present as u64,
             auth_requests: self.auth.requests(),
+            files_backed: self.opens.as_ref().map_or(0, |opens| opens.backed()),
         }
     }
+}
+
+/// Has files copied for the kernel, when their time comes.
+fn back_files(
+    filesystem: &Arc<ImageFs>,
+    socket: OwnedFd,
+    device: &OwnedFd,
+    start_lasts: Duration,
+) -> io::Result<Arc<Opens>> {
+    let (opens, wanted) = Opens::new();
+    let opens = Arc::new(opens);
+    let copies = Copies {
+        filesystem: Arc::clone(filesystem),
+        opens: Arc::clone(&opens),
+        socket,
+        device: device.try_clone()?,
+    };
+    copies.begin(wanted, start_lasts)?;
+    Ok(opens)
 }

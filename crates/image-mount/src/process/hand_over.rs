@@ -1,14 +1,18 @@
-//! Giving the mount process what it cannot get itself: the mounted device and its layers' files.
+//! Giving the mount process what it cannot get itself: the mounted device, its layers' files, and a
+//! socket on which it asks for more.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 
 use super::{InCache, MountError};
+use crate::backing;
 use crate::causes::in_one_line;
-use crate::descriptors::{LayerDescriptors, MAX_LAYERS, send_device, send_end, send_layer};
+use crate::descriptors::{
+    LayerDescriptors, MAX_LAYERS, send_backing, send_device, send_end, send_layer,
+};
 use crate::mount::{MountGuard, mount};
 use crate::request::LayerRef;
 
@@ -26,6 +30,14 @@ impl From<MountError> for HandOverError {
     }
 }
 
+/// A mount that has been handed over.
+#[derive(Debug)]
+pub(super) struct HandedOver {
+    pub(super) guard: MountGuard,
+    /// Our end of the socket for backing files.
+    pub(super) backing: OwnedFd,
+}
+
 /// Opens the layers' files and sends them, one layer at a time, so that many layers do not need as
 /// many descriptors here; then mounts, where there is a mountpoint, and sends the device. The
 /// socket is ready for the conversation afterwards.
@@ -33,7 +45,7 @@ pub(super) fn hand_over(
     socket: &StdUnixStream,
     mountpoint: Option<&Path>,
     layers: &InCache,
-) -> Result<Option<MountGuard>, HandOverError> {
+) -> Result<Option<HandedOver>, HandOverError> {
     let gone = |_: io::Error| HandOverError::Socket;
     if layers.layers.len() > MAX_LAYERS {
         let message = format!("{} layers are too many", layers.layers.len());
@@ -42,13 +54,17 @@ pub(super) fn hand_over(
     for layer in &layers.layers {
         send_layer(socket.as_fd(), &open(layers, layer)?).map_err(gone)?;
     }
-    let mounted = mountpoint.map(mount).transpose()?;
-    if let Some((_, device)) = &mounted {
+    let mut handed_over = None;
+    if let Some(mountpoint) = mountpoint {
+        let (guard, device) = mount(mountpoint)?;
+        let (backing, theirs) = backing::pair().map_err(gone)?;
         send_device(socket.as_fd(), device.as_fd()).map_err(gone)?;
+        send_backing(socket.as_fd(), theirs.as_fd()).map_err(gone)?;
+        handed_over = Some(HandedOver { guard, backing });
     }
     send_end(socket.as_fd()).map_err(gone)?;
     socket.set_nonblocking(true).map_err(gone)?;
-    Ok(mounted.map(|(guard, _)| guard))
+    Ok(handed_over)
 }
 
 fn open(layers: &InCache, layer: &LayerRef) -> Result<LayerDescriptors, MountError> {

@@ -63,6 +63,7 @@ impl From<&MountRequest> for WireMount {
                 .map(|entry| (entry.layer, entry.span))
                 .collect(),
             program: request.program.as_ref().and_then(program_to_wire),
+            start_lasts_ms: milliseconds(request.start_lasts),
         }
     }
 }
@@ -102,6 +103,7 @@ impl TryFrom<WireMount> for ServerRequest {
             read_deadline: Duration::from_millis(wire.read_deadline_ms),
             foretold: wire.foretold.into_iter().map(foretold).collect(),
             program: wire.program.map(Program::from),
+            start_lasts: Duration::from_millis(wire.start_lasts_ms),
         })
     }
 }
@@ -369,6 +371,7 @@ impl From<MountStats> for WireStats {
             spans: stats.spans,
             spans_present: stats.spans_present,
             auth_requests: stats.auth_requests,
+            files_backed: stats.files_backed,
         }
     }
 }
@@ -395,6 +398,7 @@ impl From<WireStats> for MountStats {
             spans: wire.spans,
             spans_present: wire.spans_present,
             auth_requests: wire.auth_requests,
+            files_backed: wire.files_backed,
         }
     }
 }

@@ -145,6 +145,7 @@ pub(crate) struct WireMount {
     /// Layer and span.
     pub(crate) foretold: Vec<(u32, u32)>,
     pub(crate) program: Option<WireProgram>,
+    pub(crate) start_lasts_ms: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -319,4 +320,5 @@ pub(crate) struct WireStats {
     pub(crate) spans: u64,
     pub(crate) spans_present: u64,
     pub(crate) auth_requests: u64,
+    pub(crate) files_backed: u64,
 }

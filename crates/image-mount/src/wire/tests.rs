@@ -102,6 +102,7 @@ fn a_mount_request_arrives_as_it_was_sent() {
         read_deadline: request.read_deadline,
         foretold: request.foretold,
         program: request.program,
+        start_lasts: request.start_lasts,
     };
     assert_eq!(format!("{arrived:?}"), format!("{sent:?}"));
     assert_eq!(arrived.dial.proxies.https, sent.dial.proxies.https);

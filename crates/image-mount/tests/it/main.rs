@@ -5,6 +5,7 @@
 
 mod archive;
 mod archives;
+mod backing;
 mod compare;
 mod containerd;
 mod demo_image;
