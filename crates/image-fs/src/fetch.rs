@@ -7,6 +7,7 @@
 mod flight;
 mod gate;
 mod prefetch;
+mod request;
 mod spare;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use crate::blob::BlobSource;
 use crate::cache::LayerCache;
 use crate::error::ReadError;
+use crate::limits::{DEMAND_CONNECTIONS, FETCH_FLOOR};
 use crate::notice::{Notice, NoticeKind, NoticeSink};
 use crate::plan::{self, Layout, Piece, Run};
 use crate::readahead::ReadAhead;
@@ -33,13 +35,6 @@ use self::flight::Flight;
 use self::gate::Gate;
 pub(crate) use self::prefetch::{Forecast, prefetch};
 use self::spare::Spare;
-
-/// A request is filled up to this much with missing neighbours: a round trip of 20 ms costs as
-/// much time as this many bytes at 200 Mbit/s.
-const FETCH_FLOOR: u64 = 512 * 1024;
-
-/// Connections that read-ahead leaves to readers who wait.
-const DEMAND_CONNECTIONS: usize = 2;
 
 /// How often a read may find its span gone from the disk after it was fetched. Something else is
 /// then writing to the cache, and it is not a reader's place to outlast it.

@@ -13,6 +13,7 @@ mod fetch;
 mod fs;
 #[doc(hidden)]
 pub mod fuzzing;
+mod limits;
 mod notice;
 mod patience;
 mod plan;

@@ -5,13 +5,7 @@ use std::ops::Range;
 
 use layer_index::Extent;
 
-/// Compressed bytes that are fetched needlessly rather than by a second request. At 200 Mbit/s
-/// they take 5 ms, a quarter of a short round trip.
-const MAX_GAP: u64 = 128 * 1024;
-
-/// Longest request that is made of several runs. Longer ones hold memory and delay the first byte
-/// without saving anything: the round trip is paid by then on any link we know.
-const MAX_RANGE: u64 = 4 * 1024 * 1024;
+use crate::limits::{MAX_GAP, MAX_RANGE};
 
 /// Bytes of a read that lie together in the layer. What no piece covers is zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

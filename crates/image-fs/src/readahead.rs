@@ -1,13 +1,11 @@
 //! Noticing that a layer is read in order, and how far to fetch ahead of the reader then. Pure.
 
+use crate::limits::{FIRST_WINDOW, WIDEST_WINDOW};
+
 /// Streams per layer that are told apart: a few files read side by side.
 const CURSORS: usize = 4;
 /// Steps in order before it counts as a stream: one step is chance.
 const STEPS: u32 = 2;
-/// First window of a stream, in compressed bytes.
-const FIRST_WINDOW: u64 = 512 * 1024;
-/// Widest window: what a fast link holds in flight, and memory for a few of them.
-const WIDEST_WINDOW: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct ReadAhead {

@@ -14,16 +14,10 @@ use tokio::time::Instant;
 
 use super::flight::Flight;
 use super::{Fetcher, Lane};
+use crate::limits::{FORETOLD_REQUESTS, MAX_FORETOLD_RANGE};
 use crate::plan::{self, Run};
 use crate::stats::Counters;
 use crate::trace::{MAX_TRACE_ENTRIES, TraceEntry};
-
-/// Longest request that is made of several spans. Shorter than a reader's: the first of them are
-/// wanted now, and with all requests under way these are more than a round trip on any link holds.
-const MAX_REQUEST: u64 = 1024 * 1024;
-
-/// Requests at once. Two fewer than readers may have, who share the link with them.
-const REQUESTS: usize = 6;
 
 /// Decoded bytes that were foretold, are fetched and that nothing has read. A start of Python with
 /// its libraries reads less altogether; beyond it nothing is fetched until something of it is read.
@@ -162,7 +156,7 @@ pub(crate) async fn prefetch(
     let mut flights = JoinSet::new();
     'all: for (layer, mut spans) in portions(&fetcher, &forecast, foretold) {
         while !spans.is_empty() {
-            while flights.len() >= REQUESTS {
+            while flights.len() >= FORETOLD_REQUESTS {
                 flights.join_next().await;
             }
             if !fetcher.may_prefetch(&forecast).await {
@@ -194,7 +188,7 @@ fn portions(fetcher: &Fetcher, forecast: &Forecast, foretold: Vec<TraceEntry>) -
     let mut ranked: Vec<(usize, Portion)> = Vec::new();
     for (number, (layer, ranks)) in fetcher.layers.iter().zip(&wanted).enumerate() {
         let spans: Vec<usize> = ranks.keys().copied().collect();
-        for run in plan::runs_within(layer, &spans, MAX_REQUEST) {
+        for run in plan::runs_within(layer, &spans, MAX_FORETOLD_RANGE) {
             let of_run = ranks.range(run.first..=run.last);
             let earliest = of_run.clone().map(|(_, rank)| *rank).min();
             let spans = of_run.map(|(span, _)| *span).collect();
@@ -229,7 +223,7 @@ impl Fetcher {
             spans.clear();
         }
         spans.retain(|span| !at.cache.is_claimed(*span) && !flights.contains_key(span));
-        let run = *plan::runs_within(at, spans, MAX_REQUEST).first()?;
+        let run = *plan::runs_within(at, spans, MAX_FORETOLD_RANGE).first()?;
         spans.retain(|span| *span > run.last);
         if self.run_bytes(layer, run) > MAX_UNREAD.unsigned_abs() {
             return None;

@@ -1,0 +1,43 @@
+//! How much is fetched at once, for whom: every bound of it in one place, each with its reason.
+
+use std::time::Duration;
+
+/// Compressed bytes that are fetched needlessly rather than by a second request. At 200 Mbit/s
+/// they take 5 ms, a quarter of a short round trip.
+pub(crate) const MAX_GAP: u64 = 128 * 1024;
+
+/// Longest request that is made of several runs. Longer ones hold memory and delay the first byte
+/// without saving anything: the round trip is paid by then on any link we know.
+pub(crate) const MAX_RANGE: u64 = 4 * 1024 * 1024;
+
+/// A request is filled up to this much with missing neighbours: a round trip of 20 ms costs as
+/// much time as this many bytes at 200 Mbit/s.
+pub(crate) const FETCH_FLOOR: u64 = 512 * 1024;
+
+/// Bytes of one request when a run is longer: what a decoder chews while the next one comes.
+pub(crate) const CHUNK: u64 = 4 * 1024 * 1024;
+
+/// Connections that read-ahead leaves to readers who wait.
+pub(crate) const DEMAND_CONNECTIONS: usize = 2;
+
+/// First window of a stream, in compressed bytes.
+pub(crate) const FIRST_WINDOW: u64 = 512 * 1024;
+
+/// Widest window: what a fast link holds in flight, and memory for a few of them.
+pub(crate) const WIDEST_WINDOW: u64 = 4 * 1024 * 1024;
+
+/// Longest single request. A source has finer limits; this one holds if it has none.
+pub(crate) const ATTEMPT_MOST: Duration = Duration::from_mins(1);
+
+/// How often bytes that do not match are fetched again: once for a bad transfer, once more for a
+/// bad cache on the way.
+pub(crate) const MAX_CORRUPT: usize = 3;
+
+/// Longest request of what is foretold that is made of several spans. Shorter than a reader's: the
+/// first of them are wanted now, and with all requests under way these are more than a round trip
+/// on any link holds.
+pub(crate) const MAX_FORETOLD_RANGE: u64 = 1024 * 1024;
+
+/// Requests at once for what is foretold. Two fewer than readers may have, who share the link with
+/// them.
+pub(crate) const FORETOLD_REQUESTS: usize = 6;
