@@ -11,16 +11,21 @@ use bytes::Bytes;
 /// A future that can be stored and sent.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Takes the bytes of a range as they come, in their order.
+pub type PieceSink<'a> = &'a mut (dyn FnMut(Bytes) + Send);
+
 /// Something that has the compressed layers of an image.
 pub trait BlobSource: fmt::Debug + Send + Sync {
-    /// Exactly the bytes of `range` of the layer with this digest, which is `size` bytes long.
-    /// They need not be right: what is decoded from them is verified.
+    /// Gives the bytes of `range` of the layer with this digest, which is `size` bytes long. They
+    /// need not be right: what is decoded from them is verified. What came before a failure counts;
+    /// the rest is asked for again.
     fn read<'a>(
         &'a self,
         layer: &'a str,
         size: u64,
         range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Bytes, BlobError>>;
+        pieces: PieceSink<'a>,
+    ) -> BoxFuture<'a, Result<(), BlobError>>;
 
     /// What was read from this layer did not match its index: do not read it from the same place
     /// again, if there is another.

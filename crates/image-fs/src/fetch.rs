@@ -4,6 +4,7 @@
 //! publishes them; readers only wait for its seats. So a reader that goes away takes nothing from
 //! the others, and what was fetched for it is kept.
 
+mod arrivals;
 mod flight;
 mod gate;
 mod prefetch;

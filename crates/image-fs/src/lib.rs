@@ -22,7 +22,7 @@ mod startup;
 mod stats;
 mod trace;
 
-pub use blob::{BlobError, BlobSource, BoxFuture};
+pub use blob::{BlobError, BlobSource, BoxFuture, PieceSink};
 pub use cache::{
     Allowance, BackingFile, CacheError, CacheLimits, Incoming, LayerCache, LayerFiles, LayerUsage,
     PruneReport, Room, SpanCache, StoreError,

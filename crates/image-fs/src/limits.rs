@@ -14,8 +14,22 @@ pub(crate) const MAX_RANGE: u64 = 4 * 1024 * 1024;
 /// much time as this many bytes at 200 Mbit/s.
 pub(crate) const FETCH_FLOOR: u64 = 512 * 1024;
 
-/// Bytes of one request when a run is longer: what a decoder chews while the next one comes.
+/// Bytes of one request when a run is longer. What has come and is not decoded lies in memory.
 pub(crate) const CHUNK: u64 = 4 * 1024 * 1024;
+
+/// Requests of one flight at once: the next one's round trip passes while this one's bytes come.
+pub(crate) const FLIGHT_REQUESTS: usize = 2;
+
+/// Bytes for one turn of a decoder. They are what has come meanwhile: few on a slow link, where the
+/// first span is waited for, and as many as this where a turn's cost would count.
+pub(crate) const MAX_TURN: usize = 1024 * 1024;
+
+/// How long a request may take to end whose bytes are all used. A connection that is read to its
+/// end serves the next request; one that is not has to be made again.
+pub(crate) const TAIL_MOST: Duration = Duration::from_secs(1);
+
+/// New bytes for which a try that broke off counts as progress, and who waits goes on waiting.
+pub(crate) const MIN_PROGRESS: u64 = 64 * 1024;
 
 /// Connections that read-ahead leaves to readers who wait.
 pub(crate) const DEMAND_CONNECTIONS: usize = 2;

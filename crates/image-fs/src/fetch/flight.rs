@@ -1,7 +1,6 @@
 //! One flight: a run of spans on its way from the source into the cache.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,9 +9,10 @@ use layer_index::{DecodeError, SpanDecoder};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::arrivals::{Arrivals, Errand};
 use super::{Fetcher, Forecast, Lane, Layer, Outcome};
 use crate::error::ReadError;
-use crate::limits::{CHUNK, MAX_CORRUPT};
+use crate::limits::MAX_CORRUPT;
 use crate::notice::NoticeKind;
 use crate::plan::{Layout, Run};
 use crate::stats::Counters;
@@ -136,50 +136,42 @@ impl Flight {
         }
     }
 
-    /// One pass over the run: requests and decoding side by side.
+    /// One pass over the run: bytes come and are decoded side by side.
     async fn attempt(self, deadline: Instant) -> (Self, Result<(), Failure>) {
         let run = self.run;
         let decoder = match self.layer().index().span_decoder(run.first, run.last) {
             Ok(decoder) => decoder,
             Err(error) => return self.undecodable(error),
         };
-        let fetcher = Arc::clone(&self.fetcher);
-        let (lane, layer) = (self.lane, self.layer);
-        let mut chunks = chunks(fetcher.layers[layer].compressed_range(run));
+        let range = self.layer().compressed_range(run);
+        let mut arrivals = Arrivals::new(self.errand(deadline), range);
         let (mut flight, mut decoder) = (self, decoder);
-        let mut next = match chunks.next() {
-            Some(chunk) => Some(fetcher.request(lane, layer, chunk, deadline).await),
-            None => None,
-        };
-        while let Some(bytes) = next {
-            let bytes = match bytes {
-                Ok(bytes) => bytes,
+        while !decoder.is_complete()
+            && let Some(pieces) = arrivals.next().await
+        {
+            let pieces = match pieces {
+                Ok(pieces) => pieces,
                 Err(error) => return (flight, Err(Failure::Lost(error))),
             };
-            let request = async {
-                let chunk = chunks.next()?;
-                // Each chunk that came renews the patience: what moves is not given up.
-                let renewed = Instant::now() + fetcher.read_deadline;
-                let deadline = match lane {
-                    Lane::Reader => deadline.max(renewed),
-                    Lane::Foretold => deadline,
-                };
-                Some(fetcher.request(lane, layer, chunk, deadline).await)
-            };
-            let (decoded, following) = tokio::join!(flight.decode(decoder, bytes), request);
-            match decoded {
+            match flight.decode(decoder, pieces).await {
                 Ok((landed, rest, Ok(()))) => (flight, decoder) = (landed, rest),
                 Ok((landed, _, Err(error))) => return landed.undecodable(error),
                 Err(lost) => return lost,
             }
-            if decoder.is_complete() {
-                break;
-            }
-            next = following;
         }
         match decoder.finish() {
-            Ok(()) => (flight, Ok(())),
-            Err(error) => flight.undecodable(error),
+            Ok(()) => arrivals.end().await,
+            Err(error) => return flight.undecodable(error),
+        }
+        (flight, Ok(()))
+    }
+
+    fn errand(&self, deadline: Instant) -> Errand {
+        Errand {
+            fetcher: Arc::clone(&self.fetcher),
+            lane: self.lane,
+            layer: self.layer,
+            deadline,
         }
     }
 
@@ -208,17 +200,19 @@ impl Flight {
     async fn decode(
         self,
         decoder: SpanDecoder,
-        bytes: Bytes,
+        pieces: Vec<Bytes>,
     ) -> Result<(Self, SpanDecoder, Result<(), DecodeError>), (Self, Result<(), Failure>)> {
         let fetcher = Arc::clone(&self.fetcher);
         let (lane, layer, run) = (self.lane, self.layer, self.run);
         let _turn = fetcher.decoders(lane).acquire().await;
         let work = move || {
             let (mut flight, mut decoder) = (self, decoder);
-            let result = decoder.push(&bytes, &mut |span, decoded| {
+            let mut land = |span, decoded: &[u8]| {
                 flight.land(span, decoded);
                 Ok(())
-            });
+            };
+            let mut pieces = pieces.iter();
+            let result = pieces.try_for_each(|piece| decoder.push(piece, &mut land));
             (flight, decoder, result)
         };
         // A panic in the decoder drops the flight with its seats, which tells those who wait.
@@ -279,13 +273,4 @@ impl Drop for Flight {
             self.fail(&error);
         }
     }
-}
-
-fn chunks(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-    let mut start = range.start;
-    std::iter::from_fn(move || {
-        let from = start;
-        start = from.saturating_add(CHUNK).min(range.end);
-        (from < range.end).then_some(from..start)
-    })
 }

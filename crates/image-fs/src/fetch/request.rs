@@ -7,9 +7,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Fetcher, Lane};
-use crate::blob::BlobError;
+use crate::blob::{BlobError, PieceSink};
 use crate::error::ReadError;
-use crate::limits::ATTEMPT_MOST;
+use crate::limits::{ATTEMPT_MOST, MIN_PROGRESS};
 use crate::notice::NoticeKind;
 use crate::patience::Patience;
 use crate::stats::Counters;
@@ -22,10 +22,11 @@ impl Fetcher {
         layer: usize,
         range: Range<u64>,
         deadline: Instant,
-    ) -> Result<Bytes, ReadError> {
+        pieces: PieceSink<'_>,
+    ) -> Result<(), ReadError> {
         let mut patience = Patience::until(deadline);
         let digest = self.layers[layer].digest();
-        let mut pass = None;
+        let (mut rest, mut pass) = (range, None);
         loop {
             if pass.is_none() {
                 let entered = match lane {
@@ -37,13 +38,18 @@ impl Fetcher {
                 };
                 pass = entered.map_err(|error| given_up(digest, &error))?;
             }
-            let error = match self.ask(lane, layer, range.clone()).await {
-                Ok(bytes) => return Ok(bytes),
+            let begun_at = rest.start;
+            let error = match self.ask(lane, layer, &mut rest, pieces).await {
+                Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             if matches!(error, BlobError::Missing { .. }) {
                 // The source has answered: nobody else waits for this one.
                 pass = None;
+            }
+            if lane == Lane::Reader && rest.start - begun_at >= MIN_PROGRESS {
+                let renewed = Instant::now() + self.read_deadline;
+                patience = Patience::until(deadline.max(renewed));
             }
             let Some(pause) = patience.pause(&error) else {
                 return Err(given_up(digest, &error));
@@ -53,39 +59,55 @@ impl Fetcher {
         }
     }
 
-    /// One attempt.
-    async fn ask(&self, lane: Lane, layer: usize, range: Range<u64>) -> Result<Bytes, BlobError> {
+    /// One attempt at the rest of a range. What comes is taken off it.
+    async fn ask(
+        &self,
+        lane: Lane,
+        layer: usize,
+        rest: &mut Range<u64>,
+        pieces: PieceSink<'_>,
+    ) -> Result<(), BlobError> {
         let header = self.layers[layer].index().header();
-        let length = range.end.saturating_sub(range.start);
-        let read = self
-            .source
-            .read(&header.layer_digest, header.compressed_size, range);
-        let result = match tokio::time::timeout(ATTEMPT_MOST, read).await {
-            Ok(Ok(bytes)) if bytes.len() as u64 == length => Ok(bytes),
-            Ok(Ok(_)) => Err("the registry gave fewer bytes than were asked for"),
+        let wanted = rest.clone();
+        let mut take = |piece: Bytes| {
+            let left = usize::try_from(rest.end - rest.start).unwrap_or(usize::MAX);
+            // More than was asked for is nobody's.
+            let piece = piece.slice(..piece.len().min(left));
+            rest.start += piece.len() as u64;
+            self.count(lane, piece.len());
+            pieces(piece);
+        };
+        let (digest, size) = (&header.layer_digest, header.compressed_size);
+        let read = self.source.read(digest, size, wanted, &mut take);
+        let message = match tokio::time::timeout(ATTEMPT_MOST, read).await {
+            _ if rest.is_empty() => {
+                self.report_answer(layer);
+                return Ok(());
+            }
+            Ok(Ok(())) => "the registry gave fewer bytes than were asked for",
             Ok(Err(error)) => {
                 self.report_failure(lane, layer, &error);
                 return Err(error);
             }
-            Err(_) => Err("the registry did not answer a request in time"),
+            Err(_) => "the registry did not answer a request in time",
         };
-        let result = result.map_err(|message| BlobError::Transient {
+        let error = BlobError::Transient {
             message: message.to_owned(),
             retry_after: None,
-        });
-        match &result {
-            Ok(bytes) => self.report_answer(lane, layer, bytes.len()),
-            Err(error) => self.report_failure(lane, layer, error),
-        }
-        result
+        };
+        self.report_failure(lane, layer, &error);
+        Err(error)
     }
 
-    fn report_answer(&self, lane: Lane, layer: usize, bytes: usize) {
-        Counters::add(&self.counters.requests, 1);
+    fn count(&self, lane: Lane, bytes: usize) {
         Counters::add(&self.counters.bytes_fetched, bytes as u64);
         if lane == Lane::Foretold {
             Counters::add(&self.counters.bytes_prefetched, bytes as u64);
         }
+    }
+
+    fn report_answer(&self, layer: usize) {
+        Counters::add(&self.counters.requests, 1);
         self.prefetch_gate.open();
         let was_missing = self.layers[layer].missing.swap(false, Relaxed);
         if self.gate.open() || was_missing {

@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use image_fs::{BlobError, BlobSource, BoxFuture};
+use image_fs::{BlobError, BlobSource, BoxFuture, PieceSink};
 use tokio::sync::Semaphore;
 
 use crate::layers::TestLayer;
+
+/// As a connection gives them.
+const PIECE: usize = 16 * 1024;
 
 /// What happens to one request.
 #[derive(Clone, Debug)]
@@ -19,6 +22,10 @@ pub(crate) enum Fault {
     /// The byte at this place of the answer is another.
     Flip(usize),
     Short,
+    /// Breaks off after so many bytes.
+    Break(usize, BlobError),
+    /// More comes than was asked for.
+    Long,
     /// Takes this long, in the clock of the test.
     Slow(Duration),
     Hang,
@@ -104,7 +111,8 @@ impl BlobSource for MemorySource {
         layer: &'a str,
         size: u64,
         range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Bytes, BlobError>> {
+        pieces: PieceSink<'a>,
+    ) -> BoxFuture<'a, Result<(), BlobError>> {
         Box::pin(async move {
             self.requests.lock().unwrap().push(range.clone());
             self.gate.acquire().await.unwrap().forget();
@@ -129,11 +137,20 @@ impl BlobSource for MemorySource {
                     bytes[at] ^= 0x20;
                 }
                 Some(Fault::Short) => drop(bytes.pop()),
+                Some(Fault::Break(at, error)) => {
+                    pieces(bytes[..at].to_vec().into());
+                    return Err(error);
+                }
+                Some(Fault::Long) => bytes.extend([7; 3 * PIECE]),
                 Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
                 Some(Fault::Hang) => std::future::pending().await,
                 None => {}
             }
-            Ok(bytes.into())
+            let bytes = Bytes::from(bytes);
+            for start in (0..bytes.len()).step_by(PIECE) {
+                pieces(bytes.slice(start..(start + PIECE).min(bytes.len())));
+            }
+            Ok(())
         })
     }
 

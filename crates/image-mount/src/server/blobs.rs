@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
 use credential::auth::AuthError;
-use image_fs::{BlobError, BlobSource, BoxFuture};
+use futures::StreamExt;
+use image_fs::{BlobError, BlobSource, BoxFuture, PieceSink};
 use reference::Digest;
 use registry_client::{RegistryClient, RegistryError};
 
@@ -20,15 +20,20 @@ impl BlobSource for RegistryBlobs {
         layer: &'a str,
         size: u64,
         range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Bytes, BlobError>> {
+        pieces: PieceSink<'a>,
+    ) -> BoxFuture<'a, Result<(), BlobError>> {
         Box::pin(async move {
             let digest = Digest::parse(layer).map_err(|error| BlobError::Final {
                 message: error.to_string(),
             })?;
-            let read = self
+            let opening = self
                 .client
-                .blob_range(&self.repository, &digest, size, range);
-            read.await.map_err(|error| blob_error(&error))
+                .blob_range_stream(&self.repository, &digest, size, range);
+            let mut coming = opening.await.map_err(|error| blob_error(&error))?;
+            while let Some(piece) = coming.next().await {
+                pieces(piece.map_err(|error| blob_error(&error))?);
+            }
+            Ok(())
         })
     }
 

@@ -1,0 +1,130 @@
+//! The bytes of a run as they come: requests for its stretches in their order, the next one under
+//! way while one is read. No more lies in memory than what they ask for.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{Fetcher, Lane};
+use crate::error::ReadError;
+use crate::limits::{CHUNK, FLIGHT_REQUESTS, MAX_TURN, TAIL_MOST};
+
+/// What is fetched, for whom, and how long it is tried.
+pub(super) struct Errand {
+    pub(super) fetcher: Arc<Fetcher>,
+    pub(super) lane: Lane,
+    pub(super) layer: usize,
+    pub(super) deadline: Instant,
+}
+
+pub(super) struct Arrivals {
+    errand: Errand,
+    /// What nobody has asked for yet.
+    rest: Range<u64>,
+    under_way: VecDeque<UnderWay>,
+}
+
+/// A request. Dropping it ends it.
+struct UnderWay {
+    pieces: mpsc::UnboundedReceiver<Bytes>,
+    request: JoinHandle<Result<(), ReadError>>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.request.abort();
+    }
+}
+
+impl Arrivals {
+    pub(super) fn new(errand: Errand, range: Range<u64>) -> Self {
+        Self {
+            errand,
+            rest: range,
+            under_way: VecDeque::new(),
+        }
+    }
+
+    /// What has come of the next bytes, as soon as there are any. Nothing after the last.
+    pub(super) async fn next(&mut self) -> Option<Result<Vec<Bytes>, ReadError>> {
+        loop {
+            self.ask();
+            let first = self.under_way.front_mut()?;
+            if let Some(piece) = first.pieces.recv().await {
+                return Some(Ok(with_more(piece, &mut first.pieces)));
+            }
+            match (&mut first.request).await {
+                Ok(Ok(())) => drop(self.under_way.pop_front()),
+                Ok(Err(error)) => return Some(Err(error)),
+                Err(_) => {
+                    let Errand { fetcher, layer, .. } = &self.errand;
+                    return Some(Err(fetcher.internal(*layer, "a request was abandoned")));
+                }
+            }
+        }
+    }
+
+    /// Nothing more is needed: lets what is under way come to its end, if that is soon.
+    pub(super) async fn end(mut self) {
+        let ended = async {
+            for under_way in &mut self.under_way {
+                let _ = (&mut under_way.request).await;
+            }
+        };
+        let _ = tokio::time::timeout(TAIL_MOST, ended).await;
+    }
+
+    fn ask(&mut self) {
+        while self.under_way.len() < FLIGHT_REQUESTS && !self.rest.is_empty() {
+            let end = self.rest.start.saturating_add(CHUNK).min(self.rest.end);
+            let range = self.rest.start..end;
+            self.rest.start = end;
+            let deadline = self.errand.deadline;
+            self.under_way
+                .push_back(self.errand.request(range, deadline));
+            self.errand.renew();
+        }
+    }
+}
+
+impl Errand {
+    /// The next request has the whole patience: what moves is not given up.
+    fn renew(&mut self) {
+        if self.lane == Lane::Reader {
+            let renewed = Instant::now() + self.fetcher.read_deadline;
+            self.deadline = self.deadline.max(renewed);
+        }
+    }
+
+    fn request(&self, range: Range<u64>, deadline: Instant) -> UnderWay {
+        let (fetcher, lane, layer) = (Arc::clone(&self.fetcher), self.lane, self.layer);
+        let (sender, pieces) = mpsc::unbounded_channel();
+        let request = async move {
+            // Who has gone needs no bytes, and ends this.
+            let mut take = |piece| drop(sender.send(piece));
+            fetcher
+                .request(lane, layer, range, deadline, &mut take)
+                .await
+        };
+        let request = self.fetcher.runtime.spawn(request);
+        UnderWay { pieces, request }
+    }
+}
+
+/// The piece, and what else is there already, up to one turn of a decoder.
+fn with_more(piece: Bytes, pieces: &mut mpsc::UnboundedReceiver<Bytes>) -> Vec<Bytes> {
+    let mut bytes = piece.len();
+    let mut all = vec![piece];
+    while bytes < MAX_TURN
+        && let Ok(piece) = pieces.try_recv()
+    {
+        bytes += piece.len();
+        all.push(piece);
+    }
+    all
+}

@@ -1,0 +1,87 @@
+//! What is asked for at once, of whom, and when it is asked for anew. Only the link takes time here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use image_fs::BlobError;
+use layer_index::Codec;
+use tokio::time::Instant;
+
+use crate::layers::{Shape, layer};
+use crate::link::Link;
+use crate::reads::Image;
+use crate::source::Fault;
+use crate::throughput::Mount;
+
+const SPAN: usize = 64 * 1024;
+
+/// A megabyte takes a second, and asking for it the tenth of one.
+const SLOW: Link = Link {
+    round_trip: Duration::from_millis(100),
+    bytes_per_second: 1_000_000,
+    flow_bytes_per_second: 1_000_000,
+};
+
+fn gone() -> BlobError {
+    BlobError::Transient {
+        message: "connection reset".to_owned(),
+        retry_after: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_is_there_when_its_own_bytes_are() {
+    for codec in [Codec::Tar, Codec::Zstd] {
+        let shape = Shape {
+            codec,
+            ..Shape::default()
+        };
+        let mount = Mount::new(vec![layer(&shape, &[100 * SPAN])], SLOW);
+        let begun = Instant::now();
+        mount.read("file-0", 0, 100).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_millis(250), "{codec:?}: {took:?}");
+        assert!(mount.source.bytes_asked() >= 8 * SPAN as u64);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_breaks_off_goes_on_where_it_ended() {
+    let image = Image::open(layer(&Shape::default(), &[8 * SPAN - 512]));
+    let breaks = [100_000, 200_000].map(|at| Fault::Break(at, gone()));
+    image.source.fail_with(breaks);
+    image.check(0).await;
+    let end = 8 * SPAN as u64;
+    let requests = image.source.requests.lock().unwrap().clone();
+    assert_eq!(requests, [0..end, 100_000..end, 300_000..end]);
+    let stats = image.fs.stats();
+    assert_eq!((stats.retries, stats.bytes_fetched), (2, end));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_bytes_than_were_asked_for_are_nobodys() {
+    let image = Image::open(layer(&Shape::default(), &[20 * SPAN]));
+    image.source.always(Some(Fault::Long));
+    image.check(0).await;
+    let stats = image.fs.stats();
+    assert_eq!(stats.bytes_fetched, image.layer.compressed.len() as u64);
+    assert_eq!((stats.retries, stats.spans_corrupt), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_moves_is_waited_for_and_what_drips_is_not() {
+    for (bytes, arrives) in [(64 * 1024, true), (1000, false)] {
+        let image = Image::open(layer(&Shape::default(), &[100 * SPAN]));
+        // Sixty times ten seconds are more than the deadline of two minutes.
+        let later = BlobError::Transient {
+            message: "busy".to_owned(),
+            retry_after: Some(Duration::from_secs(10)),
+        };
+        image.source.always(Some(Fault::Break(bytes, later)));
+        let begun = Instant::now();
+        let (fs, inode) = (Arc::clone(&image.fs), image.inode(0));
+        let reading = tokio::spawn(async move { fs.read(inode, 0, 60 * SPAN).await });
+        let result = reading.await.unwrap();
+        assert_eq!(result.is_ok(), arrives, "{:?} {result:?}", begun.elapsed());
+    }
+}

@@ -1,0 +1,119 @@
+//! What reading costs over links of many kinds, against downloading. Only the link takes time here.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use bytes::Bytes;
+use image_fs::{CacheLimits, FsOptions, ImageFs, SpanCache};
+use layer_index::Codec;
+use tokio::time::Instant;
+
+use crate::layers::{Shape, TestLayer, layer, open_layers};
+use crate::link::{Link, LinkSource};
+
+const MIB: usize = 1024 * 1024;
+
+/// What the kernel asks for at once.
+const READ: usize = 128 * 1024;
+
+pub(crate) struct Mount {
+    fs: Arc<ImageFs>,
+    pub(crate) source: Arc<LinkSource>,
+    layers: Vec<TestLayer>,
+    _directory: tempfile::TempDir,
+}
+
+impl Mount {
+    pub(crate) fn new(layers: Vec<TestLayer>, link: Link) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = SpanCache::open(directory.path(), CacheLimits::default()).unwrap();
+        let source = LinkSource::new(&layers, link);
+        let indexes: Vec<_> = layers.iter().map(|layer| layer.index.clone()).collect();
+        let opened = open_layers(&cache, "registry.example/acme/fn", &indexes).unwrap();
+        let fs = ImageFs::new(opened, Arc::clone(&source) as _, FsOptions::default()).unwrap();
+        Self {
+            fs: Arc::new(fs),
+            source,
+            layers,
+            _directory: directory,
+        }
+    }
+
+    /// Reads a part of a file as the kernel asks for it, and says what it is.
+    pub(crate) async fn read(&self, name: &str, offset: usize, length: usize) -> Bytes {
+        let tree = self.fs.tree();
+        let inode = tree.lookup(tree.root(), name.as_bytes()).unwrap();
+        match self.fs.read_cached(inode, offset as u64, length) {
+            Some(bytes) => bytes,
+            None => self.fs.read(inode, offset as u64, length).await.unwrap(),
+        }
+    }
+
+    /// As `cat` does it.
+    async fn read_file(&self, name: &str, content: &[u8]) {
+        for (number, expected) in content.chunks(READ).enumerate() {
+            let offset = number * READ;
+            let bytes = self.read(name, offset, READ).await;
+            assert!(bytes == expected, "{name} at {offset}");
+        }
+    }
+
+    async fn read_all(&self) -> Duration {
+        let begun = Instant::now();
+        for (name, content) in self.layers.iter().flat_map(|layer| layer.files.iter()) {
+            self.read_file(name, content).await;
+        }
+        begun.elapsed()
+    }
+
+    fn size(&self) -> u64 {
+        let sizes = self
+            .layers
+            .iter()
+            .map(|layer| layer.compressed.len() as u64);
+        sizes.sum()
+    }
+}
+
+fn links() -> Vec<(&'static str, Link)> {
+    let link = |megabits: u64, millis: u64, flow_megabits: u64| Link {
+        round_trip: Duration::from_millis(millis),
+        bytes_per_second: megabits * 125_000,
+        flow_bytes_per_second: flow_megabits * 125_000,
+    };
+    vec![
+        ("24 Mbit/s, 50 ms", link(24, 50, 24)),
+        ("200 Mbit/s, 20 ms", link(200, 20, 200)),
+        ("800 Mbit/s, 20 ms", link(800, 20, 800)),
+        ("1 Gbit/s, 1 ms", link(1000, 1, 1000)),
+        ("800 Mbit/s, 20 ms, flows of 100", link(800, 20, 100)),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_a_whole_image_takes_as_long_as_downloading_it() {
+    for codec in [Codec::Tar, Codec::Zstd] {
+        let shape = Shape {
+            codec,
+            ..Shape::default()
+        };
+        let image = layer(&shape, &[[200_000; 80].as_slice(), &[8 * MIB; 4]].concat());
+        for (name, link) in links() {
+            let mount = Mount::new(vec![image.clone()], link);
+            let took = mount.read_all().await;
+            let size = mount.size();
+            let download = link.round_trip
+                + Duration::from_nanos(size * 1_000_000_000 / link.bytes_per_second);
+            let per_mille = took.as_micros() * 1000 / download.as_micros();
+            let requests = mount.source.requests.lock().unwrap().len();
+            println!(
+                "{codec:?} {name}: {took:?} for {download:?}, {per_mille} per mille, \
+                 {} requests, {} of {size} bytes, {} at once",
+                requests,
+                mount.source.bytes_asked(),
+                mount.source.most_active.load(SeqCst),
+            );
+        }
+    }
+}
