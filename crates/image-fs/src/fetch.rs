@@ -7,6 +7,7 @@
 mod arrivals;
 mod flight;
 mod gate;
+mod link;
 mod prefetch;
 mod request;
 mod spare;
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 use crate::blob::BlobSource;
 use crate::cache::LayerCache;
 use crate::error::ReadError;
-use crate::limits::{DEMAND_CONNECTIONS, FETCH_FLOOR};
+use crate::limits::{DEMAND_CONNECTIONS, MAX_RANGE};
 use crate::notice::{Notice, NoticeKind, NoticeSink};
 use crate::plan::{self, Layout, Piece, Run};
 use crate::readahead::ReadAhead;
@@ -34,6 +35,7 @@ use crate::stats::Counters;
 
 use self::flight::Flight;
 use self::gate::Gate;
+use self::link::Link;
 pub(crate) use self::prefetch::{Forecast, prefetch};
 use self::spare::Spare;
 
@@ -150,6 +152,7 @@ pub(crate) struct Fetcher {
     /// The source gives nothing more to who only prefetches: waiting does not help.
     prefetch_refused: AtomicBool,
     spare: Spare,
+    link: Link,
     read_deadline: Duration,
     pub(crate) runtime: Handle,
     notices: Notices,
@@ -187,6 +190,7 @@ impl Fetcher {
             prefetch_gate: Gate::default(),
             prefetch_refused: AtomicBool::default(),
             spare: Spare::default(),
+            link: Link::default(),
             read_deadline: options.read_deadline,
             runtime: options.runtime,
             notices: Notices(options.notices),
@@ -352,7 +356,7 @@ impl Fetcher {
         let runs = plan::runs(at, &grounded);
         for run in runs {
             let is_missing = |span| !at.cache.is_claimed(span) && !flights.contains_key(&span);
-            let run = plan::lengthen(at, run, FETCH_FLOOR, is_missing);
+            let run = plan::lengthen(at, run, self.unit(at, run), is_missing);
             let flight = self.take_off(Lane::Reader, layer, run, &mut flights);
             self.runtime.spawn(flight.fly(deadline));
         }
@@ -361,6 +365,13 @@ impl Fetcher {
             .filter(|span| !held.contains_key(span) && !at.cache.is_verified(**span))
             .filter_map(|span| Some((*span, flights.get(span)?.clone())))
             .collect()
+    }
+
+    /// Bytes that are worth one request of a reader: more where it goes through the layer in order.
+    fn unit(&self, at: &Layer, run: Run) -> u64 {
+        let ahead = at.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = ahead.window_from(run.first).unwrap_or_default();
+        self.link.unit().max(window).min(MAX_RANGE)
     }
 
     /// A flight for a run, to be flown at once. Spans that are here, or in another flight, get no

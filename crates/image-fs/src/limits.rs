@@ -10,9 +10,30 @@ pub(crate) const MAX_GAP: u64 = 128 * 1024;
 /// without saving anything: the round trip is paid by then on any link we know.
 pub(crate) const MAX_RANGE: u64 = 4 * 1024 * 1024;
 
-/// A request is filled up to this much with missing neighbours: a round trip of 20 ms costs as
-/// much time as this many bytes at 200 Mbit/s.
-pub(crate) const FETCH_FLOOR: u64 = 512 * 1024;
+/// A reader's request is filled up to so much with missing neighbours while nothing is known of
+/// the link: a round trip of 20 ms costs as much time as this many bytes at 200 Mbit/s.
+pub(crate) const FIRST_UNIT: u64 = 512 * 1024;
+
+/// And at least up to this once it is known, whatever a round trip brings: a span or two, and as
+/// much as is fetched needlessly rather than by a second request.
+pub(crate) const LEAST_UNIT: u64 = MAX_GAP;
+
+/// The latest requests that say what the link gives: some seconds of a start. A link that changes
+/// is known anew after as many.
+pub(crate) const SAMPLES: usize = 16;
+
+/// Fewer say nothing: the first have a connection made, and a token fetched.
+pub(crate) const ENOUGH_SAMPLES: usize = 4;
+
+/// Bytes after the first ones that make a rate: fewer come at once, out of a buffer.
+pub(crate) const SAMPLED_BYTES: u64 = 64 * 1024;
+
+/// Shortest time that a rate is made of: clocks and threads are no finer under load.
+pub(crate) const MIN_TIMED: Duration = Duration::from_millis(1);
+
+/// Highest rate that is believed, in bytes a second: above any network card, and far from where
+/// arithmetic ends.
+pub(crate) const FASTEST: u64 = 1 << 36;
 
 /// Bytes of one request when a run is longer. What has come and is not decoded lies in memory.
 pub(crate) const CHUNK: u64 = 4 * 1024 * 1024;

@@ -21,6 +21,13 @@ struct Cursor {
 }
 
 impl ReadAhead {
+    /// The window that a read from `first` on would open, where it goes on with a stream.
+    pub(crate) fn window_from(&self, first: usize) -> Option<u64> {
+        let mut cursors = self.cursors.iter();
+        let cursor = cursors.find(|cursor| cursor.used > 0 && first == cursor.last_span + 1)?;
+        window(cursor.steps.saturating_add(1))
+    }
+
     /// A read touched spans `first` to `last`. Says how many compressed bytes after `last` are
     /// worth having, when the reader has just moved on within a stream.
     pub(crate) fn note(&mut self, first: usize, last: usize) -> Option<u64> {

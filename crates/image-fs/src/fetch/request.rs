@@ -69,7 +69,9 @@ impl Fetcher {
     ) -> Result<(), BlobError> {
         let header = self.layers[layer].index().header();
         let wanted = rest.clone();
+        let mut flow = self.link.flow();
         let mut take = |piece: Bytes| {
+            flow.came(piece.len());
             let left = usize::try_from(rest.end - rest.start).unwrap_or(usize::MAX);
             // More than was asked for is nobody's.
             let piece = piece.slice(..piece.len().min(left));

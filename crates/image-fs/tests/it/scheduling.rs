@@ -85,3 +85,60 @@ async fn what_moves_is_waited_for_and_what_drips_is_not() {
         assert_eq!(result.is_ok(), arrives, "{:?} {result:?}", begun.elapsed());
     }
 }
+
+/// Reads a few places far from each other, and then says what one more asks for.
+async fn asks_for(link: Link) -> u64 {
+    let mount = Mount::new(vec![layer(&Shape::default(), &[20 * FAR])], link);
+    for place in 0..8 {
+        mount.read("file-0", place * FAR, 100).await;
+        // What was asked for beside it has come, too.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    let before = mount.source.bytes_asked();
+    mount.read("file-0", 9 * FAR, 100).await;
+    mount.source.bytes_asked() - before
+}
+
+const FAR: usize = 5 * 1024 * 1024;
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_jumps_gets_what_a_round_trip_brings() {
+    let least = 128 * 1024;
+    for (megabits, millis) in [
+        (24, 10),
+        (200, 20),
+        (200, 40),
+        (800, 20),
+        (1000, 1),
+        (1000, 200),
+    ] {
+        let link = Link {
+            round_trip: Duration::from_millis(millis),
+            bytes_per_second: megabits * 125_000,
+            flow_bytes_per_second: megabits * 125_000,
+        };
+        let asked = asks_for(link).await;
+        let brings = (megabits * 125 * millis).clamp(least, 4 * 1024 * 1024);
+        // Whole spans; and the clock of the test goes by milliseconds.
+        let least = brings - SPAN as u64;
+        let most = (megabits * 125 * (millis + 2)).max(brings);
+        assert!(
+            asked > least && asked <= most,
+            "{asked} bytes at {megabits} Mbit/s, {millis} ms"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_in_order_gets_more_with_every_request() {
+    let mount = Mount::new(vec![layer(&Shape::default(), &[20 * FAR])], SLOW);
+    let mut longest = 0;
+    for offset in (0..FAR).step_by(SPAN) {
+        mount.read("file-0", offset, SPAN).await;
+        let requests = mount.source.requests.lock().unwrap().clone();
+        let lengths = requests.iter().map(|range| range.end - range.start);
+        longest = longest.max(lengths.max().unwrap());
+    }
+    assert!(longest >= 2 * 1024 * 1024, "{longest}");
+    assert!(longest <= 4 * 1024 * 1024, "{longest}");
+}

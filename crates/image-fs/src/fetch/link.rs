@@ -1,0 +1,200 @@
+//! What the source gives, as requests saw it: how long the first byte takes, and how fast the
+//! others follow.
+//!
+//! A few of the latest requests count, in whole numbers within bounds: an answer that came in no
+//! time, or in a day, moves nothing but its own place among them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::limits::{
+    ENOUGH_SAMPLES, FASTEST, FIRST_UNIT, LEAST_UNIT, MAX_RANGE, MIN_TIMED, SAMPLED_BYTES, SAMPLES,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    measured: Mutex<Measured>,
+}
+
+#[derive(Debug, Default)]
+struct Measured {
+    /// From asking to the first byte, in microseconds.
+    waits: Recent,
+    /// Of one request, in bytes a second.
+    rates: Recent,
+}
+
+impl Link {
+    /// Bytes for one request of a reader that jumps: as many as come in the time that another
+    /// request would only wait.
+    pub(super) fn unit(&self) -> u64 {
+        let measured = self.measured();
+        match (measured.waits.least(), measured.rates.upper()) {
+            (Some(wait), Some(rate)) => bytes_in(rate, wait).clamp(LEAST_UNIT, MAX_RANGE),
+            _ => FIRST_UNIT,
+        }
+    }
+
+    /// A request sets out.
+    pub(super) fn flow(&self) -> Flow<'_> {
+        Flow {
+            link: self,
+            begun: Instant::now(),
+            first: None,
+            followed: 0,
+        }
+    }
+
+    fn measured(&self) -> MutexGuard<'_, Measured> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes that come in so many microseconds.
+fn bytes_in(rate: u64, micros: u64) -> u64 {
+    rate.saturating_mul(micros) / 1_000_000
+}
+
+/// One request on its way. What it saw is noted when it is over, however it ends.
+#[derive(Debug)]
+pub(super) struct Flow<'a> {
+    link: &'a Link,
+    begun: Instant,
+    first: Option<Instant>,
+    /// Bytes after those that came first: these had waited with them.
+    followed: u64,
+}
+
+impl Flow<'_> {
+    pub(super) fn came(&mut self, bytes: usize) {
+        if self.first.is_some() {
+            self.followed = self.followed.saturating_add(bytes as u64);
+        } else {
+            self.first = Some(Instant::now());
+        }
+    }
+}
+
+impl Drop for Flow<'_> {
+    fn drop(&mut self) {
+        let Some(first) = self.first else { return };
+        let mut measured = self.link.measured();
+        measured.waits.add(micros(first.duration_since(self.begun)));
+        if self.followed >= SAMPLED_BYTES {
+            let took = micros(first.elapsed().max(MIN_TIMED));
+            let rate = self.followed.saturating_mul(1_000_000) / took;
+            measured.rates.add(rate.min(FASTEST));
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The latest values of something.
+#[derive(Debug, Default)]
+struct Recent {
+    samples: [u64; SAMPLES],
+    added: usize,
+}
+
+impl Recent {
+    fn add(&mut self, sample: u64) {
+        self.samples[self.added % SAMPLES] = sample;
+        self.added += 1;
+    }
+
+    /// None of them while they are too few to say anything.
+    fn sorted(&self) -> Option<Vec<u64>> {
+        let mut samples = self.samples.get(..self.added.min(SAMPLES))?.to_vec();
+        samples.sort_unstable();
+        (samples.len() >= ENOUGH_SAMPLES).then_some(samples)
+    }
+
+    fn least(&self) -> Option<u64> {
+        self.sorted()?.first().copied()
+    }
+
+    /// A quarter of them are more: what a request can have that has no slow start, or fewer others
+    /// beside it, but for a few that are odd.
+    fn upper(&self) -> Option<u64> {
+        let samples = self.sorted()?;
+        samples.get(samples.len() * 3 / 4).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Requests that each wait and then get so many bytes within a time.
+    async fn saw(link: &Link, requests: &[(u64, usize, u64)]) {
+        for (wait_us, bytes, took_us) in requests {
+            let mut flow = link.flow();
+            tokio::time::advance(Duration::from_micros(*wait_us)).await;
+            flow.came(1);
+            tokio::time::advance(Duration::from_micros(*took_us)).await;
+            flow.came(*bytes);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_worth_the_wait_for_another() {
+        let second = 1_000_000;
+        let at_rate = |wait_ms: u64, rate: usize| (wait_ms * 1000, rate, second);
+        let day = 86_400 * second;
+        let cases = [
+            ("unknown", vec![], FIRST_UNIT),
+            ("too few", vec![at_rate(20, 25_000_000); 3], FIRST_UNIT),
+            (
+                "200 Mbit/s, 20 ms",
+                vec![at_rate(20, 25_000_000); 4],
+                500_000,
+            ),
+            (
+                "800 Mbit/s, 20 ms",
+                vec![at_rate(20, 100_000_000); 9],
+                2_000_000,
+            ),
+            (
+                "1 Gbit/s, 100 ms",
+                vec![at_rate(100, 125_000_000); 4],
+                MAX_RANGE,
+            ),
+            (
+                "24 Mbit/s, 10 ms",
+                vec![at_rate(10, 3_000_000); 4],
+                LEAST_UNIT,
+            ),
+            ("in no time", vec![(0, 1 << 40, 0); 40], LEAST_UNIT),
+            ("small ones", vec![(20_000, 1000, 10); 40], FIRST_UNIT),
+            ("in a day", vec![(day, 1 << 40, day); 40], MAX_RANGE),
+            (
+                "beyond all",
+                vec![(u64::MAX / 4096, usize::MAX, 1); 2],
+                FIRST_UNIT,
+            ),
+        ];
+        for (name, requests, expected) in cases {
+            let link = Link::default();
+            saw(&link, &requests).await;
+            assert_eq!(link.unit(), expected, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_long_ago_and_what_is_odd_counts_little() {
+        let link = Link::default();
+        let usual = (20_000, 25_000_000, 1_000_000);
+        saw(&link, &[(900_000, 1_000_000, 9_000_000); 40]).await;
+        saw(&link, &[usual; SAMPLES]).await;
+        assert_eq!(link.unit(), 500_000);
+        // New connections, and one that crawls.
+        saw(&link, &[(300_000, 25_000_000, 1_000_000); 3]).await;
+        saw(&link, &[(20_000, 100_000, 60_000_000); 3]).await;
+        assert_eq!(link.unit(), 500_000);
+    }
+}
