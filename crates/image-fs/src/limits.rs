@@ -64,6 +64,19 @@ pub(crate) const WIDEST_WINDOW: u64 = 4 * 1024 * 1024;
 /// Longest single request. A source has finer limits; this one holds if it has none.
 pub(crate) const ATTEMPT_MOST: Duration = Duration::from_mins(1);
 
+/// How long a request is looked at before it is compared with what others get: longer than a lost
+/// packet takes to be sent again.
+pub(crate) const LAG_PERIOD: Duration = Duration::from_secs(1);
+
+/// A request lags that gets less than one part in so many of what is usual, or of what the others
+/// get at the time. Flows to one store differ twentyfold; shares of a link among fair ones hardly
+/// twofold.
+pub(crate) const LAG_SHARE: u64 = 8;
+
+/// How often a request that lags is asked for anew. Where the second one lags as well it is not the
+/// flow that is slow, and the third is left alone.
+pub(crate) const MAX_LAGS: usize = 2;
+
 /// How often bytes that do not match are fetched again: once for a bad transfer, once more for a
 /// bad cache on the way.
 pub(crate) const MAX_CORRUPT: usize = 3;

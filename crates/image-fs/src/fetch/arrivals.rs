@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::request::Question;
 use super::{Fetcher, Lane};
 use crate::error::ReadError;
 use crate::limits::{CHUNK, FLIGHT_REQUESTS, MAX_TURN, TAIL_MOST};
@@ -102,14 +103,18 @@ impl Errand {
     }
 
     fn request(&self, range: Range<u64>, deadline: Instant) -> UnderWay {
-        let (fetcher, lane, layer) = (Arc::clone(&self.fetcher), self.lane, self.layer);
+        let fetcher = Arc::clone(&self.fetcher);
+        let question = Question {
+            lane: self.lane,
+            layer: self.layer,
+            rest: range,
+            lags: 0,
+        };
         let (sender, pieces) = mpsc::unbounded_channel();
         let request = async move {
             // Who has gone needs no bytes, and ends this.
             let mut take = |piece| drop(sender.send(piece));
-            fetcher
-                .request(lane, layer, range, deadline, &mut take)
-                .await
+            fetcher.request(question, deadline, &mut take).await
         };
         let request = self.fetcher.runtime.spawn(request);
         UnderWay { pieces, request }

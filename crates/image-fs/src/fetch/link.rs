@@ -4,18 +4,23 @@
 //! A few of the latest requests count, in whole numbers within bounds: an answer that came in no
 //! time, or in a day, moves nothing but its own place among them.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::limits::{
-    ENOUGH_SAMPLES, FASTEST, FIRST_UNIT, LEAST_UNIT, MAX_RANGE, MIN_TIMED, SAMPLED_BYTES, SAMPLES,
+    ENOUGH_SAMPLES, FASTEST, FIRST_UNIT, LAG_PERIOD, LAG_SHARE, LEAST_UNIT, MAX_RANGE, MIN_TIMED,
+    SAMPLED_BYTES, SAMPLES,
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Link {
     measured: Mutex<Measured>,
+    /// Requests that are under way, and all bytes that ever came.
+    flows: AtomicU64,
+    came: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -39,12 +44,21 @@ impl Link {
 
     /// A request sets out.
     pub(super) fn flow(&self) -> Flow<'_> {
+        self.flows.fetch_add(1, Relaxed);
         Flow {
             link: self,
             begun: Instant::now(),
-            first: None,
-            followed: 0,
+            progress: Mutex::default(),
         }
+    }
+
+    /// What is usual for one of several requests.
+    fn usual(&self, flows: u64) -> Option<Usual> {
+        let measured = self.measured();
+        Some(Usual {
+            wait: measured.waits.least()?,
+            bytes: bytes_in(measured.rates.middle()?, micros(LAG_PERIOD)) / flows,
+        })
     }
 
     fn measured(&self) -> MutexGuard<'_, Measured> {
@@ -57,34 +71,106 @@ fn bytes_in(rate: u64, micros: u64) -> u64 {
     rate.saturating_mul(micros) / 1_000_000
 }
 
+struct Usual {
+    /// For the first byte, in microseconds.
+    wait: u64,
+    /// Within a period.
+    bytes: u64,
+}
+
 /// One request on its way. What it saw is noted when it is over, however it ends.
 #[derive(Debug)]
 pub(super) struct Flow<'a> {
     link: &'a Link,
     begun: Instant,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
     first: Option<Instant>,
-    /// Bytes after those that came first: these had waited with them.
-    followed: u64,
+    came: u64,
+    /// Those that came first had waited together.
+    came_first: u64,
+}
+
+/// What there was to see at one moment.
+struct Glance {
+    progress: Progress,
+    came_to_all: u64,
+    flows: u64,
 }
 
 impl Flow<'_> {
-    pub(super) fn came(&mut self, bytes: usize) {
-        if self.first.is_some() {
-            self.followed = self.followed.saturating_add(bytes as u64);
-        } else {
-            self.first = Some(Instant::now());
+    pub(super) fn came(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.link.came.fetch_add(bytes, Relaxed);
+        let mut progress = self.progress();
+        progress.came = progress.came.saturating_add(bytes);
+        if progress.first.is_none() {
+            progress.first = Some(Instant::now());
+            progress.came_first = bytes;
         }
+    }
+
+    /// Returns once this request, for so many bytes, lags so far behind others that another one
+    /// would have the rest long before it.
+    pub(super) async fn lags(&self, length: u64) {
+        let mut before = self.glance();
+        loop {
+            tokio::time::sleep(LAG_PERIOD).await;
+            let now = self.glance();
+            if self.is_behind(&before, &now, length) {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    fn is_behind(&self, before: &Glance, now: &Glance, length: u64) -> bool {
+        let flows = now.flows.max(before.flows).max(1);
+        let Some(usual) = self.link.usual(flows) else {
+            return false;
+        };
+        // An answer that is late may be one that was told to wait, or a token that is on its way.
+        if before.progress.first.is_none() {
+            return false;
+        }
+        let came = now.progress.came.saturating_sub(before.progress.came);
+        let came_to_all = now.came_to_all.saturating_sub(before.came_to_all);
+        let expected = usual.bytes.max(came_to_all / flows);
+        if came.saturating_mul(LAG_SHARE) >= expected {
+            return false;
+        }
+        let left = length.saturating_sub(now.progress.came);
+        let time_at = |bytes: u64| left.saturating_mul(micros(LAG_PERIOD)) / bytes.max(1);
+        time_at(came) / 2 > time_at(expected).saturating_add(usual.wait)
+    }
+
+    fn glance(&self) -> Glance {
+        Glance {
+            progress: *self.progress(),
+            came_to_all: self.link.came.load(Relaxed),
+            flows: self.link.flows.load(Relaxed),
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Flow<'_> {
     fn drop(&mut self) {
-        let Some(first) = self.first else { return };
+        self.link.flows.fetch_sub(1, Relaxed);
+        let progress = *self.progress();
+        let Some(first) = progress.first else { return };
         let mut measured = self.link.measured();
         measured.waits.add(micros(first.duration_since(self.begun)));
-        if self.followed >= SAMPLED_BYTES {
+        let followed = progress.came.saturating_sub(progress.came_first);
+        if followed >= SAMPLED_BYTES {
             let took = micros(first.elapsed().max(MIN_TIMED));
-            let rate = self.followed.saturating_mul(1_000_000) / took;
+            let rate = followed.saturating_mul(1_000_000) / took;
             measured.rates.add(rate.min(FASTEST));
         }
     }
@@ -118,6 +204,11 @@ impl Recent {
         self.sorted()?.first().copied()
     }
 
+    fn middle(&self) -> Option<u64> {
+        let samples = self.sorted()?;
+        samples.get(samples.len() / 2).copied()
+    }
+
     /// A quarter of them are more: what a request can have that has no slow start, or fewer others
     /// beside it, but for a few that are odd.
     fn upper(&self) -> Option<u64> {
@@ -133,7 +224,7 @@ mod tests {
     /// Requests that each wait and then get so many bytes within a time.
     async fn saw(link: &Link, requests: &[(u64, usize, u64)]) {
         for (wait_us, bytes, took_us) in requests {
-            let mut flow = link.flow();
+            let flow = link.flow();
             tokio::time::advance(Duration::from_micros(*wait_us)).await;
             flow.came(1);
             tokio::time::advance(Duration::from_micros(*took_us)).await;

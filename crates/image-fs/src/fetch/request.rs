@@ -6,48 +6,64 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::gate::Pass;
 use super::{Fetcher, Lane};
 use crate::blob::{BlobError, PieceSink};
 use crate::error::ReadError;
-use crate::limits::{ATTEMPT_MOST, MIN_PROGRESS};
+use crate::limits::{ATTEMPT_MOST, MAX_LAGS, MIN_PROGRESS};
 use crate::notice::NoticeKind;
 use crate::patience::Patience;
 use crate::stats::Counters;
+
+/// What is asked for, and for whom.
+pub(super) struct Question {
+    pub(super) lane: Lane,
+    pub(super) layer: usize,
+    /// What has not come yet.
+    pub(super) rest: Range<u64>,
+    /// How often it was asked anew because it lagged.
+    pub(super) lags: usize,
+}
+
+/// What became of one attempt.
+enum Answer {
+    All,
+    /// Another would have the rest sooner.
+    Lags,
+    Failed(BlobError),
+}
 
 impl Fetcher {
     /// Compressed bytes of a layer, waiting for a source that is away until the deadline.
     pub(super) async fn request(
         &self,
-        lane: Lane,
-        layer: usize,
-        range: Range<u64>,
+        mut question: Question,
         deadline: Instant,
         pieces: PieceSink<'_>,
     ) -> Result<(), ReadError> {
         let mut patience = Patience::until(deadline);
+        let Question { lane, layer, .. } = question;
         let digest = self.layers[layer].digest();
-        let (mut rest, mut pass) = (range, None);
+        let mut pass = None;
         loop {
             if pass.is_none() {
-                let entered = match lane {
-                    Lane::Reader => self.gate.enter(patience.deadline()).await,
-                    Lane::Foretold => {
-                        let quiet = self.prefetch_gate.enter_if_open();
-                        quiet.and_then(|_| self.gate.enter_if_open())
-                    }
-                };
+                let entered = self.enter(lane, patience.deadline()).await;
                 pass = entered.map_err(|error| given_up(digest, &error))?;
             }
-            let begun_at = rest.start;
-            let error = match self.ask(lane, layer, &mut rest, pieces).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
+            let begun_at = question.rest.start;
+            let error = match self.ask(&mut question, pieces).await {
+                Answer::All => return Ok(()),
+                Answer::Lags => {
+                    Counters::add(&self.counters.retries, 1);
+                    continue;
+                }
+                Answer::Failed(error) => error,
             };
             if matches!(error, BlobError::Missing { .. }) {
                 // The source has answered: nobody else waits for this one.
                 pass = None;
             }
-            if lane == Lane::Reader && rest.start - begun_at >= MIN_PROGRESS {
+            if lane == Lane::Reader && question.rest.start - begun_at >= MIN_PROGRESS {
                 let renewed = Instant::now() + self.read_deadline;
                 patience = Patience::until(deadline.max(renewed));
             }
@@ -59,37 +75,51 @@ impl Fetcher {
         }
     }
 
+    async fn enter(&self, lane: Lane, deadline: Instant) -> Result<Pass<'_>, BlobError> {
+        match lane {
+            Lane::Reader => self.gate.enter(deadline).await,
+            Lane::Foretold => {
+                let quiet = self.prefetch_gate.enter_if_open();
+                quiet.and_then(|_| self.gate.enter_if_open())
+            }
+        }
+    }
+
     /// One attempt at the rest of a range. What comes is taken off it.
-    async fn ask(
-        &self,
-        lane: Lane,
-        layer: usize,
-        rest: &mut Range<u64>,
-        pieces: PieceSink<'_>,
-    ) -> Result<(), BlobError> {
+    async fn ask(&self, question: &mut Question, pieces: PieceSink<'_>) -> Answer {
+        let Question { lane, layer, .. } = *question;
         let header = self.layers[layer].index().header();
-        let wanted = rest.clone();
-        let mut flow = self.link.flow();
+        let (wanted, may_lag) = (question.rest.clone(), question.lags < MAX_LAGS);
+        let (flow, length) = (self.link.flow(), wanted.end - wanted.start);
+        let rest = &mut question.rest;
         let mut take = |piece: Bytes| {
-            flow.came(piece.len());
             let left = usize::try_from(rest.end - rest.start).unwrap_or(usize::MAX);
             // More than was asked for is nobody's.
             let piece = piece.slice(..piece.len().min(left));
             rest.start += piece.len() as u64;
+            flow.came(piece.len());
             self.count(lane, piece.len());
             pieces(piece);
         };
         let (digest, size) = (&header.layer_digest, header.compressed_size);
         let read = self.source.read(digest, size, wanted, &mut take);
-        let message = match tokio::time::timeout(ATTEMPT_MOST, read).await {
+        let result = tokio::select! {
+            biased;
+            result = tokio::time::timeout(ATTEMPT_MOST, read) => result,
+            () = flow.lags(length), if may_lag => {
+                question.lags += 1;
+                return Answer::Lags;
+            }
+        };
+        let message = match result {
             _ if rest.is_empty() => {
                 self.report_answer(layer);
-                return Ok(());
+                return Answer::All;
             }
             Ok(Ok(())) => "the registry gave fewer bytes than were asked for",
             Ok(Err(error)) => {
                 self.report_failure(lane, layer, &error);
-                return Err(error);
+                return Answer::Failed(error);
             }
             Err(_) => "the registry did not answer a request in time",
         };
@@ -98,7 +128,7 @@ impl Fetcher {
             retry_after: None,
         };
         self.report_failure(lane, layer, &error);
-        Err(error)
+        Answer::Failed(error)
     }
 
     fn count(&self, lane: Lane, bytes: usize) {

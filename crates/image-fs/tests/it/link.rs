@@ -1,7 +1,7 @@
 //! A source behind a modelled link: a round trip before the first byte, a rate that all requests
 //! share, and a most that each of them gets. In the clock of the test, which costs no time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -32,6 +32,8 @@ pub(crate) struct LinkSource {
     active: AtomicUsize,
     pub(crate) most_active: AtomicUsize,
     pub(crate) requests: Mutex<Vec<Range<u64>>>,
+    /// What the next requests get each, in bytes a second, where it is less.
+    crawls: Mutex<VecDeque<u64>>,
 }
 
 /// A request that has its bytes coming.
@@ -55,6 +57,7 @@ impl LinkSource {
             active: AtomicUsize::default(),
             most_active: AtomicUsize::default(),
             requests: Mutex::default(),
+            crawls: Mutex::default(),
         })
     }
 
@@ -63,9 +66,15 @@ impl LinkSource {
         requests.iter().map(|range| range.end - range.start).sum()
     }
 
-    async fn pass(&self, bytes: usize, due: &mut Instant) {
+    /// So many of the next requests crawl.
+    pub(crate) fn crawl(&self, requests: usize, bytes_per_second: u64) {
+        let crawls = std::iter::repeat_n(bytes_per_second, requests);
+        self.crawls.lock().unwrap().extend(crawls);
+    }
+
+    async fn pass(&self, bytes: usize, most: u64, due: &mut Instant) {
         let sharing = self.active.load(SeqCst).max(1) as u64;
-        let rate = (self.link.bytes_per_second / sharing).min(self.link.flow_bytes_per_second);
+        let rate = (self.link.bytes_per_second / sharing).min(most);
         *due += Duration::from_nanos(bytes as u64 * 1_000_000_000 / rate.max(1));
         tokio::time::sleep_until(*due).await;
     }
@@ -81,6 +90,9 @@ impl BlobSource for LinkSource {
     ) -> BoxFuture<'a, Result<(), BlobError>> {
         Box::pin(async move {
             self.requests.lock().unwrap().push(range.clone());
+            let crawl = self.crawls.lock().unwrap().pop_front();
+            let flow = self.link.flow_bytes_per_second;
+            let most = crawl.unwrap_or(flow).min(flow);
             tokio::time::sleep(self.link.round_trip).await;
             let active = self.active.fetch_add(1, SeqCst) + 1;
             let _active = Active(&self.active);
@@ -90,7 +102,7 @@ impl BlobSource for LinkSource {
             let mut due = Instant::now();
             for start in (0..bytes.len()).step_by(PIECE) {
                 let piece = bytes.slice(start..(start + PIECE).min(bytes.len()));
-                self.pass(piece.len(), &mut due).await;
+                self.pass(piece.len(), most, &mut due).await;
                 pieces(piece);
             }
             Ok(())

@@ -142,3 +142,65 @@ async fn a_reader_in_order_gets_more_with_every_request() {
     assert!(longest >= 2 * 1024 * 1024, "{longest}");
     assert!(longest <= 4 * 1024 * 1024, "{longest}");
 }
+
+/// An image whose link is known by a few reads.
+async fn known(link: Link) -> Mount {
+    let mount = Mount::new(vec![layer(&Shape::default(), &[40 * FAR])], link);
+    for place in 20..28 {
+        mount.read("file-0", place * FAR, 100).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    mount.source.requests.lock().unwrap().clear();
+    mount
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_lags_is_asked_for_anew_where_it_is() {
+    let mount = known(SLOW).await;
+    mount.source.crawl(1, 20_000);
+    let begun = Instant::now();
+    mount.read_and_check("file-0", 0, 2 * FAR / 5).await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let requests = mount.source.requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 2, "{requests:?}");
+    assert_eq!(requests[0].end, requests[1].end);
+    let came = requests[1].start - requests[0].start;
+    assert!(
+        (1..100_000).contains(&came),
+        "{came} bytes came of the first"
+    );
+    let stats = mount.fs.stats();
+    assert_eq!((stats.retries, stats.spans_corrupt), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_always_crawls_is_asked_three_times() {
+    let mount = known(SLOW).await;
+    mount.source.crawl(1000, 20_000);
+    mount.read_and_check("file-0", 0, FAR / 5).await;
+    let requests = mount.source.requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 3, "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_who_share_a_link_do_not_lag() {
+    let mount = Arc::new(known(SLOW).await);
+    let readers = (0..8).map(|place| {
+        let mount = Arc::clone(&mount);
+        tokio::spawn(async move { mount.read_and_check("file-0", place * FAR, FAR / 5).await })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        reader.await.unwrap();
+    }
+    assert_eq!(mount.fs.stats().retries, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_knows_to_be_slow_is_waited_for() {
+    let mount = Mount::new(vec![layer(&Shape::default(), &[FAR])], SLOW);
+    mount.source.crawl(1, 20_000);
+    mount.read_and_check("file-0", 0, 100).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(mount.source.requests.lock().unwrap().len(), 1);
+}

@@ -18,7 +18,7 @@ const MIB: usize = 1024 * 1024;
 const READ: usize = 128 * 1024;
 
 pub(crate) struct Mount {
-    fs: Arc<ImageFs>,
+    pub(crate) fs: Arc<ImageFs>,
     pub(crate) source: Arc<LinkSource>,
     layers: Vec<TestLayer>,
     _directory: tempfile::TempDir,
@@ -48,6 +48,17 @@ impl Mount {
             Some(bytes) => bytes,
             None => self.fs.read(inode, offset as u64, length).await.unwrap(),
         }
+    }
+
+    /// The same, and it is what it should be.
+    pub(crate) async fn read_and_check(&self, name: &str, offset: usize, length: usize) {
+        let bytes = self.read(name, offset, length).await;
+        let mut files = self.layers.iter().flat_map(|layer| layer.files.iter());
+        let (_, content) = files.find(|file| file.0 == name).unwrap();
+        assert!(
+            bytes == content[offset..offset + length],
+            "{name} at {offset}"
+        );
     }
 
     /// As `cat` does it.
