@@ -4,17 +4,20 @@
 //! publishes them; readers only wait for its seats. So a reader that goes away takes nothing from
 //! the others, and what was fetched for it is kept.
 
+mod ahead;
 mod arrivals;
+mod connections;
 mod flight;
 mod gate;
 mod link;
 mod prefetch;
 mod request;
+mod rest;
 mod spare;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,16 +30,17 @@ use tokio::time::Instant;
 use crate::blob::BlobSource;
 use crate::cache::LayerCache;
 use crate::error::ReadError;
-use crate::limits::{DEMAND_CONNECTIONS, MAX_RANGE};
 use crate::notice::{Notice, NoticeKind, NoticeSink};
 use crate::plan::{self, Layout, Piece, Run};
 use crate::readahead::ReadAhead;
 use crate::stats::Counters;
 
+use self::connections::Connections;
 use self::flight::Flight;
 use self::gate::Gate;
 use self::link::Link;
 pub(crate) use self::prefetch::{Forecast, prefetch};
+pub(crate) use self::rest::fetch_rest;
 use self::spare::Spare;
 
 /// How often a read may find its span gone from the disk after it was fetched. Something else is
@@ -51,6 +55,15 @@ enum Lane {
     Reader,
     /// Nobody has asked for it yet: it is given up at the first failure, and knocks at no gate.
     Foretold,
+    /// The same, of a layer of which much is wanted.
+    Rest,
+}
+
+impl Lane {
+    /// Nobody waits for it, and what becomes of it concerns nobody.
+    fn is_quiet(self) -> bool {
+        self != Self::Reader
+    }
 }
 
 /// A span that had been verified is not in its file any more.
@@ -79,6 +92,10 @@ pub(crate) struct Layer {
     missing: AtomicBool,
     /// Fetching ahead of the reads has failed here, as more of it would.
     prefetch_failed: AtomicBool,
+    /// Bytes that programs have read of, whole spans when decoded.
+    wanted: AtomicU64,
+    /// Enough of them that the rest is fetched, or was.
+    rest_is_fetched: AtomicBool,
 }
 
 impl Layer {
@@ -89,6 +106,8 @@ impl Layer {
             ahead: Mutex::default(),
             missing: AtomicBool::default(),
             prefetch_failed: AtomicBool::default(),
+            wanted: AtomicU64::default(),
+            rest_is_fetched: AtomicBool::default(),
         }
     }
 
@@ -142,7 +161,7 @@ pub(crate) struct Fetcher {
     pub(crate) layers: Vec<Layer>,
     pub(crate) counters: Counters,
     source: Arc<dyn BlobSource>,
-    connections: Semaphore,
+    connections: Connections,
     decoders: Semaphore,
     /// Beside the decoders for readers: one core fewer, so that one is always theirs.
     prefetch_decoders: Semaphore,
@@ -151,6 +170,8 @@ pub(crate) struct Fetcher {
     prefetch_gate: Gate,
     /// The source gives nothing more to who only prefetches: waiting does not help.
     prefetch_refused: AtomicBool,
+    /// Flights that are under way for what was foretold.
+    foretold_flights: AtomicUsize,
     spare: Spare,
     link: Link,
     read_deadline: Duration,
@@ -183,12 +204,13 @@ impl Fetcher {
             layers,
             counters: Counters::default(),
             source: options.source,
-            connections: Semaphore::new(options.connections.max(1)),
+            connections: Connections::new(options.connections),
             decoders: Semaphore::new(cores),
             prefetch_decoders: Semaphore::new((cores - 1).max(1)),
             gate: Gate::default(),
             prefetch_gate: Gate::default(),
             prefetch_refused: AtomicBool::default(),
+            foretold_flights: AtomicUsize::default(),
             spare: Spare::default(),
             link: Link::default(),
             read_deadline: options.read_deadline,
@@ -201,7 +223,7 @@ impl Fetcher {
     fn decoders(&self, lane: Lane) -> &Semaphore {
         match lane {
             Lane::Reader => &self.decoders,
-            Lane::Foretold => &self.prefetch_decoders,
+            Lane::Foretold | Lane::Rest => &self.prefetch_decoders,
         }
     }
 
@@ -367,13 +389,6 @@ impl Fetcher {
             .collect()
     }
 
-    /// Bytes that are worth one request of a reader: more where it goes through the layer in order.
-    fn unit(&self, at: &Layer, run: Run) -> u64 {
-        let ahead = at.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = ahead.window_from(run.first).unwrap_or_default();
-        self.link.unit().max(window).min(MAX_RANGE)
-    }
-
     /// A flight for a run, to be flown at once. Spans that are here, or in another flight, get no
     /// seat.
     fn take_off(
@@ -393,40 +408,6 @@ impl Fetcher {
             }
         }
         Flight::new(Arc::clone(self), lane, (layer, run), seats)
-    }
-
-    /// Fetches ahead of a reader that goes through the layer in order.
-    fn read_ahead(self: &Arc<Self>, layer: usize, spans: &[usize]) {
-        let (Some(first), Some(last)) = (spans.first(), spans.last()) else {
-            return;
-        };
-        let at = &self.layers[layer];
-        let window = {
-            let mut ahead = at.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-            ahead.note(*first, *last)
-        };
-        let Some(window) = window else { return };
-        if self.connections.available_permits() <= DEMAND_CONNECTIONS {
-            return;
-        }
-        let here = at.compressed(*last).end;
-        let distance = |span: usize| at.compressed(span).start.saturating_sub(here);
-        let mut flights = at.flights();
-        let missing: Vec<usize> = (last + 1..at.span_count())
-            .take_while(|span| distance(*span) < window)
-            .filter(|span| !at.cache.is_claimed(*span) && !flights.contains_key(span))
-            .collect();
-        // While half a window is still ahead, wait until there is more to ask for at once.
-        if missing
-            .first()
-            .is_none_or(|nearest| distance(*nearest) > window / 2)
-        {
-            return;
-        }
-        for run in plan::runs(at, &missing) {
-            let flight = self.take_off(Lane::Reader, layer, run, &mut flights);
-            self.runtime.spawn(flight.fly(Instant::now()));
-        }
     }
 
     /// The spans that hold the pieces, ascending, each once.

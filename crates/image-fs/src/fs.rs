@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use crate::blob::BlobSource;
 use crate::cache::LayerCache;
 use crate::error::{OpenError, ReadError};
-use crate::fetch::{Fetcher, FetcherOptions, Forecast, Layer, prefetch};
+use crate::fetch::{Fetcher, FetcherOptions, Forecast, Layer, fetch_rest, prefetch};
 use crate::notice::NoticeSink;
 use crate::plan::{self, Piece};
 use crate::startup::{Program, Startup};
@@ -129,6 +129,7 @@ impl ImageFs {
             .fetcher
             .fill_cached(target.layer, &target.pieces, target.length)?;
         self.touch(&target);
+        self.fetch_rest(&target);
         self.fetcher.counters.served(bytes.len(), Duration::ZERO);
         Some(bytes)
     }
@@ -148,6 +149,7 @@ impl ImageFs {
             .fetcher
             .fill(target.layer, &target.pieces, target.length)
             .await?;
+        self.fetch_rest(&target);
         self.fetcher
             .counters
             .served(bytes.len(), begun.elapsed().max(Duration::from_micros(1)));
@@ -205,8 +207,11 @@ impl ImageFs {
 
     fn ahead_of_reads(&self, work: impl Future<Output = ()> + Send + 'static) {
         let left = PREFETCH_FOR.saturating_sub(self.opened.elapsed());
-        let in_time = async move { drop(tokio::time::timeout(left, work).await) };
-        let prefetching = self.fetcher.runtime.spawn(in_time);
+        self.in_background(async move { drop(tokio::time::timeout(left, work).await) });
+    }
+
+    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let prefetching = self.fetcher.runtime.spawn(work);
         let mut all = self
             .prefetching
             .lock()
@@ -265,6 +270,21 @@ impl ImageFs {
         let bytes = self.fetcher.decoded_bytes(layer, span);
         if self.forecast.touched(layer, span, bytes) {
             Counters::add(&self.fetcher.counters.prefetch_hits, 1);
+        }
+        self.fetcher.layers[layer].is_wanted(bytes);
+    }
+
+    /// A read of this layer is over. Where much of it is wanted, the rest will be.
+    fn fetch_rest(&self, target: &Target) {
+        let Some(layer) = self.fetcher.layers.get(target.layer) else {
+            return;
+        };
+        if let Some(last) = target.pieces.last()
+            && layer.is_rest_due()
+        {
+            let from = layer.cache.index().span_at(last.layer_offset);
+            let fetcher = Arc::clone(&self.fetcher);
+            self.in_background(fetch_rest(fetcher, target.layer, from));
         }
     }
 }

@@ -38,8 +38,9 @@ pub(crate) const FASTEST: u64 = 1 << 36;
 /// Bytes of one request when a run is longer. What has come and is not decoded lies in memory.
 pub(crate) const CHUNK: u64 = 4 * 1024 * 1024;
 
-/// Requests of one flight at once: the next one's round trip passes while this one's bytes come.
-pub(crate) const FLIGHT_REQUESTS: usize = 2;
+/// Requests of one flight at once: as many as of the rest of a layer. The second sets out when the
+/// first bytes are there, which somebody may wait for, and each of the others after one has come.
+pub(crate) const FLIGHT_REQUESTS: usize = 4;
 
 /// Bytes for one turn of a decoder. They are what has come meanwhile: few on a slow link, where the
 /// first span is waited for, and as many as this where a turn's cost would count.
@@ -52,14 +53,35 @@ pub(crate) const TAIL_MOST: Duration = Duration::from_secs(1);
 /// New bytes for which a try that broke off counts as progress, and who waits goes on waiting.
 pub(crate) const MIN_PROGRESS: u64 = 64 * 1024;
 
-/// Connections that read-ahead leaves to readers who wait.
+/// Connections that are left to readers who wait, by all that nobody waits for.
 pub(crate) const DEMAND_CONNECTIONS: usize = 2;
 
 /// First window of a stream, in compressed bytes.
 pub(crate) const FIRST_WINDOW: u64 = 512 * 1024;
 
-/// Widest window: what a fast link holds in flight, and memory for a few of them.
+/// Widest window of a stream by its steps alone: more than a fast link holds in flight.
 pub(crate) const WIDEST_WINDOW: u64 = 4 * 1024 * 1024;
+
+/// Widest window of a stream that has come a long way, of which half is fetched ahead at most:
+/// four of the longest requests side by side, for links of which one flow gets a part only.
+pub(crate) const LONG_WINDOW: u64 = 16 * 1024 * 1024;
+
+/// A request that nobody waits for the beginning of is so many times as long as what a round trip
+/// brings: it then costs a ninth of the time.
+pub(crate) const STRETCH_UNITS: u64 = 8;
+
+/// And at least as long as this, however near the source is, since each is a checkpoint to enter;
+/// where that takes no longer than `STRETCH_TIME`, as a reader may want what comes last in it.
+pub(crate) const LEAST_STRETCH: u64 = 2 * 1024 * 1024;
+pub(crate) const STRETCH_TIME: Duration = Duration::from_millis(500);
+
+/// Of a layer so much is wanted, in hundredths of its decoded bytes, that the rest is fetched
+/// without being asked for: what is fetched for nothing is at most one and a half times that.
+pub(crate) const REST_PERCENT: u64 = 40;
+
+/// Requests at once for the rest of a layer: of the connections that readers can spare, two are
+/// left to read-ahead in other layers.
+pub(crate) const REST_REQUESTS: usize = 4;
 
 /// Longest single request. A source has finer limits; this one holds if it has none.
 pub(crate) const ATTEMPT_MOST: Duration = Duration::from_mins(1);

@@ -15,9 +15,19 @@ pub(crate) struct ReadAhead {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor {
+    first_span: usize,
     last_span: usize,
     steps: u32,
     used: u64,
+}
+
+/// A reader that has just moved on within a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stream {
+    /// Where it began.
+    pub(crate) first_span: usize,
+    /// Compressed bytes that are worth having, by the number of its steps.
+    pub(crate) window: u64,
 }
 
 impl ReadAhead {
@@ -28,9 +38,9 @@ impl ReadAhead {
         window(cursor.steps.saturating_add(1))
     }
 
-    /// A read touched spans `first` to `last`. Says how many compressed bytes after `last` are
-    /// worth having, when the reader has just moved on within a stream.
-    pub(crate) fn note(&mut self, first: usize, last: usize) -> Option<u64> {
+    /// A read touched spans `first` to `last`. Says what is worth having after `last`, when the
+    /// reader has just moved on within a stream.
+    pub(crate) fn note(&mut self, first: usize, last: usize) -> Option<Stream> {
         self.clock += 1;
         let clock = self.clock;
         let follows = |cursor: &&mut Cursor| {
@@ -43,10 +53,15 @@ impl ReadAhead {
             }
             cursor.last_span = last;
             cursor.steps = cursor.steps.saturating_add(1);
-            return window(cursor.steps);
+            let window = window(cursor.steps)?;
+            return Some(Stream {
+                first_span: cursor.first_span,
+                window,
+            });
         }
         let oldest = self.cursors.iter_mut().min_by_key(|cursor| cursor.used)?;
         *oldest = Cursor {
+            first_span: first,
             last_span: last,
             steps: 0,
             used: clock,
@@ -108,15 +123,15 @@ mod tests {
         for (name, reads) in cases {
             let mut ahead = ReadAhead::default();
             for (first, last, expected) in *reads {
-                assert_eq!(
-                    ahead.note(*first, *last),
-                    *expected,
-                    "{name}: {first}..={last}"
-                );
+                let window = ahead.note(*first, *last).map(|stream| stream.window);
+                assert_eq!(window, *expected, "{name}: {first}..={last}");
             }
         }
         let mut ahead = ReadAhead::default();
-        let widest = (0..100).filter_map(|span| ahead.note(span, span)).max();
-        assert_eq!(widest, Some(WIDEST_WINDOW));
+        let streams = (7..100).filter_map(|span| ahead.note(span, span));
+        let last = streams
+            .last()
+            .map(|stream| (stream.first_span, stream.window));
+        assert_eq!(last, Some((7, WIDEST_WINDOW)));
     }
 }

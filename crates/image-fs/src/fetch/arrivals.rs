@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::connections::Connection;
 use super::request::Question;
 use super::{Fetcher, Lane};
 use crate::error::ReadError;
@@ -28,10 +29,14 @@ pub(super) struct Arrivals {
     /// What nobody has asked for yet.
     rest: Range<u64>,
     under_way: VecDeque<UnderWay>,
+    /// Requests at once: as long as nothing has come, one.
+    most: usize,
 }
 
 /// A request. Dropping it ends it.
 struct UnderWay {
+    /// Where it does not go over the flight's own.
+    _connection: Option<Connection>,
     pieces: mpsc::UnboundedReceiver<Bytes>,
     request: JoinHandle<Result<(), ReadError>>,
 }
@@ -48,6 +53,7 @@ impl Arrivals {
             errand,
             rest: range,
             under_way: VecDeque::new(),
+            most: 1,
         }
     }
 
@@ -57,10 +63,14 @@ impl Arrivals {
             self.ask();
             let first = self.under_way.front_mut()?;
             if let Some(piece) = first.pieces.recv().await {
+                self.most = self.most.max(2);
                 return Some(Ok(with_more(piece, &mut first.pieces)));
             }
             match (&mut first.request).await {
-                Ok(Ok(())) => drop(self.under_way.pop_front()),
+                Ok(Ok(())) => {
+                    self.under_way.pop_front();
+                    self.most = (self.most + 1).min(FLIGHT_REQUESTS);
+                }
                 Ok(Err(error)) => return Some(Err(error)),
                 Err(_) => {
                     let Errand { fetcher, layer, .. } = &self.errand;
@@ -81,13 +91,18 @@ impl Arrivals {
     }
 
     fn ask(&mut self) {
-        while self.under_way.len() < FLIGHT_REQUESTS && !self.rest.is_empty() {
+        while self.under_way.len() < self.most && !self.rest.is_empty() {
+            let spare = self.errand.fetcher.connections.spare();
+            let connection = spare.filter(|_| !self.under_way.is_empty());
+            if connection.is_none() && !self.under_way.is_empty() {
+                return;
+            }
             let end = self.rest.start.saturating_add(CHUNK).min(self.rest.end);
             let range = self.rest.start..end;
             self.rest.start = end;
             let deadline = self.errand.deadline;
             self.under_way
-                .push_back(self.errand.request(range, deadline));
+                .push_back(self.errand.request(range, deadline, connection));
             self.errand.renew();
         }
     }
@@ -102,7 +117,12 @@ impl Errand {
         }
     }
 
-    fn request(&self, range: Range<u64>, deadline: Instant) -> UnderWay {
+    fn request(
+        &self,
+        range: Range<u64>,
+        deadline: Instant,
+        connection: Option<Connection>,
+    ) -> UnderWay {
         let fetcher = Arc::clone(&self.fetcher);
         let question = Question {
             lane: self.lane,
@@ -117,7 +137,11 @@ impl Errand {
             fetcher.request(question, deadline, &mut take).await
         };
         let request = self.fetcher.runtime.spawn(request);
-        UnderWay { pieces, request }
+        UnderWay {
+            _connection: connection,
+            pieces,
+            request,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::arrivals::{Arrivals, Errand};
+use super::connections::Connection;
 use super::{Fetcher, Forecast, Lane, Layer, Outcome};
 use crate::error::ReadError;
 use crate::limits::MAX_CORRUPT;
@@ -28,6 +29,8 @@ pub(super) struct Flight {
     seats: Seats,
     /// Told of what does not land.
     forecast: Option<Arc<Forecast>>,
+    /// Over which it asks; readers' flights wait for one.
+    connection: Option<Connection>,
 }
 
 /// Why an attempt did not bring all spans.
@@ -44,6 +47,9 @@ impl Flight {
         (layer, run): (usize, Run),
         seats: Seats,
     ) -> Self {
+        if lane == Lane::Foretold {
+            fetcher.foretold_flights.fetch_add(1, Relaxed);
+        }
         Self {
             fetcher,
             lane,
@@ -51,7 +57,13 @@ impl Flight {
             run,
             seats,
             forecast: None,
+            connection: None,
         }
+    }
+
+    pub(super) fn over(mut self, connection: Connection) -> Self {
+        self.connection = Some(connection);
+        self
     }
 
     pub(super) fn foretold_by(mut self, forecast: Arc<Forecast>) -> Self {
@@ -62,16 +74,12 @@ impl Flight {
     /// Fetches until every seat has landed or there is no hope left.
     pub(super) async fn fly(mut self, deadline: Instant) {
         let fetcher = Arc::clone(&self.fetcher);
-        let _connection = match self.lane {
-            Lane::Reader => fetcher.connections.acquire().await.ok(),
-            // Whoever prefetches has counted it.
-            Lane::Foretold => None,
-        };
+        // Whoever prefetches has counted it.
+        if self.lane == Lane::Reader && self.connection.is_none() {
+            self.connection = fetcher.connections.acquire().await;
+        }
         let mut reason = String::new();
-        let tries = match self.lane {
-            Lane::Reader => MAX_CORRUPT,
-            Lane::Foretold => 1,
-        };
+        let tries = if self.lane.is_quiet() { 1 } else { MAX_CORRUPT };
         for _ in 0..tries {
             self.shorten();
             match self.attempt(deadline).await {
@@ -130,9 +138,10 @@ impl Flight {
 
     /// Nobody has asked for what is only foretold: whoever reads it finds out by itself.
     fn tell_corrupt(&self, message: String) {
-        match self.lane {
-            Lane::Reader => self.fetcher.notice(NoticeKind::Corrupt, message),
-            Lane::Foretold => self.layer().prefetch_failed.store(true, Relaxed),
+        if self.lane.is_quiet() {
+            self.layer().prefetch_failed.store(true, Relaxed);
+        } else {
+            self.fetcher.notice(NoticeKind::Corrupt, message);
         }
     }
 
@@ -258,9 +267,10 @@ impl Flight {
                 let bytes = self.fetcher.decoded_bytes(self.layer, span);
                 forecast.not_fetched(self.layer, span, bytes);
             }
-            let _ = seat.send(match self.lane {
-                Lane::Reader => Outcome::Failed(error.clone()),
-                Lane::Foretold => Outcome::GivenUp,
+            let _ = seat.send(if self.lane.is_quiet() {
+                Outcome::GivenUp
+            } else {
+                Outcome::Failed(error.clone())
             });
         }
     }
@@ -271,6 +281,10 @@ impl Drop for Flight {
         if !self.seats.is_empty() {
             let error = self.fetcher.internal(self.layer, "the fetch was abandoned");
             self.fail(&error);
+        }
+        if self.lane == Lane::Foretold {
+            self.fetcher.foretold_flights.fetch_sub(1, Relaxed);
+            self.fetcher.connections.look_again();
         }
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::limits::{
-    ENOUGH_SAMPLES, FASTEST, FIRST_UNIT, LAG_PERIOD, LAG_SHARE, LEAST_UNIT, MAX_RANGE, MIN_TIMED,
-    SAMPLED_BYTES, SAMPLES,
+    ENOUGH_SAMPLES, FASTEST, FIRST_UNIT, LAG_PERIOD, LAG_SHARE, LEAST_STRETCH, LEAST_UNIT,
+    MAX_RANGE, MIN_TIMED, SAMPLED_BYTES, SAMPLES, STRETCH_TIME, STRETCH_UNITS,
 };
 
 #[derive(Debug, Default)]
@@ -39,6 +39,21 @@ impl Link {
         match (measured.waits.least(), measured.rates.upper()) {
             (Some(wait), Some(rate)) => bytes_in(rate, wait).clamp(LEAST_UNIT, MAX_RANGE),
             _ => FIRST_UNIT,
+        }
+    }
+
+    /// Bytes for one request that nobody waits for the beginning of.
+    pub(super) fn stretch(&self) -> u64 {
+        let measured = self.measured();
+        match (measured.waits.least(), measured.rates.upper()) {
+            (Some(wait), Some(rate)) => {
+                let units = bytes_in(rate, wait).saturating_mul(STRETCH_UNITS);
+                let soon = bytes_in(rate, micros(STRETCH_TIME));
+                units
+                    .max(soon.min(LEAST_STRETCH))
+                    .clamp(FIRST_UNIT, MAX_RANGE)
+            }
+            _ => MAX_RANGE,
         }
     }
 
@@ -273,6 +288,24 @@ mod tests {
             let link = Link::default();
             saw(&link, &requests).await;
             assert_eq!(link.unit(), expected, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_is_asked_for_at_length() {
+        let second = 1_000_000;
+        for (wait_us, rate, expected) in [
+            (20_000, 25_000_000, 4_000_000),
+            (1000, 125_000_000, LEAST_STRETCH),
+            (200_000, 125_000_000, MAX_RANGE),
+            // Half a second of it.
+            (10_000, 3_000_000, 1_500_000),
+            (10_000, 100_000, FIRST_UNIT),
+        ] {
+            let link = Link::default();
+            assert_eq!(link.stretch(), MAX_RANGE);
+            saw(&link, &[(wait_us, rate, second); 9]).await;
+            assert_eq!(link.stretch(), expected, "{rate} bytes/s, {wait_us} us");
         }
     }
 

@@ -76,13 +76,11 @@ impl Fetcher {
     }
 
     async fn enter(&self, lane: Lane, deadline: Instant) -> Result<Pass<'_>, BlobError> {
-        match lane {
-            Lane::Reader => self.gate.enter(deadline).await,
-            Lane::Foretold => {
-                let quiet = self.prefetch_gate.enter_if_open();
-                quiet.and_then(|_| self.gate.enter_if_open())
-            }
+        if lane.is_quiet() {
+            let quiet = self.prefetch_gate.enter_if_open();
+            return quiet.and_then(|_| self.gate.enter_if_open());
         }
+        self.gate.enter(deadline).await
     }
 
     /// One attempt at the rest of a range. What comes is taken off it.
@@ -148,7 +146,7 @@ impl Fetcher {
     }
 
     fn report_failure(&self, lane: Lane, layer: usize, error: &BlobError) {
-        if lane == Lane::Foretold {
+        if lane.is_quiet() {
             return self.note_failure(layer, error);
         }
         let kind = match error {

@@ -30,7 +30,6 @@ pub(crate) struct LinkSource {
     layers: HashMap<String, Bytes>,
     link: Link,
     active: AtomicUsize,
-    pub(crate) most_active: AtomicUsize,
     pub(crate) requests: Mutex<Vec<Range<u64>>>,
     /// What the next requests get each, in bytes a second, where it is less.
     crawls: Mutex<VecDeque<u64>>,
@@ -55,7 +54,6 @@ impl LinkSource {
             layers: layers.iter().map(bytes).collect(),
             link,
             active: AtomicUsize::default(),
-            most_active: AtomicUsize::default(),
             requests: Mutex::default(),
             crawls: Mutex::default(),
         })
@@ -94,9 +92,8 @@ impl BlobSource for LinkSource {
             let flow = self.link.flow_bytes_per_second;
             let most = crawl.unwrap_or(flow).min(flow);
             tokio::time::sleep(self.link.round_trip).await;
-            let active = self.active.fetch_add(1, SeqCst) + 1;
+            self.active.fetch_add(1, SeqCst);
             let _active = Active(&self.active);
-            self.most_active.fetch_max(active, SeqCst);
             let place = |offset: u64| usize::try_from(offset).unwrap();
             let bytes = self.layers[layer].slice(place(range.start)..place(range.end));
             let mut due = Instant::now();

@@ -10,6 +10,7 @@ mod layers;
 mod link;
 mod prefetch;
 mod reads;
+mod rest;
 mod scheduling;
 mod source;
 mod startup;
