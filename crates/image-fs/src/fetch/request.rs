@@ -28,8 +28,8 @@ pub(super) struct Question {
 /// What became of one attempt.
 enum Answer {
     All,
-    /// Another would have the rest sooner.
-    Lags,
+    /// Another would have the rest sooner, or this one has had its time and has brought something.
+    GoesOn,
     Failed(BlobError),
 }
 
@@ -53,7 +53,7 @@ impl Fetcher {
             let begun_at = question.rest.start;
             let error = match self.ask(&mut question, pieces).await {
                 Answer::All => return Ok(()),
-                Answer::Lags => {
+                Answer::GoesOn => {
                     Counters::add(&self.counters.retries, 1);
                     continue;
                 }
@@ -88,7 +88,8 @@ impl Fetcher {
         let Question { lane, layer, .. } = *question;
         let header = self.layers[layer].index().header();
         let (wanted, may_lag) = (question.rest.clone(), question.lags < MAX_LAGS);
-        let (flow, length) = (self.link.flow(), wanted.end - wanted.start);
+        let (begun_at, length) = (wanted.start, wanted.end - wanted.start);
+        let flow = self.link.flow();
         let rest = &mut question.rest;
         let mut take = |piece: Bytes| {
             let left = usize::try_from(rest.end - rest.start).unwrap_or(usize::MAX);
@@ -106,7 +107,7 @@ impl Fetcher {
             result = tokio::time::timeout(ATTEMPT_MOST, read) => result,
             () = flow.lags(length), if may_lag => {
                 question.lags += 1;
-                return Answer::Lags;
+                return Answer::GoesOn;
             }
         };
         let message = match result {
@@ -119,6 +120,7 @@ impl Fetcher {
                 self.report_failure(lane, layer, &error);
                 return Answer::Failed(error);
             }
+            Err(_) if rest.start - begun_at >= MIN_PROGRESS => return Answer::GoesOn,
             Err(_) => "the registry did not answer a request in time",
         };
         let error = BlobError::Transient {

@@ -7,6 +7,7 @@ use image_fs::BlobError;
 use layer_index::Codec;
 use tokio::time::Instant;
 
+use crate::faults::{kinds, listening};
 use crate::layers::{Shape, layer};
 use crate::link::Link;
 use crate::reads::Image;
@@ -203,4 +204,17 @@ async fn what_nobody_knows_to_be_slow_is_waited_for() {
     mount.read_and_check("file-0", 0, 100).await;
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(mount.source.requests.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_takes_minutes_and_moves_is_no_failure() {
+    let link = Link {
+        bytes_per_second: 40_000,
+        ..SLOW
+    };
+    let (options, heard) = listening(Duration::from_mins(2));
+    let mount = Mount::with(vec![layer(&Shape::default(), &[FAR])], link, options);
+    mount.read_and_check("file-0", 0, FAR).await;
+    assert_eq!(kinds(&heard), []);
+    assert_eq!(mount.fs.stats().bytes_fetched, mount.size());
 }

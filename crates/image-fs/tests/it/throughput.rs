@@ -25,12 +25,16 @@ pub(crate) struct Mount {
 
 impl Mount {
     pub(crate) fn new(layers: Vec<TestLayer>, link: Link) -> Self {
+        Self::with(layers, link, FsOptions::default())
+    }
+
+    pub(crate) fn with(layers: Vec<TestLayer>, link: Link, options: FsOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let cache = SpanCache::open(directory.path(), CacheLimits::default()).unwrap();
         let source = LinkSource::new(&layers, link);
         let indexes: Vec<_> = layers.iter().map(|layer| layer.index.clone()).collect();
         let opened = open_layers(&cache, "registry.example/acme/fn", &indexes).unwrap();
-        let fs = ImageFs::new(opened, Arc::clone(&source) as _, FsOptions::default()).unwrap();
+        let fs = ImageFs::new(opened, Arc::clone(&source) as _, options).unwrap();
         Self {
             fs: Arc::new(fs),
             source,
@@ -77,7 +81,7 @@ impl Mount {
         begun.elapsed()
     }
 
-    fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         let sizes = self
             .layers
             .iter()
