@@ -5,9 +5,8 @@ use std::sync::Arc;
 use axum::http::Method;
 use axum::response::Response;
 use bytes::Bytes;
-use serde_json::json;
 
-use crate::answer::{error_reply, json_reply, reply, too_many_requests, with_header};
+use crate::answer::{error_reply, reply, too_many_requests, with_header};
 use crate::faults::Faults;
 use crate::host::{Arrived, Handler};
 use crate::sim::{Login, Shared, lock};
@@ -98,13 +97,13 @@ fn busy(shared: &Shared) -> Option<Response> {
 }
 
 fn reply_with(shared: &Shared, token: &str) -> Response {
-    let mut reply = json!({ "token": "", "access_token": "" });
-    reply[shared.options.token_field] = json!(token);
-    if shared.options.state_token_life {
-        reply["expires_in"] = json!(shared.options.token_life.as_secs());
-        reply["issued_at"] = json!(jiff::Timestamp::now().to_string());
-    }
-    json_reply(200, &reply)
+    let options = &shared.options;
+    let text = options.token_reply;
+    let text = text.replace("LIFE", &options.token_life.as_secs().to_string());
+    let text = text.replace("NOW", &jiff::Timestamp::now().to_string());
+    // Last: it may have any letters.
+    let text = text.replace("TOKEN", token);
+    reply(200, "application/json", text.into())
 }
 
 fn query(arrived: &Arrived) -> &str {

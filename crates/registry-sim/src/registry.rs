@@ -13,9 +13,6 @@ use crate::realm;
 use crate::sim::{Login, Shared, lock};
 use crate::tokens::Standing;
 
-/// Where the token service is on the registry's own host: ours, Google's and Azure's.
-const TOKEN_PATHS: [&str; 3] = ["/token", "/v2/token", "/oauth2/token"];
-
 /// Where registries of Azure exchange tokens of a directory.
 const EXCHANGE_PATH: &str = "/oauth2/exchange";
 
@@ -40,7 +37,7 @@ pub(crate) fn handler(shared: &Arc<Shared>) -> Handler {
     Arc::new(move |arrived| {
         let shared = Arc::clone(&shared);
         Box::pin(async move {
-            if TOKEN_PATHS.contains(&arrived.parts.uri.path()) {
+            if arrived.parts.uri.path() == shared.token_path {
                 return realm::answer(&shared, &arrived).await;
             }
             if arrived.parts.uri.path() == EXCHANGE_PATH {

@@ -20,6 +20,10 @@ use crate::store::Store;
 use crate::tokens::Tokens;
 use crate::{realm, registry, storage};
 
+/// A reply that states its life, with the other field that may hold a token empty.
+const TOKEN_REPLY: &str =
+    r#"{"token":"TOKEN","access_token":"","expires_in":LIFE,"issued_at":"NOW"}"#;
+
 /// How a simulated registry wants to be logged in to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
@@ -55,11 +59,10 @@ pub struct Options {
     pub login: Login,
     pub username: String,
     pub password: String,
-    /// How long tokens live, and whether replies say so.
+    /// How long tokens live.
     pub token_life: Duration,
-    pub state_token_life: bool,
-    /// The field of the reply that holds the token; the other one is an empty string.
-    pub token_field: &'static str,
+    /// The reply with a token, in which `TOKEN`, its `LIFE` in seconds and the time `NOW` are put.
+    pub token_reply: &'static str,
     /// A token that has ended is answered 400 without a challenge, as ECR Public does.
     pub is_400_for_expired: bool,
     /// Tokens are JSON web tokens, which say themselves when they end.
@@ -81,8 +84,7 @@ impl Default for Options {
             username: "puller".to_owned(),
             password: "correct-horse-battery".to_owned(),
             token_life: Duration::from_mins(5),
-            state_token_life: true,
-            token_field: "token",
+            token_reply: TOKEN_REPLY,
             is_400_for_expired: false,
             token_says_its_end: false,
             redirect_blobs: false,
@@ -97,6 +99,8 @@ impl Default for Options {
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) realm_url: String,
+    /// Where the token service is, on the registry's own host too.
+    pub(crate) token_path: String,
     pub(crate) storage_url: String,
     pub(crate) secrets: KnownSecrets,
     pub(crate) store: Mutex<Store>,
@@ -161,6 +165,7 @@ impl RegistrySim {
         let mut tokens = Tokens::default();
         tokens.set_account(&options.username, &options.password);
         let shared = Arc::new(Shared {
+            token_path: path_of(&realm_url),
             realm_url,
             storage_url: url(&storage),
             secrets: secrets.clone(),
@@ -329,6 +334,11 @@ impl std::fmt::Debug for RegistrySim {
             .field("host", &self.host())
             .finish_non_exhaustive()
     }
+}
+
+fn path_of(url: &str) -> String {
+    let url = url::Url::parse(url).expect("a token service has a URL");
+    url.path().to_owned()
 }
 
 /// Asks for a login, as a trap would.

@@ -69,8 +69,7 @@ impl Azure {
             login: Login::Bearer(Realm::Url(format!("https://{host}/oauth2/token"))),
             password: refresh_token.clone(),
             token_life: lives.token,
-            state_token_life: false,
-            token_field: "access_token",
+            token_reply: r#"{"access_token":"TOKEN"}"#,
             token_says_its_end: true,
             ..Options::default()
         };
