@@ -1,6 +1,8 @@
 //! What every provider keeps, whatever it makes auth of. A further one is a line in `providers`,
 //! and an [`Upstream`](upstreams::Upstream).
 
+mod aws;
+mod clouds;
 mod upstreams;
 
 use std::sync::Arc;
@@ -14,7 +16,15 @@ use crate::azure::SECRET;
 use crate::ecr::KEY;
 use crate::google::ACCESS;
 use crate::support::{PASSWORD, ask};
-use upstreams::{Provided, Says, providers, stored};
+use upstreams::{Provided, Says, stored};
+
+/// Each provider, given what lives for so long.
+async fn providers(life: Duration) -> Vec<Provided> {
+    let mut all = upstreams::providers(life).await;
+    all.extend(aws::providers(life).await);
+    all.extend(clouds::providers(life).await);
+    all
+}
 
 const LIFE: Duration = Duration::from_mins(10);
 const NEAR_ITS_END: Duration = Duration::from_secs(570);
