@@ -9,9 +9,9 @@ use credential::Credential;
 use credential::auth::{AuthError, AuthSource, RegistryAuth, Rejection};
 use dial::{DialPolicy, Dialer, ProxySettings, Url};
 use registry_client::Endpoint;
-use registry_sim::{Authority, MetadataApi, Options, RegistrySim, Switchboard};
+use registry_sim::{Authority, Login, MetadataApi, Options, Realm, RegistrySim, Switchboard};
 use serde_json::json;
-use token_exchange::{Clock, Proof, TokenExchange};
+use token_exchange::{Clock, Identity, Proof, TokenExchange};
 use tracing::subscriber::DefaultGuard;
 
 use crate::support::{HandClock, REPOSITORY, ask, endpoint, identity, image, pull_with, registry};
@@ -60,10 +60,13 @@ impl CloudRegistry {
     ) -> Self {
         let ca_pem = authority.pem().as_bytes().to_vec();
         let tls = Some(authority);
+        let (name, realm_name) = (dialled_name(host), realm_name(&options.login));
         let sim = RegistrySim::start(Options { tls, ..options }).await;
         sim.push(REPOSITORY, "latest", &image());
         let mut lines = lines.to_vec();
-        lines.push((host, sim.host()));
+        lines.push((&name, sim.host()));
+        let elsewhere = realm_name.as_deref().filter(|realm| *realm != name);
+        lines.extend(elsewhere.map(|realm| (realm, sim.realm_host())));
         let switchboard = Switchboard::start(&lines).await;
         let proxies = ProxySettings {
             https: switchboard.url(),
@@ -91,7 +94,10 @@ impl CloudRegistry {
     }
 
     pub(crate) fn source(&self, credential: Credential) -> Arc<dyn AuthSource> {
-        let identity = identity(credential);
+        self.source_of(identity(credential))
+    }
+
+    pub(crate) fn source_of(&self, identity: Identity) -> Arc<dyn AuthSource> {
         self.exchange.source(self.endpoint.clone(), identity)
     }
 
@@ -119,6 +125,20 @@ impl CloudRegistry {
             .check(endpoint, identity, Some(REPOSITORY))
             .await
     }
+}
+
+/// The name of the host that a registry of this name is asked at.
+pub(crate) fn dialled_name(host: &str) -> String {
+    registry(host).endpoint()
+}
+
+/// The name of the host of a token service that is at some URL.
+fn realm_name(login: &Login) -> Option<String> {
+    let Login::Bearer(Realm::Url(url)) = login else {
+        return None;
+    };
+    let url: Url = url.parse().expect("a URL");
+    url.host_str().map(str::to_owned)
 }
 
 /// What is read of these keys for a registry.

@@ -3,31 +3,35 @@
 
 mod aws;
 mod clouds;
+mod registries;
 mod upstreams;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use credential::Credential;
-use credential::auth::{AuthError, RegistryAuth};
-use token_exchange::Clock;
+use credential::auth::{AuthError, AuthScheme, RegistryAuth};
+use credential::{Credential, ExposeSecret};
+use registry_sim::{Login, RegistrySim};
+use token_exchange::{Clock, TokenExchange};
 
 use crate::azure::SECRET;
 use crate::ecr::KEY;
 use crate::google::ACCESS;
-use crate::support::{PASSWORD, ask};
+use crate::support::{
+    HandClock, PASSWORD, REPOSITORY, USERNAME, ask, basic, dialer, endpoint, image, pull,
+};
 use upstreams::{Provided, Says, stored};
 
 /// Each provider, given what lives for so long.
 async fn providers(life: Duration) -> Vec<Provided> {
     let mut all = upstreams::providers(life).await;
+    all.extend(registries::providers(life).await);
     all.extend(aws::providers(life).await);
     all.extend(clouds::providers(life).await);
     all
 }
 
 const LIFE: Duration = Duration::from_mins(10);
-const NEAR_ITS_END: Duration = Duration::from_secs(570);
 
 #[tokio::test]
 async fn many_callers_ask_once_and_nobody_else() {
@@ -65,14 +69,14 @@ async fn whoever_asks_first_may_leave() {
 async fn what_nears_its_end_is_renewed_while_it_is_handed_out() {
     for provided in providers(LIFE).await {
         let first = provided.serial().await;
-        provided.turn(NEAR_ITS_END);
+        provided.turn(provided.life * 95 / 100);
         provided.upstream.hold(true);
         assert_eq!(provided.serial().await, first, "{}", provided.name);
         while provided.upstream.asked() < 2 {
             tokio::task::yield_now().await;
         }
         provided.upstream.hold(false);
-        provided.turn(Duration::from_mins(1));
+        provided.turn(provided.life / 10);
         assert_ne!(provided.serial().await, first, "{}", provided.name);
         assert_eq!(provided.upstream.asked(), 2, "{}", provided.name);
     }
@@ -82,7 +86,7 @@ async fn what_nears_its_end_is_renewed_while_it_is_handed_out() {
 async fn what_lives_for_a_second_is_handed_out_and_asked_for_again() {
     for provided in providers(Duration::from_secs(1)).await {
         let first = provided.serial().await;
-        provided.turn(Duration::from_secs(2));
+        provided.turn(provided.life + Duration::from_secs(1));
         assert_ne!(provided.serial().await, first, "{}", provided.name);
     }
 }
@@ -109,7 +113,12 @@ async fn a_clock_that_is_wrong_by_minutes_leaves_a_life_as_it_is() {
                 }
                 let auth = provided.asked().await.expect(provided.name);
                 let left = seconds_left(&provided, &auth);
-                assert!(left > 240 && left <= 600, "{} {left}", provided.name);
+                let life = provided.life.as_secs().cast_signed();
+                assert!(
+                    left > life * 2 / 5 && left <= life,
+                    "{} {left}",
+                    provided.name
+                );
             }
         }
     }
@@ -131,7 +140,8 @@ async fn a_slow_reply_is_waited_for_and_believed() {
         provided.upstream.hold(false);
         let auth = asking.await.expect("a task").expect(provided.name);
         let left = seconds_left(&provided, &auth);
-        assert!(left > 540 && left <= 600, "{} {left}", provided.name);
+        let life = provided.life.as_secs().cast_signed();
+        assert!(left > life - 60 && left <= life, "{} {left}", provided.name);
         assert_eq!(provided.serial().await, auth.serial, "{}", provided.name);
         assert_eq!(provided.upstream.asked(), 1, "{}", provided.name);
     }
@@ -175,6 +185,46 @@ async fn refusals_are_told_apart_and_show_no_secret() {
             assert!(again, "{}", provided.name);
             assert_eq!(is_asked_again, kind == "unreachable", "{}", provided.name);
         }
+    }
+}
+
+/// Registries without a token service: what each says at its door.
+const DOORS: [(&str, &str); 4] = [
+    ("Debian's", r#"Basic realm="basic realm""#),
+    (
+        "Nexus",
+        r#"BASIC realm="Sonatype Nexus Repository Manager""#,
+    ),
+    ("behind a proxy", r#"Negotiate, Basic realm="acme""#),
+    ("taciturn", ""),
+];
+
+#[tokio::test]
+async fn a_password_is_handed_out_as_it_is_where_nobody_makes_a_token_of_it() {
+    for (name, challenge) in DOORS {
+        let sim = RegistrySim::with_login(Login::Basic).await;
+        sim.push(REPOSITORY, "latest", &image());
+        sim.faults(|faults| faults.challenge = Some(challenge.to_owned()));
+        let clock = HandClock::new();
+        let exchange = TokenExchange::new(dialer(), Arc::clone(&clock) as Arc<dyn Clock>);
+        let source = exchange.source(endpoint(sim.host()), basic(PASSWORD));
+        let asked = (0..100).map(|_| ask(source.as_ref(), sim.host(), None));
+        for auth in futures::future::join_all(asked).await {
+            let auth = auth.unwrap_or_else(|error| panic!("{name}: {error}"));
+            let is_stored = matches!(&auth.scheme, AuthScheme::Basic { username, password }
+                if username == USERNAME && password.expose_secret() == PASSWORD);
+            assert!(is_stored && auth.not_after.is_none(), "{name}: {auth:?}");
+        }
+        // Which scheme it speaks, as it is on loopback, and what it demands.
+        let before = sim.registry().read();
+        assert_eq!(sim.registry().paths(), ["GET /v2/"; 2], "{name}");
+        assert_eq!(before.credential_bytes, 0, "{name}");
+        clock.turn(Duration::from_hours(24));
+        let again = ask(source.as_ref(), sim.host(), None).await;
+        again.expect(name);
+        assert_eq!(sim.registry().read(), before, "{name}");
+        pull(sim.host(), source).await.expect(name);
+        assert_eq!(sim.token_requests().read().requests, 0, "{name}");
     }
 }
 

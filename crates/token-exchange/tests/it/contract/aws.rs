@@ -14,7 +14,7 @@ use crate::role::Stage;
 pub(super) async fn providers(life: Duration) -> Vec<Provided> {
     vec![
         keys("ECR", Ecr::private().await, life),
-        public("ECR Public", Ecr::public_living(life).await),
+        public("ECR Public", Ecr::public_living(life).await, life),
         role("role", Stage::private().await, life),
     ]
 }
@@ -26,16 +26,18 @@ fn keys(name: &'static str, ecr: Ecr, life: Duration) -> Provided {
         host: ecr.host.to_owned(),
         source: ecr.source(ecr.keys()),
         clock: Arc::clone(&ecr.clock),
+        life,
         upstream: Box::new(ecr),
     }
 }
 
-fn public(name: &'static str, ecr: Ecr) -> Provided {
+fn public(name: &'static str, ecr: Ecr, life: Duration) -> Provided {
     Provided {
         name,
         host: ecr.host.to_owned(),
         source: ecr.source(ecr.keys()),
         clock: Arc::clone(&ecr.clock),
+        life,
         upstream: Box::new(Public(ecr)),
     }
 }
@@ -47,6 +49,7 @@ fn role(name: &'static str, stage: Stage, life: Duration) -> Provided {
         host: stage.ecr.host.to_owned(),
         source: stage.source(),
         clock: Arc::clone(&stage.ecr.clock),
+        life,
         upstream: Box::new(stage),
     }
 }

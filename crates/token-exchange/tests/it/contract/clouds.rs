@@ -178,6 +178,7 @@ async fn node(name: &'static str, life: Duration) -> Provided {
         host: machine.cloud.host.to_owned(),
         source: machine.source(),
         clock: Arc::clone(&machine.cloud.clock),
+        life,
         upstream: Box::new(NodeService(machine)),
     }
 }
@@ -185,12 +186,12 @@ async fn node(name: &'static str, life: Duration) -> Provided {
 async fn google_key(name: &'static str, life: Duration) -> Provided {
     let google = Google::living(google::HOST, TOKEN_USER, life).await;
     google.api.give(google::ACCESS, life);
-    at_google(name, google, |google| Box::new(GoogleKeys(google)))
+    at_google(name, google, life, |google| Box::new(GoogleKeys(google)))
 }
 
 async fn google_service(name: &'static str, life: Duration) -> Provided {
     let google = Google::living(google::HOST, TOKEN_USER, life).await;
-    at_google(name, google, |google| {
+    at_google(name, google, life, |google| {
         Box::new(CloudService {
             registry: google.registry,
             set_clock_ahead: Box::new(move |ahead| google.api.set_clock_ahead(ahead)),
@@ -201,6 +202,7 @@ async fn google_service(name: &'static str, life: Duration) -> Provided {
 fn at_google(
     name: &'static str,
     google: Google,
+    life: Duration,
     upstream: fn(Google) -> Box<dyn Upstream>,
 ) -> Provided {
     Provided {
@@ -208,6 +210,7 @@ fn at_google(
         host: google.registry.host.to_owned(),
         source: google.registry.source(google.key()),
         clock: Arc::clone(&google.registry.clock),
+        life,
         upstream: upstream(google),
     }
 }
@@ -218,7 +221,7 @@ async fn azure_principal(name: &'static str, life: Duration) -> Provided {
         token: life,
     };
     let azure = Azure::with_lives(lives).await;
-    at_azure(name, azure, |azure| Box::new(AzureDirectory(azure)))
+    at_azure(name, azure, life, |azure| Box::new(AzureDirectory(azure)))
 }
 
 async fn azure_service(name: &'static str, life: Duration) -> Provided {
@@ -227,7 +230,7 @@ async fn azure_service(name: &'static str, life: Duration) -> Provided {
         token: life,
     };
     let azure = Azure::with_lives(lives).await;
-    at_azure(name, azure, |azure| {
+    at_azure(name, azure, life, |azure| {
         Box::new(CloudService {
             registry: azure.registry,
             set_clock_ahead: Box::new(move |ahead| azure.api.set_clock_ahead(ahead)),
@@ -238,6 +241,7 @@ async fn azure_service(name: &'static str, life: Duration) -> Provided {
 fn at_azure(
     name: &'static str,
     azure: Azure,
+    life: Duration,
     upstream: fn(Azure) -> Box<dyn Upstream>,
 ) -> Provided {
     Provided {
@@ -245,6 +249,7 @@ fn at_azure(
         host: azure.registry.host.to_owned(),
         source: azure.registry.source(azure.secret()),
         clock: Arc::clone(&azure.registry.clock),
+        life,
         upstream: upstream(azure),
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Provided {
     pub(super) host: String,
     pub(super) source: Arc<dyn AuthSource>,
     pub(super) clock: Arc<HandClock>,
+    /// Of what it hands out, as far as anything says.
+    pub(super) life: Duration,
     pub(super) upstream: Box<dyn Upstream>,
 }
 
@@ -125,6 +127,7 @@ pub(super) async fn stored(name: &'static str, credential: Credential, life: Dur
         host: sim.host().to_owned(),
         source: exchange.source(endpoint(sim.host()), identity(credential)),
         clock,
+        life,
         upstream: Box::new(sim),
     }
 }
