@@ -108,7 +108,7 @@ impl Azure {
         self.principal(&[("AZURE_CLIENT_SECRET", SECRET)])
     }
 
-    fn federated(&self) -> Credential {
+    pub(crate) fn federated(&self) -> Credential {
         self.principal(&[("AZURE_FEDERATED_TOKEN", FEDERATED)])
     }
 

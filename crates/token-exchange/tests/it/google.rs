@@ -15,7 +15,7 @@ use crate::cloud::{CloudRegistry, Log, detect, expired, kind, left};
 use crate::support::{ask, endpoint, identity, image, registry};
 
 pub(crate) const HOST: &str = "eu-docker.pkg.dev";
-const SUBJECT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjaSJ9.canary-signature";
+pub(crate) const SUBJECT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjaSJ9.canary-signature";
 pub(crate) const ACCESS: &str = "ya29.access";
 
 pub(crate) struct Google {
@@ -68,7 +68,11 @@ impl Google {
         )
     }
 
-    fn federated(&self, subject_token: &str, change: impl FnOnce(&mut Value)) -> Credential {
+    pub(crate) fn federated(
+        &self,
+        subject_token: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Credential {
         let mut json = self.api.external_account();
         change(&mut json);
         let json = json.to_string();
@@ -101,7 +105,7 @@ impl Google {
     }
 }
 
-fn without_account(json: &mut Value) {
+pub(crate) fn without_account(json: &mut Value) {
     let json = json.as_object_mut().expect("an object");
     json.remove("service_account_impersonation_url");
 }

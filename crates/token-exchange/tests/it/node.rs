@@ -52,7 +52,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    async fn of_aws() -> Self {
+    pub(crate) async fn of_aws() -> Self {
         let authority = Authority::naming(&[PRIVATE, PRIVATE_API, STS]);
         let metadata = MetadataApi::start(NODE_KEY).await;
         let sts = StsApi::start(&authority, (NODE_KEY.0, NODE_KEY.1), ROLE).await;
@@ -100,14 +100,18 @@ impl Machine {
         .watched()
     }
 
-    async fn of_azure() -> Self {
+    /// A registry of Azure's whose tokens live for so long, those for what it exchanges too.
+    pub(crate) async fn of_azure(life: Duration) -> Self {
         let authority = Authority::naming(&[AZURE]);
         let metadata = MetadataApi::start(NODE_KEY).await;
-        metadata.give(ACCESS, Duration::from_hours(1));
-        let refresh_token = unsigned_token("refresh", Duration::from_hours(3));
+        metadata.give(ACCESS, life);
+        let refresh_token = unsigned_token("refresh", life);
         let options = Options {
             login: Login::Bearer(Realm::Url(format!("https://{AZURE}/oauth2/token"))),
             password: refresh_token.clone(),
+            token_life: life,
+            token_reply: r#"{"access_token":"TOKEN"}"#,
+            token_says_its_end: true,
             ..Options::default()
         };
         let cloud = CloudRegistry::on_machine(AZURE, authority, &[], options, &metadata).await;
@@ -128,6 +132,14 @@ impl Machine {
             aws: None,
         }
         .watched()
+    }
+
+    pub(crate) fn sts(&self) -> &StsApi {
+        &self.aws.as_ref().expect("a machine of AWS").0
+    }
+
+    pub(crate) fn ecr_api(&self) -> &EcrApi {
+        &self.aws.as_ref().expect("a machine of AWS").1
     }
 
     /// Everywhere it is looked for what the machine was given.
@@ -196,7 +208,7 @@ async fn machines() -> [Machine; 3] {
     [
         Machine::of_aws().await,
         Machine::of_google(life).await,
-        Machine::of_azure().await,
+        Machine::of_azure(life).await,
     ]
 }
 
@@ -204,7 +216,7 @@ async fn machines() -> [Machine; 3] {
 async fn the_role_of_an_instance_takes_on_another_for_one_repository() {
     let machine = Machine::of_aws().await;
     machine.pull().await;
-    let (sts, api) = machine.aws.as_ref().expect("services of AWS");
+    let (sts, api) = (machine.sts(), machine.ecr_api());
     let assumed = sts.assumed();
     assert_eq!(assumed.len(), 1);
     assert_eq!(
@@ -228,7 +240,7 @@ async fn the_role_of_an_instance_takes_on_another_for_one_repository() {
 async fn tokens_of_machines_are_exchanged_for_one_repositorys() {
     for machine in [
         Machine::of_google(Duration::from_hours(1)).await,
-        Machine::of_azure().await,
+        Machine::of_azure(Duration::from_hours(1)).await,
     ] {
         machine.pull().await;
         let source = machine.source();
@@ -268,7 +280,7 @@ async fn an_identity_that_is_named_is_the_one_that_is_asked_for() {
     let account = "puller@acme.iam.gserviceaccount.com";
     let client = "7f3a9d21-8100-4d1d-ad47-72432ddcc121";
     let google = Machine::of_google(Duration::from_hours(1)).await;
-    let azure = Machine::of_azure().await;
+    let azure = Machine::of_azure(Duration::from_hours(1)).await;
     let named = |machine: &Machine| match &machine.granted {
         NodeIdentity::Google { .. } => NodeIdentity::Google {
             service_account: Some(account.to_owned()),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use credential::Credential;
 use credential::auth::{AuthError, AuthRequest, AuthScheme, AuthSource, RegistryAuth, Rejection};
+use credential::{Credential, Keyless, from_keyless};
 use registry_sim::{Authority, EcrApi, EcrFault, Login, Realm, StsApi};
 use serde_json::json;
-use token_exchange::{Clock, Identity, OpenFuture, OpensCredential, Rung};
+use token_exchange::{Clock, Identity, OpenFuture, OpensCredential, Rung, TokenFuture};
 
 use crate::ecr::{
     Ecr, KEY, KEY_ID, PRIVATE, PRIVATE_API, PUBLIC, PUBLIC_API, expired, forbidden, password,
@@ -18,6 +18,7 @@ use crate::support::{REPOSITORY, ask, identity, image, registry};
 const STS: &str = "sts.eu-west-1.amazonaws.com";
 const PUBLIC_STS: &str = "sts.us-east-1.amazonaws.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/team/puller";
+const IDENTITY_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ3cyJ9.canary-signature";
 
 /// A registry whose keys may pull only in a role.
 pub(crate) struct Stage {
@@ -50,10 +51,41 @@ impl Stage {
         self.ecr.source(self.credential(&[]))
     }
 
+    /// By a token of our own issuer, which the role trusts from now on.
+    pub(crate) fn source_by_our_issuer(&self) -> Arc<dyn AuthSource> {
+        self.sts.trust_web_identity(IDENTITY_TOKEN);
+        let keyless = Keyless::Aws {
+            role_arn: ROLE,
+            session_name: None,
+        };
+        let detected = from_keyless(&registry(self.ecr.host), keyless);
+        let identity = Identity {
+            credential: Arc::new(OurIssuer(detected.expect("a credential").credential)),
+            ..identity(Credential::public())
+        };
+        self.ecr
+            .exchange
+            .source(self.ecr.endpoint.clone(), identity)
+    }
+
     fn forget(&self) {
         self.ecr
             .exchange
             .forget(&identity(Credential::public()).key);
+    }
+}
+
+/// Whose identity tokens are always the same.
+#[derive(Debug)]
+struct OurIssuer(Credential);
+
+impl OpensCredential for OurIssuer {
+    fn open(&self) -> OpenFuture<'_> {
+        self.0.open()
+    }
+
+    fn identity_token<'a>(&'a self, _audience: &'a str) -> TokenFuture<'a> {
+        Box::pin(async { Ok(IDENTITY_TOKEN.to_owned().into()) })
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use registry_sim::CloudFault;
+use credential::Credential;
+use registry_sim::{CloudFault, GoogleApi, HostCounter};
+use serde_json::Value;
 
 use super::upstreams::{Provided, Says, Upstream};
 use crate::azure::{Azure, Lives};
@@ -18,47 +20,55 @@ const TOKEN_USER: &str = "oauth2accesstoken";
 pub(super) async fn providers(life: Duration) -> Vec<Provided> {
     vec![
         google_key("Google", life).await,
+        google_federated("Google's pool", google::without_account, life).await,
+        google_federated("Google's pool, for an account", |_| {}, life).await,
         google_service("Google's registry", life).await,
-        azure_principal("Azure", life).await,
+        azure_principal("Azure", Azure::secret, life).await,
+        azure_principal("Azure, by another's token", Azure::federated, life).await,
         azure_service("Azure's registry", life).await,
-        node("Google's machine", life).await,
+        node("Google's machine", Machine::of_google(life).await, life),
+        node("Azure's machine", Machine::of_azure(life).await, life),
     ]
 }
 
-/// Google's own service, which gives an access token for a key.
-struct GoogleKeys(Google);
+/// Google's own services, one of which gives an access token for a key, and another one for a token
+/// of another issuer.
+struct GoogleServices {
+    google: Google,
+    asked: fn(&GoogleApi) -> &HostCounter,
+    other: fn(&GoogleApi) -> &HostCounter,
+}
 
-impl Upstream for GoogleKeys {
+impl Upstream for GoogleServices {
     fn asked(&self) -> u64 {
-        self.0.api.token().read().requests
+        (self.asked)(&self.google.api).read().requests
     }
 
     fn say(&self, says: Option<Says>) {
         let fault = says.map(|says| cloud_fault(says, "invalid_grant", "Invalid JWT Signature."));
-        self.0.api.set_fault(fault);
+        self.google.api.set_fault(fault);
     }
 
     fn can_say(&self, says: &Says) -> bool {
-        // A key that may do nothing there is told to be none.
+        // Who may do nothing there is told to be nobody.
         !matches!(says, Says::Forbidden)
     }
 
     fn hold(&self, held: bool) {
         if held {
-            self.0.api.close_gate();
+            self.google.api.close_gate();
         } else {
-            self.0.api.open_gate();
+            self.google.api.open_gate();
         }
     }
 
     fn turn(&self, ahead: jiff::SignedDuration) {
-        self.0.api.set_clock_ahead(ahead);
+        self.google.api.set_clock_ahead(ahead);
     }
 
     fn strayed(&self) -> u64 {
-        let api = &self.0.api;
-        let others = [api.exchange(), api.accounts()].map(|counter| counter.read().requests);
-        others.iter().sum::<u64>() + self.0.registry.sim.strayed()
+        let other = (self.other)(&self.google.api).read().requests;
+        other + self.google.registry.sim.strayed()
     }
 }
 
@@ -140,7 +150,7 @@ fn cloud_fault(says: Says, error: &'static str, description: &'static str) -> Cl
     }
 }
 
-/// The metadata service of a machine of Google's.
+/// The metadata service of a machine of Google's or Azure's.
 struct NodeService(Machine);
 
 impl Upstream for NodeService {
@@ -171,8 +181,7 @@ impl Upstream for NodeService {
     }
 }
 
-async fn node(name: &'static str, life: Duration) -> Provided {
-    let machine = Machine::of_google(life).await;
+fn node(name: &'static str, machine: Machine, life: Duration) -> Provided {
     Provided {
         name,
         host: machine.cloud.host.to_owned(),
@@ -186,12 +195,32 @@ async fn node(name: &'static str, life: Duration) -> Provided {
 async fn google_key(name: &'static str, life: Duration) -> Provided {
     let google = Google::living(google::HOST, TOKEN_USER, life).await;
     google.api.give(google::ACCESS, life);
-    at_google(name, google, life, |google| Box::new(GoogleKeys(google)))
+    at_google(name, google, Google::key, life, |google| {
+        Box::new(GoogleServices {
+            google,
+            asked: GoogleApi::token,
+            other: GoogleApi::exchange,
+        })
+    })
+}
+
+/// `change` is made to what the user has of the pool.
+async fn google_federated(name: &'static str, change: fn(&mut Value), life: Duration) -> Provided {
+    let google = Google::living(google::HOST, TOKEN_USER, life).await;
+    google.api.give(google::ACCESS, life);
+    let shown = |google: &Google| google.federated(google::SUBJECT, change);
+    at_google(name, google, shown, life, |google| {
+        Box::new(GoogleServices {
+            google,
+            asked: GoogleApi::exchange,
+            other: GoogleApi::token,
+        })
+    })
 }
 
 async fn google_service(name: &'static str, life: Duration) -> Provided {
     let google = Google::living(google::HOST, TOKEN_USER, life).await;
-    at_google(name, google, life, |google| {
+    at_google(name, google, Google::key, life, |google| {
         Box::new(CloudService {
             registry: google.registry,
             set_clock_ahead: Box::new(move |ahead| google.api.set_clock_ahead(ahead)),
@@ -202,26 +231,33 @@ async fn google_service(name: &'static str, life: Duration) -> Provided {
 fn at_google(
     name: &'static str,
     google: Google,
+    shown: impl FnOnce(&Google) -> Credential,
     life: Duration,
     upstream: fn(Google) -> Box<dyn Upstream>,
 ) -> Provided {
     Provided {
         name,
         host: google.registry.host.to_owned(),
-        source: google.registry.source(google.key()),
+        source: google.registry.source(shown(&google)),
         clock: Arc::clone(&google.registry.clock),
         life,
         upstream: upstream(google),
     }
 }
 
-async fn azure_principal(name: &'static str, life: Duration) -> Provided {
+async fn azure_principal(
+    name: &'static str,
+    shown: fn(&Azure) -> Credential,
+    life: Duration,
+) -> Provided {
     let lives = Lives {
         refresh_token: life,
         token: life,
     };
     let azure = Azure::with_lives(lives).await;
-    at_azure(name, azure, life, |azure| Box::new(AzureDirectory(azure)))
+    at_azure(name, azure, shown, life, |azure| {
+        Box::new(AzureDirectory(azure))
+    })
 }
 
 async fn azure_service(name: &'static str, life: Duration) -> Provided {
@@ -230,7 +266,7 @@ async fn azure_service(name: &'static str, life: Duration) -> Provided {
         token: life,
     };
     let azure = Azure::with_lives(lives).await;
-    at_azure(name, azure, life, |azure| {
+    at_azure(name, azure, Azure::secret, life, |azure| {
         Box::new(CloudService {
             registry: azure.registry,
             set_clock_ahead: Box::new(move |ahead| azure.api.set_clock_ahead(ahead)),
@@ -241,13 +277,14 @@ async fn azure_service(name: &'static str, life: Duration) -> Provided {
 fn at_azure(
     name: &'static str,
     azure: Azure,
+    shown: fn(&Azure) -> Credential,
     life: Duration,
     upstream: fn(Azure) -> Box<dyn Upstream>,
 ) -> Provided {
     Provided {
         name,
         host: azure.registry.host.to_owned(),
-        source: azure.registry.source(azure.secret()),
+        source: azure.registry.source(shown(&azure)),
         clock: Arc::clone(&azure.registry.clock),
         life,
         upstream: upstream(azure),
