@@ -32,7 +32,14 @@ pub struct HostCounter {
 
 /// Secrets that a test knows, to be looked for everywhere.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct KnownSecrets(Arc<Mutex<Vec<String>>>);
+pub(crate) struct KnownSecrets(Arc<Mutex<Vec<Known>>>);
+
+/// A secret, and the forms that it may arrive in, worked out once for all requests.
+#[derive(Debug)]
+struct Known {
+    secret: String,
+    forms: BTreeSet<String>,
+}
 
 const CREDENTIAL_HEADERS: [&str; 5] = [
     "authorization",
@@ -105,14 +112,15 @@ impl KnownSecrets {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(secret.to_owned());
+            .push(Known {
+                secret: secret.to_owned(),
+                forms: forms(secret),
+            });
     }
 
     pub(crate) fn all(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|known| known.secret.clone()).collect()
     }
 
     /// Whether one of them is in this text.
@@ -123,7 +131,7 @@ impl KnownSecrets {
     /// Bytes of known secrets in this text.
     fn count(&self, text: &[u8]) -> u64 {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let forms = known.iter().flat_map(|secret| forms(secret));
+        let forms = known.iter().flat_map(|known| &known.forms);
         forms
             .map(|form| occurrences(text, form.as_bytes()) * form.len() as u64)
             .sum()
