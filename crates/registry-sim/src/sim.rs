@@ -267,6 +267,12 @@ impl RegistrySim {
         lock(&self.shared.tokens).set_account(&self.shared.options.username, password);
     }
 
+    /// From now on this user may log in too.
+    pub fn add_account(&self, username: &str, password: &str) {
+        self.shared.secrets.add(password);
+        lock(&self.shared.tokens).set_account(username, password);
+    }
+
     /// From now on tokens of a directory of Azure are exchanged like this.
     pub fn set_exchange(&self, exchange: AzureExchange) {
         *lock(&self.shared.exchange) = Some(exchange);

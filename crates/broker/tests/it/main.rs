@@ -10,6 +10,7 @@ mod handout;
 mod health;
 mod holders;
 mod leases;
+mod load;
 mod login;
 mod matrix;
 mod rotate;
