@@ -3,7 +3,7 @@
 //! `credential_speed PART …` measures one part once, in a folder that must be empty, and prints one
 //! JSON document: `cipher`, `vault FOLDER`, `vend FOLDER HOST`, `crowd FOLDER`, `rotating FOLDER`.
 //! `registry` is what others are measured at too: a registry with a token service that prints its
-//! host and serves until it is killed.
+//! host and serves until it is killed. `keep` is the process that keeps a vault's root key.
 
 mod clocked;
 mod sealing;
@@ -26,6 +26,7 @@ async fn main() -> Outcome<()> {
         ["crowd", folder] => vending::crowd(Path::new(folder)).await?,
         ["rotating", folder] => vending::rotating(Path::new(folder)).await?,
         ["registry"] => return serve().await,
+        [stage::KEEP] => return Ok(vault::keep_root_key()?),
         _ => return Err("usage: credential_speed PART [FOLDER [HOST]]".into()),
     };
     println!("{measured}");

@@ -38,7 +38,7 @@ pub(crate) fn cipher() -> Outcome<Value> {
 }
 
 pub(crate) async fn vault(folder: &Path) -> Outcome<Value> {
-    let vault = Vault::open(place(folder)).await?;
+    let vault = Vault::open(place(folder)?).await?;
     let workspace = WorkspaceId::new();
     let seal = |base: usize| {
         let vault = vault.clone();

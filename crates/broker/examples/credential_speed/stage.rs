@@ -9,9 +9,13 @@ use dial::{DialPolicy, Dialer};
 use ids::{WorkspaceId, WorkspaceName};
 use reference::Reference;
 use registry_sim::{Login, Options, Realm, RegistrySim};
-use vault::{RootKey, VaultPlace};
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+use vault::{KeeperProgram, KeySource, RootKey, VaultPlace};
 
 use crate::Outcome;
+
+/// This program's word for the process that keeps the root key.
+pub(crate) const KEEP: &str = "keep";
 
 #[derive(Clone)]
 pub(crate) struct Stage {
@@ -22,7 +26,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn new(folder: &Path, host: &str) -> Outcome<Self> {
         let paths = BrokerPaths {
-            vault: place(folder),
+            vault: place(folder)?,
             state: database::DatabaseAddress::File(folder.join("data/state.db")),
         };
         let broker = Broker::open(paths, Dialer::new(DialPolicy::default())).await?;
@@ -80,14 +84,26 @@ pub(crate) async fn registry() -> RegistrySim {
     RegistrySim::with_login(Login::Bearer(Realm::SameHost)).await
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a root key of a minute's life, which is asked for once and at rotations"
-)]
-pub(crate) fn place(folder: &Path) -> VaultPlace {
-    VaultPlace {
+/// A vault whose root key is in a file and kept by a process of its own, as an installation has it.
+pub(crate) fn place(folder: &Path) -> Outcome<VaultPlace> {
+    let keeper = KeeperProgram {
+        program: std::env::current_exe()?,
+        arguments: vec![KEEP.into()],
+    };
+    let source = KeySource::File(folder.join("etc/root.key"));
+    Ok(VaultPlace {
         data: folder.join("data"),
         server: None,
-        root_key: RootKey::in_this_process(&folder.join("etc/root.key")),
-    }
+        root_key: RootKey::kept_by(keeper, &source),
+    })
+}
+
+/// Workspaces' keys that are not under the root key that counts.
+pub(crate) async fn keys_left(folder: &Path) -> Outcome<i64> {
+    let file = folder.join("data/vault.db");
+    let options = SqliteConnectOptions::new().filename(file).read_only(true);
+    let mut connection = options.connect().await?;
+    let left = "SELECT count(*) FROM workspace_key, vault \
+                WHERE workspace_key.root_key_id <> vault.root_key_id";
+    Ok(sqlx::query_scalar(left).fetch_one(&mut connection).await?)
 }
