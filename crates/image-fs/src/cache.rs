@@ -6,6 +6,7 @@
 //!   incoming/<name>             a layer that an indexer is filling, to be adopted whole
 //!   backing/<name>              a whole file of an image that is mounted, for the kernel to read
 //!   trash/<name>                a layer that is being deleted
+//!   pins/<name>                 an image whose layers are kept: see `pins`
 //!   layers/<origin>/<layer>/
 //!     about                     origin and layer in words
 //!     use                       locked shared by every process that has the layer open
@@ -14,14 +15,15 @@
 //! ```
 //!
 //! The same layer from two origins is kept twice: what one origin's credential opened says nothing
-//! about another's. A layer in use is never evicted; one that is unlinked stays readable to those
-//! who have it open. The map is a hint and the digest decides, so no order of writes and no power
-//! cut can make wrong bytes readable.
+//! about another's. A layer in use or pinned is never evicted; one that is unlinked stays readable
+//! to those who have it open. The map is a hint and the digest decides, so no order of writes and
+//! no power cut can make wrong bytes readable.
 
 mod allowance;
 mod backing;
 mod budget;
 mod layer;
+mod pins;
 mod presence;
 mod usage;
 
@@ -39,6 +41,7 @@ use rustix::fs::{FlockOperation, flock};
 pub use self::allowance::{Allowance, Room};
 pub use self::backing::BackingFile;
 pub use self::layer::{LayerCache, LayerFiles, StoreError};
+pub use self::pins::{Pin, PinPlan};
 use self::presence::PresenceMap;
 pub use self::usage::{LayerUsage, PruneReport};
 
@@ -54,6 +57,23 @@ pub enum CacheError {
     },
     #[error("layer digest is not one that the cache can name: {0:?}")]
     Layer(String),
+    /// What is pinned is never evicted, so that the limit holds for it from the beginning.
+    #[error(
+        "{name} cannot be pinned: it needs {needs_bytes} bytes beside {pinned_bytes} that are \
+         pinned, and the cache may take {limit_bytes}"
+    )]
+    NoRoomForPin {
+        name: String,
+        needs_bytes: u64,
+        pinned_bytes: u64,
+        limit_bytes: u64,
+    },
+    #[error("the cache has {limit} pins, and takes no more")]
+    TooManyPins { limit: usize },
+    #[error("layer {0} is not in the cache")]
+    NotThere(String),
+    #[error("{0:?} makes no pin")]
+    Unpinnable(String),
     /// The file that was to be adopted is not the layer's.
     #[error("decoded layer {layer} has {found} bytes, its index says {expected}")]
     Length {
@@ -66,8 +86,8 @@ pub enum CacheError {
 /// How much of the disk the cache may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheLimits {
-    /// Disk blocks of all layers together. Layers in use count, and are never evicted: when they
-    /// alone reach the limit, what is read beyond it is not kept.
+    /// Disk blocks of all layers together. Layers in use and pinned ones count, and are never
+    /// evicted: when they alone reach the limit, what is read beyond it is not kept.
     pub max_bytes: u64,
 }
 
@@ -104,7 +124,7 @@ impl SpanCache {
         let cache = Self {
             inner: Arc::new(inner),
         };
-        for name in ["layers", "incoming", "backing", "trash"] {
+        for name in ["layers", "incoming", "backing", "trash", "pins"] {
             create_directories(&cache.path(name))?;
         }
         cache.sweep()?;
@@ -236,7 +256,11 @@ impl SpanCache {
     }
 
     fn home(&self, origin: &str, index: &IndexSummary) -> Result<PathBuf, CacheError> {
-        let layer = layer_name(&index.header.layer_digest)?;
+        self.home_of(origin, &index.header.layer_digest)
+    }
+
+    fn home_of(&self, origin: &str, layer: &str) -> Result<PathBuf, CacheError> {
+        let layer = layer_name(layer)?;
         Ok(self.path("layers").join(origin_name(origin)).join(layer))
     }
 

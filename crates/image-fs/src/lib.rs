@@ -25,7 +25,7 @@ mod trace;
 pub use blob::{BlobError, BlobSource, BoxFuture, PieceSink};
 pub use cache::{
     Allowance, BackingFile, CacheError, CacheLimits, Incoming, LayerCache, LayerFiles, LayerUsage,
-    PruneReport, Room, SpanCache, StoreError,
+    Pin, PinPlan, PruneReport, Room, SpanCache, StoreError,
 };
 pub use error::{OpenError, ReadError};
 pub use fs::{FsOptions, ImageFs};

@@ -1,5 +1,7 @@
-//! What the cache holds, and taking from it: whole layers that nobody uses, oldest use first.
+//! What the cache holds, and taking from it: whole layers that nobody uses and no pin keeps, oldest
+//! use first.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ pub struct LayerUsage {
     /// Disk space taken.
     pub bytes: u64,
     pub in_use: bool,
+    pub pinned: bool,
     pub last_used: SystemTime,
 }
 
@@ -32,9 +35,17 @@ pub struct PruneReport {
     pub bytes: u64,
 }
 
-struct Resident {
-    home: PathBuf,
-    usage: LayerUsage,
+pub(super) struct Resident {
+    pub(super) home: PathBuf,
+    pub(super) usage: LayerUsage,
+}
+
+/// Which layers may be evicted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Evicting {
+    Unpinned,
+    /// Pinned ones too, whose pins end with them.
+    All,
 }
 
 impl SpanCache {
@@ -48,23 +59,41 @@ impl SpanCache {
             .collect())
     }
 
-    /// Evicts layers that nobody uses, the longest unused first, until no more than `keep_bytes`
-    /// are left.
+    /// Evicts layers that nobody uses and no pin keeps, the longest unused first, until no more
+    /// than `keep_bytes` are left.
     pub fn prune(&self, keep_bytes: u64) -> Result<PruneReport, CacheError> {
+        self.prune_of(Evicting::Unpinned, keep_bytes)
+    }
+
+    /// The same with pinned layers among the others. A pin ends when one of its layers goes.
+    pub fn prune_pinned_too(&self, keep_bytes: u64) -> Result<PruneReport, CacheError> {
+        self.prune_of(Evicting::All, keep_bytes)
+    }
+
+    fn prune_of(&self, evicting: Evicting, keep_bytes: u64) -> Result<PruneReport, CacheError> {
         let lock = self.lock()?;
         let residents = self.residents()?;
         let mut total: u64 = residents.iter().map(|resident| resident.usage.bytes).sum();
         let mut report = PruneReport::default();
-        let mut trash = Vec::new();
-        for resident in residents.iter().filter(|resident| !resident.usage.in_use) {
+        let mut chosen = Vec::new();
+        for Resident { home, usage } in residents {
             if total <= keep_bytes {
                 break;
             }
-            trash.push(self.discard(&resident.home)?);
-            total -= resident.usage.bytes;
+            if usage.in_use || (usage.pinned && evicting == Evicting::Unpinned) {
+                continue;
+            }
+            total -= usage.bytes;
             report.layers += 1;
-            report.bytes += resident.usage.bytes;
+            report.bytes += usage.bytes;
+            chosen.push(home);
         }
+        if evicting == Evicting::All {
+            // Pins first, so that at no moment there is one whose layers are gone.
+            self.unpin_homes(&chosen)?;
+        }
+        let trash = chosen.iter().map(|home| self.discard(home));
+        let trash = trash.collect::<Result<Vec<_>, _>>()?;
         // Freeing blocks takes time; opening layers need not wait for it.
         drop(lock);
         for path in &trash {
@@ -128,11 +157,11 @@ impl SpanCache {
     }
 
     /// Layers by last use. The caller holds the lock.
-    fn residents(&self) -> Result<Vec<Resident>, CacheError> {
-        let mut residents = Vec::new();
+    pub(super) fn residents(&self) -> Result<Vec<Resident>, CacheError> {
+        let (pinned, mut residents) = (self.pinned_homes()?, Vec::new());
         for origin in list(&self.path("layers"))? {
             for home in list(&origin).unwrap_or_default() {
-                residents.extend(resident(home));
+                residents.extend(resident(home, &pinned));
             }
         }
         residents.sort_by_key(|resident| resident.usage.last_used);
@@ -153,7 +182,7 @@ impl Room for SpanCache {
     }
 }
 
-fn resident(home: PathBuf) -> Option<Resident> {
+fn resident(home: PathBuf, pinned: &HashSet<PathBuf>) -> Option<Resident> {
     let files = list(&home).ok()?;
     let blocks: u64 = files
         .iter()
@@ -168,6 +197,7 @@ fn resident(home: PathBuf) -> Option<Resident> {
         layer,
         bytes: blocks * 512,
         in_use: is_locked(&usage),
+        pinned: pinned.contains(&home),
         last_used: last_used.unwrap_or(SystemTime::UNIX_EPOCH + Duration::ZERO),
     };
     Some(Resident { home, usage })

@@ -8,6 +8,7 @@ mod cache;
 mod faults;
 mod layers;
 mod link;
+mod pins;
 mod prefetch;
 mod reads;
 mod rest;
