@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use registry_client::PullLimit;
 use std::time::Duration;
 use token_exchange::Identity;
-use vault::SecretState;
+use vault::{SealedVersion, SecretState};
 
 use crate::binding::Bound;
 use crate::broker::{Broker, Holders, Inner, endpoint, identity_key_of};
@@ -112,7 +112,7 @@ impl Inner {
                 })
             }
             Err(error) => {
-                self.note_failure(&row, &error).await?;
+                self.note_failure(workspace, row.sealed(), &error).await?;
                 Ok(failed(row, &error))
             }
         }
@@ -126,20 +126,28 @@ impl Inner {
         recent && row.state == SecretState::BadCredential.as_str()
     }
 
-    async fn note_failure(
+    /// For `credentials list`; and what a refused credential proved before counts no longer while
+    /// its registry is away.
+    pub(crate) async fn note_failure(
         &self,
-        row: &CredentialRow,
+        workspace: WorkspaceId,
+        sealed: SealedVersion,
         error: &AuthError,
     ) -> Result<(), BrokerError> {
         let Some(state) = state_of(error) else {
             return Ok(());
         };
-        Ok(self.vault.set_refusal(row.sealed(), state).await?)
+        self.vault.set_refusal(sealed, state).await?;
+        if state == SecretState::BadCredential {
+            let (store, secret) = (&self.store, sealed.secret_id);
+            store.note_refused_credential(workspace, secret).await?;
+        }
+        Ok(())
     }
 }
 
 /// What an error says about the credential; nothing, where it is about ourselves.
-pub(crate) fn state_of(error: &AuthError) -> Option<SecretState> {
+fn state_of(error: &AuthError) -> Option<SecretState> {
     match error {
         AuthError::BadCredential { .. } => Some(SecretState::BadCredential),
         AuthError::NoPermission { .. } => Some(SecretState::NoPermission),

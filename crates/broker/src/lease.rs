@@ -37,7 +37,6 @@ use token_exchange::{Identity, Rung, Source, Vended};
 use vault::{AfterRemoval, SealedVersion};
 
 use crate::broker::{Broker, Holders, Inner, endpoint, identity_key_of};
-use crate::check::state_of;
 use crate::error::{BrokerError, about};
 use crate::explain::choose;
 use held::Held;
@@ -61,8 +60,8 @@ pub enum CredentialChoice {
 
 /// What one reader of one image reads with.
 pub struct Lease {
-    broker: Arc<Inner>,
-    workspace: WorkspaceId,
+    pub(crate) broker: Arc<Inner>,
+    pub(crate) workspace: WorkspaceId,
     image: Reference,
     reader: LeaseReader,
     stamps: Mutex<Stamps>,
@@ -447,8 +446,8 @@ impl Lease {
 
     /// For `credentials list`. The reader's own answer does not depend on it.
     async fn note_failure(&self, sealed: SealedVersion, error: &AuthError) {
-        let Some(state) = state_of(error) else { return };
-        if let Err(error) = self.broker.vault.set_refusal(sealed, state).await {
+        let noted = self.broker.note_failure(self.workspace, sealed, error);
+        if let Err(error) = noted.await {
             tracing::warn!(%error, "a refusal could not be noted");
         }
     }

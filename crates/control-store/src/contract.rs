@@ -18,6 +18,7 @@ pub(crate) async fn check(store: Arc<dyn ControlStore>) {
     let ours = workspace(&*store, "ours").await;
     let theirs = workspace(&*store, "theirs").await;
     workspaces::what_follows_a_removal_is_a_workspaces_own(&*store, ours, theirs).await;
+    workspaces::how_long_a_proof_counts_is_a_workspaces_own(&*store, ours, theirs).await;
     workspaces::settings_belong_to_a_workspace(&*store, ours, theirs).await;
     workspaces::shares_are_of_one_secret(&*store, ours, theirs).await;
     images::publications_are_seen_by_their_workspace(&*store, ours, theirs).await;
@@ -25,6 +26,7 @@ pub(crate) async fn check(store: Arc<dyn ControlStore>) {
     images::an_image_is_read_from_where_it_was_proven_last(&*store, ours).await;
     images::images_are_bounded(&*store, ours).await;
     images::older_proofs_do_not_replace_newer(&*store, ours).await;
+    images::a_refusal_stands_until_the_next_proof(&*store, ours, theirs).await;
     images::grants_go_with_their_secret(&*store, ours, theirs).await;
     tokens::tokens_are_found_by_their_hash_alone(&*store, ours, theirs).await;
     tokens::tokens_are_switched_off_by_their_workspace(&*store, ours, theirs).await;

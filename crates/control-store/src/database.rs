@@ -48,6 +48,7 @@ const MIGRATIONS: &[Migration] = &[
         "workspace removal",
         include_str!("../migrations/0008_workspace_removal.sql"),
     ),
+    Migration::new(9, "offline", include_str!("../migrations/0009_offline.sql")),
 ];
 
 /// The right to be the one gateway of a database on a server: a second one would take what the

@@ -80,6 +80,8 @@ pub struct Grant {
     pub origin: String,
     pub proof: GrantProof,
     pub granted_at: Timestamp,
+    /// When the registry, asked again, has said no since.
+    pub refused_at: Option<Timestamp>,
 }
 
 /// A grant that is to be recorded.
@@ -148,6 +150,31 @@ pub trait ImageRecords {
         image_id: &'a Digest,
         origin: &'a str,
     ) -> StoreFuture<'a, Option<Grant>>;
+
+    /// The newest grant of a workspace for any image of a manifest from an origin: what was proven
+    /// of it last.
+    fn last_proof<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        manifest_digest: &'a Digest,
+        origin: &'a str,
+    ) -> StoreFuture<'a, Option<Grant>>;
+
+    /// Notes that a registry has said no to a workspace that asked for a manifest from an origin;
+    /// answers how many grants say otherwise. They stay, and the next proof takes it back.
+    fn note_refusal<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        manifest_digest: &'a Digest,
+        origin: &'a str,
+    ) -> StoreFuture<'a, u64>;
+
+    /// Notes the same of all that a secret proved: it is the credential that was refused.
+    fn note_refused_credential(
+        &self,
+        workspace: WorkspaceId,
+        secret_id: SecretId,
+    ) -> StoreFuture<'_, u64>;
 
     /// Takes back every grant that a secret proved; answers how many.
     fn revoke_grants_of(&self, workspace: WorkspaceId, secret_id: SecretId)

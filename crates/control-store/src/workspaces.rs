@@ -1,6 +1,7 @@
 //! Workspaces, and how each speaks to its registries.
 
 use std::fmt;
+use std::time::Duration;
 
 use ids::{WorkspaceId, WorkspaceName};
 use jiff::Timestamp;
@@ -15,6 +16,9 @@ pub struct Workspace {
     pub created_at: Timestamp,
     /// What becomes of its containers whose credential is removed, where somebody has set it.
     pub after_removal: Option<String>,
+    /// For how long what a registry proved counts while it does not answer, where somebody has set
+    /// it.
+    pub offline: Option<Duration>,
 }
 
 /// How a registry is spoken to, for one scope of one workspace.
@@ -61,6 +65,10 @@ pub trait WorkspaceRecords {
         workspace: WorkspaceId,
         then: &'a str,
     ) -> StoreFuture<'a, bool>;
+
+    /// Sets, in whole seconds, for how long what a registry proved counts while it does not
+    /// answer; answers whether there is such a workspace.
+    fn set_offline(&self, workspace: WorkspaceId, offline: Duration) -> StoreFuture<'_, bool>;
 
     /// Sets how a registry is spoken to within a scope.
     fn put_settings<'a>(

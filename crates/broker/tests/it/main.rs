@@ -13,6 +13,7 @@ mod leases;
 mod load;
 mod login;
 mod matrix;
+mod outage;
 mod rotate;
 mod scopes;
 mod support;

@@ -178,6 +178,50 @@ pub(super) async fn older_proofs_do_not_replace_newer(store: &dyn ControlStore, 
     }
 }
 
+pub(super) async fn a_refusal_stands_until_the_next_proof(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+    theirs: WorkspaceId,
+) {
+    let (one, other) = (
+        publication(31, 30, GrantProof::Anonymous),
+        publication(32, 30, GrantProof::Anonymous),
+    );
+    let manifest = digest(30);
+    let origin = one.image.origin.as_str();
+    let last = async |of| store.last_proof(of, &manifest, origin).await.unwrap();
+    assert_eq!(last(ours).await, None);
+    for published in [&one, &other] {
+        store.publish(ours, published).await.unwrap();
+    }
+    store.publish(theirs, &one).await.unwrap();
+    assert_eq!(last(ours).await.unwrap().refused_at, None);
+    let refuse = async |origin| store.note_refusal(ours, &manifest, origin).await.unwrap();
+    assert_eq!(refuse("other.example/app").await, 0);
+    assert_eq!(refuse(origin).await, 2);
+    let before = Timestamp::now();
+    assert!(last(ours).await.unwrap().refused_at.unwrap() <= before);
+    assert_eq!(last(theirs).await.unwrap().refused_at, None);
+    // Of the other image nothing has been proven anew, and what was last is.
+    store.publish(ours, &other).await.unwrap();
+    let newest = last(ours).await.unwrap();
+    assert_eq!((newest.image_id, newest.refused_at), (digest(32), None));
+    let first = store.grant(ours, &digest(31), origin).await.unwrap();
+    assert!(first.unwrap().refused_at.is_some());
+    // A credential is refused for all that it proved.
+    let secret_id = SecretId::new();
+    let proof = GrantProof::Credential(ProvenVersion {
+        secret_id,
+        version: 1,
+    });
+    let sealed = publication(31, 30, proof);
+    store.publish(ours, &sealed).await.unwrap();
+    let refuse = async |of| store.note_refused_credential(of, secret_id).await.unwrap();
+    assert_eq!((refuse(theirs).await, refuse(ours).await), (0, 1));
+    let first = store.grant(ours, &digest(31), origin).await.unwrap();
+    assert!(first.unwrap().refused_at.is_some());
+}
+
 pub(super) async fn grants_go_with_their_secret(
     store: &dyn ControlStore,
     ours: WorkspaceId,

@@ -1,6 +1,7 @@
 //! Workspaces and their settings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ids::{SecretId, WorkspaceId, WorkspaceName};
 
@@ -45,6 +46,26 @@ pub(super) async fn what_follows_a_removal_is_a_workspaces_own(
     );
     store.set_after_removal(ours, "nothing").await.unwrap_err();
     assert_eq!(of(ours).await.as_deref(), Some("drain"));
+}
+
+pub(super) async fn how_long_a_proof_counts_is_a_workspaces_own(
+    store: &dyn ControlStore,
+    ours: WorkspaceId,
+    theirs: WorkspaceId,
+) {
+    let of = async |id: WorkspaceId| {
+        let all = store.workspaces().await.unwrap();
+        let own = all.into_iter().find(|workspace| workspace.id == id);
+        own.unwrap().offline
+    };
+    assert_eq!(of(ours).await, None);
+    for offline in [Duration::from_hours(5), Duration::ZERO] {
+        assert!(store.set_offline(ours, offline).await.unwrap());
+        assert_eq!(of(ours).await, Some(offline));
+    }
+    assert_eq!(of(theirs).await, None);
+    let nobody = WorkspaceId::new();
+    assert!(!store.set_offline(nobody, Duration::ZERO).await.unwrap());
 }
 
 pub(super) async fn settings_belong_to_a_workspace(

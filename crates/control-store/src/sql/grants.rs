@@ -41,7 +41,7 @@ pub(super) async fn record_within(
          VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (workspace_id, image_id, origin) DO UPDATE
          SET secret_id = excluded.secret_id, secret_version = excluded.secret_version,
-             granted_at = excluded.granted_at
+             granted_at = excluded.granted_at, refused_at = NULL
          WHERE image_grant.secret_id IS DISTINCT FROM excluded.secret_id
             OR image_grant.secret_version IS NULL
             OR image_grant.secret_version <= excluded.secret_version
@@ -63,15 +63,33 @@ pub(super) async fn record_within(
     }
 }
 
+/// All images of one manifest that one workspace has from one origin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OfManifest<'a> {
+    pub(super) workspace: WorkspaceId,
+    pub(super) manifest_digest: &'a Digest,
+    pub(super) origin: &'a str,
+}
+
+/// Ids of grant and image, origin, secret and version, when it was granted and refused.
+type Row = (
+    String,
+    String,
+    String,
+    Option<String>,
+    Option<i64>,
+    i64,
+    Option<i64>,
+);
+
 pub(super) async fn find(
     database: &Database,
     workspace: WorkspaceId,
     image_id: &Digest,
     origin: &str,
 ) -> Result<Option<Grant>, StoreError> {
-    type Row = (String, String, String, Option<String>, Option<i64>, i64);
     let row: Option<Row> = query(
-        "SELECT grant_id, image_id, origin, secret_id, secret_version, granted_at
+        "SELECT grant_id, image_id, origin, secret_id, secret_version, granted_at, refused_at
          FROM image_grant WHERE workspace_id = $1 AND image_id = $2 AND origin = $3",
     )
     .bind(workspace.to_string())
@@ -80,17 +98,74 @@ pub(super) async fn find(
     .fetch_optional(database.reader())
     .await
     .doing("finding a grant")?;
-    row.map(|(id, image_id, origin, secret_id, version, granted_at)| {
-        Ok(Grant {
-            id: parsed("image_grant", &id)?,
-            workspace,
-            image_id: digest("image_grant", &image_id)?,
-            origin,
-            proof: proof(secret_id.as_deref(), version)?,
-            granted_at: timestamp(granted_at),
-        })
+    row.map(|row| grant(workspace, row)).transpose()
+}
+
+pub(super) async fn last(
+    database: &Database,
+    of: OfManifest<'_>,
+) -> Result<Option<Grant>, StoreError> {
+    let row: Option<Row> = query(
+        "SELECT grant_id, image_id, origin, secret_id, secret_version, granted_at, refused_at
+         FROM image_grant
+         WHERE workspace_id = $1 AND origin = $3 AND image_id IN
+               (SELECT image_id FROM image WHERE workspace_id = $1 AND manifest_digest = $2)
+         ORDER BY granted_at DESC, grant_id DESC LIMIT 1",
+    )
+    .bind(of.workspace.to_string())
+    .bind(of.manifest_digest.as_str())
+    .bind(of.origin)
+    .fetch_optional(database.reader())
+    .await
+    .doing("finding the last proof of an image")?;
+    row.map(|row| grant(of.workspace, row)).transpose()
+}
+
+pub(super) async fn note_refusal(
+    database: &Database,
+    of: OfManifest<'_>,
+) -> Result<u64, StoreError> {
+    let change = query(
+        "UPDATE image_grant SET refused_at = $4
+         WHERE workspace_id = $1 AND origin = $3 AND refused_at IS NULL AND image_id IN
+               (SELECT image_id FROM image WHERE workspace_id = $1 AND manifest_digest = $2)",
+    )
+    .bind(of.workspace.to_string())
+    .bind(of.manifest_digest.as_str())
+    .bind(of.origin)
+    .bind(now_ms());
+    database
+        .execute(Durability::Disk, "noting a refusal", change)
+        .await
+}
+
+pub(super) async fn note_refused_credential(
+    database: &Database,
+    workspace: WorkspaceId,
+    secret_id: SecretId,
+) -> Result<u64, StoreError> {
+    let change = query(
+        "UPDATE image_grant SET refused_at = $3
+         WHERE workspace_id = $1 AND secret_id = $2 AND refused_at IS NULL",
+    )
+    .bind(workspace.to_string())
+    .bind(secret_id.to_string())
+    .bind(now_ms());
+    let doing = "noting a refused credential";
+    database.execute(Durability::Disk, doing, change).await
+}
+
+fn grant(workspace: WorkspaceId, row: Row) -> Result<Grant, StoreError> {
+    let (id, image_id, origin, secret_id, version, granted_at, refused_at) = row;
+    Ok(Grant {
+        id: parsed("image_grant", &id)?,
+        workspace,
+        image_id: digest("image_grant", &image_id)?,
+        origin,
+        proof: proof(secret_id.as_deref(), version)?,
+        granted_at: timestamp(granted_at),
+        refused_at: refused_at.map(timestamp),
     })
-    .transpose()
 }
 
 pub(super) async fn revoke(

@@ -79,6 +79,46 @@ impl ImageRecords for SqlStore {
         Box::pin(grants::find(&self.database, workspace, image_id, origin))
     }
 
+    fn last_proof<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        manifest_digest: &'a Digest,
+        origin: &'a str,
+    ) -> StoreFuture<'a, Option<Grant>> {
+        let of_manifest = grants::OfManifest {
+            workspace,
+            manifest_digest,
+            origin,
+        };
+        Box::pin(grants::last(&self.database, of_manifest))
+    }
+
+    fn note_refusal<'a>(
+        &'a self,
+        workspace: WorkspaceId,
+        manifest_digest: &'a Digest,
+        origin: &'a str,
+    ) -> StoreFuture<'a, u64> {
+        let of_manifest = grants::OfManifest {
+            workspace,
+            manifest_digest,
+            origin,
+        };
+        Box::pin(grants::note_refusal(&self.database, of_manifest))
+    }
+
+    fn note_refused_credential(
+        &self,
+        workspace: WorkspaceId,
+        secret_id: SecretId,
+    ) -> StoreFuture<'_, u64> {
+        Box::pin(grants::note_refused_credential(
+            &self.database,
+            workspace,
+            secret_id,
+        ))
+    }
+
     fn revoke_grants_of(
         &self,
         workspace: WorkspaceId,

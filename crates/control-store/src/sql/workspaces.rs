@@ -1,5 +1,7 @@
 //! Workspaces and their settings.
 
+use std::time::Duration;
+
 use database::query;
 use ids::{WorkspaceId, WorkspaceName};
 
@@ -33,6 +35,10 @@ impl WorkspaceRecords for SqlStore {
         then: &'a str,
     ) -> StoreFuture<'a, bool> {
         Box::pin(self.set_after_removal_now(workspace, then))
+    }
+
+    fn set_offline(&self, workspace: WorkspaceId, offline: Duration) -> StoreFuture<'_, bool> {
+        Box::pin(self.set_offline_now(workspace, offline))
     }
 
     fn put_settings<'a>(
@@ -83,7 +89,8 @@ impl SqlStore {
 
     async fn workspace_of(&self, name: &WorkspaceName) -> Result<Option<Workspace>, StoreError> {
         let row: Option<Row> = query(
-            "SELECT workspace_id, name, created_at, after_removal FROM workspace WHERE name = $1",
+            "SELECT workspace_id, name, created_at, after_removal, offline_seconds
+             FROM workspace WHERE name = $1",
         )
         .bind(name.as_str())
         .fetch_optional(self.database.reader())
@@ -94,7 +101,8 @@ impl SqlStore {
 
     async fn workspaces_now(&self) -> Result<Vec<Workspace>, StoreError> {
         let rows: Vec<Row> = query(
-            "SELECT workspace_id, name, created_at, after_removal FROM workspace ORDER BY name",
+            "SELECT workspace_id, name, created_at, after_removal, offline_seconds
+             FROM workspace ORDER BY name",
         )
         .fetch_all(self.database.reader())
         .await
@@ -119,6 +127,21 @@ impl SqlStore {
             )
             .await?;
         Ok(changed > 0)
+    }
+
+    async fn set_offline_now(
+        &self,
+        workspace: WorkspaceId,
+        offline: Duration,
+    ) -> Result<bool, StoreError> {
+        let seconds = i64::try_from(offline.as_secs()).unwrap_or(i64::MAX);
+        let change = query("UPDATE workspace SET offline_seconds = $2 WHERE workspace_id = $1")
+            .bind(workspace.to_string())
+            .bind(seconds);
+        let doing = "setting for how long a proof counts";
+        // On disk before anybody relies on it: it may have been made shorter.
+        let changed = self.database.execute(Durability::Disk, doing, change);
+        Ok(changed.await? > 0)
     }
 
     async fn put_settings_now(
@@ -194,11 +217,15 @@ impl SqlStore {
     }
 }
 
-/// Id, name, when it was made, and what follows a removal.
-type Row = (String, String, i64, Option<String>);
+/// Id, name, when it was made, what follows a removal, and for how many seconds a proof counts.
+type Row = (String, String, i64, Option<String>, Option<i64>);
 
-fn workspace((id, name, created_at, after_removal): Row) -> Result<Workspace, StoreError> {
+fn workspace(row: Row) -> Result<Workspace, StoreError> {
+    let (id, name, created_at, after_removal, offline_seconds) = row;
+    // The table takes none below zero; a damaged one counts for nothing.
+    let offline = offline_seconds.map(|seconds| u64::try_from(seconds).unwrap_or_default());
     Ok(Workspace {
+        offline: offline.map(Duration::from_secs),
         id: parsed("workspace", &id)?,
         name: parsed("workspace", &name)?,
         created_at: timestamp(created_at),
