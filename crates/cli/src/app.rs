@@ -17,7 +17,7 @@ use image_fs::{CacheLimits, SpanCache};
 use image_store::ImageStore;
 use key_service::RootKeySource;
 use reference::Reference;
-use registry_client::RegistryClient;
+use registry_client::{RegistryClient, RetryPolicy};
 use vault::{KeeperProgram, KeySource, RootKey, Vault, VaultPlace};
 
 use crate::args::Global;
@@ -227,9 +227,19 @@ impl Opened {
         let choice = choice(credential)?;
         let leasing = self.broker.lease_for(reader, self.workspace, image, choice);
         let lease = Arc::new(leasing.await?);
-        let endpoint = lease.endpoint().clone();
-        let client = RegistryClient::new(&self.dialer, endpoint, lease.own_source())?;
+        let client = self.client(&lease, RetryPolicy::default())?;
         Ok(Reader { lease, client })
+    }
+
+    /// A client that reads with a lease.
+    pub(crate) fn client(&self, lease: &Arc<Lease>, retry: RetryPolicy) -> Result<RegistryClient> {
+        let (endpoint, source) = (lease.endpoint().clone(), lease.own_source());
+        Ok(RegistryClient::with_retry(
+            &self.dialer,
+            endpoint,
+            source,
+            retry,
+        )?)
     }
 }
 

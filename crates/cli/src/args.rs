@@ -7,6 +7,7 @@ mod audit;
 mod credentials;
 mod issuer;
 mod login;
+mod workspace;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) use audit::{AuditCommand, BlastArgs};
 pub(crate) use credentials::{CredentialsCommand, HelperCommand};
 pub(crate) use issuer::IssuerCommand;
 pub(crate) use login::{KeylessArgs, LoginArgs};
+pub(crate) use workspace::WorkspaceCommand;
 
 /// Run functions and commands in private container images, on your own machines.
 #[derive(Debug, Parser)]
@@ -283,20 +285,6 @@ fn parse_after_removal(text: &str) -> Result<AfterRemoval, String> {
     AfterRemoval::from_name(text).ok_or_else(|| "continue, drain or kill".to_owned())
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum WorkspaceCommand {
-    /// List workspaces and what they have set
-    List,
-    /// Show the workspace that --workspace names
-    Show,
-    /// Change what it has set
-    Set {
-        /// What becomes of containers whose credential is removed, where `logout` does not say
-        #[arg(long, value_name = "continue|drain|kill", value_parser = parse_after_removal)]
-        running: AfterRemoval,
-    },
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct ImageArg {
     /// Image to work on
@@ -325,13 +313,23 @@ pub(crate) enum ImageCommand {
     List,
     /// Bring every layer of an image into the cache
     Warm(ImageArg),
+    /// Bring every layer of an image into the cache and keep it there
+    ///
+    /// The image starts also while its registry does not answer, for as long as `workspace set
+    /// --offline` allows. A registry that answers has the last word.
+    Pin(ImageArg),
+    /// Let the cache evict an image that was pinned by this name
+    Unpin {
+        /// Image, as it was pinned
+        image: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
     /// Show what the cache holds
     Du,
-    /// Remove layers that no container uses, oldest first
+    /// Remove layers that no container uses and no pin keeps, oldest first
     Prune {
         /// Remove all of them
         #[arg(long, conflicts_with = "keep")]
@@ -339,6 +337,9 @@ pub(crate) enum CacheCommand {
         /// Keep at most this much, such as 10g
         #[arg(long, value_name = "SIZE", required_unless_present = "all")]
         keep: Option<String>,
+        /// Remove pinned layers too, and the pins of their images
+        #[arg(long)]
+        pinned: bool,
     },
 }
 

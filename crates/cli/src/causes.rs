@@ -60,7 +60,10 @@ impl From<ImageError> for Failure {
             ImageError::Malformed { .. } => Self::of(Kind::Corrupt, &error),
             ImageError::TooLarge { .. } => Self::of(Kind::Unsupported, &error),
             ImageError::Layer { ref source, .. } => Self::of(of_layer(source), &error),
-            ImageError::Store(_) | ImageError::Cache(_) => Self::of(Kind::Machine, &error),
+            ImageError::Cache(error) => error.into(),
+            ImageError::Store(_) | ImageError::NoCache | ImageError::NotWhole { .. } => {
+                Self::of(Kind::Machine, &error)
+            }
         }
     }
 }
@@ -180,7 +183,14 @@ impl From<StoreError> for Failure {
 
 impl From<CacheError> for Failure {
     fn from(error: CacheError) -> Self {
-        Self::of(Kind::Machine, &error)
+        let hint = match &error {
+            CacheError::NoRoomForPin { .. } => {
+                "unpin another image, or set a larger cache_limit in the configuration"
+            }
+            CacheError::TooManyPins { .. } => "unpin another image",
+            _ => return Self::of(Kind::Machine, &error),
+        };
+        Self::of(Kind::Machine, &error).hint(hint)
     }
 }
 

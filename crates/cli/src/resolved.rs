@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use broker::{BrokerError, LeaseReader};
 use control_store::Publication;
+use gateway::{NoStand, PATIENCE, PinnedStart};
 use image::{Fill, ImageError, LayerReport, PinnedImage};
 use image_mount::{LayerRef, MountRequest};
 use image_store::{ImageStore, IndexKey};
 use layer_index::IndexSummary;
-use reference::Reference;
-use registry_client::{Platform, RegistryError};
+use reference::{Digest, Reference};
+use registry_client::{ClientStats, Platform, RegistryError};
 
 use crate::app::{App, Opened, Reader};
 use crate::commands::reference::parse;
@@ -27,30 +28,129 @@ pub(crate) struct Resolved {
     pub(crate) opened: Opened,
     pub(crate) reader: Reader,
     pub(crate) pinned: PinnedImage,
+    /// What was asked of the registry by another client than the reader's.
+    pub(crate) asked: ClientStats,
+    /// Why the registry's word is of an earlier time, fit to be told; nothing where it is of now.
+    pub(crate) outage: Option<String>,
+}
+
+/// An image that is about to be asked for.
+struct Asking {
+    reference: Reference,
+    opened: Opened,
+    reader: Reader,
 }
 
 /// Asks the registry what the image is; the answer is the proof that it may be used.
 pub(crate) async fn resolve(app: &App, image: &str, credential: Option<&str>) -> Result<Resolved> {
-    resolve_for(app, LeaseReader::own(), image, credential).await
+    let asking = Asking::begin(app, LeaseReader::own(), image, credential).await?;
+    asking.answered().await
 }
 
-/// The same for a container of this machine.
+/// The same for a container of this machine. One of a pinned image starts by what was proven
+/// before, where its registry is away and the workspace allows it.
 pub(crate) async fn resolve_for(
     app: &App,
     reader: LeaseReader,
     image: &str,
     credential: Option<&str>,
 ) -> Result<Resolved> {
-    let reference = parse(image)?;
-    let opened = app.open().await?;
-    let reader = opened.reader(reader, &reference, credential).await?;
-    let pinned = image::resolve(&reader.client, &reference, &Platform::host()).await;
-    let pinned = pinned.map_err(|error| explain_refusal(error, &reader, &reference))?;
+    let asking = Asking::begin(app, reader, image, credential).await?;
+    let Some(manifest) = asking.pinned_manifest(app)? else {
+        return asking.answered().await;
+    };
+    let client = asking.opened.client(&asking.reader.lease, PATIENCE)?;
+    let answer = gateway::ask_of_pinned(&client, &asking.reference).await;
+    let asked = client.stats();
+    let (pinned, outage) = match answer {
+        Ok(pinned) => (pinned, None),
+        Err(error) => {
+            let (pinned, notice) = asking.despite(app, &manifest, error).await?;
+            (pinned, Some(notice))
+        }
+    };
     Ok(Resolved {
-        opened,
-        reader,
-        pinned,
+        asked,
+        outage,
+        ..asking.resolved(pinned)
     })
+}
+
+impl Asking {
+    async fn begin(
+        app: &App,
+        reader: LeaseReader,
+        image: &str,
+        credential: Option<&str>,
+    ) -> Result<Self> {
+        let reference = parse(image)?;
+        let opened = app.open().await?;
+        let reader = opened.reader(reader, &reference, credential).await?;
+        Ok(Self {
+            reference,
+            opened,
+            reader,
+        })
+    }
+
+    async fn answered(self) -> Result<Resolved> {
+        let client = &self.reader.client;
+        let answer = image::resolve(client, &self.reference, &Platform::host()).await;
+        let pinned = answer.map_err(|error| self.explain(error))?;
+        Ok(self.resolved(pinned))
+    }
+
+    /// What this name meant when it was pinned, if it is.
+    fn pinned_manifest(&self, app: &App) -> Result<Option<Digest>> {
+        let (cache, owner) = (app.span_cache()?, self.opened.workspace.to_string());
+        let (origin, name) = (self.reader.lease.origin(), &self.reference);
+        Ok(image::manifest_pinned_as(&cache, &owner, &origin, name)?)
+    }
+
+    /// The image without its registry, and what is said of that.
+    async fn despite(
+        &self,
+        app: &App,
+        manifest: &Digest,
+        error: ImageError,
+    ) -> Result<(PinnedImage, String)> {
+        let ImageError::Registry(asked) = &error else {
+            return Err(self.explain(error));
+        };
+        let store = self.opened.broker.store();
+        let record = store.image(self.opened.workspace, manifest).await?;
+        let Some(record) = &record else {
+            let hint = NoStand::without_grant(asked).hint();
+            return Err(self.explain(error).hint_if(hint));
+        };
+        let start = PinnedStart {
+            indexing: &app.indexing()?,
+            lease: &self.reader.lease,
+            reference: &self.reference,
+            image: record,
+        };
+        match start.despite(asked).await {
+            Ok(stand) => {
+                let notice = stand.notice(asked);
+                Ok((stand.pinned, notice))
+            }
+            Err(no) => Err(self.explain(error).hint_if(no.hint())),
+        }
+    }
+
+    fn explain(&self, error: ImageError) -> Failure {
+        explain_refusal(error, &self.reader, &self.reference)
+    }
+
+    fn resolved(self, pinned: PinnedImage) -> Resolved {
+        Resolved {
+            opened: self.opened,
+            reader: self.reader,
+            pinned,
+            asked: ClientStats::default(),
+            outage: None,
+        }
+    }
 }
 
 /// A refusal of nobody is mended by a login, whatever the registry calls it; one of a credential as
@@ -86,8 +186,25 @@ impl Resolved {
         Ok(layers)
     }
 
-    /// Image, alias and grant in one transaction.
+    /// Has it whole in the cache, on record, and kept there from then on.
+    pub(crate) async fn pin(&self, app: &App) -> Result<Vec<LayerReport>> {
+        let (indexing, owner) = (app.indexing()?, self.opened.workspace.to_string());
+        let progress = Arc::new(IndexProgress::new(app.output));
+        let (client, sink) = (&self.reader.client, Arc::clone(&progress) as _);
+        let filled = indexing.fill(client, &self.pinned, &owner, sink).await;
+        progress.clear();
+        let filled = filled?;
+        self.record(&filled.layers).await?;
+        let layers = filled.layers.clone();
+        filled.pin()?;
+        Ok(layers)
+    }
+
+    /// Image, alias and grant in one transaction. What was not proven now is not said to be.
     async fn record(&self, layers: &[LayerReport]) -> Result<()> {
+        if self.outage.is_some() {
+            return Ok(());
+        }
         let Some(proof) = self.reader.lease.proof().await? else {
             return Ok(());
         };

@@ -28,6 +28,7 @@ mod listening;
 mod lock;
 mod metrics;
 mod operations;
+mod outage;
 mod problem;
 mod python;
 mod service;
@@ -48,6 +49,7 @@ pub use operations::images::{
 pub use operations::objects::ObjectNamed;
 pub use operations::stubs::{ShownStub, StubRequest};
 pub use operations::tokens::{MadeToken, TokenRequest};
+pub use outage::{NoStand, PATIENCE, PinnedStart, Stand, ask as ask_of_pinned};
 pub use problem::{Kind, Problem};
 pub use python::PythonProbe;
 pub use service::{BoundService, ServerTls, TlsError, TlsFiles};

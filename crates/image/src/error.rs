@@ -22,7 +22,16 @@ pub enum ImageError {
     /// Our own disk.
     #[error("image store: {0}")]
     Store(#[from] StoreError),
-    /// The span cache's disk.
+    /// The span cache's disk, or its limit.
     #[error("span cache: {0}")]
     Cache(#[from] image_fs::CacheError),
+    #[error("there is no cache to keep an image in")]
+    NoCache,
+    /// Something else took from the cache what was to be kept.
+    #[error("image {image} is not whole in the cache: {missing} of {spans} spans are missing")]
+    NotWhole {
+        image: String,
+        missing: u64,
+        spans: u64,
+    },
 }

@@ -149,11 +149,20 @@ impl Indexing {
     }
 
     fn is_cached(&self, image: &PinnedImage, index: &IndexSummary) -> Result<bool, ImageError> {
+        Ok(self.missing_spans(image, index)? == 0)
+    }
+
+    /// How many spans of a layer are to be had from its registry alone.
+    pub(crate) fn missing_spans(
+        &self,
+        image: &PinnedImage,
+        index: &IndexSummary,
+    ) -> Result<u64, ImageError> {
         let Some(cache) = &self.cache else {
-            return Ok(true);
+            return Ok(0);
         };
         let present = cache.present_spans(&image.origin, index)?;
-        Ok(present == index.header.span_count)
+        Ok(index.header.span_count.saturating_sub(present))
     }
 
     /// Streams one layer through an indexing process.

@@ -13,10 +13,12 @@
 
 mod error;
 mod index;
+mod keep;
 mod pinned;
 mod progress;
 
 pub use error::ImageError;
 pub use index::{Fill, Indexing, LayerReport};
+pub use keep::{Filled, manifest_pinned_as, names_pinned};
 pub use pinned::{PinnedImage, PinnedLayer, diff_ids, resolve};
 pub use progress::Progress;

@@ -35,6 +35,28 @@ pub struct PinnedImage {
 }
 
 impl PinnedImage {
+    /// An image as it stands on record, asked of nobody, for who reads it from this origin, which
+    /// need not be where it was proven last; nothing where its configuration is not kept.
+    pub fn on_record(reference: &Reference, origin: String, image: &Image) -> Option<Self> {
+        let layers = image.layers.iter().map(|layer| PinnedLayer {
+            descriptor: Descriptor {
+                digest: layer.digest.clone(),
+                size: layer.size_bytes,
+                media_type: layer.media_type.clone(),
+                urls: Vec::new(),
+            },
+            diff_id: layer.diff_id.clone(),
+        });
+        Some(Self {
+            reference: reference.clone(),
+            origin,
+            manifest_digest: image.manifest_digest.clone(),
+            config_digest: image.config_digest.clone(),
+            config: image.config.clone()?.into(),
+            layers: layers.collect(),
+        })
+    }
+
     /// What a full pull would transfer for the layers.
     pub fn compressed_bytes(&self) -> u64 {
         let sizes = self.layers.iter().map(|layer| layer.descriptor.size);

@@ -1,6 +1,6 @@
 //! `holdfast cache du|prune`.
 
-use image_fs::{LayerUsage, SpanCache};
+use image_fs::{LayerUsage, PruneReport, SpanCache};
 use serde::Serialize;
 
 use crate::app::App;
@@ -13,12 +13,17 @@ pub(crate) fn cache(app: &App, command: &CacheCommand) -> Result<()> {
     let cache = app.span_cache()?;
     match command {
         CacheCommand::Du => usage(app, &cache),
-        CacheCommand::Prune { all, keep } => {
+        CacheCommand::Prune { all, keep, pinned } => {
             let keep_bytes = match keep {
                 Some(size) if !all => crate::settings::parse_size(size)?,
                 _ => 0,
             };
-            prune(app, &cache, keep_bytes)
+            let report = if *pinned {
+                cache.prune_pinned_too(keep_bytes)
+            } else {
+                cache.prune(keep_bytes)
+            };
+            pruned(app, report?)
         }
     }
 }
@@ -26,6 +31,7 @@ pub(crate) fn cache(app: &App, command: &CacheCommand) -> Result<()> {
 #[derive(Debug, Serialize)]
 struct Usage {
     bytes: u64,
+    pinned_bytes: u64,
     limit_bytes: u64,
     layers: Vec<Layer>,
 }
@@ -36,6 +42,7 @@ struct Layer {
     layer: String,
     bytes: u64,
     in_use: bool,
+    pinned: bool,
 }
 
 impl From<LayerUsage> for Layer {
@@ -45,6 +52,7 @@ impl From<LayerUsage> for Layer {
             layer,
             bytes,
             in_use,
+            pinned,
             ..
         } = usage;
         Self {
@@ -52,33 +60,38 @@ impl From<LayerUsage> for Layer {
             layer,
             bytes,
             in_use,
+            pinned,
         }
     }
 }
 
 fn usage(app: &App, cache: &SpanCache) -> Result<()> {
     let layers: Vec<Layer> = cache.du()?.into_iter().map(Layer::from).collect();
+    let pinned = layers.iter().filter(|layer| layer.pinned);
     let usage = Usage {
         bytes: layers.iter().map(|layer| layer.bytes).sum(),
+        pinned_bytes: pinned.map(|layer| layer.bytes).sum(),
         limit_bytes: app.settings.cache_limit_bytes,
         layers,
     };
     app.output.show(&usage, |usage| {
+        let yes_or_no = |is_so| if is_so { "yes" } else { "no" };
         let rows = usage.layers.iter().map(|layer| {
-            let in_use = if layer.in_use { "yes" } else { "no" };
             let layer_name = short(&layer.layer).to_owned();
             vec![
                 layer.origin.clone(),
                 layer_name,
                 bytes(layer.bytes),
-                in_use.to_owned(),
+                yes_or_no(layer.in_use).to_owned(),
+                yes_or_no(layer.pinned).to_owned(),
             ]
         });
-        let listing = table(&["ORIGIN", "LAYER", "SIZE", "IN USE"], rows);
+        let listing = table(&["ORIGIN", "LAYER", "SIZE", "IN USE", "PINNED"], rows);
         format!(
-            "{listing}\n{} of {}",
+            "{listing}\n{} of {}, {} pinned",
             bytes(usage.bytes),
-            bytes(usage.limit_bytes)
+            bytes(usage.limit_bytes),
+            bytes(usage.pinned_bytes)
         )
     })
 }
@@ -89,8 +102,7 @@ struct Pruned {
     bytes: u64,
 }
 
-fn prune(app: &App, cache: &SpanCache, keep_bytes: u64) -> Result<()> {
-    let report = cache.prune(keep_bytes)?;
+fn pruned(app: &App, report: PruneReport) -> Result<()> {
     let pruned = Pruned {
         layers: report.layers,
         bytes: report.bytes,

@@ -1,4 +1,6 @@
-//! `holdfast image index|inspect|mount|verify|list|warm`.
+//! `holdfast image index|inspect|mount|verify|list|warm|pin|unpin`.
+
+mod pins;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use serde::Serialize;
 use crate::app::{App, own_program};
 use crate::args::{ImageArg, ImageCommand};
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{bytes, json_text, show_time, table};
+use crate::output::{bytes, json_text, or_dash, show_time, table};
 use crate::progress::short;
 use crate::resolved::{Resolved, layer_ref, resolve};
 
@@ -23,6 +25,8 @@ pub(crate) async fn image(app: &App, command: ImageCommand) -> Result<()> {
         ImageCommand::Mount { image, directory } => mount(app, &image, &directory).await,
         ImageCommand::Verify(args) => verify(app, &args).await,
         ImageCommand::List => list(app).await,
+        ImageCommand::Pin(args) => pins::pin(app, &args).await,
+        ImageCommand::Unpin { image } => pins::unpin(app, &image).await,
     }
 }
 
@@ -303,14 +307,18 @@ struct Listed {
     layers: usize,
     compressed_bytes: u64,
     created_at: String,
+    /// The names that keep it in the cache.
+    pinned_as: Vec<String>,
 }
 
 async fn list(app: &App) -> Result<()> {
     let opened = app.open().await?;
     let images = opened.broker.store().images(opened.workspace).await?;
+    let (pins, owner) = (app.span_cache()?.pins()?, opened.workspace.to_string());
     let listed: Vec<Listed> = images
         .into_iter()
         .map(|image| Listed {
+            pinned_as: image::names_pinned(&pins, &owner, &image.origin, &image.manifest_digest),
             image: image.canonical,
             manifest_digest: image.manifest_digest.to_string(),
             layers: image.layers.len(),
@@ -326,8 +334,19 @@ async fn list(app: &App) -> Result<()> {
                 image.layers.to_string(),
                 bytes(image.compressed_bytes),
                 image.created_at.clone(),
+                or_dash((!image.pinned_as.is_empty()).then_some(&*image.pinned_as.join(", "))),
             ]
         });
-        table(&["IMAGE", "MANIFEST", "LAYERS", "SIZE", "INDEXED"], cells)
+        table(
+            &[
+                "IMAGE",
+                "MANIFEST",
+                "LAYERS",
+                "SIZE",
+                "INDEXED",
+                "PINNED AS",
+            ],
+            cells,
+        )
     })
 }

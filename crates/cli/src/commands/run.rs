@@ -150,6 +150,9 @@ async fn prepare(
     };
     let resolving = resolve_for(app, reader, &args.image, credential);
     let resolved = waterfall.measure("resolve", resolving).await?;
+    if let Some(outage) = &resolved.outage {
+        say(app.output, "outage", outage);
+    }
     let process = wanted.process(&resolved, args)?;
     let layers = waterfall
         .measure("index", resolved.index(app, image::Fill::Unindexed))
@@ -190,13 +193,16 @@ impl Observer for Log {
 
 /// What the mount process says about the registry, on the container's own standard error.
 fn tell(output: Output, message: &MountLog) {
-    let kind = message.kind.name();
+    say(output, message.kind.name(), &message.message);
+}
+
+fn say(output: Output, kind: &str, message: &str) {
+    let message = printable(message);
     if output.json {
-        let message = printable(&message.message);
         let line = serde_json::json!({ "notice": { "kind": kind, "message": message } });
         eprintln!("{line}");
     } else {
-        eprintln!("holdfast: {kind}: {}", printable(&message.message));
+        eprintln!("holdfast: {kind}: {message}");
     }
 }
 
@@ -381,12 +387,14 @@ impl Timing {
             image: resolved.pinned.reference.canonical(),
             cold,
             phases: phases.collect(),
-            bytes_fetched: stats.fs.bytes_fetched + client.bytes_received,
+            bytes_fetched: stats.fs.bytes_fetched
+                + client.bytes_received
+                + resolved.asked.bytes_received,
             bytes_total: resolved.pinned.compressed_bytes(),
             bytes_prefetched: stats.fs.bytes_prefetched,
             spans_prefetched: stats.fs.spans_prefetched,
             prefetch_hits: stats.fs.prefetch_hits,
-            requests: stats.fs.requests + client.requests,
+            requests: stats.fs.requests + client.requests + resolved.asked.requests,
             token_requests: resolved.opened.broker.token_requests(),
             exit_code: outcome.exit.code,
         }

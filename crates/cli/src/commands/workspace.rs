@@ -1,6 +1,8 @@
 //! `holdfast workspace list|show|set`: what a workspace has as its own way.
 
-use broker::{AfterRemoval, after_removal_of};
+use std::time::Duration;
+
+use broker::{AfterRemoval, after_removal_of, offline_for};
 use control_store::Workspace;
 use serde::Serialize;
 
@@ -13,7 +15,7 @@ pub(crate) async fn workspace(app: &App, command: &WorkspaceCommand) -> Result<(
     match command {
         WorkspaceCommand::List => list(app).await,
         WorkspaceCommand::Show => show(app).await,
-        WorkspaceCommand::Set { running } => set(app, *running).await,
+        WorkspaceCommand::Set { running, offline } => set(app, *running, *offline).await,
     }
 }
 
@@ -24,12 +26,15 @@ struct Row {
     created_at: String,
     /// What becomes of containers whose credential is removed.
     running: &'static str,
+    /// For how long what registries proved counts while they do not answer.
+    offline_seconds: u64,
 }
 
 impl From<Workspace> for Row {
     fn from(workspace: Workspace) -> Self {
         Self {
             running: after_removal_of(&workspace).as_str(),
+            offline_seconds: offline_for(&workspace).as_secs(),
             id: workspace.id.to_string(),
             name: workspace.name.to_string(),
             created_at: show_time(workspace.created_at),
@@ -43,10 +48,11 @@ async fn list(app: &App) -> Result<()> {
     let rows: Vec<Row> = all.into_iter().map(Row::from).collect();
     app.output.show(&rows, |rows| {
         let cells = rows.iter().map(|row| {
-            let words = [&row.name, &row.id, row.running, &row.created_at];
+            let offline = show_offline(row.offline_seconds);
+            let words = [&row.name, &row.id, row.running, &offline, &row.created_at];
             words.map(str::to_owned).to_vec()
         });
-        table(&["NAME", "ID", "RUNNING", "MADE"], cells)
+        table(&["NAME", "ID", "RUNNING", "OFFLINE", "MADE"], cells)
     })
 }
 
@@ -61,17 +67,37 @@ async fn show(app: &App) -> Result<()> {
             name,
             created_at,
             running,
+            offline_seconds,
         } = row;
+        let offline = show_offline(*offline_seconds);
         format!(
             "workspace  {name}\nid         {id}\nmade       {created_at}\n\
-             running    {running}, when its credential is removed"
+             running    {running}, when its credential is removed\n\
+             offline    {offline}, after a proof, while the registry of a pinned image is away"
         )
     })
 }
 
-async fn set(app: &App, running: AfterRemoval) -> Result<()> {
+async fn set(app: &App, running: Option<AfterRemoval>, offline: Option<Duration>) -> Result<()> {
     let opened = app.open().await?;
     let (broker, workspace) = (&opened.broker, opened.workspace);
-    broker.set_after_removal(workspace, running, ACTOR).await?;
+    if let Some(running) = running {
+        broker.set_after_removal(workspace, running, ACTOR).await?;
+    }
+    if let Some(offline) = offline {
+        broker.set_offline(workspace, offline, ACTOR).await?;
+    }
     show(app).await
+}
+
+/// In the largest unit that says it exactly.
+fn show_offline(seconds: u64) -> String {
+    let units = [("d", 24 * 60 * 60), ("h", 60 * 60), ("m", 60), ("s", 1)];
+    match units
+        .into_iter()
+        .find(|(_, unit)| seconds >= *unit && seconds.is_multiple_of(*unit))
+    {
+        Some((name, unit)) => format!("{}{name}", seconds / unit),
+        None => "never".to_owned(),
+    }
 }

@@ -84,7 +84,9 @@ impl From<ImageError> for Problem {
                 }
                 IndexerError::Process(_) => return Self::internal(&error),
             },
-            ImageError::Cache(_) => return Self::internal(&error),
+            ImageError::Cache(_) | ImageError::NoCache | ImageError::NotWhole { .. } => {
+                return Self::internal(&error);
+            }
         };
         Self::told(kind, &error)
     }

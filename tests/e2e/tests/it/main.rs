@@ -23,6 +23,7 @@ mod keyless;
 mod least;
 mod machines;
 mod patience;
+mod pins;
 mod possession;
 mod run;
 mod serve;

@@ -21,7 +21,7 @@ use image::{Fill, ImageError, LayerReport, PinnedImage, Progress};
 use image_store::StoreError;
 use jiff::Timestamp;
 use reference::{Digest, Reference};
-use registry_client::{Platform, RegistryClient, RegistryError};
+use registry_client::{Platform, RegistryClient, RegistryError, RetryPolicy};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
@@ -108,8 +108,17 @@ impl Gateway {
 
     /// A client that reads with a lease.
     pub(super) fn client(&self, lease: &Arc<Lease>) -> Result<RegistryClient, Problem> {
+        self.client_with(lease, RetryPolicy::default())
+    }
+
+    /// The same with another patience.
+    pub(super) fn client_with(
+        &self,
+        lease: &Arc<Lease>,
+        retry: RetryPolicy,
+    ) -> Result<RegistryClient, Problem> {
         let (endpoint, auth) = (lease.endpoint().clone(), lease.own_source());
-        let client = RegistryClient::new(self.dialer(), endpoint, auth);
+        let client = RegistryClient::with_retry(self.dialer(), endpoint, auth, retry);
         client.map_err(|error| refusal(error.into(), lease))
     }
 

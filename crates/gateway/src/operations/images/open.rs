@@ -3,7 +3,8 @@
 //!
 //! The registry is asked once for all containers of a credential's version, and again when what it
 //! said is old. A new version, or a removed credential, is another question: what was proven with
-//! the old one counts for nothing.
+//! the old one counts for nothing. Where the registry is away, a pinned image is started by what
+//! was proven before, and the next start asks again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,7 @@ use control_store::{GrantProof, Image, ImageLayer, Publication};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use ids::{SecretId, WorkspaceId};
-use image::PinnedImage;
+use image::{ImageError, PinnedImage};
 use reference::{Digest, Reference};
 use registry_client::Platform;
 
@@ -24,6 +25,7 @@ use super::no_image;
 use crate::builds::Unwatched;
 use crate::gateway::Gateway;
 use crate::lock::lock;
+use crate::outage::{self, PATIENCE, PinnedStart};
 use crate::problem::Problem;
 
 /// How long a registry's word stands. A container reads with tokens that live about as long, so
@@ -59,6 +61,8 @@ struct ProofKey {
 struct Proven {
     pinned: PinnedImage,
     layers: Vec<ImageLayer>,
+    /// Said by the registry, and not of it while it is away.
+    is_word: bool,
 }
 
 type Answer = Result<Arc<Proven>, Problem>;
@@ -75,7 +79,8 @@ impl Flight {
     fn counts(&self) -> bool {
         match self.answer.peek() {
             None => true,
-            Some(answer) => answer.is_ok() && self.since.elapsed() < PROOF_LIFE,
+            Some(Ok(proven)) => proven.is_word && self.since.elapsed() < PROOF_LIFE,
+            Some(Err(_)) => false,
         }
     }
 }
@@ -177,9 +182,26 @@ impl Gateway {
             lease,
             reference,
         } = open;
+        let is_pinned = self.is_pinned(workspace, &image, &lease)?;
         let client = self.client(&lease)?;
-        let pinned = image::resolve(&client, &reference, &Platform::host()).await;
-        let mut pinned = pinned.map_err(|error| refusal(error, &lease))?;
+        let answer = if is_pinned {
+            outage::ask(&self.client_with(&lease, PATIENCE)?, &reference).await
+        } else {
+            image::resolve(&client, &reference, &Platform::host()).await
+        };
+        let mut pinned = match answer {
+            Ok(pinned) => pinned,
+            Err(error) if is_pinned => {
+                let start = PinnedStart {
+                    indexing: self.indexing(),
+                    lease: &lease,
+                    reference: &reference,
+                    image: &image,
+                };
+                return stand_in(start, error).await;
+            }
+            Err(error) => return Err(refusal(error, &lease)),
+        };
         let layers = self.index(&client, &pinned, Arc::new(Unwatched)).await;
         let layers = layers.map_err(|error| refusal(error, &lease))?;
         let found = pinned.image(&layers, image.created_at);
@@ -196,7 +218,43 @@ impl Gateway {
         Ok(Arc::new(Proven {
             pinned,
             layers: found.layers,
+            is_word: true,
         }))
+    }
+
+    /// Whether this machine keeps it for the workspace.
+    fn is_pinned(
+        &self,
+        workspace: WorkspaceId,
+        image: &Image,
+        lease: &Lease,
+    ) -> Result<bool, Problem> {
+        let Some(cache) = &self.indexing().cache else {
+            return Ok(false);
+        };
+        let pins = cache.pins().map_err(|error| Problem::internal(&error))?;
+        let (owner, origin) = (workspace.to_string(), lease.origin());
+        let manifest = &image.manifest_digest;
+        Ok(!image::names_pinned(&pins, &owner, &origin, manifest).is_empty())
+    }
+}
+
+/// The image as it was proven, where its registry does not say anything else now.
+async fn stand_in(start: PinnedStart<'_>, error: ImageError) -> Answer {
+    let ImageError::Registry(asked) = &error else {
+        return Err(refusal(error, start.lease));
+    };
+    match start.despite(asked).await {
+        Ok(mut stand) => {
+            tracing::warn!("{}", stand.notice(asked));
+            stand.pinned.config = Bytes::new();
+            Ok(Arc::new(Proven {
+                pinned: stand.pinned,
+                layers: start.image.layers.clone(),
+                is_word: false,
+            }))
+        }
+        Err(no) => Err(refusal(error, start.lease).hint_if(no.hint())),
     }
 }
 
@@ -244,6 +302,33 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 3, "after an old one");
     }
 
+    #[tokio::test]
+    async fn what_counts_in_an_outage_is_for_those_who_wait_and_the_next_asks_again() {
+        let (proofs, key) = (Proofs::default(), key(1));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let ask = |is_word: bool| {
+            let count = Arc::clone(&asked);
+            let flight = proofs.ask(key.clone(), || {
+                async move {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    Ok(Arc::new(Proven {
+                        is_word,
+                        ..proven()
+                    }))
+                }
+                .boxed()
+            });
+            flight.answer
+        };
+        let (one, other) = tokio::join!(ask(false), ask(false));
+        assert!(!one.unwrap().is_word && !other.unwrap().is_word);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        for _ in 0..2 {
+            assert!(ask(true).await.unwrap().is_word);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
     #[test]
     fn proofs_are_bounded() {
         let proofs = Proofs::default();
@@ -274,6 +359,7 @@ mod tests {
                 layers: Vec::new(),
             },
             layers: Vec::new(),
+            is_word: true,
         }
     }
 }

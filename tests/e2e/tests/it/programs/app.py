@@ -1,6 +1,7 @@
 """Functions of the end-to-end tests, and what calls them: `app.py WHAT`."""
 
 import asyncio
+import itertools
 import os
 import socket
 import sys
@@ -164,10 +165,22 @@ def show(name, call):
         print(name, "->", type(error).__name__, file=sys.stderr)
 
 
+def cold_again():
+    """Calls once, and once more for each line."""
+    for _ in itertools.chain([""], sys.stdin):
+        try:
+            cold.remote()
+            print("called", flush=True)
+        except HoldfastError as error:
+            print(repr(str(error)), flush=True)
+
+
 def main():
     what, arguments = sys.argv[1], sys.argv[2:]
     if what == "ends":
         ends()
+    elif what == "cold_again":
+        cold_again()
     elif what == "map":
         print(sum(double.map(range(100))))
     elif what == "neighbours":
