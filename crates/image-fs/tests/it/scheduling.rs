@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use image_fs::BlobError;
+use image_fs::{BlobError, FsOptions};
 use layer_index::Codec;
 use tokio::time::Instant;
 
@@ -132,7 +132,12 @@ async fn a_reader_that_jumps_gets_what_a_round_trip_brings() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_in_order_gets_more_with_every_request() {
-    let mount = Mount::new(vec![layer(&Shape::default(), &[20 * FAR])], SLOW);
+    // None to spare, so that nothing is read ahead.
+    let options = FsOptions {
+        connections: 2,
+        ..FsOptions::default()
+    };
+    let mount = Mount::with(vec![layer(&Shape::default(), &[20 * FAR])], SLOW, options);
     let mut longest = 0;
     for offset in (0..FAR).step_by(SPAN) {
         mount.read("file-0", offset, SPAN).await;

@@ -138,7 +138,7 @@ impl BlobSource for MemorySource {
                 }
                 Some(Fault::Short) => drop(bytes.pop()),
                 Some(Fault::Break(at, error)) => {
-                    pieces(bytes[..at].to_vec().into());
+                    pieces(bytes[..at.min(bytes.len())].to_vec().into());
                     return Err(error);
                 }
                 Some(Fault::Long) => bytes.extend([7; 3 * PIECE]),
