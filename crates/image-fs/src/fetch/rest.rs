@@ -71,7 +71,7 @@ impl Fetcher {
         true
     }
 
-    /// Waits while the source is away, or something is in front. Nothing when no more is of any use.
+    /// Waits while the source is away, or something is in front. Nothing when more is of no use.
     async fn connection_for_rest(&self, layer: usize) -> Option<Connection> {
         let is_due = || self.foretold_flights.load(Relaxed) == 0;
         loop {

@@ -1,4 +1,4 @@
-//! What is asked for at once, of whom, and when it is asked for anew. Only the link takes time here.
+//! What is asked for at once, and when it is asked for anew. Only the link takes time here.
 
 use std::sync::Arc;
 use std::time::Duration;
