@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::fake_service::Fake;
 use credential::{SecretName, SecretString};
 use ids::WorkspaceId;
 use jiff::Timestamp;
@@ -26,6 +27,8 @@ pub(crate) enum Keeping {
     Here,
     /// A keeper: this program again.
     Keeper,
+    /// None: a service keeps it.
+    Service,
 }
 
 /// What has the rows.
@@ -62,7 +65,17 @@ impl Setting {
         engine: Engine::Server,
     };
 
-    fn on(engine: Engine) -> Self {
+    /// A key service, and the rows in a file.
+    pub(crate) const SERVICE: Self = Self {
+        keeping: Keeping::Service,
+        engine: Engine::File,
+    };
+
+    pub(crate) fn is_kept_by_service(self) -> bool {
+        matches!(self.keeping, Keeping::Service)
+    }
+
+    pub(crate) fn on(engine: Engine) -> Self {
         Self {
             keeping: Keeping::Here,
             engine,
@@ -293,6 +306,10 @@ impl Setting {
             Keeping::Keeper => {
                 let source = KeySource::File(file.to_owned());
                 RootKey::kept_by(crate::role::program("key_keeper"), &source)
+            }
+            Keeping::Service => {
+                let service = Fake::named(&file.to_string_lossy());
+                RootKey::in_service(Arc::new(service))
             }
         }
     }

@@ -6,23 +6,43 @@ use std::fmt;
 
 use credential::ExposeSecret;
 use ids::WorkspaceId;
-use vault::{Damage, Vault, VaultError};
+use vault::{Damage, NewSecret, Vault, VaultError};
 
-use crate::support::{Engine, READER, Stage, hex, name, on_each_engine, put};
+use crate::support::{
+    Engine, READER, Setting, Stage, hex, name, on_each_engine, put, secret, tests_of,
+};
 
 on_each_engine!(
-    every_sealed_row_is_refused_in_the_place_of_every_other,
     bytes_of_another_row_do_not_open_behind_the_header_that_belongs_there,
     every_changed_byte_of_a_sealed_version_is_refused_by_its_field,
     every_cut_version_is_refused_as_cut,
-    every_changed_byte_and_every_cut_of_a_wrapped_key_is_refused,
+    every_changed_bit_of_a_header_is_refused_by_its_field,
     every_changed_byte_of_what_names_the_keys_is_refused,
+);
+tests_of!(
+    keys_under_a_file,
+    crate::support::Setting::HERE,
+    every_sealed_row_is_refused_in_the_place_of_every_other,
+    every_changed_byte_and_every_cut_of_a_wrapped_key_is_refused,
+);
+tests_of!(
+    keys_under_a_file_rows_on_a_server,
+    crate::support::Setting::on(crate::support::Engine::Server),
+    every_sealed_row_is_refused_in_the_place_of_every_other,
+    every_changed_byte_and_every_cut_of_a_wrapped_key_is_refused,
+);
+tests_of!(
+    keys_under_a_service,
+    crate::support::Setting::SERVICE,
+    every_sealed_row_is_refused_in_the_place_of_every_other,
+    every_changed_byte_and_every_cut_of_a_wrapped_key_is_refused,
 );
 
 /// Every value of a length, so that no refusal is by the length where it should be by the cipher.
 const VALUE_BYTES: usize = 10;
 const HEADER_BYTES: usize = 118;
 const SEALED_BYTES: usize = HEADER_BYTES + VALUE_BYTES + 16;
+/// Under a root key that is in a file.
 const WRAPPED_BYTES: usize = 61;
 
 /// The fields of a sealed version, by where they end, and what a byte changed there is.
@@ -37,7 +57,7 @@ const SEALED_FIELDS: &[(usize, Damage)] = &[
 ];
 
 /// A vault of two workspaces: in the first `a` at version 2, with version 1 leased, and `b`; in
-/// the other one its own `a`.
+/// the other one its own `a`, and `keyless`, which has no secret and stands in the clear.
 struct Small {
     stage: Stage,
     other: WorkspaceId,
@@ -68,7 +88,11 @@ enum Told {
 
 impl Small {
     async fn on(engine: Engine) -> Self {
-        let stage = Stage::on(engine).await;
+        Self::with(Setting::on(engine)).await
+    }
+
+    async fn with(setting: Setting) -> Self {
+        let stage = Stage::with(setting).await;
         let (first, other) = (stage.workspace, WorkspaceId::new());
         let old = stage.put("a", "first a, 1").await;
         let request = vault::LeaseRequest {
@@ -82,6 +106,7 @@ impl Small {
         stage.put("a", "first a, 2").await;
         stage.put("b", "first b, 1").await;
         put(&stage.vault, other, "a", "other a, 1").await.unwrap();
+        put_keyless(&stage.vault, other).await;
         let version = |workspace, name, version| Row::Version {
             workspace,
             name,
@@ -92,6 +117,7 @@ impl Small {
             version(first, "a", 2),
             version(first, "b", 1),
             version(other, "a", 1),
+            version(other, KEYLESS, 1),
             Row::WorkspaceKey(first),
             Row::WorkspaceKey(other),
             Row::AuditKey,
@@ -146,7 +172,7 @@ impl Small {
         let vault = self.stage.again().await.unwrap();
         let report = vault.verify(None).await.unwrap();
         assert!(report.is_sound(), "{what:?}: {report:?}");
-        assert_eq!((report.workspaces, report.versions_opened), (2, 4));
+        assert_eq!((report.workspaces, report.versions_opened), (2, 5));
     }
 
     /// Writes each of these in the row's place, reads, and puts back what was there.
@@ -242,6 +268,19 @@ fn update(column: &str, from: &str, bytes: &[u8]) -> String {
     format!("UPDATE {table} SET {column} = unhex('{digits}') WHERE {condition}")
 }
 
+const KEYLESS: &str = "keyless";
+
+async fn put_keyless(vault: &Vault, workspace: WorkspaceId) {
+    let new = NewSecret {
+        name: &name(KEYLESS),
+        kind: "aws",
+        scope: "r.example",
+        plaintext: &secret(""),
+        in_clear: Some("arn:aws:iam::123456789012:role/puller"),
+    };
+    vault.put(workspace, new, "t").await.unwrap();
+}
+
 async fn told_of(vault: &Vault, workspace: WorkspaceId, secret: &str, version: u32) -> Told {
     let name = name(secret);
     match vault
@@ -253,8 +292,8 @@ async fn told_of(vault: &Vault, workspace: WorkspaceId, secret: &str, version: u
     }
 }
 
-async fn every_sealed_row_is_refused_in_the_place_of_every_other(engine: Engine) {
-    let small = Small::on(engine).await;
+async fn every_sealed_row_is_refused_in_the_place_of_every_other(setting: Setting) {
+    let small = Small::with(setting).await;
     small.check_whole(&"before").await;
     let mut swaps = 0;
     for (at, &one) in small.rows.iter().enumerate() {
@@ -276,13 +315,14 @@ async fn every_sealed_row_is_refused_in_the_place_of_every_other(engine: Engine)
             swaps += 1;
         }
     }
-    assert_eq!(swaps, 7 * 6 / 2);
+    assert_eq!(swaps, 8 * 7 / 2);
 }
 
 /// The header says what stands in the row, so that it agrees with it; behind it is another's.
 async fn bytes_of_another_row_do_not_open_behind_the_header_that_belongs_there(engine: Engine) {
     let small = Small::on(engine).await;
-    let rows: Vec<Row> = small.versions().collect();
+    // The keyless one is of another length.
+    let rows: Vec<Row> = small.versions().take(4).collect();
     let mut mixed = 0;
     for &row in &rows {
         let ours = small.read(row).await;
@@ -304,14 +344,37 @@ async fn every_changed_byte_of_a_sealed_version_is_refused_by_its_field(engine: 
     let small = Small::on(engine).await;
     for (number, row) in small.versions().enumerate() {
         let original = small.read(row).await;
-        assert_eq!(original.len(), SEALED_BYTES);
-        let changed = (0..SEALED_BYTES).map(|at| {
+        let keyless_bytes = SEALED_BYTES - VALUE_BYTES;
+        assert!([SEALED_BYTES, keyless_bytes].contains(&original.len()));
+        let changed = (0..original.len()).map(|at| {
             let mut bytes = original.clone();
             bytes[at] ^= 1 << ((at + number) % 8);
-            let field = SEALED_FIELDS.iter().find(|(end, _)| at < *end);
-            (bytes, Told::Damage(field.unwrap().1))
+            (bytes, Told::Damage(damage_at(at)))
         });
         small.check_each(row, changed.collect()).await;
+    }
+}
+
+/// What a changed byte of a sealed version is told as.
+fn damage_at(byte: usize) -> Damage {
+    let field = SEALED_FIELDS.iter().find(|(end, _)| byte < *end);
+    field.expect("a byte of a version").1
+}
+
+async fn every_changed_bit_of_a_header_is_refused_by_its_field(engine: Engine) {
+    let small = Small::on(engine).await;
+    // One that has a secret, and the keyless one.
+    for row in small.versions().skip(3) {
+        let original = small.read(row).await;
+        for bit in 0..HEADER_BYTES * 8 {
+            let mut bytes = original.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            small.write(row, &bytes).await;
+            let expected = Told::Damage(damage_at(bit / 8));
+            assert_eq!(small.told(row).await, expected, "{row:?}: bit {bit}");
+        }
+        small.write(row, &original).await;
+        small.check_whole(&row).await;
     }
 }
 
@@ -325,11 +388,13 @@ async fn every_cut_version_is_refused_as_cut(engine: Engine) {
     }
 }
 
-async fn every_changed_byte_and_every_cut_of_a_wrapped_key_is_refused(engine: Engine) {
-    let small = Small::on(engine).await;
+async fn every_changed_byte_and_every_cut_of_a_wrapped_key_is_refused(setting: Setting) {
+    let small = Small::with(setting).await;
     for row in small.wrapped() {
         let original = small.read(row).await;
-        assert_eq!(original.len(), WRAPPED_BYTES);
+        // A service's own is longer.
+        let is_short = original.len() == WRAPPED_BYTES;
+        assert_eq!(is_short, !setting.is_kept_by_service(), "{row:?}");
         let mut changed = Vec::new();
         for at in 0..original.len() {
             let mut bytes = original.clone();
