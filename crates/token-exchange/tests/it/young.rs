@@ -60,7 +60,6 @@ async fn a_clock_that_was_set_back_leaves_nothing_young() {
     ecr.clock.turn_back(Duration::from_hours(2));
     let second = ask(source.as_ref(), PRIVATE, Some(forbidden(&first))).await;
     assert_eq!(password(&second.expect("auth")), "second");
-    assert_eq!(ecr.asked(), 2);
 }
 
 #[tokio::test]
