@@ -1,4 +1,5 @@
-//! What leases have given out, and what programs of others were handed: read from the audit log, so that it is known after they ended.
+//! What leases have given out, and what programs of others were handed: read from the audit log, so
+//! that it is known after they ended.
 
 use credential::SecretName;
 use database::query;
