@@ -33,7 +33,7 @@ mod traces;
 
 pub use objects::{IncomingObject, ObjectKey, StoredObject};
 pub use temporary::Temporary;
-pub use traces::{Touch, TraceKey, TracedLayer};
+pub use traces::{Touch, TracedLayer, TracedStart, existing};
 
 /// Characters of the hash that an origin's or a workspace's directory is called: none has ever met
 /// another's.

@@ -8,6 +8,7 @@
 
 mod format;
 mod merge;
+mod start;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -20,6 +21,8 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     ImageStore, StoreError, hashed_name, io_error, is_absent, make_directory, remove_whatever,
 };
+
+pub use start::{TracedLayer, TracedStart, existing};
 
 /// Runs of which a trace is made: enough that one odd run changes nothing, few enough that a new
 /// version of a program is known after three.
@@ -44,26 +47,17 @@ pub struct Touch {
     pub at_ms: u32,
 }
 
-/// A layer as it is read: span numbers are those of this index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TracedLayer<'a> {
-    /// `sha256:…` of the compressed layer.
-    pub digest: &'a str,
-    /// The root digest of its index.
-    pub root: &'a [u8; 32],
-}
-
 /// What a trace is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceKey([u8; 32]);
+struct TraceKey([u8; 32]);
 
 impl TraceKey {
     /// A command in an image, whose layers are given lowest first.
-    pub fn of_command(origin: &str, layers: &[TracedLayer<'_>], command: &[String]) -> Self {
+    fn of_command(origin: &str, layers: &[TracedLayer], command: &[String]) -> Self {
         let mut key = Fields::new("command", origin);
         for layer in layers {
             key.add(layer.digest.as_bytes());
-            key.add(layer.root);
+            key.add(&layer.root);
         }
         key.add(b"");
         command.iter().for_each(|word| key.add(word.as_bytes()));
@@ -71,9 +65,9 @@ impl TraceKey {
     }
 
     /// A program in whatever image has this layer.
-    pub fn of_program(origin: &str, layer: TracedLayer<'_>, program: &str) -> Self {
+    fn of_program(origin: &str, layer: &TracedLayer, program: &str) -> Self {
         let mut key = Fields::new("program", origin);
-        for field in [layer.digest.as_bytes(), layer.root, program.as_bytes()] {
+        for field in [layer.digest.as_bytes(), &layer.root, program.as_bytes()] {
             key.add(field);
         }
         key.finish()
@@ -104,13 +98,13 @@ impl Fields {
 impl ImageStore {
     /// What most of the last runs touched, in the order in which they did. Nothing where nothing is
     /// known.
-    pub fn trace(&self, workspace: &str, key: &TraceKey) -> Vec<Touch> {
+    fn trace(&self, workspace: &str, key: &TraceKey) -> Vec<Touch> {
         merge::merge(&read(&self.trace_path(workspace, key), key))
     }
 
     /// Adds a run, in the order of its touches. One that touched nothing says nothing. Whoever has
     /// added prunes.
-    pub fn add_trace(
+    fn add_trace(
         &self,
         workspace: &str,
         key: &TraceKey,
@@ -133,7 +127,7 @@ impl ImageStore {
     }
 
     /// Brings the traces of a workspace within their limits. Looks at every one of them.
-    pub fn prune_traces(&self, workspace: &str) -> Result<(), StoreError> {
+    fn prune_traces(&self, workspace: &str) -> Result<(), StoreError> {
         let directory = self.trace_directory(workspace);
         match prune(&directory) {
             Err(error) if !is_absent(&error) => Err(io_error(&directory, error)),

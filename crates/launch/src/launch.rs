@@ -294,7 +294,7 @@ async fn spawn_mount(
 ) -> Result<(MountProcess, Option<Recording>), LaunchError> {
     let mut recording = None;
     if let Some(traces) = traces {
-        recording = Some(Recording::begin(traces.clone(), &request));
+        recording = Some(Recording::begin(&traces, &request));
         let foretelling = move || {
             request.foretold = traces.foretell(&request);
             request

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use container::Process;
 use image_mount::{MountProcess, MountRequest, Program, RECORD_FOR, TraceEntry};
-use image_store::{ImageStore, Touch, TraceKey, TracedLayer};
+use image_store::{ImageStore, Touch, TracedLayer, TracedStart, existing};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
@@ -45,138 +45,51 @@ pub struct Traces {
     pub command: Vec<String>,
 }
 
-/// The image as a trace numbers its spans.
-#[derive(Debug)]
-struct Image {
-    origin: String,
-    layers: Vec<Layer>,
-}
-
-#[derive(Debug)]
-struct Layer {
-    digest: String,
-    root: [u8; 32],
-    spans: u64,
-}
-
-impl Layer {
-    fn traced(&self) -> TracedLayer<'_> {
-        TracedLayer {
-            digest: &self.digest,
-            root: &self.root,
-        }
-    }
-}
-
-impl From<&MountRequest> for Image {
-    fn from(request: &MountRequest) -> Self {
-        let layers = request.layers.iter().map(|layer| Layer {
-            digest: layer.index.header.layer_digest.clone(),
-            root: layer.index.root,
-            spans: layer.index.header.span_count,
-        });
-        Self {
-            origin: request.origin.clone(),
-            layers: layers.collect(),
-        }
-    }
-}
-
 impl Traces {
-    /// What this start will read first, as far as earlier ones tell: those of the command, or those
-    /// of its program in other images with the same layers. Blocks.
+    /// What this start will read first, as far as earlier ones tell. Blocks.
     pub(crate) fn foretell(&self, request: &MountRequest) -> Vec<TraceEntry> {
-        let image = Image::from(request);
-        let mut known = self.store.trace(&self.workspace, &self.key(&image));
-        if known.is_empty() {
-            known = self.of_layers(&image);
-        }
-        image.entries(known)
-    }
-
-    fn of_layers(&self, image: &Image) -> Vec<Touch> {
-        let mut known = Vec::new();
-        for (number, key) in self.layer_keys(image) {
-            let touches = self.store.trace(&self.workspace, &key).into_iter();
-            known.extend(touches.map(|touch| Touch {
-                layer: number,
-                ..touch
-            }));
-        }
-        known.sort_by_key(|touch| touch.at_ms);
-        known
-    }
-
-    /// Keeps what a start has touched. Blocks.
-    fn keep(&self, image: &Image, touched: Vec<TraceEntry>) {
-        let touched = image.touches(touched);
-        for (number, key) in self.layer_keys(image) {
-            let of_layer = touched.iter().filter(|touch| touch.layer == number);
-            let run = of_layer.map(|touch| Touch { layer: 0, ..*touch });
-            self.add(&key, run.collect());
-        }
-        self.add(&self.key(image), touched);
-        if let Err(error) = self.store.prune_traces(&self.workspace) {
-            tracing::warn!(%error, "traces are not pruned");
-        }
-    }
-
-    fn add(&self, key: &TraceKey, run: Vec<Touch>) {
-        if let Err(error) = self.store.add_trace(&self.workspace, key, run) {
-            tracing::warn!(%error, "what a start has read is not kept");
-        }
-    }
-
-    fn key(&self, image: &Image) -> TraceKey {
-        let layers: Vec<_> = image.layers.iter().map(Layer::traced).collect();
-        TraceKey::of_command(&image.origin, &layers, &self.command)
-    }
-
-    fn layer_keys(&self, image: &Image) -> Vec<(u32, TraceKey)> {
-        let program = self.command.first().map_or("", String::as_str);
-        let key = |layer: &Layer| TraceKey::of_program(&image.origin, layer.traced(), program);
-        (0..).zip(image.layers.iter().map(key)).collect()
-    }
-}
-
-impl Image {
-    fn has(&self, layer: u32, span: u32) -> bool {
-        let layer = usize::try_from(layer).ok();
-        let layer = layer.and_then(|layer| self.layers.get(layer));
-        layer.is_some_and(|layer| u64::from(span) < layer.spans)
-    }
-
-    fn entries(&self, touches: Vec<Touch>) -> Vec<TraceEntry> {
-        let own = touches
-            .into_iter()
-            .filter(|touch| self.has(touch.layer, touch.span));
+        let known = self.store.foretell(&self.start(request));
+        let own = existing(known, &span_counts(request)).into_iter();
         own.map(|Touch { layer, span, at_ms }| TraceEntry { layer, span, at_ms })
             .collect()
     }
 
-    fn touches(&self, entries: Vec<TraceEntry>) -> Vec<Touch> {
-        let own = entries
-            .into_iter()
-            .filter(|entry| self.has(entry.layer, entry.span));
-        own.map(|TraceEntry { layer, span, at_ms }| Touch { layer, span, at_ms })
-            .collect()
+    fn start(&self, request: &MountRequest) -> TracedStart {
+        let layers = request.layers.iter().map(|layer| TracedLayer {
+            digest: layer.index.header.layer_digest.clone(),
+            root: layer.index.root,
+        });
+        TracedStart {
+            workspace: self.workspace.clone(),
+            origin: request.origin.clone(),
+            layers: layers.collect(),
+            command: self.command.clone(),
+        }
     }
+}
+
+/// How many spans each layer has.
+fn span_counts(request: &MountRequest) -> Vec<u64> {
+    let layers = request.layers.iter();
+    layers.map(|layer| layer.index.header.span_count).collect()
 }
 
 /// A start that is being recorded.
 #[derive(Debug)]
 pub(crate) struct Recording {
-    traces: Traces,
-    image: Image,
+    store: ImageStore,
+    start: TracedStart,
+    span_counts: Vec<u64>,
     over: Instant,
 }
 
 impl Recording {
     /// Of a mount that is there now.
-    pub(crate) fn begin(traces: Traces, request: &MountRequest) -> Self {
+    pub(crate) fn begin(traces: &Traces, request: &MountRequest) -> Self {
         Self {
-            traces,
-            image: request.into(),
+            store: traces.store.clone(),
+            start: traces.start(request),
+            span_counts: span_counts(request),
             over: Instant::now() + RECORD_FOR,
         }
     }
@@ -201,7 +114,16 @@ impl Recording {
 
     /// Keeps it, on a thread that may wait for the disk.
     pub(crate) fn keep(self, touched: Vec<TraceEntry>) -> Keeping {
-        Keeping::begin(move || self.traces.keep(&self.image, touched))
+        Keeping::begin(move || self.keep_now(touched))
+    }
+
+    fn keep_now(&self, touched: Vec<TraceEntry>) {
+        let touched = touched.into_iter();
+        let touched = touched.map(|TraceEntry { layer, span, at_ms }| Touch { layer, span, at_ms });
+        let touched = existing(touched.collect(), &self.span_counts);
+        if let Err(error) = self.store.keep_start(&self.start, touched) {
+            tracing::warn!(%error, "what a start has read is not kept");
+        }
     }
 }
 
@@ -235,46 +157,6 @@ impl Keeping {
 mod tests {
     use super::*;
 
-    fn image(layers: &[&str]) -> Image {
-        let layer = |digest: &&str| Layer {
-            digest: (*digest).to_owned(),
-            root: [1; 32],
-            spans: 10,
-        };
-        Image {
-            origin: "registry.test/acme".to_owned(),
-            layers: layers.iter().map(layer).collect(),
-        }
-    }
-
-    fn traces(store: &ImageStore, workspace: &str, command: &str) -> Traces {
-        Traces {
-            store: store.clone(),
-            workspace: workspace.to_owned(),
-            command: command.split(' ').map(str::to_owned).collect(),
-        }
-    }
-
-    fn entries(spans: &[(u32, u32)]) -> Vec<TraceEntry> {
-        let entry = |(at_ms, (layer, span)): (u32, &(u32, u32))| TraceEntry {
-            layer: *layer,
-            span: *span,
-            at_ms,
-        };
-        (0..).zip(spans).map(entry).collect()
-    }
-
-    fn known(traces: &Traces, image: &Image) -> Vec<(u32, u32)> {
-        let own = traces.store.trace(&traces.workspace, &traces.key(image));
-        let known = if own.is_empty() {
-            traces.of_layers(image)
-        } else {
-            own
-        };
-        let entries = image.entries(known).into_iter();
-        entries.map(|entry| (entry.layer, entry.span)).collect()
-    }
-
     #[test]
     fn a_program_is_what_is_started_and_where_it_is_sought() {
         let defaults = container::ImageDefaults::from_config(b"{}").unwrap();
@@ -294,43 +176,6 @@ mod tests {
         let found = program(&process);
         assert_eq!((&*found.name, &*found.working_dir), ("app", "/srv"));
         assert_eq!((&*found.path, &*found.library_path), ("/b:/c", "/opt"));
-    }
-
-    #[test]
-    fn what_one_start_read_is_foretold_to_the_next_of_its_workspace() {
-        let top = tempfile::tempdir().unwrap();
-        let store = ImageStore::open(top.path()).unwrap();
-        let app = traces(&store, "team", "python3 app.py");
-        let image = image(&["sha256:base", "sha256:app"]);
-        let touched = [(1, 4), (0, 9), (1, 3), (0, 2)];
-        app.keep(&image, entries(&touched));
-        assert_eq!(known(&app, &image), touched);
-        let others = traces(&store, "others", "python3 app.py");
-        assert_eq!(known(&others, &image), []);
-    }
-
-    #[test]
-    fn a_program_is_known_from_other_images_with_its_layer() {
-        let top = tempfile::tempdir().unwrap();
-        let store = ImageStore::open(top.path()).unwrap();
-        let app = traces(&store, "team", "python3 app.py");
-        let first = image(&["sha256:base", "sha256:app"]);
-        app.keep(&first, entries(&[(1, 4), (0, 9), (1, 3), (0, 2)]));
-        let other = traces(&store, "team", "python3 other.py");
-        let second = image(&["sha256:below", "sha256:base", "sha256:other"]);
-        assert_eq!(known(&other, &second), [(1, 9), (1, 2)]);
-        let shell = traces(&store, "team", "sh other.sh");
-        assert_eq!(known(&shell, &second), []);
-    }
-
-    #[test]
-    fn what_the_image_does_not_have_is_dropped() {
-        let top = tempfile::tempdir().unwrap();
-        let store = ImageStore::open(top.path()).unwrap();
-        let app = traces(&store, "team", "python3 app.py");
-        let image = image(&["sha256:base"]);
-        app.keep(&image, entries(&[(0, 10), (1, 0), (0, 9), (u32::MAX, 7)]));
-        assert_eq!(known(&app, &image), [(0, 9)]);
     }
 
     #[tokio::test]

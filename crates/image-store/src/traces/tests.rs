@@ -5,18 +5,27 @@ use std::time::Duration;
 
 use super::*;
 
-const ROOT: [u8; 32] = [7; 32];
-const LAYER: TracedLayer<'_> = TracedLayer {
-    digest: "sha256:aa",
-    root: &ROOT,
-};
+fn layer(digest: &str, root: u8) -> TracedLayer {
+    TracedLayer {
+        digest: digest.to_owned(),
+        root: [root; 32],
+    }
+}
+
+fn own_layer() -> TracedLayer {
+    layer("sha256:aa", 7)
+}
 
 fn words(command: &str) -> Vec<String> {
     command.split(' ').map(str::to_owned).collect()
 }
 
 fn key() -> TraceKey {
-    TraceKey::of_command("registry.test/acme", &[LAYER], &words("python3 app.py"))
+    TraceKey::of_command(
+        "registry.test/acme",
+        &[own_layer()],
+        &words("python3 app.py"),
+    )
 }
 
 fn run(spans: &[u32]) -> Vec<Touch> {
@@ -112,25 +121,19 @@ fn what_is_known_is_not_written_again() {
 fn a_trace_is_of_one_workspace_origin_image_and_command() {
     let place = Place::new();
     place.add(&[1, 2]);
-    let other_root = TracedLayer {
-        root: &[8; 32],
-        ..LAYER
-    };
-    let other_layer = TracedLayer {
-        digest: "sha256:bb",
-        ..LAYER
-    };
+    let other_root = layer("sha256:aa", 8);
+    let other_layer = layer("sha256:bb", 7);
     let (origin, command) = ("registry.test/acme", words("python3 app.py"));
     let of_command = TraceKey::of_command;
     let others = [
-        of_command("registry.test/other", &[LAYER], &command),
+        of_command("registry.test/other", &[own_layer()], &command),
         of_command(origin, &[other_root], &command),
         of_command(origin, &[other_layer], &command),
-        of_command(origin, &[LAYER, LAYER], &command),
-        of_command(origin, &[LAYER], &words("python3 app.py x")),
-        of_command(origin, &[LAYER], &["python3 app.py".to_owned()]),
-        TraceKey::of_program(origin, LAYER, "python3"),
-        TraceKey::of_program(origin, LAYER, "python3 app.py"),
+        of_command(origin, &[own_layer(), own_layer()], &command),
+        of_command(origin, &[own_layer()], &words("python3 app.py x")),
+        of_command(origin, &[own_layer()], &["python3 app.py".to_owned()]),
+        TraceKey::of_program(origin, &own_layer(), "python3"),
+        TraceKey::of_program(origin, &own_layer(), "python3 app.py"),
     ];
     for other in others {
         assert!(place.store.trace("team", &other).is_empty(), "{other:?}");
