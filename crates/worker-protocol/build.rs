@@ -18,6 +18,7 @@ const REDACTED: &[&str] = &[
     "holdfast.worker.v1.BlobLocation",
     "holdfast.worker.v1.Basic",
     "holdfast.worker.v1.Stamp",
+    "holdfast.worker.v1.Trace",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

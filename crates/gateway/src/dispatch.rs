@@ -36,6 +36,7 @@ mod recover;
 mod remote;
 mod start;
 mod task;
+mod traces;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
@@ -56,6 +57,7 @@ pub(crate) use task::{Acceptance, Follower, LiveTask, TaskEvent};
 use claims::Claims;
 use container::{Container, Gone};
 use pool::Pool;
+use traces::TraceTurns;
 use worker::{Newcomer, ToWorkerSender, WorkerLink, Workers};
 
 use crate::lock::lock;
@@ -74,6 +76,7 @@ pub(crate) struct Dispatch {
     tasks: Mutex<HashMap<TaskId, Arc<LiveTask>>>,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
     ended: Mutex<EndedTasks>,
+    traces: TraceTurns,
 }
 
 /// Tasks that ended and have output, the first first, and what is kept of them all.

@@ -33,7 +33,7 @@ mod traces;
 
 pub use objects::{IncomingObject, ObjectKey, StoredObject};
 pub use temporary::Temporary;
-pub use traces::{Touch, TracedLayer, TracedStart, existing};
+pub use traces::{Touch, TracedLayer, TracedStart, existing, pack_touches, unpack_touches};
 
 /// Characters of the hash that an origin's or a workspace's directory is called: none has ever met
 /// another's.

@@ -8,6 +8,7 @@
 
 mod format;
 mod merge;
+mod packed;
 mod start;
 
 use std::fs::{self, File};
@@ -22,6 +23,7 @@ use crate::{
     ImageStore, StoreError, hashed_name, io_error, is_absent, make_directory, remove_whatever,
 };
 
+pub use packed::{pack_touches, unpack_touches};
 pub use start::{TracedLayer, TracedStart, existing};
 
 /// Runs of which a trace is made: enough that one odd run changes nothing, few enough that a new

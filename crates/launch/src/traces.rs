@@ -1,4 +1,5 @@
-//! What starts of this command have read: told to the mount before one, and kept after it.
+//! What starts like this one have read: told to the mount before one, and kept after it, on this
+//! disk or by who asked for the start.
 //!
 //! A trace comes from the mount process, which decodes what strangers wrote: what it says that the
 //! image does not have is dropped, and nothing but the order of fetching depends on the rest. None
@@ -9,7 +10,7 @@ use std::time::Duration;
 use container::Process;
 use image_mount::{MountProcess, MountRequest, Program, RECORD_FOR, TraceEntry};
 use image_store::{ImageStore, Touch, TracedLayer, TracedStart, existing};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 /// A mount process answers from memory; one that does not is asked no more.
@@ -36,35 +37,68 @@ pub(crate) fn program(process: &Process) -> Program {
     }
 }
 
-/// Whose starts these are, and of what.
+/// Where what starts read is kept.
 #[derive(Clone, Debug)]
-pub struct Traces {
-    pub store: ImageStore,
-    pub workspace: String,
-    /// What tells starts of one image apart: its program first.
-    pub command: Vec<String>,
+pub enum Traces {
+    /// On this disk.
+    Here {
+        store: ImageStore,
+        workspace: String,
+        /// What tells starts of one image apart: its program first.
+        command: Vec<String>,
+    },
+    /// By who asks for this start, knows what it will read and is told once what it has.
+    There {
+        foretold: Vec<Touch>,
+        touched: mpsc::Sender<Vec<Touch>>,
+    },
+}
+
+/// What is done with what one start has read.
+#[derive(Debug)]
+enum Keeper {
+    Disk(ImageStore, TracedStart),
+    Asker(mpsc::Sender<Vec<Touch>>),
 }
 
 impl Traces {
     /// What this start will read first, as far as earlier ones tell. Blocks.
     pub(crate) fn foretell(&self, request: &MountRequest) -> Vec<TraceEntry> {
-        let known = self.store.foretell(&self.start(request));
+        let known = match self {
+            Self::Here {
+                store,
+                workspace,
+                command,
+            } => store.foretell(&start(workspace, command, request)),
+            Self::There { foretold, .. } => foretold.clone(),
+        };
         let own = existing(known, &span_counts(request)).into_iter();
         own.map(|Touch { layer, span, at_ms }| TraceEntry { layer, span, at_ms })
             .collect()
     }
 
-    fn start(&self, request: &MountRequest) -> TracedStart {
-        let layers = request.layers.iter().map(|layer| TracedLayer {
-            digest: layer.index.header.layer_digest.clone(),
-            root: layer.index.root,
-        });
-        TracedStart {
-            workspace: self.workspace.clone(),
-            origin: request.origin.clone(),
-            layers: layers.collect(),
-            command: self.command.clone(),
+    fn keeper(&self, request: &MountRequest) -> Keeper {
+        match self {
+            Self::Here {
+                store,
+                workspace,
+                command,
+            } => Keeper::Disk(store.clone(), start(workspace, command, request)),
+            Self::There { touched, .. } => Keeper::Asker(touched.clone()),
         }
+    }
+}
+
+fn start(workspace: &str, command: &[String], request: &MountRequest) -> TracedStart {
+    let layers = request.layers.iter().map(|layer| TracedLayer {
+        digest: layer.index.header.layer_digest.clone(),
+        root: layer.index.root,
+    });
+    TracedStart {
+        workspace: workspace.to_owned(),
+        origin: request.origin.clone(),
+        layers: layers.collect(),
+        command: command.to_vec(),
     }
 }
 
@@ -77,8 +111,7 @@ fn span_counts(request: &MountRequest) -> Vec<u64> {
 /// A start that is being recorded.
 #[derive(Debug)]
 pub(crate) struct Recording {
-    store: ImageStore,
-    start: TracedStart,
+    keeper: Keeper,
     span_counts: Vec<u64>,
     over: Instant,
 }
@@ -87,8 +120,7 @@ impl Recording {
     /// Of a mount that is there now.
     pub(crate) fn begin(traces: &Traces, request: &MountRequest) -> Self {
         Self {
-            store: traces.store.clone(),
-            start: traces.start(request),
+            keeper: traces.keeper(request),
             span_counts: span_counts(request),
             over: Instant::now() + RECORD_FOR,
         }
@@ -121,8 +153,16 @@ impl Recording {
         let touched = touched.into_iter();
         let touched = touched.map(|TraceEntry { layer, span, at_ms }| Touch { layer, span, at_ms });
         let touched = existing(touched.collect(), &self.span_counts);
-        if let Err(error) = self.store.keep_start(&self.start, touched) {
-            tracing::warn!(%error, "what a start has read is not kept");
+        match &self.keeper {
+            Keeper::Disk(store, start) => {
+                if let Err(error) = store.keep_start(start, touched) {
+                    tracing::warn!(%error, "what a start has read is not kept");
+                }
+            }
+            Keeper::Asker(asker) => {
+                // One that is not there any more wants nothing.
+                let _told = asker.try_send(touched);
+            }
         }
     }
 }
@@ -176,6 +216,28 @@ mod tests {
         let found = program(&process);
         assert_eq!((&*found.name, &*found.working_dir), ("app", "/srv"));
         assert_eq!((&*found.path, &*found.library_path), ("/b:/c", "/opt"));
+    }
+
+    #[tokio::test]
+    async fn who_asked_for_a_start_is_told_what_it_read_of_the_image() {
+        let (asker, mut told) = mpsc::channel(1);
+        let recording = |asker: &mpsc::Sender<_>| Recording {
+            keeper: Keeper::Asker(asker.clone()),
+            span_counts: vec![10, 10],
+            over: Instant::now(),
+        };
+        let entry = |layer, span| TraceEntry {
+            layer,
+            span,
+            at_ms: 7,
+        };
+        let touched = vec![entry(1, 9), entry(0, 10), entry(2, 0), entry(0, 3)];
+        recording(&asker).keep(touched.clone()).over().await;
+        let heard = told.try_recv().unwrap().into_iter();
+        let heard: Vec<_> = heard.map(|touch| (touch.layer, touch.span)).collect();
+        assert_eq!(heard, [(1, 9), (0, 3)]);
+        drop(told);
+        recording(&asker).keep(touched).over().await;
     }
 
     #[tokio::test]

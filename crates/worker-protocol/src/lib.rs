@@ -4,7 +4,7 @@
 //!   worker                                   control plane
 //!     Join   ── a token, once ───────────────▶   unless it is the control plane's own child
 //!     Attach ── hello ───────────────────────▶
-//!            ◀── start ───────────────────────   a container: image, limits, setup
+//!            ◀── start ───────────────────────   a container: image, limits, setup, forecast
 //!            ── taken, ready ────────────────▶
 //!     Auth   ── what do I read with? ────────▶   asked of the lease, never of a secret
 //!     Read   ── bytes of a layer ────────────▶   where nothing less than a password reads them
@@ -12,6 +12,7 @@
 //!     Index  ── how to read a layer ─────────▶   where it is not on the worker's disk
 //!            ◀── call ────────────────────────   an attempt and its nonce
 //!            ── output, result ──────────────▶
+//!            ── touched ─────────────────────▶   what its start has read of the image
 //!            ◀── stop ────────────────────────
 //!            ── ended ───────────────────────▶   nothing of it is left
 //! ```
@@ -29,7 +30,7 @@ mod redacted;
 pub use generated::*;
 
 /// What both sides name first, and refuse when it is not theirs.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The longest message: a call's payload of 32 MiB, and room for all beside it.
 pub const MAX_MESSAGE_BYTES: usize = 33 << 20;

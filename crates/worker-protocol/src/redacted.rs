@@ -35,6 +35,7 @@ show! {
     BlobLocation: serial remaining_ms;
     Basic: ;
     Stamp: number;
+    Trace: ;
 }
 
 #[cfg(test)]
@@ -88,8 +89,11 @@ mod tests {
             token: SECRET.to_owned(),
             ..Default::default()
         };
-        let messages: [&dyn Debug; 7] = [
-            &start, &call, &result, &auths[0], &auths[1], &location, &join,
+        let trace = message::Trace {
+            touches: Bytes::from_static(SECRET.as_bytes()),
+        };
+        let messages: [&dyn Debug; 8] = [
+            &start, &call, &result, &auths[0], &auths[1], &location, &join, &trace,
         ];
         for message in messages {
             let printed = format!("{message:?}");

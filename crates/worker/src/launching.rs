@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use credential::auth::AuthSource;
-use image_store::ImageStore;
+use image_store::{ImageStore, Touch};
 use launch::{MountLog, Outputs, Waterfall};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +41,8 @@ pub(crate) struct Launched {
     /// Sent when the program runs.
     pub(crate) outputs: oneshot::Receiver<Outputs>,
     pub(crate) logs: mpsc::Receiver<MountLog>,
+    /// What it has read in its start, once.
+    pub(crate) touched: mpsc::Receiver<Vec<Touch>>,
     /// Cancelling it ends the program at once, whatever it is doing.
     pub(crate) kill: CancellationToken,
     /// Resolves when nothing of it is left.

@@ -23,11 +23,11 @@ use container::{
 };
 use ids::ContainerId;
 use image_mount::{LayerRef, MountError, MountRequest};
-use image_store::{ImageStore, IndexKey, StoreError};
+use image_store::{ImageStore, IndexKey, StoreError, Touch};
 use jiff::Timestamp;
 use launch::{
-    About, LaunchError, LaunchRequest, MountLog, NoticeKind, Observer, Outcome, Outputs, Signals,
-    Streams, Traces,
+    About, LaunchError, LaunchRequest, MountLog, MountStats, NoticeKind, Observer, Outcome,
+    Outputs, Signals, Streams, Traces,
 };
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -86,6 +86,7 @@ impl Machine for ThisMachine {
         ours.set_nonblocking(true)?;
         let (outputs_in, outputs) = oneshot::channel();
         let (logs_in, logs) = mpsc::channel(MAX_LOGS);
+        let (touched_in, touched) = mpsc::channel(1);
         let kill = CancellationToken::new();
         let ears = Ears {
             outputs: Some(outputs_in),
@@ -96,12 +97,17 @@ impl Machine for ThisMachine {
             code: order.code.as_ref().map(|_| CODE.to_owned()),
             code_dir: code_dir(&order.plan.image.defaults).to_owned(),
         };
+        let theirs = Theirs {
+            socket: theirs,
+            touched: touched_in,
+        };
         let launching = self.clone().run(order, theirs, ears, kill.clone());
         Ok(Launched {
             socket: UnixStream::from_std(ours)?,
             places,
             outputs,
             logs,
+            touched,
             kill,
             end: AbortOnDropHandle::new(tokio::spawn(launching)),
         })
@@ -115,6 +121,14 @@ fn code_dir(image: &ImageDefaults) -> &'static str {
         "" | "0" | "root" => CODE_DIR,
         _ => CODE_DIR_OF_ANYBODY,
     }
+}
+
+/// What a launch has of its container.
+struct Theirs {
+    /// The runner's end.
+    socket: StdUnixStream,
+    /// Who is told what its start has read.
+    touched: mpsc::Sender<Vec<Touch>>,
 }
 
 /// Hears what a launch says on its way.
@@ -144,12 +158,12 @@ impl ThisMachine {
     async fn run(
         self,
         order: Order,
-        socket: StdUnixStream,
+        theirs: Theirs,
         mut ears: Ears,
         kill: CancellationToken,
     ) -> LaunchEnd {
         let (machine, wanted) = (self.clone(), order.clone());
-        let request = spawn_blocking(move || machine.request(&wanted, socket)).await;
+        let request = spawn_blocking(move || machine.request(&wanted, theirs)).await;
         let request = match request.expect("a request does not panic") {
             Ok(request) => request,
             Err(end) => return end,
@@ -171,11 +185,14 @@ impl ThisMachine {
         {
             self.remove_damaged(&order.plan.image).await;
         }
+        if let Ok(outcome) = &launched {
+            note_reads(outcome);
+        }
         launch_end(launched)
     }
 
     /// Everything that is decided before the container starts. Blocks.
-    fn request(&self, order: &Order, socket: StdUnixStream) -> Result<LaunchRequest, LaunchEnd> {
+    fn request(&self, order: &Order, theirs: Theirs) -> Result<LaunchRequest, LaunchEnd> {
         let (config, plan) = (&self.config, &*order.plan);
         let id = ContainerId::new();
         let hostname = default_hostname(&id);
@@ -193,7 +210,11 @@ impl ThisMachine {
                 started_at: Timestamp::now().as_second(),
             },
             mount: self.mount(&plan.image)?,
-            traces: Some(self.traces(plan, &process.args)),
+            // The control plane keeps them: it knows what starts on other machines have read.
+            traces: Some(Traces::There {
+                foretold: plan.foretold.clone(),
+                touched: theirs.touched,
+            }),
             process,
             volumes: self.volumes(order),
             network: NetworkMode::Nat,
@@ -202,7 +223,7 @@ impl ThisMachine {
             resources: plan.resources,
             hostname,
             streams: Streams::Captured {
-                socket: Some(socket.into()),
+                socket: Some(theirs.socket.into()),
             },
         })
     }
@@ -247,16 +268,6 @@ impl ThisMachine {
             program: None,
             start_lasts: Duration::ZERO,
         })
-    }
-
-    /// Functions of one image run the same program, and read what their handlers want.
-    fn traces(&self, plan: &Plan, args: &[String]) -> Traces {
-        let handler = plan.setup.iter().map(|setup| setup.handler.clone());
-        Traces {
-            store: self.config.image_store.clone(),
-            workspace: plan.workspace.clone(),
-            command: args.iter().cloned().chain(handler).collect(),
-        }
     }
 
     fn layer(&self, origin: &str, layer: &str) -> Result<Option<LayerRef>, StoreError> {
@@ -322,6 +333,14 @@ fn unable(part: &str, error: &dyn std::error::Error) -> LaunchEnd {
 
 fn no_index(reason: String) -> LaunchEnd {
     LaunchEnd::Failed(Cause::Index, reason)
+}
+
+/// For who wants to know what came of a forecast.
+fn note_reads(outcome: &Outcome) {
+    if let Some(MountStats { fs, .. }) = &outcome.stats {
+        let (ahead, hits) = (fs.spans_prefetched, fs.prefetch_hits);
+        tracing::debug!("{ahead} spans of an image were fetched ahead, {hits} of them were read");
+    }
 }
 
 fn launch_end(launched: Result<Outcome, LaunchError>) -> LaunchEnd {

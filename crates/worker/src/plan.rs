@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use container::{ImageDefaults, ProcessError, Resources};
 use credential::SecretString;
+use image_store::{Touch, unpack_touches};
 use reference::{Digest, Reference, Registry};
 use worker_protocol as message;
 use worker_protocol::MAX_PAYLOAD_BYTES;
@@ -45,6 +46,8 @@ pub(crate) struct Plan {
     /// Without, it is a probe: it ends when it has said which Python it has.
     pub(crate) setup: Option<Setup>,
     pub(crate) start_timeout: Duration,
+    /// What starts like it have read first.
+    pub(crate) foretold: Vec<Touch>,
 }
 
 #[derive(Debug)]
@@ -116,8 +119,15 @@ impl Plan {
             code_bytes,
             setup: start.setup.map(Setup::parse).transpose()?,
             start_timeout,
+            foretold: foretold(start.foretold),
         })
     }
+}
+
+/// A forecast that makes no sense is none: nothing but time depends on it.
+fn foretold(trace: Option<message::Trace>) -> Vec<Touch> {
+    let touches = trace.and_then(|trace| unpack_touches(&trace.touches));
+    touches.unwrap_or_default()
 }
 
 fn named(text: String, what: &'static str) -> Result<String, PlanError> {
@@ -220,6 +230,30 @@ mod tests {
         assert_eq!(plan.resources.cpus, Some(LEAST_CPU_LIMIT));
         assert_eq!(plan.resources.reserved_cpus, Some(0.125));
         assert!(plan.setup.is_none());
+    }
+
+    #[test]
+    fn a_forecast_without_sense_is_none() {
+        let touch = Touch {
+            layer: 0,
+            span: 300,
+            at_ms: 5,
+        };
+        let packed = image_store::pack_touches(&[touch]);
+        for (touches, expected) in [
+            (packed.clone(), vec![touch]),
+            (packed[1..].to_vec(), vec![]),
+            (vec![], vec![]),
+        ] {
+            let start = message::Start {
+                foretold: Some(message::Trace {
+                    touches: touches.into(),
+                }),
+                ..probe()
+            };
+            assert_eq!(Plan::parse(start).unwrap().foretold, expected);
+        }
+        assert_eq!(Plan::parse(probe()).unwrap().foretold, []);
     }
 
     #[test]

@@ -8,3 +8,4 @@ mod indexes;
 mod lives;
 mod machines;
 pub(crate) mod starts;
+mod traces;

@@ -289,7 +289,7 @@ impl Wanted {
                 started_at: jiff::Timestamp::now().as_second(),
             },
             mount,
-            traces: Some(Traces {
+            traces: Some(Traces::Here {
                 store: app.image_store()?,
                 workspace: app.settings.workspace.to_string(),
                 command: process.args.clone(),

@@ -21,6 +21,7 @@ use worker_protocol::{
 use super::failure::cut;
 use super::output::Stream;
 use super::task::LiveTask;
+use super::traces::Traced;
 use super::worker::{WorkerGone, WorkerLink};
 use crate::foreign;
 use crate::lock::lock;
@@ -61,6 +62,8 @@ pub(super) struct Given {
     /// The code, where the image has not got it.
     pub(super) code: Option<File>,
     pub(super) secrets: SecretVersions,
+    /// What its start is foretold by, and foretells.
+    pub(super) traced: Traced,
 }
 
 /// A container on a worker.
@@ -80,6 +83,8 @@ pub(crate) struct Container {
     called_off: OnceLock<String>,
     gone: OnceLock<Gone>,
     is_gone: CancellationToken,
+    /// It was said what its start has read.
+    pub(super) has_touched: AtomicBool,
     /// Turns of what is read for it.
     pub(super) reads: Arc<Semaphore>,
 }
@@ -136,6 +141,7 @@ impl Container {
             called_off: OnceLock::new(),
             gone: OnceLock::new(),
             is_gone: CancellationToken::new(),
+            has_touched: AtomicBool::new(false),
             reads: Arc::new(Semaphore::new(MAX_READS_PER_CONTAINER)),
         };
         (Arc::new(container), receiver)

@@ -12,6 +12,7 @@ use worker_protocol::{Code, Image, Layer, Setup, Start};
 
 use super::container::{Given, Reading, SecretVersions};
 use super::start::{START_TIMEOUT, end_lease, millis};
+use super::traces::Traced;
 use crate::gateway::Gateway;
 use crate::operations::images::OpenImage;
 use crate::problem::Problem;
@@ -72,7 +73,7 @@ impl Gateway {
             concurrency: definition.concurrency,
             result_limit_bytes: RESULT_LIMIT_BYTES,
         };
-        let start = Start {
+        let mut start = Start {
             interpreters: vec![definition.python.clone()],
             cpu_millicores: definition.cpu_millicores,
             memory_bytes: definition.memory_bytes,
@@ -83,10 +84,13 @@ impl Gateway {
             name: stub.name.clone(),
             ..self.start_of(stub.workspace, opened).await?
         };
+        let traced = Traced::from(&start);
+        start.foretold = self.foretell(&traced).await;
         let given = Given {
             reading: reading(opened),
             code: code.map(|code| code.file),
             secrets,
+            traced,
         };
         Ok((start, given))
     }

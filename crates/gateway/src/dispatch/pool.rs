@@ -366,6 +366,7 @@ mod tests {
 
     use super::super::container::{Given, Gone, NewContainer, Reading};
     use super::super::failure::end_without_result;
+    use super::super::traces::Traced;
     use super::super::worker::{Newcomer, ToWorkerSender, WorkerLink, Workers};
     use super::*;
 
@@ -408,6 +409,7 @@ mod tests {
             reading,
             code: None,
             secrets,
+            traced: Traced::default(),
         };
         let (container, _events) = Container::new(NewContainer {
             id: ContainerId::new(),

@@ -14,6 +14,7 @@ use super::container::{Container, Event, Given, Gone, GoneCause, NewContainer, S
 use super::hand_off::{reader_of, reading};
 use super::placement::Needs;
 use super::start::{self, START_TIMEOUT, end_lease};
+use super::traces::Traced;
 use super::worker::WorkerLink;
 use crate::gateway::Gateway;
 use crate::operations::images::OpenImage;
@@ -43,16 +44,6 @@ impl Gateway {
         let id = ContainerId::new();
         let leased = self.lease_for_probe(workspace, image, id, &reservation.link);
         let image = &leased.await?;
-        let (container, mut events) = Container::new(NewContainer {
-            id,
-            number: 1,
-            link: Arc::clone(&reservation.link),
-            given: Given {
-                reading: reading(image),
-                code: None,
-                secrets: SecretVersions::new(),
-            },
-        });
         let start = self.start_of(workspace, image).await;
         let start = match start {
             Ok(start) => start,
@@ -61,14 +52,27 @@ impl Gateway {
                 return Err(problem);
             }
         };
-        let start = Start {
-            delivery: Some(container.delivery.clone()),
+        let mut start = Start {
             interpreters: interpreters.to_vec(),
             cpu_millicores: NEEDS.cpu_millicores,
             memory_bytes: NEEDS.memory_bytes,
             name: "look for Python".to_owned(),
             ..start
         };
+        let traced = Traced::from(&start);
+        start.foretold = self.foretell(&traced).await;
+        let (container, mut events) = Container::new(NewContainer {
+            id,
+            number: 1,
+            link: Arc::clone(&reservation.link),
+            given: Given {
+                reading: reading(image),
+                code: None,
+                secrets: SecretVersions::new(),
+                traced,
+            },
+        });
+        start.delivery = Some(container.delivery.clone());
         self.dispatch().add(&container);
         let sent = container.link.send(to_worker::Message::Start(start)).await;
         if sent.is_err() {

@@ -1,5 +1,7 @@
 //! Workers on other machines, over their own port: who gets in, and what they are answered.
 
+mod traces;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -157,6 +157,15 @@ impl FakeWorker {
         starts[0].clone()
     }
 
+    /// All of them.
+    pub(crate) fn all_starts(&self) -> Vec<Start> {
+        self.state.starts.borrow().clone()
+    }
+
+    pub(crate) async fn say(&self, message: from_worker::Message) {
+        self.state.say(message).await;
+    }
+
     pub(crate) fn starts(&self) -> usize {
         self.state.starts.borrow().len()
     }

@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
+use image_store::{Touch, pack_touches};
 use launch::{MountLog, NoticeKind, Outputs, Waterfall};
 use tokio::time::Instant;
 use worker_protocol as message;
@@ -375,6 +376,7 @@ impl Conversation<'_> {
                 Event::Command(None) => return Err(told_to().into()),
                 Event::Output(stream, data) => self.pass(stream, data).await,
                 Event::Log(log) => self.note(&log).await?,
+                Event::Touched(touched) => self.say_touched(&touched).await,
                 Event::OutOfPatience(_) if self.hearing.launch_end.is_some() => {
                     return Err(Halt::Ended);
                 }
@@ -409,6 +411,19 @@ impl Conversation<'_> {
             NoticeKind::Corrupt => Err(End::new(Cause::Index, log.message.clone())),
             _ => Ok(()),
         }
+    }
+
+    /// Tells what is foretold to the next start like this one.
+    async fn say_touched(&self, touched: &[Touch]) {
+        let uplink = &self.hearing.lines.uplink;
+        let touched = message::Touched {
+            delivery: Some(uplink.delivery()),
+            interpreter: self.attendance.interpreter.to_owned(),
+            trace: Some(message::Trace {
+                touches: pack_touches(touched).into(),
+            }),
+        };
+        uplink.say(Message::Touched(touched)).await;
     }
 
     /// Whose it is what the container's own outputs give.
@@ -453,6 +468,7 @@ impl Conversation<'_> {
                 }
                 Event::Output(stream, data) => self.pass(stream, data).await,
                 Event::Log(log) => drop(self.note(&log).await),
+                Event::Touched(touched) => self.say_touched(&touched).await,
                 _ => {}
             }
         }
@@ -460,6 +476,9 @@ impl Conversation<'_> {
         while let Ok(log) = self.hearing.logs.try_recv() {
             // Whatever it says, there is nothing left to end.
             drop(self.note(&log).await);
+        }
+        if let Ok(touched) = self.hearing.touched.try_recv() {
+            self.say_touched(&touched).await;
         }
         self.verdict(halt)
     }

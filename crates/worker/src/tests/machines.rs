@@ -10,7 +10,7 @@ use std::process::Stdio;
 
 use command_fds::{CommandFdExt, FdMapping};
 use credential::auth::{AuthError, AuthRequest, RegistryAuth};
-use image_store::ImageStore;
+use image_store::{ImageStore, Touch};
 use launch::{MountLog, Outputs};
 use reference::Registry;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -34,6 +34,7 @@ struct Ends {
     stdout: PipeWriter,
     stderr: PipeWriter,
     logs: mpsc::Sender<MountLog>,
+    touched: mpsc::Sender<Vec<Touch>>,
     kill: CancellationToken,
     started: oneshot::Sender<Outputs>,
     outputs: Outputs,
@@ -55,12 +56,14 @@ fn ends() -> io::Result<(
     };
     let (started, outputs_out) = oneshot::channel();
     let (logs_in, logs) = mpsc::channel(16);
+    let (touched_in, touched) = mpsc::channel(1);
     let kill = CancellationToken::new();
     let ends = Ends {
         socket,
         stdout,
         stderr,
         logs: logs_in,
+        touched: touched_in,
         kill: kill.clone(),
         started,
         outputs,
@@ -70,6 +73,7 @@ fn ends() -> io::Result<(
         places,
         outputs: outputs_out,
         logs,
+        touched,
         kill,
         end,
     };
@@ -165,6 +169,7 @@ pub(super) struct Program {
     pub(super) writer: tokio::net::unix::OwnedWriteHalf,
     pub(super) stdout: PipeWriter,
     pub(super) logs: mpsc::Sender<MountLog>,
+    pub(super) touched: mpsc::Sender<Vec<Touch>>,
     pub(super) kill: CancellationToken,
     end: oneshot::Sender<LaunchEnd>,
     started: Option<(oneshot::Sender<Outputs>, Outputs)>,
@@ -203,6 +208,7 @@ impl Machine for Played {
             writer,
             stdout: ends.stdout,
             logs: ends.logs,
+            touched: ends.touched,
             kill: ends.kill,
             end,
             started: Some((ends.started, ends.outputs)),

@@ -278,7 +278,8 @@ impl Build {
         if let Some(probe) = gateway.probe() {
             return probe.probe(workspace, open, interpreters).await;
         }
-        let found = gateway.find_python(workspace, open, interpreters).await?;
+        let finding = gateway.find_python(workspace, open, interpreters);
+        let found = Box::pin(finding).await?;
         Ok(Some(found))
     }
 

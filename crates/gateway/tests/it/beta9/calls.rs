@@ -22,7 +22,7 @@ pub(crate) struct Scene {
     pub(crate) plain: GetOrCreateStubRequest,
     pub(crate) stub_id: String,
     /// Containers ask it whether they may read their image.
-    _sim: RegistrySim,
+    pub(crate) sim: RegistrySim,
 }
 
 /// What a client says about coming back.
@@ -97,7 +97,7 @@ impl Scene {
             beta9,
             plain,
             stub_id,
-            _sim: sim,
+            sim,
         }
     }
 

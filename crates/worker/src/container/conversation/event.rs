@@ -6,6 +6,7 @@ use std::mem::take;
 use std::time::Duration;
 
 use bytes::Bytes;
+use image_store::Touch;
 use launch::{MountLog, Outputs};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +37,8 @@ pub(super) enum Event {
     Command(Option<Command>),
     Output(Stream, Bytes),
     Log(MountLog),
+    /// What the container has read in its start.
+    Touched(Vec<Touch>),
     /// Nothing of the program is left but what it wrote.
     Ended,
     OutOfPatience(End),
@@ -59,6 +62,7 @@ pub(super) struct Hearing<'a> {
     /// Standard output and error, from then on.
     pub(super) pipes: Vec<Pipe>,
     pub(super) logs: mpsc::Receiver<MountLog>,
+    pub(super) touched: mpsc::Receiver<Vec<Touch>>,
     pub(super) patience: Option<Patience>,
     /// The runner says nothing more.
     pub(super) is_closed: bool,
@@ -81,6 +85,7 @@ impl<'a> Hearing<'a> {
             outputs: Some(launched.outputs),
             pipes: Vec::new(),
             logs: launched.logs,
+            touched: launched.touched,
             patience: Some(Patience { until, then }),
             is_closed: false,
             launch_end: None,
@@ -122,6 +127,7 @@ impl<'a> Hearing<'a> {
                 (stream, data) = read(stdout) => return Event::Output(stream, data),
                 (stream, data) = read(stderr) => return Event::Output(stream, data),
                 Some(log) = self.logs.recv() => return Event::Log(log),
+                Some(touched) = self.touched.recv() => return Event::Touched(touched),
                 end = &mut self.launch, if self.launch_end.is_none() => {
                     return self.ended(end.unwrap_or_else(|_| panicked()));
                 }
