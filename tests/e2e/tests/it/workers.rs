@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::functions::{Stage, assert_nothing_is_left, container_directories, files_of};
 use crate::serving::Serving;
-use crate::support::PASSWORD;
+use crate::support::{PASSWORD, until};
 
 fn run_worker(home: &Home, gateway: &str) -> Child {
     home.spawn(&["worker", "run", gateway, "--name", "node-1"])
@@ -66,6 +66,58 @@ fn a_function_runs_on_a_worker_of_another_machine() {
     assert_nothing_is_left(&node);
     let thief = Home::new();
     finish(run_worker(&thief, &gateway), &token).fails(4, "was used before");
+    stage.end();
+}
+
+/// A worker that has joined and tells what was fetched ahead.
+fn telling_worker(stage: &Stage, home: &Home, name: &str) -> Child {
+    let made = stage.home.run(&["worker", "token", "--json"]).ok().json();
+    let token = made["token"].as_str().expect("a token").to_owned();
+    let words = ["worker", "run", stage.serving().workers(), "--name", name];
+    let mut command = home.command(&words);
+    command.env("HOLDFAST_LOG", "worker=debug");
+    let mut child = e2e::home::spawn(command);
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all(token.as_bytes()).expect("it reads");
+    child.stdin = Some(input);
+    child
+}
+
+/// Ends a worker; how many spans that were fetched ahead each of its containers has read.
+fn hits(worker: Child) -> Vec<u64> {
+    signal(&worker, Signal::TERM);
+    let told = finish(worker, "").stderr;
+    let number = |line: &str| {
+        let (_, told) = line.split_once(" fetched ahead, ")?;
+        told.split(' ').next()?.parse().ok()
+    };
+    told.lines().filter_map(number).collect()
+}
+
+#[test]
+fn what_one_worker_has_read_is_fetched_ahead_on_another() {
+    let stage = Stage::with(Serving::start_without_worker);
+    let [first, second] = [(); 2].map(|()| Home::new().with_own_program());
+    let worker = telling_worker(&stage, &first, "node-1");
+    stage.python(&["cold"]).ok();
+    let on_first = hits(worker);
+    // Of the one that looked for Python nothing was known: a guess was fetched.
+    let [guessed, ..] = on_first[..] else {
+        panic!("it has run containers");
+    };
+    assert!(
+        !first.data_dir().join("traces").exists(),
+        "they are kept once"
+    );
+    until("they are kept", || {
+        stage.home.data_dir().join("traces").exists()
+    });
+    let worker = telling_worker(&stage, &second, "node-2");
+    stage.python(&["cold"]).ok();
+    let [foretold] = hits(worker)[..] else {
+        panic!("one container has run");
+    };
+    assert!(foretold > guessed, "{foretold} and {guessed} of a guess");
     stage.end();
 }
 
