@@ -37,7 +37,7 @@ impl Connection<'_> {
     ) -> Result<Vec<Row>, DatabaseError> {
         let mut rows = Vec::new();
         for part in statements.parts() {
-            let query = Query::new(&part.text, part.values(values));
+            let query = Query::new(&*part.text, part.values(values));
             rows.append(&mut query.fetch_all(&mut *self).await?);
         }
         Ok(rows)

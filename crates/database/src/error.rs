@@ -26,6 +26,11 @@ pub enum DatabaseError {
     Row { column: usize, problem: String },
     #[error("database has no such row")]
     NoRow,
+    /// A row that is to be copied is longer than any that is written.
+    #[error("row is {length} bytes long and may be {limit}")]
+    RowTooLong { length: u64, limit: u64 },
+    #[error("a row of table {table} cannot be copied")]
+    Copying { table: String, source: Box<Self> },
     #[error("database cannot be brought up to date")]
     Migration { source: sqlx::migrate::MigrateError },
 }
@@ -52,7 +57,8 @@ impl DatabaseError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Busy { .. } => Failure::Busy,
-            Self::Row { .. } => Failure::Damaged,
+            Self::Row { .. } | Self::RowTooLong { .. } => Failure::Damaged,
+            Self::Copying { source, .. } => source.failure(),
             Self::Engine { source } => failure_of(source),
             Self::Migration { source } => failure_within(source),
             Self::Io { .. } | Self::Environment { .. } | Self::Unsuitable { .. } | Self::NoRow => {

@@ -7,6 +7,7 @@
 //! reads no environment and no file that was not named.
 
 mod address;
+mod backup;
 mod connection;
 #[cfg(test)]
 mod contract;
@@ -21,11 +22,13 @@ mod reservation;
 mod row;
 mod sqlite;
 mod statements;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use address::{DatabaseAddress, ParseAddressError, Server};
+pub use backup::{BackupProblem, Workplace, check_backup, write_new};
 pub use connection::{Connection, Target, Transaction};
 pub use database::{Database, Durability, Rules};
 pub use error::{DatabaseError, Failure};
@@ -36,4 +39,5 @@ pub use readers::{OftenAsked, Readers};
 pub use reservation::{Reservation, Reserved};
 pub use row::{Column, FromRow, Row};
 pub use statements::Statements;
+pub use tables::Tables;
 pub use writer::Writer;

@@ -3,6 +3,7 @@
 use sqlx::Arguments as _;
 use sqlx::postgres::PgArguments;
 use sqlx::sqlite::SqliteArguments;
+use sqlx::{SqlSafeStr, SqlStr};
 
 use crate::connection::Target;
 use crate::error::DatabaseError;
@@ -71,7 +72,7 @@ impl<const N: usize> From<Option<[u8; N]>> for Value {
 #[derive(Debug)]
 #[must_use = "a query does nothing until it is run"]
 pub struct Query {
-    text: &'static str,
+    text: SqlStr,
     values: Vec<Value>,
 }
 
@@ -80,7 +81,8 @@ pub fn query(text: &'static str) -> Query {
 }
 
 impl Query {
-    pub(crate) fn new(text: &'static str, values: Vec<Value>) -> Self {
+    pub(crate) fn new(text: impl SqlSafeStr, values: Vec<Value>) -> Self {
+        let text = text.into_sql_str();
         Self { text, values }
     }
 
@@ -119,7 +121,7 @@ impl Query {
         row.ok_or(DatabaseError::NoRow)
     }
 
-    pub(crate) fn for_sqlite(self) -> Result<(&'static str, SqliteArguments), sqlx::Error> {
+    pub(crate) fn for_sqlite(self) -> Result<(SqlStr, SqliteArguments), sqlx::Error> {
         let mut arguments = SqliteArguments::default();
         for value in self.values {
             match value {
@@ -132,7 +134,7 @@ impl Query {
         Ok((self.text, arguments))
     }
 
-    pub(crate) fn for_postgres(self) -> Result<(&'static str, PgArguments), sqlx::Error> {
+    pub(crate) fn for_postgres(self) -> Result<(SqlStr, PgArguments), sqlx::Error> {
         let mut arguments = PgArguments::default();
         for value in self.values {
             match value {

@@ -6,21 +6,17 @@
 //! at: the copy that it made, whose audit chain is whole.
 
 mod copied;
-mod rows;
-mod tables;
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use database::Database;
+use database::{Database, Tables, write_new};
 
 use crate::audit::{AuditAction, Entry};
 use crate::error::{Doing, VaultError};
-use crate::place::{OpeningLock, VaultPlace, sibling, sync_parent};
+use crate::place::{OpeningLock, RULES, VaultPlace, sibling};
 use crate::vault::{Vault, count_rows, key_id_of};
-use copied::{Copied, Workplace, inspect};
+use copied::{Copied, inspect, open_in, workplace};
 
 /// What was written, and what must be kept beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,16 +38,21 @@ impl Vault {
         let _lock = vault.place.lock().await?;
         let entry = Entry::new(AuditAction::Backup, actor).detail(text);
         vault.record(entry).await?;
-        // Made first, so that it is never readable by others, not even while it is written.
-        let file = new_private(path)?;
-        let report = match write(&vault.database, &vault.place, path).await {
-            Ok(()) => finish(path, &file).await,
-            Err(error) => Err(error),
-        };
-        if report.is_err() {
-            let _already_gone = std::fs::remove_file(path);
-        }
-        report
+        let mut root_key_id = Vec::new();
+        let bytes = write_new(
+            path,
+            |source| not_made(path, source),
+            async |made| {
+                write(&vault.database, &vault.place, made).await?;
+                root_key_id = inspect(made, path).await?;
+                Ok(())
+            },
+        );
+        Ok(BackupReport {
+            path: path.to_owned(),
+            bytes: bytes.await?,
+            root_key_id: key_id_of(&root_key_id)?.to_string(),
+        })
     }
 
     /// Puts a backup where no vault is, and opens it. The root key must be there already, and the
@@ -91,23 +92,22 @@ async fn write(database: &Database, place: &VaultPlace, path: &Path) -> Result<(
     if database.is_file() {
         return database.copy_to(path).await.doing("writing a backup");
     }
-    let workplace = Workplace::new(place)?;
-    let made = workplace.open().await?;
-    rows::copy(database, &made).await?;
+    let workplace = workplace(place)?;
+    let made = open_in(&workplace).await?;
+    copy_rows(database, &made).await?;
     let written = made.copy_to(path).await.doing("writing a backup");
     made.close().await;
     written
 }
 
-async fn finish(path: &Path, file: &File) -> Result<BackupReport, VaultError> {
-    let root_key_id = inspect(path, path).await?;
-    let synced = file.sync_all().and_then(|()| sync_parent(path));
-    let metadata = synced.and_then(|()| file.metadata());
-    Ok(BackupReport {
-        path: path.to_owned(),
-        bytes: metadata.map_err(|source| failed(path, source))?.len(),
-        root_key_id: key_id_of(&root_key_id)?.to_string(),
-    })
+/// All rows of one vault in a database that has none: one snapshot, in one transaction.
+async fn copy_rows(from: &Database, to: &Database) -> Result<(), VaultError> {
+    let tables = Tables::of(&RULES).await.doing("listing its tables")?;
+    let mut source = from.snapshot().await.doing("beginning to copy")?;
+    let mut target = to.begin().await.doing("beginning to write a copy")?;
+    let copied = tables.copy(&mut source, &mut target).await;
+    copied.doing("copying its rows")?;
+    target.commit().await.doing("committing a copy")
 }
 
 fn refuse_existing(database: &Path) -> Result<(), VaultError> {
@@ -130,21 +130,13 @@ async fn empty_server(lock: &OpeningLock, place: &VaultPlace) -> Result<Database
     })
 }
 
-fn new_private(path: &Path) -> Result<File, VaultError> {
-    private_options()
-        .open(path)
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => VaultError::Exists {
-                path: path.to_owned(),
-            },
-            _ => failed(path, source),
-        })
-}
-
-fn private_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    options
+fn not_made(path: &Path, source: io::Error) -> VaultError {
+    match source.kind() {
+        io::ErrorKind::AlreadyExists => VaultError::Exists {
+            path: path.to_owned(),
+        },
+        _ => failed(path, source),
+    }
 }
 
 fn failed(path: &Path, source: io::Error) -> VaultError {

@@ -245,7 +245,10 @@ impl VaultError {
                  `holdfast vault restore`; or move the file away, to begin with nothing sealed"
             }
             Self::NotEmpty { .. } => "name a database that has none",
-            Self::Exists { .. } => "choose another path or move the file away",
+            Self::Exists { .. } => {
+                "choose another path, or move the file away, with what a backup that was cut short \
+                 left beside it under the same name and .partial"
+            }
             Self::Overtaken => {
                 "the lock of the database server was lost with its connection; run the command \
                  again if the root key is still to be replaced"

@@ -43,7 +43,7 @@ const MIGRATIONS: &[Migration] = &[
 ];
 
 /// An opened secret has its audit row on disk before the caller has it.
-const RULES: Rules = Rules {
+pub(crate) const RULES: Rules = Rules {
     schema: SCHEMA,
     migrations: MIGRATIONS,
     durability: Durability::Disk,

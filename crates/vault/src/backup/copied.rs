@@ -1,65 +1,40 @@
 //! Copies that are looked at before they are put in place, and where they are made.
 
-use std::fs::{DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use database::{Database, Readers, Transaction, query};
+use database::{Database, Readers, Transaction, Workplace, query};
 
-use super::{bad, failed, private_options, rows};
+use super::{bad, copy_rows, failed};
 use crate::audit::{self, AuditKey};
 use crate::error::VaultError;
 use crate::keys::KeyId;
-use crate::place::{FILE, OpeningLock, VaultPlace, sibling, sync_parent};
+use crate::place::{FILE, OpeningLock, VaultPlace, sync_parent};
 use crate::root_key::HoldsRootKey;
 use crate::vault::{VaultRow, key_id_of, unwrap_audit};
 
-/// A directory beside the vault in which another one is made. It goes with what is left in it.
-pub(super) struct Workplace(PathBuf);
-
-impl Workplace {
-    /// Only under the opening lock: what is there already was left by a process that was killed.
-    pub(super) fn new(place: &VaultPlace) -> Result<Self, VaultError> {
-        let data = sibling(&place.file(), ".copying");
-        let removed = match std::fs::remove_dir_all(&data) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
-        let made = removed.and_then(|()| DirBuilder::new().mode(0o700).create(&data));
-        made.map_err(|source| failed(&data, source))?;
-        Ok(Self(data))
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join(FILE)
-    }
-
-    pub(super) async fn open(&self) -> Result<Database, VaultError> {
-        OpeningLock::take(&self.0, None).await?.open().await
-    }
+/// The directory beside the vault in which a copy is made. Only under the opening lock.
+pub(super) fn workplace(place: &VaultPlace) -> Result<Workplace, VaultError> {
+    Workplace::beside(&place.file()).map_err(|source| failed(&place.file(), source))
 }
 
-impl Drop for Workplace {
-    fn drop(&mut self) {
-        let _left_for_the_next = std::fs::remove_dir_all(&self.0);
-    }
+/// The vault in it, which is made where there is none.
+pub(super) async fn open_in(workplace: &Workplace) -> Result<Database, VaultError> {
+    let lock = OpeningLock::take(workplace.directory(), None).await?;
+    lock.open().await
 }
 
 /// A copy of a backup.
-pub(super) struct Copied(Workplace);
+pub(super) struct Copied {
+    workplace: Workplace,
+    file: PathBuf,
+}
 
 impl Copied {
     pub(super) fn of(backup: &Path, place: &VaultPlace) -> Result<Self, VaultError> {
-        let mut from = File::open(backup).map_err(|source| failed(backup, source))?;
-        let copied = Self(Workplace::new(place)?);
-        let to = private_options().open(copied.0.file());
-        to.and_then(|mut to| {
-            io::copy(&mut from, &mut to)?;
-            to.sync_all()
-        })
-        .map_err(|source| failed(&place.file(), source))?;
-        Ok(copied)
+        let workplace = workplace(place)?;
+        let copied = workplace.take_copy(backup, FILE);
+        let file = copied.map_err(|source| failed(backup, source))?;
+        Ok(Self { workplace, file })
     }
 
     /// Looks at the copy, and speaks of the backup.
@@ -68,9 +43,9 @@ impl Copied {
         backup: &Path,
         root_key: &dyn HoldsRootKey,
     ) -> Result<(), VaultError> {
-        let root = key_id_of(&inspect(&self.0.file(), backup).await?)?;
+        let root = key_id_of(&inspect(&self.file, backup).await?)?;
         root_key.require(root).await?;
-        let copy = Readers::of_unchanged(&self.0.file());
+        let copy = Readers::of_unchanged(&self.file);
         let verified = match copy.snapshot().await {
             Ok(mut transaction) => verify_copy(&mut transaction, backup, (root, root_key)).await,
             Err(_) => Err(bad(backup, "is not a vault")),
@@ -86,15 +61,15 @@ impl Copied {
 
     /// The vault is there whole or not at all.
     pub(super) fn put_in_place(self, database: &Path) -> Result<(), VaultError> {
-        let renamed = std::fs::rename(self.0.file(), database);
+        let renamed = std::fs::rename(&self.file, database);
         let put = renamed.and_then(|()| sync_parent(database));
         put.map_err(|source| failed(database, source))
     }
 
     /// The same, of its rows.
     pub(super) async fn put_on(self, server: &Database) -> Result<(), VaultError> {
-        let copy = self.0.open().await?;
-        let put = rows::copy(&copy, server).await;
+        let copy = open_in(&self.workplace).await?;
+        let put = copy_rows(&copy, server).await;
         copy.close().await;
         server.close().await;
         put
