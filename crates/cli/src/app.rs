@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use broker::{Broker, BrokerPaths, CredentialChoice, Lease, LeaseReader};
+use control_store::StorePlace;
 use credential::RegistryScope;
 use database::{DatabaseAddress, Server};
 use dial::Dialer;
@@ -131,6 +132,26 @@ impl App {
             Some(server) => DatabaseAddress::Server(server),
             None => DatabaseAddress::File(self.settings.data_dir.join(STATE_FILE)),
         })
+    }
+
+    /// The state, to be copied or put back whole.
+    pub(crate) fn store_place(&self) -> Result<StorePlace> {
+        self.make_data_dir()?;
+        Ok(StorePlace {
+            data: self.settings.data_dir.clone(),
+            address: self.state()?,
+        })
+    }
+
+    /// Says which files nobody reads any more, where one was moved to a server.
+    pub(crate) fn note_unread_files(&self) {
+        for unread in self.settings.files_beside_server() {
+            let unread = unread.display();
+            self.output.note(&format!(
+                "{unread} is not read any more, since the configuration names a database; remove \
+                 it when nothing in it is needed"
+            ));
+        }
     }
 
     /// The server that keeps the vault and the state, where they are no files.

@@ -149,6 +149,9 @@ pub(crate) enum Command {
     /// Check, re-key, shred, back up and restore the vault
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Back up and restore the state: images, functions, calls, API tokens
+    #[command(subcommand)]
+    State(StateCommand),
     /// Serve one mounted image (started by holdfast itself)
     #[command(hide = true)]
     MountServer,
@@ -686,6 +689,24 @@ pub(crate) enum VaultCommand {
     Restore {
         /// File that `backup` wrote
         file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Write a copy of the state, as it is now; it holds no secret, and the inputs and results of
+    /// calls in the clear
+    Backup {
+        /// File to write
+        file: PathBuf,
+    },
+    /// Put a backup in place of an empty state, while no gateway serves it
+    Restore {
+        /// File that `backup` wrote
+        file: PathBuf,
+        /// Remove what the state has
+        #[arg(long)]
+        replace: bool,
     },
 }
 

@@ -131,8 +131,8 @@ fn hint_of_vault(error: &VaultError) -> Option<String> {
     let hint = error.hint()?;
     Some(match error {
         VaultError::InFile { .. } => format!(
-            "{hint}. The state, in state.db, cannot be moved yet: functions, calls, API tokens and \
-             settings of registries begin anew on the server"
+            "{hint}. The state, in state.db, goes there in the same way, by `holdfast state \
+             backup` and `holdfast state restore`"
         ),
         _ => hint,
     })

@@ -19,6 +19,7 @@ pub(crate) mod roles;
 pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod serve;
+pub(crate) mod state;
 pub(crate) mod tasks;
 pub(crate) mod tokens;
 pub(crate) mod vault;
@@ -64,6 +65,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Issuer(command) => issuer::issuer(&app, command).await,
         Command::Audit(command) => audit::audit(&app, command).await,
         Command::Vault(command) => vault::vault(&app, command).await,
+        Command::State(command) => state::state(&app, command).await,
         Command::WorkerServer(args) => worker::serve(&app, args).await,
         Command::Run(_)
         | Command::CredentialHelper(_)

@@ -15,7 +15,7 @@ use crate::store::Durability;
 
 use self::group::Group;
 
-const RULES: Rules = Rules {
+pub(crate) const RULES: Rules = Rules {
     schema: "holdfast_state",
     migrations: MIGRATIONS,
     // Who must not lose a change says so with it.

@@ -1,9 +1,10 @@
 //! What can go wrong in the store, by what the caller would do about it.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use database::{DatabaseError, Failure};
+use database::{BackupProblem, DatabaseError, Failure};
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,21 @@ pub enum StoreError {
     Damaged {
         table: &'static str,
         problem: String,
+    },
+    #[error("{path} already exists")]
+    Exists { path: PathBuf },
+    #[error("database {database} has a state already")]
+    NotEmpty { database: String },
+    #[error("backup {path} {problem}")]
+    BadBackup {
+        path: PathBuf,
+        problem: BackupProblem,
+    },
+    /// A row of a backup is none that this program writes.
+    #[error("backup {path} is damaged")]
+    BadRow {
+        path: PathBuf,
+        source: DatabaseError,
     },
     #[error("{subject} is in use by another process for too long")]
     Busy { subject: String },
@@ -46,8 +62,8 @@ impl StoreError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NoImage { .. } => "not_found",
-            Self::TooLong { .. } => "bad_input",
-            Self::Damaged { .. } => "damaged",
+            Self::TooLong { .. } | Self::Exists { .. } | Self::NotEmpty { .. } => "bad_input",
+            Self::Damaged { .. } | Self::BadBackup { .. } | Self::BadRow { .. } => "damaged",
             Self::Busy { .. } => "busy",
             error if error.failure() == Some(Failure::Unreachable) => "unreachable",
             error if error.failure() == Some(Failure::Busy) => "busy",
@@ -85,6 +101,15 @@ impl StoreError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Damaged { .. } => Some("move state.db away; it is made anew from registries"),
+            Self::Exists { .. } => Some(
+                "choose another path, or move the file away, with what a backup that was cut short \
+                 left beside it under the same name and .partial",
+            ),
+            Self::NotEmpty { .. } => Some("--replace removes what it has"),
+            Self::BadBackup {
+                problem: BackupProblem::Newer,
+                ..
+            } => Some("use the holdfast version that wrote it, or a newer one"),
             Self::Busy { .. } => Some("look for a holdfast process that hangs"),
             Self::Migration { .. } => {
                 Some("use the holdfast version that wrote this data directory")

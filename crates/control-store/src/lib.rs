@@ -8,6 +8,7 @@
 //! ends once; what belongs to a workspace is only ever found through that workspace, but by the
 //! control plane itself. Holds no secret, sealed or not, and decides nothing.
 
+mod backup;
 mod containers;
 #[cfg(test)]
 mod contract;
@@ -24,6 +25,7 @@ mod tokens;
 mod workers;
 mod workspaces;
 
+pub use backup::{Onto, StoreBackup, StorePlace, back_up, restore};
 pub use containers::{ContainerRecord, ContainerRecords, ContainerState, Delivery};
 pub use database::reserve_gateway;
 pub use error::StoreError;

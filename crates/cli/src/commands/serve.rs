@@ -116,6 +116,10 @@ pub(crate) async fn serve(app: &App, serving: &Serving) -> Result<()> {
     check_address(&serving.listen, tls.as_ref())?;
     let mut signals = Signals::listen()
         .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
+    app.make_data_dir()?;
+    // Before anything is read of what a restore may be replacing.
+    let _only = only_one(app)?;
+    let only_of_database = only_one_of_database(app).await?;
     let opened = app.open().await?;
     let gateway = app.gateway(&opened)?;
     let service = BoundService::bind(gateway.clone(), serving.listen.listen).await;
@@ -123,8 +127,6 @@ pub(crate) async fn serve(app: &App, serving: &Serving) -> Result<()> {
         Failure::of(Kind::Machine, &error).hint("is another one running? --listen names a port")
     })?;
     let workers = bind_workers(app, &gateway, serving).await?;
-    let _only = only_one(app)?;
-    let only_of_database = only_one_of_database(app).await?;
     // Only now is what is left of a socket nobody's.
     let service = service.with_operators_socket(&app.settings.data_dir.join(SOCKET_FILE));
     let service = service.map_err(|error| {
@@ -199,6 +201,11 @@ pub(crate) fn gateway_key(app: &App) -> Result<KeyPair> {
     app.make_data_dir()?;
     let path = app.settings.data_dir.join(KEY_FILE);
     KeyPair::open_or_make(&path).map_err(|error| Failure::of(Kind::Machine, &error))
+}
+
+/// Keeps gateways from a state that is replaced under them, as another gateway would.
+pub(crate) async fn keep_gateways_out(app: &App) -> Result<impl Sized + use<>> {
+    Ok((only_one(app)?, only_one_of_database(app).await?))
 }
 
 /// Held by the gateway of a data directory: a second one would take what the first has under way

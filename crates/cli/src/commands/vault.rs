@@ -259,12 +259,6 @@ async fn restore(app: &App, file: &Path) -> Result<()> {
     Vault::restore(file, app.vault_place()?, ACTOR).await?;
     app.output
         .note(&format!("restored the vault from {}", file.display()));
-    for unread in app.settings.files_beside_server() {
-        let unread = unread.display();
-        app.output.note(&format!(
-            "{unread} is not read any more, since the configuration names a database; remove it \
-             when nothing in it is needed"
-        ));
-    }
+    app.note_unread_files();
     Ok(())
 }

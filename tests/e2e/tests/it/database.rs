@@ -2,6 +2,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use e2e::Home;
 use e2e::image::busybox;
@@ -111,7 +112,7 @@ fn a_vault_moves_to_a_server_by_its_backup() {
     ];
     for words in commands {
         let refused = home.run(words).fails(3, "vault is in ");
-        for says in ["vault backup", "vault restore", "state.db, cannot be moved"] {
+        for says in ["vault backup", "vault restore", "state backup"] {
             assert!(refused.stderr.contains(says), "{}", refused.stderr);
         }
     }
@@ -191,6 +192,94 @@ fn functions_are_called_with_the_state_on_a_server() {
     assert!(verified.stdout.contains(" 1 versions opened"));
     assert_nothing_in_files(&stage.home);
     stage.end();
+}
+
+/// A whole installation: what was called, whose tokens count, and what is sealed for it.
+#[test]
+fn an_installation_moves_to_a_server_and_back() {
+    let postgres = PostgresServer::start();
+    let address = guarded(&postgres);
+    let mut stage = Stage::new();
+    stage.python(&["greet", "before"]).ok();
+    let copies = [
+        stage.home.path().join("vault-1"),
+        stage.home.path().join("state-1"),
+    ];
+    move_to(&mut stage, &copies, |home| {
+        keep_at(home, &address, GUARDED_PASSWORD)
+    });
+    let moved = stage.python(&["greet", "there"]).ok();
+    assert!(moved.stdout.contains("Hello, there!"), "{}", moved.stdout);
+    assert_tasks(&stage, 2);
+
+    for name in ["vault.db", "state.db"]
+        .into_iter()
+        .flat_map(|it| [it.into(), format!("{it}-wal")])
+    {
+        // A log is there where a process ended before it was moved into its file.
+        let removed = std::fs::remove_file(stage.home.data_dir().join(&name));
+        assert!(removed.is_ok() || name.ends_with("-wal"), "{name}");
+    }
+    let copies = [
+        stage.home.path().join("vault-2"),
+        stage.home.path().join("state-2"),
+    ];
+    move_to(&mut stage, &copies, |home| home.configure(""));
+    stage.python(&["greet", "back"]).ok();
+    assert_tasks(&stage, 3);
+    stage.end();
+}
+
+/// Moves vault and state by their backups, the gateway's port kept.
+fn move_to(stage: &mut Stage, [vault, state]: &[PathBuf; 2], configure: impl FnOnce(&Home)) {
+    let (vault, state) = (text(vault), text(state));
+    // A copy of what is in use is one of a moment.
+    let written = stage
+        .home
+        .run(&["state", "backup", state, "--json"])
+        .ok()
+        .json();
+    let length = std::fs::metadata(state).expect("written").len();
+    assert_eq!(
+        (&written["file"], &written["bytes"]),
+        (&state.into(), &length.into())
+    );
+    stage
+        .home
+        .run(&["state", "backup", state])
+        .fails(3, "already exists");
+    stage
+        .home
+        .run(&["state", "restore", state, "--replace"])
+        .fails(10, "another gateway serves");
+    stage.serve_moved(|home| {
+        std::fs::remove_file(state).expect("ours");
+        home.run(&["state", "backup", state]).ok();
+        home.run(&["vault", "backup", vault]).ok();
+        configure(home);
+        home.run(&["vault", "restore", vault]).ok();
+        // Of the vault alone the secrets are found again, and nobody's token.
+        home.run(&["tokens", "list"]).ok();
+        home.run(&["state", "restore", state]).fails(3, "--replace");
+        home.run(&["state", "restore", vault, "--replace"])
+            .fails(11, "no backup of this kind");
+        let restored = home
+            .run(&["state", "restore", state, "--replace", "--json"])
+            .ok()
+            .json();
+        assert!(restored["rows"].as_u64() > Some(10), "{restored}");
+    });
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+fn assert_tasks(stage: &Stage, count: usize) {
+    let (status, _) = stage.serving().get("/v1/whoami", &stage.token);
+    assert_eq!(status, 200, "the token is there");
+    let tasks = stage.home.run(&["tasks", "list", "--json"]).ok().json();
+    assert_eq!(tasks.as_array().expect("a list").len(), count, "{tasks}");
 }
 
 #[test]

@@ -97,9 +97,19 @@ impl Stage {
 
     /// Ends the gateway and starts another one on the same data and port.
     pub(crate) fn serve_again(&mut self, end: impl FnOnce(Serving)) {
+        self.serve_after(end, |_| {});
+    }
+
+    /// The same, and something between the two.
+    pub(crate) fn serve_moved(&mut self, between: impl FnOnce(&Home)) {
+        self.serve_after(Serving::end, between);
+    }
+
+    fn serve_after(&mut self, end: impl FnOnce(Serving), between: impl FnOnce(&Home)) {
         let serving = self.serving.take().expect("it serves");
         let address = serving.address().to_owned();
         end(serving);
+        between(&self.home);
         self.serving = Some(Serving::start_at(&self.home, &address));
     }
 
