@@ -16,7 +16,7 @@ use crate::span::Span;
 use crate::span_table::{self, Start, WindowFrame, frame_digest};
 
 /// Level of zstd that is within a few percent of the best at a tenth of its time.
-const ZSTD_LEVEL: i32 = 3;
+pub(crate) const ZSTD_LEVEL: i32 = 3;
 
 /// What is known of a layer once it has been read to its end.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Builder {
     metadata: metadata::Writer,
     starts: Vec<Start>,
     windows: Vec<Vec<u8>>,
+    /// Checkpoints that proved to be none.
+    forgotten: Vec<usize>,
     spans: Vec<Span>,
     uncompressed: u64,
 }
@@ -75,6 +77,12 @@ impl Builder {
     /// Gives a checkpoint its window, as [`Builder::window_frame`] packed it.
     pub fn window(&mut self, checkpoint: usize, frame: Vec<u8>) {
         self.windows[checkpoint] = frame;
+    }
+
+    /// Says that decoding cannot start at a checkpoint after all: its spans are reached from the
+    /// one before. The first one cannot be forgotten.
+    pub fn forget(&mut self, checkpoint: usize) {
+        self.forgotten.push(checkpoint);
     }
 
     /// Packs a window. Apart, so that it can be done on another thread.
@@ -133,6 +141,7 @@ impl Builder {
         for (span, digest) in self.spans.iter_mut().zip(digests) {
             span.digest = *digest;
         }
+        self.drop_forgotten_checkpoints();
         self.drop_empty_checkpoints();
         self.place_windows();
         let entry_count = self.metadata.count();
@@ -163,6 +172,14 @@ impl Builder {
         Ok(Prefix::root(&prefix))
     }
 
+    fn drop_forgotten_checkpoints(&mut self) {
+        let mut keep = vec![true; self.starts.len()];
+        for checkpoint in std::mem::take(&mut self.forgotten) {
+            keep[checkpoint] = checkpoint == 0;
+        }
+        self.retain_checkpoints(&keep);
+    }
+
     /// A checkpoint at the very end of the stream leads to nothing.
     fn drop_empty_checkpoints(&mut self) {
         let ends: Vec<usize> = self
@@ -178,12 +195,21 @@ impl Builder {
             .zip(ends)
             .map(|(start, end)| start.first_span < end)
             .collect();
+        self.retain_checkpoints(&keep);
+        self.number_checkpoints();
+    }
+
+    fn retain_checkpoints(&mut self, keep: &[bool]) {
         let mut kept = keep.iter();
         self.starts
             .retain(|_| *kept.next().expect("one flag per checkpoint"));
         let mut kept = keep.iter();
         self.windows
             .retain(|_| *kept.next().expect("one flag per checkpoint"));
+    }
+
+    /// Tells each span its checkpoint again.
+    fn number_checkpoints(&mut self) {
         let mut number = 0;
         for (at, span) in self.spans.iter_mut().enumerate() {
             while self

@@ -104,6 +104,10 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What must be there when a column has been read: nothing.
     pub(crate) fn end(self) -> Result<(), IndexError> {
         if self.0.is_empty() {

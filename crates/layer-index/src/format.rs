@@ -10,7 +10,7 @@ use crate::limits::{
 };
 
 /// Part of the name under which an index is stored: another version is another file.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 const MAGIC: &[u8; 8] = b"hfindex\0";
 const HEADER_BYTES: u32 = 32 + 32 + 1 + 4 * 8 + 2 * (8 + 8 + 32) + 8;

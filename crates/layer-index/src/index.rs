@@ -16,6 +16,7 @@ use crate::metadata::Entries;
 use crate::span::{Checkpoint, Span, Window};
 use crate::span_decoder::SpanDecoder;
 use crate::span_table::{self, Start, WindowFrame, frame_digest};
+use crate::sparse_window::SparseWindow;
 use crate::summary::IndexSummary;
 
 /// How the layer is compressed.
@@ -206,6 +207,9 @@ impl LayerIndex {
         if frame_digest(&packed) != frame.digest {
             return Err(IndexError::Digest("a window"));
         }
+        if self.header().codec == Codec::Zstd {
+            return Ok(Window::Sparse(Box::new(SparseWindow::unpack(&packed)?)));
+        }
         let window = zstd::bulk::decompress(&packed, WINDOW_SIZE)?;
         let window: Box<[u8; WINDOW_SIZE]> = window
             .into_boxed_slice()
@@ -265,12 +269,7 @@ impl Parts {
         let span_table = decompress(&span_table, &prefix.span_table)?;
         let header = &prefix.header;
         Entries::new(&metadata, header.entry_count, header.uncompressed_size)?.verify()?;
-        let (starts, spans) = span_table::decode(
-            &span_table,
-            header.compressed_size,
-            header.uncompressed_size,
-            prefix.windows_stored,
-        )?;
+        let (starts, spans) = span_table::decode(&span_table, header, prefix.windows_stored)?;
         if spans.len() as u64 != header.span_count {
             return Err(IndexError::Corrupt(
                 "there are more or fewer spans than the header says",

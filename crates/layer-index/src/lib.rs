@@ -1,7 +1,7 @@
 //! The index of one image layer: what is in it, where each file's bytes are, and where decoding
 //! of the compressed layer can start.
 //!
-//! # Format, version 2
+//! # Format, version 3
 //!
 //! ```text
 //! +-----------------------------------------------------------------+ 0
@@ -32,6 +32,19 @@
 //! by its own digest in B (16 bytes of BLAKE3). A layer that is decoded from one end only has one
 //! checkpoint and no windows.
 //!
+//! A window of gzip is the 32 KiB before its checkpoint, with zeros for bytes that are not used.
+//! One of zstd, whose windows are megabytes, has only what is used until the next checkpoint:
+//!
+//! ```text
+//! | length | what to enter with: window descriptor u8 | frame has a checksum, 0 or 1, u8  |
+//! |        |   the three offsets that may be repeated | how far back the first run begins |
+//! | length | of each run: bytes between the run before and this one                       |
+//! | length | of each run: its length                                                      |
+//! | length | the runs, oldest first, without anything between them                        |
+//! ```
+//!
+//! Both have no window where a member or a frame begins.
+//!
 //! A reader verifies A and B when it opens an index, and a window when it uses it. `limits` bounds
 //! everything before it is allocated. No registry, no kernel, no policy.
 
@@ -46,8 +59,10 @@ mod metadata;
 pub mod span;
 mod span_decoder;
 mod span_table;
+mod sparse_window;
 mod summary;
 pub mod tree;
+mod zstd_stream;
 
 pub use builder::{Builder, Layer};
 pub use entry::{Entry, EntryKind, Extent, Mtime, Xattr};
@@ -56,6 +71,7 @@ pub use format::FORMAT_VERSION;
 pub use index::{Codec, Header, LayerIndex};
 pub use span::{Checkpoint, Span, Window};
 pub use span_decoder::SpanDecoder;
+pub use sparse_window::SparseWindow;
 pub use summary::IndexSummary;
 pub use tree::{Child, Inode, InodeId, MergeError, NodeKind, Tree};
 

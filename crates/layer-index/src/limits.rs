@@ -50,5 +50,15 @@ pub const MAX_UNCOMPRESSED: u64 = 1 << 40;
 /// Compressed layer, by the same reason.
 pub const MAX_COMPRESSED: u64 = 1 << 40;
 
-/// One compressed window: 32 KiB stored raw plus a frame header.
+/// Window of a zstd frame that is entered at a block. Encoders ask for as much at the levels that
+/// people use, and whoever indexes a layer holds two of them within 64 MiB.
+pub const MAX_ZSTD_WINDOW: u64 = 16 * 1024 * 1024;
+
+/// What is kept of such a window, before compression.
+pub const MAX_SPARSE_WINDOW: usize = 4 * 1024 * 1024;
+
+/// The same, compressed: stored raw, it takes some bytes for each 128 KiB.
+pub const MAX_SPARSE_WINDOW_FRAME: u32 = 4 * 1024 * 1024 + 64 * 1024;
+
+/// One compressed window of gzip: 32 KiB stored raw plus a frame header.
 pub const MAX_WINDOW_FRAME: u32 = 40 * 1024;

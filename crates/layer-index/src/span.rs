@@ -6,6 +6,8 @@ use std::fmt;
 
 use inflate_resume::WINDOW_SIZE;
 
+use crate::sparse_window::SparseWindow;
+
 /// A run of the uncompressed layer that is decoded and verified as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -44,6 +46,8 @@ pub enum Window {
     Empty,
     /// Bytes that are never referred to read as zero.
     Full(Box<[u8; WINDOW_SIZE]>),
+    /// Of zstd, with what else is needed to enter at a block.
+    Sparse(Box<SparseWindow>),
 }
 
 impl fmt::Debug for Window {
@@ -51,6 +55,7 @@ impl fmt::Debug for Window {
         match self {
             Self::Empty => formatter.write_str("Empty"),
             Self::Full(_) => formatter.write_str("Full(32 KiB)"),
+            Self::Sparse(_) => formatter.write_str("Sparse"),
         }
     }
 }

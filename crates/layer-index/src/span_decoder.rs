@@ -1,16 +1,14 @@
 //! Compressed bytes in, verified spans out.
 
 use std::fmt;
+use std::ops::Range;
 
 use inflate_resume::{Inflate, Place};
-use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
-use crate::error::{DecodeError, IndexError};
+use crate::error::DecodeError;
 use crate::index::{Codec, LayerIndex};
 use crate::span::{Checkpoint, Window};
-
-/// The largest window a zstd frame may ask for: 128 MiB, the reference decoder's own default.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+use crate::zstd_stream::ZstdStream;
 
 /// Decodes and verifies a run of spans from compressed bytes that arrive in pieces.
 #[derive(Debug)]
@@ -20,6 +18,10 @@ pub struct SpanDecoder {
     next_span: usize,
     last_span: usize,
     decoded: Vec<u8>,
+    /// Where in the layer the next compressed byte is.
+    position: u64,
+    /// The compressed bytes from the checkpoint that was started from up to the next one.
+    group: Range<u64>,
 }
 
 enum State {
@@ -30,7 +32,7 @@ enum State {
         window: Window,
     },
     Gzip(Inflate),
-    Zstd(Box<ZstdDecoder<'static>>),
+    Zstd(Box<ZstdStream>),
     Failed,
 }
 
@@ -58,14 +60,17 @@ impl SpanDecoder {
                 bits: checkpoint.bits,
                 window: window.clone(),
             },
-            (Codec::Zstd, _) => zstd_decoder().map_or(State::Failed, State::Zstd),
+            (Codec::Zstd, window) => zstd(window),
         };
+        let group = index.compressed_range(checkpoint.span, checkpoint.span);
         Self {
             index,
             codec,
             next_span: checkpoint.span,
             last_span,
             decoded: Vec::new(),
+            position: checkpoint.compressed_offset,
+            group,
         }
     }
 
@@ -77,10 +82,14 @@ impl SpanDecoder {
             let skip = usize::from(*bits > 0);
             self.codec = State::Gzip(Inflate::at_block(*bits, *first, window));
             compressed = &compressed[skip..];
+            self.position += skip as u64;
         }
         while !self.is_complete() {
-            let consumed = self.decode(compressed)?;
+            let skipped = self.before_group(compressed);
+            let wanted = self.of_group(&compressed[skipped..]);
+            let consumed = skipped + self.decode(wanted)?;
             compressed = &compressed[consumed..];
+            self.position += consumed as u64;
             if self.decoded.len() == self.span_length() {
                 self.hand_out(each)?;
             } else if compressed.is_empty() || consumed == 0 {
@@ -124,7 +133,10 @@ impl SpanDecoder {
                 (count, count)
             }
             State::Gzip(inflate) => gzip(inflate, input, room).map_err(undecodable)?,
-            State::Zstd(decoder) => zstd(decoder, input, room).map_err(undecodable)?,
+            State::Zstd(stream) => {
+                let decoded = stream.decode(input, room);
+                decoded.map_err(|error| undecodable(error.to_string()))?
+            }
             State::GzipBlock { .. } => (0, 0),
             State::Failed => return Err(undecodable("no decoder".to_owned())),
         };
@@ -140,7 +152,42 @@ impl SpanDecoder {
         each(span, &self.decoded).map_err(DecodeError::Sink)?;
         self.decoded.clear();
         self.next_span += 1;
+        let spans = self.index.spans();
+        let next = spans.get(self.next_span).map(|span| span.checkpoint);
+        if self.is_bound_to_group() && !self.is_complete() && next != Some(spans[span].checkpoint) {
+            self.enter_group()?;
+        }
         Ok(())
+    }
+
+    /// A window has only what is used until the next checkpoint, so decoding starts anew there.
+    fn is_bound_to_group(&self) -> bool {
+        matches!(&self.codec, State::Zstd(stream) if stream.is_entered())
+    }
+
+    fn enter_group(&mut self) -> Result<(), DecodeError> {
+        let checkpoint = self.index.checkpoint(self.next_span)?;
+        self.group = self
+            .index
+            .compressed_range(checkpoint.span, checkpoint.span);
+        self.codec = zstd(&checkpoint.window);
+        Ok(())
+    }
+
+    /// How many of these bytes lead up to the group without making any output.
+    fn before_group(&self, compressed: &[u8]) -> usize {
+        let before = self.group.start.saturating_sub(self.position);
+        usize::try_from(before).map_or(compressed.len(), |before| before.min(compressed.len()))
+    }
+
+    /// The part of what comes then that is decoded by the decoder there is.
+    fn of_group<'a>(&self, compressed: &'a [u8]) -> &'a [u8] {
+        let start = self.position.max(self.group.start);
+        let length = usize::try_from(self.group.end.saturating_sub(start));
+        match length {
+            Ok(length) if self.is_bound_to_group() => &compressed[..length.min(compressed.len())],
+            _ => compressed,
+        }
     }
 }
 
@@ -160,28 +207,10 @@ fn gzip(inflate: &mut Inflate, input: &[u8], room: &mut [u8]) -> Result<(usize, 
     }
 }
 
-fn zstd(
-    decoder: &mut ZstdDecoder<'static>,
-    input: &[u8],
-    room: &mut [u8],
-) -> Result<(usize, usize), String> {
-    let mut source = InBuffer::around(input);
-    let mut target = OutBuffer::around(room);
-    loop {
-        let before = (source.pos(), target.pos());
-        decoder
-            .run(&mut source, &mut target)
-            .map_err(|error| error.to_string())?;
-        let full = target.pos() == target.capacity();
-        if full || before == (source.pos(), target.pos()) {
-            return Ok((source.pos(), target.pos()));
-        }
-    }
-}
-
-fn zstd_decoder() -> Result<Box<ZstdDecoder<'static>>, IndexError> {
-    let mut decoder = ZstdDecoder::new()?;
-    let window = zstd::stream::raw::DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX);
-    decoder.set_parameter(window)?;
-    Ok(Box::new(decoder))
+fn zstd(window: &Window) -> State {
+    let stream = match window {
+        Window::Sparse(window) => ZstdStream::at_block(window),
+        Window::Empty | Window::Full(_) => ZstdStream::at_frame(),
+    };
+    stream.map_or(State::Failed, |stream| State::Zstd(Box::new(stream)))
 }

@@ -2,7 +2,8 @@
 
 use crate::column::{Column, Reader, join, split};
 use crate::error::IndexError;
-use crate::limits::{MAX_SPAN, MAX_SPANS, MAX_WINDOW_FRAME};
+use crate::index::{Codec, Header};
+use crate::limits::{MAX_SPAN, MAX_SPANS, MAX_SPARSE_WINDOW_FRAME, MAX_WINDOW_FRAME};
 use crate::span::Span;
 
 const COLUMNS: usize = 4;
@@ -58,11 +59,10 @@ pub(crate) fn encode(starts: &[Start], spans: &[Span]) -> Vec<u8> {
     join(&[places, digests, lengths, span_digests])
 }
 
-/// Reads and checks the table. `compressed` and `uncompressed` are the layer's sizes.
+/// Reads and checks the table. `windows` is how long all of section C is.
 pub(crate) fn decode(
     section: &[u8],
-    compressed: u64,
-    uncompressed: u64,
+    header: &Header,
     windows: u64,
 ) -> Result<(Vec<Start>, Vec<Span>), IndexError> {
     let [mut places, mut digests, mut lengths, mut span_digests] = split::<COLUMNS>(section)?;
@@ -76,13 +76,16 @@ pub(crate) fn decode(
         let mut start = read_start(&mut places, offset, window_offset)?;
         start.first_span = spans.len();
         let span_count = places.number()?;
-        start.window.length = window_length(&mut places)?;
+        start.window.length = window_length(&mut places, header.codec)?;
         if start.window.length > 0 {
             start.window.digest = digests.array()?;
         }
         offset = start.compressed_offset;
         window_offset += u64::from(start.window.length);
-        if span_count == 0 || span_count > MAX_SPANS - spans.len() as u64 || offset >= compressed {
+        if span_count == 0
+            || span_count > MAX_SPANS - spans.len() as u64
+            || offset >= header.compressed_size
+        {
             return Err(IndexError::Corrupt(
                 "a checkpoint without spans or outside the layer",
             ));
@@ -105,7 +108,7 @@ pub(crate) fn decode(
     [places, digests, lengths, span_digests]
         .into_iter()
         .try_for_each(Reader::end)?;
-    if uncompressed_offset != uncompressed || window_offset != windows {
+    if uncompressed_offset != header.uncompressed_size || window_offset != windows {
         return Err(IndexError::Corrupt("spans or windows do not add up"));
     }
     Ok((starts, spans))
@@ -133,9 +136,13 @@ fn read_start(
     }
 }
 
-fn window_length(places: &mut Reader<'_>) -> Result<u32, IndexError> {
+fn window_length(places: &mut Reader<'_>, codec: Codec) -> Result<u32, IndexError> {
     let length = places.narrow()?;
-    if length > MAX_WINDOW_FRAME {
+    let most = match codec {
+        Codec::Zstd => MAX_SPARSE_WINDOW_FRAME,
+        Codec::Tar | Codec::Gzip => MAX_WINDOW_FRAME,
+    };
+    if length > most {
         return Err(IndexError::Limit("a window is too long"));
     }
     Ok(length)
@@ -162,9 +169,18 @@ mod tests {
 
     #[test]
     fn a_count_of_spans_is_never_trusted() {
-        assert!(decode(&table(1), 9, 20, 0).is_ok());
+        let header = Header {
+            layer_digest: String::new(),
+            diff_id: String::new(),
+            codec: Codec::Gzip,
+            compressed_size: 9,
+            uncompressed_size: 20,
+            entry_count: 0,
+            span_count: 2,
+        };
+        assert!(decode(&table(1), &header, 0).is_ok());
         for spans in [0, 2, MAX_SPANS, u64::MAX - 1, u64::MAX] {
-            assert!(decode(&table(spans), 9, 20, 0).is_err(), "{spans} spans");
+            assert!(decode(&table(spans), &header, 0).is_err(), "{spans} spans");
         }
     }
 }
