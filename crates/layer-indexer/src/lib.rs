@@ -24,6 +24,8 @@ mod process;
 mod scan;
 mod sparse_windows;
 mod stream;
+mod zstd_checkpoints;
+mod zstd_stream;
 
 pub use error::IndexerError;
 pub use pass::{Indexed, Limits, index_bytes, index_layer};

@@ -17,6 +17,7 @@ use crate::hasher::Hasher;
 use crate::scan::Scanner;
 use crate::sparse_windows::{Job, WindowPacker};
 use crate::stream::{Entrance, MAGIC_BYTES, Step, Stream, detect};
+use crate::zstd_checkpoints::Mark;
 
 /// What is read from the pipe at a time.
 const INPUT_BYTES: usize = 64 << 10;
@@ -211,6 +212,14 @@ impl Pass {
                 self.builder.checkpoint(self.consumed, 0);
             }
             Entrance::Block { unused_bits } if at_entrance => self.block_checkpoint(unused_bits),
+            Entrance::FrameBlock if at_entrance => {
+                let checkpoint = self.builder.checkpoint(self.consumed, 0);
+                let uncompressed = self.produced;
+                self.stream.mark(Mark {
+                    checkpoint,
+                    uncompressed,
+                });
+            }
             _ => {}
         }
         Ok(())
@@ -253,6 +262,7 @@ impl Pass {
         }
         let next = Chunk::new(self.hasher.buffer());
         let bytes = std::mem::replace(&mut self.chunk, next).into_bytes();
+        self.stream.decoded(&bytes);
         let builder = &mut self.builder;
         self.scanner
             .push(&bytes, &mut |entry| Ok(builder.entry(entry)?))?;
@@ -269,6 +279,7 @@ impl Pass {
         self.end_span()?;
         self.submit_job();
         self.scanner.finish()?;
+        self.stream.finish(&mut self.builder)?;
         for (checkpoint, frame) in self.windows.finish()? {
             self.builder.window(checkpoint, frame);
         }

@@ -2,13 +2,11 @@
 //! could start.
 
 use inflate_resume::{Inflate, Place, WINDOW_SIZE};
-use layer_index::Codec;
-use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
+use layer_index::{Builder, Codec};
 
 use crate::error::IndexerError;
-
-/// The largest window a zstd frame may ask for: 128 MiB, the reference decoder's own default.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+use crate::zstd_checkpoints::Mark;
+use crate::zstd_stream::ZstdStream;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -42,6 +40,8 @@ pub(crate) enum Entrance {
     Block {
         unused_bits: u8,
     },
+    /// At a block of a zstd frame: what is needed is found out later, if it can be one.
+    FrameBlock,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,27 +54,15 @@ pub(crate) struct Step {
 pub(crate) enum Stream {
     Tar,
     Gzip(Inflate),
-    Zstd {
-        decoder: Decoder<'static>,
-        between_frames: bool,
-    },
+    Zstd(Box<ZstdStream>),
 }
 
 impl Stream {
     pub(crate) fn new(codec: Codec) -> Result<Self, IndexerError> {
-        let failed = |error: std::io::Error| IndexerError::Stream(error.to_string());
         Ok(match codec {
             Codec::Tar => Self::Tar,
             Codec::Gzip => Self::Gzip(Inflate::at_member()),
-            Codec::Zstd => {
-                let mut decoder = Decoder::new().map_err(failed)?;
-                let limit = DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX);
-                decoder.set_parameter(limit).map_err(failed)?;
-                Self::Zstd {
-                    decoder,
-                    between_frames: true,
-                }
-            }
+            Codec::Zstd => Self::Zstd(Box::new(ZstdStream::start()?)),
         })
     }
 
@@ -90,10 +78,7 @@ impl Stream {
                 })
             }
             Self::Gzip(inflate) => gzip(inflate, input, room),
-            Self::Zstd {
-                decoder,
-                between_frames,
-            } => zstd(decoder, between_frames, input, room),
+            Self::Zstd(stream) => stream.step(input, room),
         }
     }
 
@@ -102,7 +87,7 @@ impl Stream {
         match self {
             Self::Tar => true,
             Self::Gzip(inflate) => inflate.may_end(),
-            Self::Zstd { between_frames, .. } => *between_frames,
+            Self::Zstd(stream) => stream.may_end(),
         }
     }
 
@@ -110,7 +95,29 @@ impl Stream {
     pub(crate) fn window(&mut self) -> Option<Box<[u8; WINDOW_SIZE]>> {
         match self {
             Self::Gzip(inflate) => Some(inflate.window()),
-            Self::Tar | Self::Zstd { .. } => None,
+            Self::Tar | Self::Zstd(_) => None,
+        }
+    }
+
+    /// What has been decoded, span by span.
+    pub(crate) fn decoded(&self, span: &[u8]) {
+        if let Self::Zstd(stream) = self {
+            stream.decoded(span);
+        }
+    }
+
+    /// Says that a span begins at the block of a frame which comes next.
+    pub(crate) fn mark(&self, mark: Mark) {
+        if let Self::Zstd(stream) = self {
+            stream.mark(mark);
+        }
+    }
+
+    /// Tells what became of the marks.
+    pub(crate) fn finish(self, builder: &mut Builder) -> Result<(), IndexerError> {
+        match self {
+            Self::Zstd(stream) => stream.finish(builder),
+            Self::Tar | Self::Gzip(_) => Ok(()),
         }
     }
 }
@@ -126,32 +133,6 @@ fn gzip(inflate: &mut Inflate, input: &[u8], room: &mut [u8]) -> Result<Step, In
     Ok(Step {
         consumed: step.consumed,
         produced: step.produced,
-        entrance,
-    })
-}
-
-fn zstd(
-    decoder: &mut Decoder<'static>,
-    between_frames: &mut bool,
-    input: &[u8],
-    room: &mut [u8],
-) -> Result<Step, IndexerError> {
-    let mut source = InBuffer::around(input);
-    let mut target = OutBuffer::around(room);
-    let hint = decoder.run(&mut source, &mut target);
-    let hint = hint.map_err(|error| IndexerError::Stream(error.to_string()))?;
-    let (consumed, produced) = (source.pos(), target.pos());
-    if consumed + produced > 0 {
-        *between_frames = hint == 0;
-    }
-    let entrance = if hint == 0 {
-        Entrance::Free
-    } else {
-        Entrance::None
-    };
-    Ok(Step {
-        consumed,
-        produced,
         entrance,
     })
 }

@@ -59,6 +59,7 @@ impl<'a> BackwardBits<'a> {
     }
 
     /// At most 32 bits.
+    #[inline]
     pub(crate) fn read(&mut self, count: u32) -> Result<u32, FormatError> {
         let left = self.left.checked_sub(count as usize).ok_or(RAN_OUT)?;
         self.left = left;
@@ -67,6 +68,7 @@ impl<'a> BackwardBits<'a> {
     }
 
     /// Eight bytes, of which those beyond the end are zeros.
+    #[inline]
     fn load(&self, start: usize) -> u64 {
         let rest = &self.bytes[start.min(self.bytes.len())..];
         if let Some(whole) = rest.first_chunk::<8>() {
