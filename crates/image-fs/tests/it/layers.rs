@@ -141,6 +141,36 @@ pub(crate) fn sparse_layer(shape: &Shape, size: usize, pieces: &[(usize, usize)]
     )
 }
 
+/// A real archive with one file of text, compressed to one zstd frame and indexed as layers are.
+pub(crate) fn one_frame_layer(length: usize) -> TestLayer {
+    let mut content = Vec::with_capacity(length + 200);
+    for number in 0_u64.. {
+        if content.len() >= length {
+            break;
+        }
+        let line = blake3::hash(&number.to_le_bytes()).to_hex();
+        let kept = usize::from(line.as_bytes()[0] % 40);
+        let line = format!("{} {}\n", &line[..kept], number % 1000);
+        content.extend_from_slice(line.as_bytes());
+    }
+    content.truncate(length);
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(length as u64);
+    header.set_mode(0o644);
+    builder
+        .append_data(&mut header, "file-0", content.as_slice())
+        .unwrap();
+    let archive = builder.into_inner().unwrap();
+    let compressed = zstd::bulk::compress(&archive, 3).unwrap();
+    let index = layer_indexer::index_bytes(&compressed).unwrap();
+    TestLayer {
+        index: LayerIndex::decode(index.into()).unwrap(),
+        compressed: compressed.into(),
+        files: Arc::new(vec![("file-0".to_owned(), content)]),
+    }
+}
+
 fn file(name: &str, size: u64, extents: Vec<Extent>) -> Entry {
     Entry {
         path: name.as_bytes().to_vec(),

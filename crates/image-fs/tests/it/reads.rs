@@ -8,7 +8,7 @@ use layer_index::{Codec, InodeId};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::layers::{Shape, TestLayer, layer, open_layers, sparse_layer};
+use crate::layers::{Shape, TestLayer, layer, one_frame_layer, open_layers, sparse_layer};
 use crate::source::MemorySource;
 
 /// An opened image, its source, and the directory that its cache is in.
@@ -262,6 +262,25 @@ async fn a_layer_with_one_checkpoint_is_streamed_once() {
         .collect();
     assert_eq!(requests, expected);
     assert_eq!(image.fs.spans_present(), (201, 201));
+}
+
+#[tokio::test]
+async fn the_end_of_a_long_frame_is_read_without_what_is_before() {
+    let length = 24 << 20;
+    let image = Image::open(one_frame_layer(length));
+    let offset = length as u64 - 100;
+    let bytes = image.fs.read(image.inode(0), offset, 100).await.unwrap();
+    assert!(bytes == image.content(0)[length - 100..]);
+    let requests = image.source.requests.lock().unwrap().clone();
+    let fetched: u64 = requests.iter().map(|range| range.end - range.start).sum();
+    let size = image.layer.compressed.len() as u64;
+    assert!(
+        fetched < size / 4,
+        "{fetched} of {size} bytes: {requests:?}"
+    );
+    image.check(0).await;
+    let (present, spans) = image.fs.spans_present();
+    assert_eq!(present, spans);
 }
 
 #[tokio::test]
