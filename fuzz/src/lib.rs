@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod reference;
 pub mod resume;
 pub mod token_reply;
+pub mod zstd_blocks;
 
 mod gzip_walk;
 mod index_file;
@@ -41,6 +42,7 @@ pub const TARGETS: [Target; 10] = [
     target("reference", reference::check),
     target("resume", resume::check),
     target("token-reply", token_reply::check),
+    target("zstd-blocks", zstd_blocks::check),
 ];
 
 const fn target(name: &'static str, check: fn(&[u8])) -> Target {

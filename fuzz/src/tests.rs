@@ -67,6 +67,11 @@ fn token_reply_holds() {
     exercise("token-reply", 60_000);
 }
 
+#[test]
+fn zstd_blocks_holds() {
+    exercise("zstd-blocks", 3_000);
+}
+
 /// After a change of the format the corpus would end at the version, and find nothing.
 #[test]
 fn the_corpus_of_indexes_is_of_this_format() {
