@@ -9,11 +9,19 @@ use credential::auth::{
 };
 use futures::StreamExt;
 use token_exchange::Rung;
+use tokio::sync::MutexGuard;
 use vault::SealedVersion;
 
 use super::following::{VERSION_ATTEMPTS, changes_without_end};
 use super::row::Gift;
 use super::{Holder, Lease, SecretHolder, State, about_version};
+
+/// What a version answered that is still the current one.
+struct Answered<'h, T> {
+    version: SealedVersion,
+    answer: T,
+    state: MutexGuard<'h, State>,
+}
 
 impl Lease {
     /// Who reads anonymously asks for itself.
@@ -23,22 +31,41 @@ impl Lease {
         let Holder::Secret(holder) = &self.holder else {
             return Ok(ReadFrom::Registry);
         };
-        let mut current = self.follow(holder, &mut *holder.state.lock().await).await?;
+        let find = |current| self.find(holder, current, request.clone());
+        let mut answered = self.ask(holder, find).await?;
+        let current = answered.version;
+        match answered.answer {
+            Ok(found) => {
+                self.show_way(holder, &mut answered.state, current, found)
+                    .await
+            }
+            Err(error) => {
+                self.note_failure(current, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks with the current version, and again with one that came meanwhile: that answers for
+    /// itself.
+    async fn ask<'h, T, F: Future<Output = T>>(
+        &self,
+        holder: &'h SecretHolder,
+        question: impl Fn(SealedVersion) -> F,
+    ) -> Result<Answered<'h, T>, AuthError> {
+        let mut version = self.follow(holder, &mut *holder.state.lock().await).await?;
         for _ in 0..VERSION_ATTEMPTS {
-            let found = match self.find(holder, current, request.clone()).await {
-                Ok(found) => found,
-                Err(error) => {
-                    self.note_failure(current, &error).await;
-                    return Err(error);
-                }
-            };
+            let answer = question(version).await;
             let mut state = holder.state.lock().await;
             let newer = self.follow(holder, &mut state).await?;
-            if newer == current {
-                return self.show_way(holder, &mut state, current, found).await;
+            if newer == version {
+                return Ok(Answered {
+                    version,
+                    answer,
+                    state,
+                });
             }
-            // Replaced while it was asked for: the new version answers for itself.
-            current = newer;
+            version = newer;
         }
         Err(changes_without_end(holder))
     }
@@ -94,29 +121,25 @@ impl Lease {
         let Holder::Secret(holder) = &self.holder else {
             return Err(refused("who reads anonymously needs nobody to read for it"));
         };
-        let mut current = self.follow(holder, &mut *holder.state.lock().await).await?;
-        for _ in 0..VERSION_ATTEMPTS {
-            let read = self.source(holder, current).read(request.clone()).await;
-            let mut state = holder.state.lock().await;
-            let newer = self.follow(holder, &mut state).await?;
-            if newer != current {
-                current = newer;
-                continue;
+        let read = |current| {
+            let (source, request) = (self.source(holder, current), request.clone());
+            async move { source.read(request).await }
+        };
+        let mut answered = self.ask(holder, read).await?;
+        let current = answered.version;
+        let pieces = match answered.answer {
+            Ok(pieces) => pieces,
+            Err(ReadError::Auth(error)) => {
+                let error = about_version(error, holder, current);
+                self.note_failure(current, &error).await;
+                return Err(error.into());
             }
-            let pieces = match read {
-                Ok(pieces) => pieces,
-                Err(ReadError::Auth(error)) => {
-                    let error = about_version(error, holder, current);
-                    self.note_failure(current, &error).await;
-                    return Err(error.into());
-                }
-                Err(error) => return Err(error),
-            };
-            let found = ReadFrom::Source;
-            self.show_way(holder, &mut state, current, found).await?;
-            return Ok(self.counted(pieces));
-        }
-        Err(changes_without_end(holder).into())
+            Err(error) => return Err(error),
+        };
+        let found = ReadFrom::Source;
+        self.show_way(holder, &mut answered.state, current, found)
+            .await?;
+        Ok(self.counted(pieces))
     }
 }
 

@@ -104,16 +104,16 @@ impl Connection {
     }
 
     /// The lease of a container, if the one that holds it asks.
-    pub(super) async fn admit<'a>(
+    pub(super) async fn admit(
         &self,
-        container: &'a Container,
+        container: &Container,
         stamp: Option<worker_protocol::Stamp>,
         question: &str,
-    ) -> Result<Result<&'a Lease, AuthError>, Status> {
+    ) -> Result<Result<Arc<Lease>, AuthError>, Status> {
         let Some(stamp) = stamp.as_ref().and_then(parse_stamp) else {
             return Err(self.forbid(container, question, NO_STAMP).await);
         };
-        let lease = container.given.reading.lease.as_deref();
+        let lease = container.given.reading.lease.clone();
         let lease = lease.ok_or_else(|| Status::not_found("the container reads nothing"))?;
         let asker = reader_of(container.id, container.link.id);
         Ok(lease.admit(&asker, stamp).await.map(|()| lease))

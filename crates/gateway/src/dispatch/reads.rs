@@ -3,6 +3,10 @@
 //! Only layers of the container's image, a bounded stretch at a time, a few at once, and no longer
 //! than a minute or the container lives: what is cut off is asked for again where it ended. A read
 //! holds a piece, and what its stream's window takes; it ends when its worker stops listening.
+//!
+//! Whether the worker could have read by itself is not asked: it gets what it may read in any case,
+//! at the price of these turns alone, and a version that came after it was told to read here may be
+//! one that it could hold.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +28,9 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 const NO_STRETCH: &str = "no stretch of a layer, or too long a one";
 
-/// A read that may begin.
-struct Admitted {
+/// A read of a layer that the container has.
+struct Asked {
     container: Arc<Container>,
-    lease: Arc<Lease>,
     digest: Digest,
     question: ReadQuestion,
 }
@@ -45,23 +48,23 @@ impl Connection {
             return Err(self.forbid(&container, "read", NO_SUCH_LAYER).await);
         };
         let stamp = question.stamp.take();
-        let admitted = self.admit(&container, stamp, "read").await?;
-        if let Err(error) = admitted {
-            let last = stream::iter([Ok(last(&error.into()))]);
-            return Ok(Box::pin(last));
-        }
-        let lease = reading.lease.clone();
-        let lease = lease.ok_or_else(|| Status::not_found("the container reads nothing"))?;
-        let admitted = Admitted {
+        let asked = Asked {
             container: Arc::clone(&container),
-            lease,
             digest,
             question,
         };
-        if admitted.request().length().is_none() {
+        // Looked at before its number is spent.
+        if asked.request().length().is_none() {
             return Err(self.forbid(&container, "read", NO_STRETCH).await);
         }
-        let pieces = stream::once(admitted.read()).flatten();
+        let lease = match self.admit(&container, stamp, "read").await? {
+            Ok(lease) => lease,
+            Err(error) => {
+                let last = stream::iter([Ok(last(&error.into()))]);
+                return Ok(Box::pin(last));
+            }
+        };
+        let pieces = stream::once(asked.read(lease)).flatten();
         let until = async move {
             let gone = container.gone();
             let _either = tokio::time::timeout(READ_TIMEOUT, gone).await;
@@ -70,7 +73,7 @@ impl Connection {
     }
 }
 
-impl Admitted {
+impl Asked {
     fn request(&self) -> ReadRequest<'_> {
         let (reading, question) = (&self.container.given.reading, &self.question);
         ReadRequest {
@@ -83,12 +86,12 @@ impl Admitted {
     }
 
     /// Waits for its turn, and reads.
-    async fn read(self) -> impl Stream<Item = ReadPiece> + Send {
+    async fn read(self, lease: Arc<Lease>) -> impl Stream<Item = ReadPiece> + Send {
         let turns = [&self.container.reads, &self.container.link.reads];
         let turns = turns.map(|turns| Arc::clone(turns).acquire_owned());
         let [own, all] = turns;
         let turns = (own.await, all.await);
-        let pieces: Pieces = match self.lease.read(self.request()).await {
+        let pieces: Pieces = match lease.read(self.request()).await {
             Ok(pieces) => pieces,
             Err(error) => Box::pin(stream::iter([Err(error)])),
         };

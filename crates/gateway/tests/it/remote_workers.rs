@@ -705,7 +705,15 @@ async fn what_is_read_through_the_gateway_is_of_its_own_image() {
     }
     let anothers = read(&second, reading(&start, size)).await;
     assert_eq!(anothers, Err(Code::NotFound.to_string()));
-    assert_eq!(audit(stage, "deny").await.len(), denied_so_far + 9);
+    // What is refused for what it says has spent no number.
+    let wrong = fresh_of(|question| question.length_bytes = 0);
+    let mended = ReadQuestion {
+        stamp: wrong.stamp.clone(),
+        ..reading(&start, size)
+    };
+    assert!(read(worker, wrong).await.is_err());
+    assert_eq!(read(worker, mended).await, Ok(layer().to_vec()));
+    assert_eq!(audit(stage, "deny").await.len(), denied_so_far + 10);
 
     check_reads_end(stage, worker, &start, own).await;
 }
