@@ -8,7 +8,8 @@ use crate::walker::{FrameHeader, window_bytes};
 const FRAME_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// A dictionary with an identity and tables, which no block uses. Each is the shortest that
-/// decoders take: two symbols of one bit for literals, and one symbol that takes all states for the others.
+/// decoders take: two symbols of one bit for literals, and one symbol that takes all states for the
+/// others.
 const DICTIONARY_START: [u8; 16] = [
     0x37, 0xa4, 0x30, 0xec, 1, 0, 0, 0, 0x80, 0x10, 0xf0, 0x03, 0xf0, 0x03, 0xf0, 0x03,
 ];

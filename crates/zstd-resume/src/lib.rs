@@ -8,7 +8,8 @@
 //! dictionary, which any decoder of zstd takes.
 //!
 //! Nothing is decompressed here: literals are skipped, and the bytes of a match are only named.
-//! What is not understood is an error, which means that there is no entrance. RFC 8878 is the reference.
+//! What is not understood is an error, which means that there is no entrance. RFC 8878 is the
+//! reference.
 
 mod bits;
 mod block;
