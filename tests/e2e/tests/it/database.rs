@@ -206,7 +206,7 @@ fn an_installation_moves_to_a_server_and_back() {
         stage.home.path().join("state-1"),
     ];
     move_to(&mut stage, &copies, |home| {
-        keep_at(home, &address, GUARDED_PASSWORD)
+        keep_at(home, &address, GUARDED_PASSWORD);
     });
     let moved = stage.python(&["greet", "there"]).ok();
     assert!(moved.stdout.contains("Hello, there!"), "{}", moved.stdout);
