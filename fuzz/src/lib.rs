@@ -31,7 +31,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     target("challenge", challenge::check),
     target("credential", credential::check),
     target("docker-config", docker_config::check),
