@@ -13,6 +13,10 @@ use super::{CacheError, SpanCache, failed, list};
 /// What a copy that is only for speed leaves of the disk.
 const LEFT_FREE: u64 = 1 << 30;
 
+/// The part of the cache that copies may take: nothing is evicted of them while they are mounted,
+/// and what is copied was there before.
+const SHARE: u64 = 2;
+
 /// A file of its own in the cache. Gone when it is dropped, but for those who have it open.
 #[derive(Debug)]
 pub struct BackingFile {
@@ -41,11 +45,15 @@ impl Drop for BackingFile {
 
 impl SpanCache {
     /// A file of so many bytes, all of them zero and their blocks taken, if the cache stays within
-    /// its limit and the disk has room to spare. Nothing is evicted for it.
+    /// its limit and copies within their share of it, and the disk has room to spare. Nothing is
+    /// evicted for it.
     pub fn backing_file(&self, bytes: u64) -> Result<Option<BackingFile>, CacheError> {
         let free = self.free_bytes()?;
+        let most = self.limits().max_bytes;
         let total = self.total()?.saturating_add(bytes);
-        if free < bytes.saturating_add(LEFT_FREE) || total > self.limits().max_bytes {
+        let copied = self.backing_bytes().saturating_add(bytes);
+        let is_too_much = total > most || copied > most / SHARE;
+        if free < bytes.saturating_add(LEFT_FREE) || is_too_much {
             return Ok(None);
         }
         let lock = self.lock()?;

@@ -43,9 +43,13 @@ fn a_backing_file_is_zeros_and_goes_with_its_owner() {
 #[test]
 fn backing_files_are_within_the_limit_of_the_cache() {
     let directory = tempfile::tempdir().unwrap();
-    let cache = cache_at(directory.path(), 10 * MIB);
+    let cache = cache_at(directory.path(), 12 * MIB);
     let first = cache.backing_file(6 * MIB).unwrap().unwrap();
-    let other = cache_at(directory.path(), 10 * MIB);
+    let other = cache_at(directory.path(), 12 * MIB);
+    assert!(
+        other.backing_file(1).unwrap().is_none(),
+        "half is for layers"
+    );
     assert!(other.backing_file(6 * MIB).unwrap().is_none());
     let small = cache_at(directory.path(), 5 * MIB);
     assert!(other.is_within_limit() && !small.is_within_limit());
