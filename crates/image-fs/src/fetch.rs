@@ -30,6 +30,7 @@ use tokio::time::Instant;
 use crate::blob::BlobSource;
 use crate::cache::LayerCache;
 use crate::error::ReadError;
+use crate::limits::REST_REQUESTS;
 use crate::notice::{Notice, NoticeKind, NoticeSink};
 use crate::plan::{self, Layout, Piece, Run};
 use crate::readahead::ReadAhead;
@@ -172,6 +173,8 @@ pub(crate) struct Fetcher {
     prefetch_refused: AtomicBool,
     /// Flights that are under way for what was foretold.
     foretold_flights: AtomicUsize,
+    /// For the rest of layers.
+    rest_turns: Arc<Semaphore>,
     spare: Spare,
     link: Link,
     read_deadline: Duration,
@@ -211,6 +214,7 @@ impl Fetcher {
             prefetch_gate: Gate::default(),
             prefetch_refused: AtomicBool::default(),
             foretold_flights: AtomicUsize::default(),
+            rest_turns: Arc::new(Semaphore::new(REST_REQUESTS)),
             spare: Spare::default(),
             link: Link::default(),
             read_deadline: options.read_deadline,

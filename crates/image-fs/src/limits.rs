@@ -79,8 +79,8 @@ pub(crate) const STRETCH_TIME: Duration = Duration::from_millis(500);
 /// without being asked for: what is fetched for nothing is at most one and a half times that.
 pub(crate) const REST_PERCENT: u64 = 40;
 
-/// Requests at once for the rest of a layer: of the connections that readers can spare, two are
-/// left to read-ahead in other layers.
+/// Requests at once for the rest of layers: of the connections that readers can spare, two are left
+/// to read-ahead.
 pub(crate) const REST_REQUESTS: usize = 4;
 
 /// Longest single request. A source has finer limits; this one holds if it has none.

@@ -17,7 +17,9 @@ pub struct SpanDecoder {
     codec: State,
     next_span: usize,
     last_span: usize,
+    /// As long as the current span once that has begun, of which so much is decoded.
     decoded: Vec<u8>,
+    filled: usize,
     /// Where in the layer the next compressed byte is.
     position: u64,
     /// The compressed bytes from the checkpoint that was started from up to the next one.
@@ -69,6 +71,7 @@ impl SpanDecoder {
             next_span: checkpoint.span,
             last_span,
             decoded: Vec::new(),
+            filled: 0,
             position: checkpoint.compressed_offset,
             group,
         }
@@ -90,7 +93,7 @@ impl SpanDecoder {
             let consumed = skipped + self.decode(wanted)?;
             compressed = &compressed[consumed..];
             self.position += consumed as u64;
-            if self.decoded.len() == self.span_length() {
+            if self.filled == self.span_length() {
                 self.hand_out(each)?;
             } else if compressed.is_empty() || consumed == 0 {
                 break;
@@ -122,10 +125,8 @@ impl SpanDecoder {
     fn decode(&mut self, input: &[u8]) -> Result<usize, DecodeError> {
         let span = self.next_span;
         let undecodable = |reason: String| DecodeError::Undecodable { span, reason };
-        let filled = self.decoded.len();
-        let length = self.span_length();
-        self.decoded.resize(length, 0);
-        let room = &mut self.decoded[filled..];
+        self.decoded.resize(self.span_length(), 0);
+        let room = &mut self.decoded[self.filled..];
         let (consumed, produced) = match &mut self.codec {
             State::Plain => {
                 let count = room.len().min(input.len());
@@ -140,7 +141,7 @@ impl SpanDecoder {
             State::GzipBlock { .. } => (0, 0),
             State::Failed => return Err(undecodable("no decoder".to_owned())),
         };
-        self.decoded.truncate(filled + produced);
+        self.filled += produced;
         Ok(consumed)
     }
 
@@ -150,7 +151,7 @@ impl SpanDecoder {
             return Err(DecodeError::Mismatch { span });
         }
         each(span, &self.decoded).map_err(DecodeError::Sink)?;
-        self.decoded.clear();
+        self.filled = 0;
         self.next_span += 1;
         let spans = self.index.spans();
         let next = spans.get(self.next_span).map(|span| span.checkpoint);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -58,7 +58,7 @@ impl Arrivals {
     }
 
     /// What has come of the next bytes, as soon as there are any. Nothing after the last.
-    pub(super) async fn next(&mut self) -> Option<Result<Vec<Bytes>, ReadError>> {
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, ReadError>> {
         loop {
             self.ask();
             let first = self.under_way.front_mut()?;
@@ -145,15 +145,41 @@ impl Errand {
     }
 }
 
-/// The piece, and what else is there already, up to one turn of a decoder.
-fn with_more(piece: Bytes, pieces: &mut mpsc::UnboundedReceiver<Bytes>) -> Vec<Bytes> {
-    let mut bytes = piece.len();
-    let mut all = vec![piece];
-    while bytes < MAX_TURN
+/// The piece, and what else is there already, up to one turn of a decoder. As one: a source that
+/// gives single bytes is not to cost a step for each.
+fn with_more(piece: Bytes, pieces: &mut mpsc::UnboundedReceiver<Bytes>) -> Bytes {
+    if pieces.is_empty() {
+        return piece;
+    }
+    let mut all = BytesMut::from(piece);
+    while all.len() < MAX_TURN
         && let Ok(piece) = pieces.try_recv()
     {
-        bytes += piece.len();
-        all.push(piece);
+        all.extend_from_slice(&piece);
     }
-    all
+    all.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_one_piece_up_to_a_turn() {
+        let (sender, mut pieces) = mpsc::unbounded_channel();
+        let next = |pieces: &mut mpsc::UnboundedReceiver<Bytes>| {
+            let first = pieces.try_recv().unwrap();
+            with_more(first, pieces)
+        };
+        for piece in ["a", "bc", "", "d"] {
+            sender.send(Bytes::from_static(piece.as_bytes())).unwrap();
+        }
+        assert_eq!(next(&mut pieces), "abcd");
+        let half = Bytes::from(vec![7; MAX_TURN / 2]);
+        for _ in 0..3 {
+            sender.send(half.clone()).unwrap();
+        }
+        assert_eq!(next(&mut pieces).len(), MAX_TURN);
+        assert_eq!(next(&mut pieces), half);
+    }
 }

@@ -156,13 +156,13 @@ impl Flight {
         let mut arrivals = Arrivals::new(self.errand(deadline), range);
         let (mut flight, mut decoder) = (self, decoder);
         while !decoder.is_complete()
-            && let Some(pieces) = arrivals.next().await
+            && let Some(bytes) = arrivals.next().await
         {
-            let pieces = match pieces {
-                Ok(pieces) => pieces,
+            let bytes = match bytes {
+                Ok(bytes) => bytes,
                 Err(error) => return (flight, Err(Failure::Lost(error))),
             };
-            match flight.decode(decoder, pieces).await {
+            match flight.decode(decoder, bytes).await {
                 Ok((landed, rest, Ok(()))) => (flight, decoder) = (landed, rest),
                 Ok((landed, _, Err(error))) => return landed.undecodable(error),
                 Err(lost) => return lost,
@@ -209,7 +209,7 @@ impl Flight {
     async fn decode(
         self,
         decoder: SpanDecoder,
-        pieces: Vec<Bytes>,
+        bytes: Bytes,
     ) -> Result<(Self, SpanDecoder, Result<(), DecodeError>), (Self, Result<(), Failure>)> {
         let fetcher = Arc::clone(&self.fetcher);
         let (lane, layer, run) = (self.lane, self.layer, self.run);
@@ -220,8 +220,7 @@ impl Flight {
                 flight.land(span, decoded);
                 Ok(())
             };
-            let mut pieces = pieces.iter();
-            let result = pieces.try_for_each(|piece| decoder.push(piece, &mut land));
+            let result = decoder.push(&bytes, &mut land);
             (flight, decoder, result)
         };
         // A panic in the decoder drops the flight with its seats, which tells those who wait.

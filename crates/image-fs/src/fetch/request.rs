@@ -95,7 +95,12 @@ impl Fetcher {
             let left = usize::try_from(rest.end - rest.start).unwrap_or(usize::MAX);
             // More than was asked for is nobody's.
             let piece = piece.slice(..piece.len().min(left));
+            let was_slow = rest.start - begun_at < MIN_PROGRESS;
             rest.start += piece.len() as u64;
+            if was_slow && rest.start - begun_at >= MIN_PROGRESS {
+                self.gate.let_in();
+                self.prefetch_gate.let_in();
+            }
             flow.came(piece.len());
             self.count(lane, piece.len());
             pieces(piece);
@@ -120,7 +125,10 @@ impl Fetcher {
                 self.report_failure(lane, layer, &error);
                 return Answer::Failed(error);
             }
-            Err(_) if rest.start - begun_at >= MIN_PROGRESS => return Answer::GoesOn,
+            // Who waits for nothing holds a connection that somebody may wait for.
+            Err(_) if !lane.is_quiet() && rest.start - begun_at >= MIN_PROGRESS => {
+                return Answer::GoesOn;
+            }
             Err(_) => "the registry did not answer a request in time",
         };
         let error = BlobError::Transient {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::connections::Connection;
 use super::flight::Flight;
 use super::{Fetcher, Lane, Layer};
-use crate::limits::{REST_PERCENT, REST_REQUESTS};
+use crate::limits::REST_PERCENT;
 use crate::plan::{self, Layout};
 
 /// Fetches what is missing of a layer, from this span on and then what is before it. Returns when
@@ -25,9 +25,7 @@ pub(crate) async fn fetch_rest(fetcher: Arc<Fetcher>, layer: usize, from: usize)
     let count = fetcher.layers[layer].span_count();
     for mut spans in [from..count, 0..from] {
         while fetcher.take_off_rest(layer, &mut spans, &mut flights).await {
-            while flights.len() >= REST_REQUESTS {
-                flights.join_next().await;
-            }
+            while flights.try_join_next().is_some() {}
         }
     }
     // A reader may have joined what is under way.
@@ -60,6 +58,10 @@ impl Fetcher {
         spans: &mut Range<usize>,
         flights: &mut JoinSet<()>,
     ) -> bool {
+        let turns = Arc::clone(&self.rest_turns);
+        let Ok(turn) = turns.acquire_owned().await else {
+            return false;
+        };
         let Some(connection) = self.connection_for_rest(layer).await else {
             return false;
         };
@@ -67,7 +69,11 @@ impl Fetcher {
             return false;
         };
         let flight = flight.over(connection);
-        flights.spawn_on(flight.fly(Instant::now()), &self.runtime);
+        let fly = async move {
+            flight.fly(Instant::now()).await;
+            drop(turn);
+        };
+        flights.spawn_on(fly, &self.runtime);
         true
     }
 

@@ -87,6 +87,27 @@ async fn what_moves_is_waited_for_and_what_drips_is_not() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_knocks_and_is_answered_slowly_holds_up_nobody() {
+    let image = Image::open(layer(&Shape::default(), &[300 * SPAN]));
+    image
+        .source
+        .fail_with([Fault::Error(gone()), Fault::Stall(70_000)]);
+    let read = |from: usize| {
+        let (fs, inode) = (Arc::clone(&image.fs), image.inode(0));
+        tokio::spawn(async move { fs.read(inode, (from * SPAN) as u64, SPAN).await })
+    };
+    let first = read(50);
+    while image.source.request_count() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let begun = Instant::now();
+    read(200).await.unwrap().unwrap();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    first.await.unwrap().unwrap();
+}
+
 /// Reads a few places far from each other, and then says what one more asks for.
 async fn asks_for(link: Link) -> u64 {
     let mount = Mount::new(vec![layer(&Shape::default(), &[20 * FAR])], link);

@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Break(usize, BlobError),
     /// More comes than was asked for.
     Long,
+    /// So many bytes come, and then nothing for ever.
+    Stall(usize),
     /// Takes this long, in the clock of the test.
     Slow(Duration),
     Hang,
@@ -140,6 +142,10 @@ impl BlobSource for MemorySource {
                 Some(Fault::Break(at, error)) => {
                     pieces(bytes[..at.min(bytes.len())].to_vec().into());
                     return Err(error);
+                }
+                Some(Fault::Stall(at)) => {
+                    pieces(bytes[..at.min(bytes.len())].to_vec().into());
+                    std::future::pending::<()>().await;
                 }
                 Some(Fault::Long) => bytes.extend([7; 3 * PIECE]),
                 Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
