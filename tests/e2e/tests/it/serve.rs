@@ -88,7 +88,9 @@ fn what_cannot_be_served_is_told() {
     let serving = Serving::start(&home);
     let gateway = serving.listening["gateway"].as_str().unwrap();
     let address = gateway.trim_start_matches("http://");
-    home.run(&["serve", "--listen", address])
+    let other = Home::new();
+    other
+        .run(&["serve", "--listen", address])
         .fails(10, "cannot listen on");
     home.run(&["serve", "--listen", "127.0.0.1:0"])
         .fails(10, "another gateway serves");

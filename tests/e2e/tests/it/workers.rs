@@ -79,14 +79,14 @@ fn telling_worker(stage: &Stage, home: &Home, name: &str) -> Child {
     let mut child = e2e::home::spawn(command);
     let mut input = child.stdin.take().expect("piped");
     input.write_all(token.as_bytes()).expect("it reads");
-    child.stdin = Some(input);
     child
 }
 
 /// Ends a worker; how many spans that were fetched ahead each of its containers has read.
 fn hits(worker: Child) -> Vec<u64> {
     signal(&worker, Signal::TERM);
-    let told = finish(worker, "").stderr;
+    let told = worker.wait_with_output().expect("it ends").stderr;
+    let told = String::from_utf8_lossy(&told);
     let number = |line: &str| {
         let (_, told) = line.split_once(" fetched ahead, ")?;
         told.split(' ').next()?.parse().ok()
