@@ -74,7 +74,8 @@ async fn numbers_and_the_trace_are_told_while_it_runs() {
     assert!(trace.len() as u64 <= after.spans && !trace.is_empty());
     assert_ne!(trace[0].span, 0, "the last file is not at the start");
     let last = mounted.stop().await;
-    assert_eq!(last.fs.bytes_fetched, after.fs.bytes_fetched);
+    // The end of what was asked for beside it may have come meanwhile.
+    assert!(last.fs.bytes_fetched >= after.fs.bytes_fetched);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
