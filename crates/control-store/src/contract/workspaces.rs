@@ -7,7 +7,7 @@ use ids::{SecretId, WorkspaceId, WorkspaceName};
 
 use crate::shares::{Recipient, Share};
 use crate::store::ControlStore;
-use crate::workspaces::RegistrySettings;
+use crate::workspaces::{RegistrySettings, Workspace};
 
 pub(super) async fn workspaces_are_made_once(store: &Arc<dyn ControlStore>) {
     let name = WorkspaceName::default();
@@ -23,16 +23,19 @@ pub(super) async fn workspaces_are_made_once(store: &Arc<dyn ControlStore>) {
     assert_eq!(store.workspaces().await.unwrap(), made[..1]);
 }
 
+async fn found(store: &dyn ControlStore, id: WorkspaceId) -> Workspace {
+    let all = store.workspaces().await.unwrap();
+    all.into_iter()
+        .find(|workspace| workspace.id == id)
+        .unwrap()
+}
+
 pub(super) async fn what_follows_a_removal_is_a_workspaces_own(
     store: &dyn ControlStore,
     ours: WorkspaceId,
     theirs: WorkspaceId,
 ) {
-    let of = async |id: WorkspaceId| {
-        let all = store.workspaces().await.unwrap();
-        let own = all.into_iter().find(|workspace| workspace.id == id);
-        own.unwrap().after_removal
-    };
+    let of = async |id| found(store, id).await.after_removal;
     assert_eq!(of(ours).await, None);
     assert!(store.set_after_removal(ours, "kill").await.unwrap());
     assert!(store.set_after_removal(ours, "drain").await.unwrap());
@@ -53,11 +56,7 @@ pub(super) async fn how_long_a_proof_counts_is_a_workspaces_own(
     ours: WorkspaceId,
     theirs: WorkspaceId,
 ) {
-    let of = async |id: WorkspaceId| {
-        let all = store.workspaces().await.unwrap();
-        let own = all.into_iter().find(|workspace| workspace.id == id);
-        own.unwrap().offline
-    };
+    let of = async |id| found(store, id).await.offline;
     assert_eq!(of(ours).await, None);
     for offline in [Duration::from_hours(5), Duration::ZERO] {
         assert!(store.set_offline(ours, offline).await.unwrap());
