@@ -65,7 +65,8 @@ async fn until_copied(mounted: &Mounted) {
 /// The file, opened so that the kernel reads it: that it was closed is told by and by.
 async fn open_backed(image: &Published, mounted: &Mounted) -> File {
     let opened = async {
-        for page in 0.. {
+        let mut page = 0;
+        loop {
             let (file, before) = (open(image).await, reads(mounted).await);
             let file = blocking(move || {
                 let mut bytes = [0; 1];
@@ -77,8 +78,8 @@ async fn open_backed(image: &Published, mounted: &Mounted) -> File {
             if reads(mounted).await == before {
                 return file;
             }
+            page += 1;
         }
-        unreachable!()
     };
     tokio::time::timeout(PATIENCE, opened)
         .await
