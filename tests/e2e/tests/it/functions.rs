@@ -149,6 +149,11 @@ pub(crate) fn python(environment: &str) -> PathBuf {
 
 /// The demo's image, which has a Debian and its Python.
 fn push(image: &str, login: &str) {
+    push_as(image, login, &[]);
+}
+
+/// The same, as `skopeo copy` makes it by these options.
+pub(crate) fn push_as(image: &str, login: &str, options: &[&str]) {
     let folder = target().join("holdfast-demo");
     let entries = std::fs::read_dir(&folder).expect("run `cargo xtask pack`");
     let layouts = entries.flatten().map(|entry| entry.path());
@@ -158,6 +163,7 @@ fn push(image: &str, login: &str) {
         .expect("run `cargo xtask pack`");
     let status = Command::new("skopeo")
         .args(["copy", "--quiet", "--dest-tls-verify=false"])
+        .args(options)
         .arg(login)
         .arg(format!("oci:{}:demo", layout.display()))
         .arg(format!("docker://{image}"))

@@ -32,3 +32,4 @@ mod support;
 mod traces;
 mod vault;
 mod workers;
+mod zstd;
