@@ -161,6 +161,7 @@ impl Layout for Layer {
 pub(crate) struct Fetcher {
     pub(crate) layers: Vec<Layer>,
     pub(crate) counters: Counters,
+    pub(crate) forecast: Forecast,
     source: Arc<dyn BlobSource>,
     connections: Connections,
     decoders: Semaphore,
@@ -204,6 +205,7 @@ impl Fetcher {
     pub(crate) fn new(layers: Vec<Layer>, options: FetcherOptions) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            forecast: Forecast::new(layers.iter().map(Layout::span_count)),
             layers,
             counters: Counters::default(),
             source: options.source,

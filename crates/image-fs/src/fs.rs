@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use crate::blob::BlobSource;
 use crate::cache::LayerCache;
 use crate::error::{OpenError, ReadError};
-use crate::fetch::{Fetcher, FetcherOptions, Forecast, Layer, fetch_rest, prefetch};
+use crate::fetch::{Fetcher, FetcherOptions, Layer, fetch_rest, prefetch};
 use crate::notice::NoticeSink;
 use crate::plan::{self, Piece};
 use crate::startup::{Program, Startup};
@@ -65,7 +65,6 @@ pub struct ImageFs {
     /// When times of the trace begin.
     opened: Instant,
     trace: Trace,
-    forecast: Arc<Forecast>,
     /// What fetches ahead of the reads; ended with the filesystem.
     prefetching: Mutex<Vec<AbortHandle>>,
     bytes_total: u64,
@@ -90,7 +89,7 @@ impl ImageFs {
         let indexes: Vec<_> = layers.iter().map(|layer| layer.index().clone()).collect();
         let tree = Arc::new(Tree::merge(&indexes)?);
         let spans = indexes.iter().map(|index| index.spans().len());
-        let (trace, forecast) = (Trace::new(spans.clone()), Forecast::new(spans));
+        let trace = Trace::new(spans);
         let bytes_total = indexes
             .iter()
             .map(|layer| layer.header().compressed_size)
@@ -110,7 +109,6 @@ impl ImageFs {
             fetcher,
             opened: Instant::now(),
             trace,
-            forecast: Arc::new(forecast),
             prefetching: Mutex::default(),
             bytes_total,
             bytes_of_files,
@@ -193,15 +191,14 @@ impl ImageFs {
     /// Fetches what a start like this one has read before, in that order, ahead of the reads. What
     /// the image does not have is passed over.
     pub fn prefetch(&self, foretold: Vec<TraceEntry>) {
-        let (fetcher, forecast) = (Arc::clone(&self.fetcher), Arc::clone(&self.forecast));
-        self.ahead_of_reads(prefetch(fetcher, forecast, foretold));
+        self.ahead_of_reads(prefetch(Arc::clone(&self.fetcher), foretold));
     }
 
     /// The same for a program of which no start is known: what it reads first is guessed from what
     /// it is.
     pub fn prefetch_program(&self, program: Program) {
-        let (fetcher, forecast) = (Arc::clone(&self.fetcher), Arc::clone(&self.forecast));
-        let startup = Startup::new(Arc::clone(&self.tree), fetcher, forecast, program);
+        let fetcher = Arc::clone(&self.fetcher);
+        let startup = Startup::new(Arc::clone(&self.tree), fetcher, program);
         self.ahead_of_reads(startup.prefetch());
     }
 
@@ -268,7 +265,7 @@ impl ImageFs {
 
     fn first_touch(&self, layer: usize, span: usize) {
         let bytes = self.fetcher.decoded_bytes(layer, span);
-        if self.forecast.touched(layer, span, bytes) {
+        if self.fetcher.forecast.touched(layer, span, bytes) {
             Counters::add(&self.fetcher.counters.prefetch_hits, 1);
         }
         self.fetcher.layers[layer].is_wanted(bytes);

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use layer_index::{InodeId, NodeKind, Tree};
 
 use self::find::{Finder, Found};
-use crate::fetch::{Fetcher, Forecast, prefetch};
+use crate::fetch::{Fetcher, prefetch};
 use crate::plan;
 use crate::trace::TraceEntry;
 
@@ -59,7 +59,6 @@ pub struct Program {
 pub(crate) struct Startup {
     finder: Finder,
     fetcher: Arc<Fetcher>,
-    forecast: Arc<Forecast>,
     program: Program,
 }
 
@@ -85,16 +84,10 @@ struct Wanted {
 }
 
 impl Startup {
-    pub(crate) fn new(
-        tree: Arc<Tree>,
-        fetcher: Arc<Fetcher>,
-        forecast: Arc<Forecast>,
-        program: Program,
-    ) -> Self {
+    pub(crate) fn new(tree: Arc<Tree>, fetcher: Arc<Fetcher>, program: Program) -> Self {
         Self {
             finder: Finder::new(tree),
             fetcher,
-            forecast,
             program,
         }
     }
@@ -107,8 +100,7 @@ impl Startup {
         let mut parts = wanted.parts(startup.finder.tree(), first);
         for _ in 0..MAX_STEPS {
             let spans = parts.iter().flat_map(|part| startup.spans(part)).collect();
-            let (fetcher, forecast) = (&startup.fetcher, &startup.forecast);
-            prefetch(Arc::clone(fetcher), Arc::clone(forecast), spans).await;
+            prefetch(Arc::clone(&startup.fetcher), spans).await;
             let (looking, looked_at) = (Arc::clone(&startup), parts);
             let look = move || looking.look_at_all(looked_at);
             let Ok((found, missing)) = startup.fetcher.runtime.spawn_blocking(look).await else {

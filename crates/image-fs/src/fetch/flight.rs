@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::arrivals::{Arrivals, Errand};
 use super::connections::Connection;
-use super::{Fetcher, Forecast, Lane, Layer, Outcome};
+use super::{Fetcher, Lane, Layer, Outcome};
 use crate::error::ReadError;
 use crate::limits::MAX_CORRUPT;
 use crate::notice::NoticeKind;
@@ -27,8 +27,6 @@ pub(super) struct Flight {
     run: Run,
     /// Spans that have not landed yet, and who waits for them.
     seats: Seats,
-    /// Told of what does not land.
-    forecast: Option<Arc<Forecast>>,
     /// Over which it asks; readers' flights wait for one.
     connection: Option<Connection>,
 }
@@ -56,18 +54,12 @@ impl Flight {
             layer,
             run,
             seats,
-            forecast: None,
             connection: None,
         }
     }
 
     pub(super) fn over(mut self, connection: Connection) -> Self {
         self.connection = Some(connection);
-        self
-    }
-
-    pub(super) fn foretold_by(mut self, forecast: Arc<Forecast>) -> Self {
-        self.forecast = Some(forecast);
         self
     }
 
@@ -262,8 +254,9 @@ impl Flight {
         }
         drop(flights);
         for (span, seat) in seats {
-            if let Some(forecast) = &self.forecast {
+            if self.lane == Lane::Foretold {
                 let bytes = self.fetcher.decoded_bytes(self.layer, span);
+                let forecast = &self.fetcher.forecast;
                 forecast.not_fetched(self.layer, span, bytes);
             }
             let _ = seat.send(if self.lane.is_quiet() {

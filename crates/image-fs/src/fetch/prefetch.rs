@@ -148,22 +148,18 @@ type Portion = (usize, Vec<usize>);
 
 /// Fetches what is foretold. Returns when all of it has landed, or when it is of no use to go on
 /// and what is under way has landed. Dropped, it takes its flights along.
-pub(crate) async fn prefetch(
-    fetcher: Arc<Fetcher>,
-    forecast: Arc<Forecast>,
-    foretold: Vec<TraceEntry>,
-) {
+pub(crate) async fn prefetch(fetcher: Arc<Fetcher>, foretold: Vec<TraceEntry>) {
     let mut flights = JoinSet::new();
-    'all: for (layer, mut spans) in portions(&fetcher, &forecast, foretold) {
+    'all: for (layer, mut spans) in portions(&fetcher, foretold) {
         while !spans.is_empty() {
             while flights.len() >= FORETOLD_REQUESTS {
                 flights.join_next().await;
             }
-            if !fetcher.may_prefetch(&forecast).await {
+            if !fetcher.may_prefetch().await {
                 break 'all;
             }
             // Only now: a reader may have fetched it while this was waiting.
-            let Some(flight) = fetcher.take_off_foretold(&forecast, layer, &mut spans) else {
+            let Some(flight) = fetcher.take_off_foretold(layer, &mut spans) else {
                 continue;
             };
             flights.spawn_on(flight.fly(Instant::now()), &fetcher.runtime);
@@ -174,11 +170,11 @@ pub(crate) async fn prefetch(
 }
 
 /// What is not here, in the order of each portion's earliest span.
-fn portions(fetcher: &Fetcher, forecast: &Forecast, foretold: Vec<TraceEntry>) -> Vec<Portion> {
+fn portions(fetcher: &Fetcher, foretold: Vec<TraceEntry>) -> Vec<Portion> {
     let mut wanted: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); fetcher.layers.len()];
     let entries = foretold.into_iter().take(MAX_TRACE_ENTRIES);
     for (rank, (layer, span)) in entries
-        .filter_map(|entry| forecast.foretell(entry))
+        .filter_map(|entry| fetcher.forecast.foretell(entry))
         .enumerate()
     {
         if !fetcher.layers[layer].cache.is_claimed(span) {
@@ -201,22 +197,17 @@ fn portions(fetcher: &Fetcher, forecast: &Forecast, foretold: Vec<TraceEntry>) -
 
 impl Fetcher {
     /// Waits until a request is in nobody's way. False when no more is of any use.
-    async fn may_prefetch(&self, forecast: &Forecast) -> bool {
+    async fn may_prefetch(&self) -> bool {
         self.gate.opened().await;
         self.prefetch_gate.opened().await;
-        forecast.goes_on().await
+        self.forecast.goes_on().await
             && !self.told_full.load(Relaxed)
             && !self.prefetch_refused.load(Relaxed)
     }
 
     /// A flight for the first run of what nobody has fetched meanwhile, or is fetching. Takes what
     /// is done with from `spans`.
-    fn take_off_foretold(
-        self: &Arc<Self>,
-        forecast: &Arc<Forecast>,
-        layer: usize,
-        spans: &mut Vec<usize>,
-    ) -> Option<Flight> {
+    fn take_off_foretold(self: &Arc<Self>, layer: usize, spans: &mut Vec<usize>) -> Option<Flight> {
         let at = &self.layers[layer];
         let mut flights = at.flights();
         if at.prefetch_failed.load(Relaxed) {
@@ -229,11 +220,11 @@ impl Fetcher {
             return None;
         }
         let flight = self.take_off(Lane::Foretold, layer, run, &mut flights);
-        let flight = flight.foretold_by(Arc::clone(forecast));
         drop(flights);
         for span in flight.spans() {
             Counters::add(&self.counters.spans_prefetched, 1);
-            forecast.fetching(layer, span, self.decoded_bytes(layer, span));
+            let bytes = self.decoded_bytes(layer, span);
+            self.forecast.fetching(layer, span, bytes);
         }
         let has_seats = flight.spans().next().is_some();
         has_seats.then_some(flight)
