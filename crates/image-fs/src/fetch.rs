@@ -30,9 +30,9 @@ use tokio::time::Instant;
 use crate::blob::BlobSource;
 use crate::cache::LayerCache;
 use crate::error::ReadError;
-use crate::limits::REST_REQUESTS;
+use crate::limits::{MAX_GAP, MAX_RANGE, REST_REQUESTS};
 use crate::notice::{Notice, NoticeKind, NoticeSink};
-use crate::plan::{self, Layout, Piece, Run};
+use crate::plan::{self, Joining, Layout, Piece, Run};
 use crate::readahead::ReadAhead;
 use crate::stats::Counters;
 
@@ -381,10 +381,16 @@ impl Fetcher {
             }
         }
         let deadline = Instant::now() + self.read_deadline;
-        let runs = plan::runs(at, &grounded);
-        for run in runs {
-            let is_missing = |span| !at.cache.is_claimed(span) && !flights.contains_key(&span);
-            let run = plan::lengthen(at, run, self.unit(at, run), is_missing);
+        let joining = Joining {
+            gap: MAX_GAP,
+            most: MAX_RANGE,
+        };
+        for run in plan::runs(at, &grounded, joining) {
+            let beside = self.forecast.beside(layer, run.last);
+            let is_worth_it = |span| {
+                !at.cache.is_claimed(span) && !flights.contains_key(&span) && beside.has(span)
+            };
+            let run = plan::lengthen(at, run, self.unit(at, run), is_worth_it);
             let flight = self.take_off(Lane::Reader, layer, run, &mut flights);
             self.runtime.spawn(flight.fly(deadline));
         }

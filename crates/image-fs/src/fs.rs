@@ -191,6 +191,7 @@ impl ImageFs {
     /// Fetches what a start like this one has read before, in that order, ahead of the reads. What
     /// the image does not have is passed over.
     pub fn prefetch(&self, foretold: Vec<TraceEntry>) {
+        self.fetcher.forecast.is_of_a_start();
         self.ahead_of_reads(prefetch(Arc::clone(&self.fetcher), foretold));
     }
 

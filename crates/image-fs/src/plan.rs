@@ -5,8 +5,6 @@ use std::ops::Range;
 
 use layer_index::Extent;
 
-use crate::limits::{MAX_GAP, MAX_RANGE};
-
 /// Bytes of a read that lie together in the layer. What no piece covers is zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
@@ -58,29 +56,33 @@ pub(crate) trait Layout {
     fn compressed_range(&self, run: Run) -> Range<u64>;
 }
 
-/// The fewest runs that fetch all of `wanted` (ascending): whole groups, near ones joined.
-pub(crate) fn runs(layout: &impl Layout, wanted: &[usize]) -> Vec<Run> {
-    runs_within(layout, wanted, MAX_RANGE)
+/// What is worth one request, in compressed bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Joining {
+    /// Between two groups that are wanted.
+    pub(crate) gap: u64,
+    /// Of the request, unless one group alone is longer.
+    pub(crate) most: u64,
 }
 
-/// The same with requests of at most `most` bytes, unless one group alone is longer.
-pub(crate) fn runs_within(layout: &impl Layout, wanted: &[usize], most: u64) -> Vec<Run> {
+/// The fewest runs that fetch all of `wanted` (ascending): whole groups, near ones joined.
+pub(crate) fn runs(layout: &impl Layout, wanted: &[usize], joining: Joining) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for span in wanted {
         let group = layout.group(*span);
         match runs.last_mut() {
             Some(run) if group.last <= run.last => {}
-            Some(run) if is_joinable(layout, *run, group, most) => run.last = group.last,
+            Some(run) if is_joinable(layout, *run, group, joining) => run.last = group.last,
             _ => runs.push(group),
         }
     }
     runs
 }
 
-fn is_joinable(layout: &impl Layout, run: Run, group: Run, most: u64) -> bool {
+fn is_joinable(layout: &impl Layout, run: Run, group: Run, joining: Joining) -> bool {
     let (before, after) = (layout.compressed_range(run), layout.compressed_range(group));
     let gap = after.start.saturating_sub(before.end);
-    gap <= MAX_GAP && after.end.saturating_sub(before.start) <= most
+    gap <= joining.gap && after.end.saturating_sub(before.start) <= joining.most
 }
 
 /// The run, lengthened by groups that are missing from the cache for as long as the request stays
@@ -111,6 +113,7 @@ pub(crate) fn lengthen(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{MAX_GAP, MAX_RANGE};
 
     fn extent(file_offset: u64, layer_offset: u64, length: u64) -> Extent {
         Extent {
@@ -207,7 +210,11 @@ mod tests {
             (grouped, vec![0, 2, 3, 50], vec![(0, 3), (5, 99)]),
         ];
         for (layout, wanted, expected) in cases {
-            let found: Vec<_> = runs(&layout, &wanted)
+            let joining = Joining {
+                gap: MAX_GAP,
+                most: MAX_RANGE,
+            };
+            let found: Vec<_> = runs(&layout, &wanted, joining)
                 .into_iter()
                 .map(|run| (run.first, run.last))
                 .collect();

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Fetcher, Lane, Layer};
 use crate::limits::{LONG_WINDOW, MAX_RANGE};
-use crate::plan::{self, Layout, Run};
+use crate::plan::{self, Joining, Layout, Run};
 
 impl Fetcher {
     /// Bytes that are worth one request of a reader: more where it goes through the layer in order.
@@ -29,10 +29,12 @@ impl Fetcher {
         };
         let here = at.compressed(*last).end;
         let distance = |span: usize| at.compressed(span).start.saturating_sub(here);
+        let beside = self.forecast.beside(layer, *last);
         let mut flights = at.flights();
         let missing: Vec<usize> = (last + 1..at.span_count())
             .take_while(|span| distance(*span) < window)
             .filter(|span| !at.cache.is_claimed(*span) && !flights.contains_key(span))
+            .filter(|span| beside.has(*span))
             .collect();
         // While half a window is still ahead, wait until there is more to ask for at once.
         if missing
@@ -41,7 +43,11 @@ impl Fetcher {
         {
             return;
         }
-        for run in plan::runs_within(at, &missing, self.link.stretch()) {
+        let joining = Joining {
+            gap: beside.gap(),
+            most: self.link.stretch(),
+        };
+        for run in plan::runs(at, &missing, joining) {
             let Some(connection) = self.connections.spare() else {
                 return;
             };

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::flight::Flight;
 use super::{Fetcher, Lane};
-use crate::limits::{FORETOLD_REQUESTS, MAX_FORETOLD_RANGE};
-use crate::plan::{self, Run};
+use crate::limits::{FORETOLD_REQUESTS, MAX_FORETOLD_GAP, MAX_FORETOLD_RANGE, MAX_GAP};
+use crate::plan::{self, Joining, Run};
 use crate::stats::Counters;
 use crate::trace::{MAX_TRACE_ENTRIES, TraceEntry};
 
@@ -30,6 +30,16 @@ const SAMPLE: u64 = 32;
 
 /// A forecast of which less than one touch in so many comes true is of another program.
 const WORST_SHARE: u64 = 4;
+
+/// A forecast of a start says what is read beside a span as long as at most one first touch in so
+/// many was not of it. Another program, or this one with its start behind it, soon has more.
+const SURPRISES: u64 = 8;
+
+/// What of a layer is worth one request.
+const PORTION: Joining = Joining {
+    gap: MAX_FORETOLD_GAP,
+    most: MAX_FORETOLD_RANGE,
+};
 
 /// It was foretold that this span is read.
 const FORETOLD: u8 = 1;
@@ -46,6 +56,8 @@ pub(crate) struct Forecast {
     spans: Vec<Box<[AtomicU8]>>,
     touches: AtomicU64,
     come_true: AtomicU64,
+    /// It is of a start that somebody has seen, and not guessed.
+    was_seen: AtomicBool,
     /// Each span is added once and taken away once, in any order: so it may be negative in between.
     unread_bytes: AtomicI64,
     /// Something was read.
@@ -63,6 +75,7 @@ impl Forecast {
             spans: spans.map(of_layer).collect(),
             touches: AtomicU64::default(),
             come_true: AtomicU64::default(),
+            was_seen: AtomicBool::default(),
             unread_bytes: AtomicI64::default(),
             read: Notify::new(),
         }
@@ -129,6 +142,22 @@ impl Forecast {
         touches >= SAMPLE && come_true.saturating_mul(WORST_SHARE) < touches
     }
 
+    /// What is foretold was seen at a start like this one: what that start did not read, this one
+    /// does not either.
+    pub(crate) fn is_of_a_start(&self) {
+        self.was_seen.store(true, Relaxed);
+    }
+
+    /// What is worth fetching beside this span, and after it.
+    pub(super) fn beside(&self, layer: usize, span: usize) -> Beside<'_> {
+        let (touches, come_true) = (self.touches.load(Relaxed), self.come_true.load(Relaxed));
+        let surprises = touches.saturating_sub(come_true).saturating_mul(SURPRISES);
+        let spans = self.spans.get(layer).map(AsRef::as_ref);
+        let is_known = self.was_seen.load(Relaxed) && surprises <= touches;
+        let known = spans.filter(|spans| is_known && is_foretold(spans, span));
+        Beside(known)
+    }
+
     /// Waits while much is unread already. False when no more is of any use.
     async fn goes_on(&self) -> bool {
         loop {
@@ -140,6 +169,25 @@ impl Forecast {
             }
             self.read.notified().await;
         }
+    }
+}
+
+fn is_foretold(spans: &[AtomicU8], span: usize) -> bool {
+    let state = spans.get(span).map_or(0, |state| state.load(Relaxed));
+    state & FORETOLD != 0
+}
+
+/// Spans of a layer of which some may be known to be read by nobody.
+pub(super) struct Beside<'a>(Option<&'a [AtomicU8]>);
+
+impl Beside<'_> {
+    pub(super) fn has(&self, span: usize) -> bool {
+        self.0.is_none_or(|spans| is_foretold(spans, span))
+    }
+
+    /// The needless bytes that a request is worth.
+    pub(super) fn gap(&self) -> u64 {
+        self.0.map_or(MAX_GAP, |_| MAX_FORETOLD_GAP)
     }
 }
 
@@ -184,7 +232,7 @@ fn portions(fetcher: &Fetcher, foretold: Vec<TraceEntry>) -> Vec<Portion> {
     let mut ranked: Vec<(usize, Portion)> = Vec::new();
     for (number, (layer, ranks)) in fetcher.layers.iter().zip(&wanted).enumerate() {
         let spans: Vec<usize> = ranks.keys().copied().collect();
-        for run in plan::runs_within(layer, &spans, MAX_FORETOLD_RANGE) {
+        for run in plan::runs(layer, &spans, PORTION) {
             let of_run = ranks.range(run.first..=run.last);
             let earliest = of_run.clone().map(|(_, rank)| *rank).min();
             let spans = of_run.map(|(span, _)| *span).collect();
@@ -214,7 +262,7 @@ impl Fetcher {
             spans.clear();
         }
         spans.retain(|span| !at.cache.is_claimed(*span) && !flights.contains_key(span));
-        let run = *plan::runs_within(at, spans, MAX_FORETOLD_RANGE).first()?;
+        let run = *plan::runs(at, spans, PORTION).first()?;
         spans.retain(|span| *span > run.last);
         if self.run_bytes(layer, run) > MAX_UNREAD.unsigned_abs() {
             return None;
@@ -292,6 +340,32 @@ mod tests {
                 Some(expected),
                 "{touched} touches, {foretold} foretold"
             );
+        }
+    }
+
+    #[test]
+    fn what_was_not_read_beside_a_span_is_worth_nothing_while_the_forecast_holds() {
+        for (of_a_start, touched, more, is_worth_it) in [
+            (true, 0, 0, false),
+            (true, 100, 0, false),
+            (true, 70, 10, false),
+            (true, 70, 11, true),
+            (true, 0, 1, true),
+            (false, 100, 0, true),
+        ] {
+            let forecast = forecast(100);
+            if of_a_start {
+                forecast.is_of_a_start();
+            }
+            for span in (0..touched).chain(500..500 + more) {
+                forecast.touched(0, span, 1);
+            }
+            let case = format!("{touched} and {more}, {of_a_start}");
+            let beside = forecast.beside(0, 99);
+            assert_eq!(beside.has(100), is_worth_it, "{case}");
+            assert_eq!(beside.gap() == MAX_GAP, is_worth_it, "{case}");
+            assert!(beside.has(98) && forecast.beside(0, 100).has(101), "{case}");
+            assert!(forecast.beside(1, 99).has(100), "there is no such layer");
         }
     }
 

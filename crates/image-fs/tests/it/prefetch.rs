@@ -17,6 +17,9 @@ const SPAN: usize = 64 * 1024;
 /// Far enough from each other that no request brings two of them.
 const FILE: usize = 5 * SPAN;
 
+/// Spans of a layer of which nothing here reads so much that its rest is fetched, too.
+const WIDE: usize = 320;
+
 /// Prefetches at once.
 const REQUESTS: usize = 6;
 
@@ -63,6 +66,60 @@ async fn a_foretold_start_waits_for_nothing() {
     assert_eq!(stats.spans_prefetched, trace.len() as u64);
     assert_eq!(stats.prefetch_hits, trace.len() as u64);
     assert_eq!(stats.bytes_prefetched, stats.bytes_fetched);
+}
+
+/// Reads a little of each of these spans of the first file.
+async fn read_spans(image: &Image, spans: impl IntoIterator<Item = usize>) {
+    for span in spans {
+        let place = span * SPAN;
+        let bytes = image.fs.read(image.inode(0), place as u64, 100).await;
+        assert!(bytes.unwrap() == image.content(0)[place..place + 100]);
+        at_rest().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foretold_start_fetches_what_is_read_and_nothing_beside_it() {
+    // In order, as it seems, and then on beyond one span, or many.
+    for period in [5, 12] {
+        let layer = layer(&Shape::default(), &[WIDE * SPAN]);
+        let spans: Vec<usize> = (0..120).filter(|span| span % period < 4).collect();
+        let first = Image::open(layer.clone());
+        read_spans(&first, spans.clone()).await;
+        assert_eq!(first.fs.trace().len(), spans.len());
+        let image = Image::open(layer.clone());
+        image.fs.prefetch(first.fs.trace());
+        at_rest().await;
+        read_spans(&image, spans.clone()).await;
+        // Another one that is faster than what is to come before it.
+        let hasty = Image::open(layer);
+        let slow = Fault::Slow(Duration::from_mins(1));
+        hasty.source.fail_with(vec![slow; REQUESTS]);
+        hasty.fs.prefetch(first.fs.trace());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        read_spans(&hasty, spans[4 * REQUESTS..].to_vec()).await;
+        read_spans(&hasty, spans.clone()).await;
+        assert!(hasty.fs.stats().bytes_prefetched < hasty.fs.stats().bytes_fetched);
+        for fs in [&image.fs, &hasty.fs] {
+            let fetched = fs.stats().bytes_fetched;
+            assert_eq!(fetched, (spans.len() * SPAN) as u64, "every {period}");
+        }
+        assert!(first.fs.stats().bytes_fetched > (spans.len() * SPAN) as u64);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_on_where_a_start_has_ended_is_read_ahead_for() {
+    let layer = layer(&Shape::default(), &[WIDE * SPAN]);
+    let first = Image::open(layer.clone());
+    read_spans(&first, 0..20).await;
+    let image = Image::open(layer);
+    image.fs.prefetch(first.fs.trace());
+    at_rest().await;
+    let foretold = image.source.request_count();
+    read_spans(&image, 0..120).await;
+    let requests = image.source.request_count() - foretold;
+    assert!(requests <= 15, "{requests} requests for 100 spans");
 }
 
 #[tokio::test(start_paused = true)]
