@@ -3,8 +3,10 @@
 //! Invariants: the same on a laptop and in CI; caches only below `target/`; each step owns what it
 //! starts and stops it; the closing line counts the tests that ran. It deliberately has no flags.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, ExitCode, Stdio};
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -80,6 +82,10 @@ fn succeed(code: ExitCode) -> Result<()> {
     Ok(())
 }
 
+/// Far more than any test takes. Who waits for a test that never ends is told by nobody which it
+/// is: the runner names it once, after a minute.
+const LONGEST_SILENCE: Duration = Duration::from_mins(10);
+
 /// Runs all tests once and counts what cargo's own closing lines say.
 fn test(count: &mut TestCount) -> Result<()> {
     let mut command = cargo_command(&["test", "--workspace", "--no-fail-fast"]);
@@ -88,11 +94,21 @@ fn test(count: &mut TestCount) -> Result<()> {
         .spawn()
         .context("cannot start cargo test")?;
     let stdout = child.stdout.take().expect("standard output was asked for");
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = line.context("cannot read what the tests print")?;
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        count.add(&line);
+    let lines = lines_of(stdout);
+    loop {
+        match lines.recv_timeout(LONGEST_SILENCE) {
+            Ok(line) => {
+                let line = line.context("cannot read what the tests print")?;
+                let line = String::from_utf8_lossy(&line);
+                println!("{line}");
+                count.add(&line);
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                end_with_children(&mut child)?;
+                bail!("the tests have said nothing for {LONGEST_SILENCE:?}: one of them hangs");
+            }
+        }
     }
     let status = child.wait().context("lost cargo test")?;
     if !status.success() {
@@ -102,6 +118,26 @@ fn test(count: &mut TestCount) -> Result<()> {
         bail!("no test ran");
     }
     Ok(())
+}
+
+/// Read by a thread, so that whoever takes them may lose patience.
+fn lines_of(stdout: ChildStdout) -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).split(b'\n') {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// The program that hangs is cargo's child, which cargo would leave behind.
+fn end_with_children(child: &mut Child) -> Result<()> {
+    let parent = child.id().to_string();
+    process::run(&mut process::command("pkill", &["-KILL", "-P", &parent]))?;
+    child.kill().context("cannot end cargo test")
 }
 
 fn test_runner(count: &mut TestCount) -> Result<()> {

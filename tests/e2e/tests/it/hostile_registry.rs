@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use crate::bounds::{self, Expected, indexes, refuses};
 use crate::patience::{self, Reader};
-use crate::support::noise;
+use crate::support::{ENDS_WITHIN, noise, until_within};
 
 /// What a body is said to be that nobody could hold.
 const HUGE: u64 = 100 << 20;
@@ -599,9 +599,6 @@ fn a_reader_gets_the_layers_own_bytes_or_none() {
     let runtime = Runtime::new().expect("a runtime");
     let registry = runtime.block_on(RegistrySim::with_login(Login::Basic));
     registry.push("acme/fn", "v1", &patience::image().build());
-    let home = Home::new();
-    home.login(registry.host(), "puller", "correct-horse-battery")
-        .ok();
     let name = format!("{}/acme/fn:v1", registry.host());
     let faults: [(&str, Fault); 4] = [
         ("other bytes", |faults| faults.wrong_bytes = true),
@@ -610,6 +607,10 @@ fn a_reader_gets_the_layers_own_bytes_or_none() {
         ("the whole", |faults| faults.ignore_range = true),
     ];
     for (what, fault) in faults {
+        // A home that has seen a start would have what is asked for before the fault is there.
+        let home = Home::new();
+        home.login(registry.host(), "puller", "correct-horse-battery")
+            .ok();
         let mut reader = Reader::start(&home, &name);
         // The shell is read lazily too: what it needs to say so comes first.
         reader.ask(99);
@@ -617,7 +618,9 @@ fn a_reader_gets_the_layers_own_bytes_or_none() {
         registry.faults(fault);
         let asked = registry.registry().read().requests;
         reader.ask(4);
-        runtime.block_on(registry.registry().wait_for_requests(asked + 1));
+        until_within(ENDS_WITHIN, what, || {
+            registry.registry().read().requests > asked
+        });
         registry.faults(|faults| *faults = Faults::default());
         let line = reader.line();
         let honest = line == Reader::right(4) || line == "failed\n";

@@ -18,7 +18,7 @@ pub(crate) const USER: &str = "alice";
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 /// How long processes may take to see that their parent was killed, on a busy machine.
-const ENDS_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A started registry with one image, and a home that knows nothing of it yet.
 pub(crate) struct Stage {
