@@ -39,7 +39,7 @@ use layer_index::IndexSummary;
 use rustix::fs::{FlockOperation, flock};
 
 pub use self::allowance::{Allowance, Room};
-pub use self::backing::BackingFile;
+pub use self::backing::{BackingFile, BackingPlace};
 pub use self::layer::{LayerCache, LayerFiles, StoreError};
 pub use self::pins::{Pin, PinPlan};
 use self::presence::PresenceMap;

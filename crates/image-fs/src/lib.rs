@@ -24,8 +24,8 @@ mod trace;
 
 pub use blob::{BlobError, BlobSource, BoxFuture, PieceSink};
 pub use cache::{
-    Allowance, BackingFile, CacheError, CacheLimits, Incoming, LayerCache, LayerFiles, LayerUsage,
-    Pin, PinPlan, PruneReport, Room, SpanCache, StoreError,
+    Allowance, BackingFile, BackingPlace, CacheError, CacheLimits, Incoming, LayerCache,
+    LayerFiles, LayerUsage, Pin, PinPlan, PruneReport, Room, SpanCache, StoreError,
 };
 pub use error::{OpenError, ReadError};
 pub use fs::{FsOptions, ImageFs};

@@ -12,9 +12,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use layer_index::InodeId;
 
-/// Files from here on may be backed. Asking us costs a large file the most, and an image without
-/// one needs nobody to be told of what is opened: a round trip for each file, small ones above all.
-pub(crate) const BACKED_FROM: u64 = 64 << 20;
+/// An image with a file from here on is told of what is opened, since asking us costs a large file
+/// the most. An image without one needs nobody to be told: a round trip for each file, which costs
+/// small ones the most.
+pub(crate) const TOLD_FROM: u64 = 64 << 20;
+
+/// Where openings are told, files from here on may be backed: what a copy saves of each reading is
+/// more than the round trip of an opening.
+pub(crate) const BACKED_FROM: u64 = 4 << 20;
 
 /// A file that is opened once is read once: the copy would cost more than it saves.
 const OPENS_AT_LEAST: u32 = 2;

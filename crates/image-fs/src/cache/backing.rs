@@ -20,10 +20,14 @@ const SHARE: u64 = 2;
 /// A file of its own in the cache. Gone when it is dropped, but for those who have it open.
 #[derive(Debug)]
 pub struct BackingFile {
-    path: PathBuf,
+    place: BackingPlace,
     file: File,
     bytes: u64,
 }
+
+/// Where such a file is, for as long as this is kept.
+#[derive(Debug)]
+pub struct BackingPlace(PathBuf);
 
 impl BackingFile {
     pub fn file(&self) -> &File {
@@ -34,12 +38,17 @@ impl BackingFile {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// The file is whole, and others have it open.
+    pub fn close(self) -> BackingPlace {
+        self.place
+    }
 }
 
-impl Drop for BackingFile {
+impl Drop for BackingPlace {
     fn drop(&mut self) {
         // What cannot be deleted now is at the next opening of the cache.
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -59,12 +68,12 @@ impl SpanCache {
         let lock = self.lock()?;
         let (path, file) = self.owned_file("backing")?;
         drop(lock);
-        let backing = BackingFile { path, file, bytes };
-        match fallocate(&backing.file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => Ok(Some(backing)),
+        let place = BackingPlace(path);
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => Ok(Some(BackingFile { place, file, bytes })),
             // A file system that knows no such thing, or is full after all.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSPC) => Ok(None),
-            Err(error) => Err(failed("cannot size", &backing.path)(error.into())),
+            Err(error) => Err(failed("cannot size", &place.0)(error.into())),
         }
     }
 

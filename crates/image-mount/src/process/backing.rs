@@ -11,15 +11,16 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fuser::BackingId;
-use image_fs::{BackingFile, SpanCache};
+use image_fs::{BackingFile, BackingPlace, SpanCache};
 use rustix::fs::{FileType, fstat};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use crate::backing::{self, Answer, Question};
 
-/// Files of one mount that the kernel holds at once: each is a descriptor here.
-const MAX_FILES: usize = 32;
+/// Files of one mount that the kernel holds at once. Images have some dozens that are large enough;
+/// the kernel, not this process, keeps them open.
+const MAX_FILES: usize = 256;
 
 /// What one mount's files take of the disk. Images have models of some gigabytes; what is larger
 /// still is read by asking.
@@ -38,7 +39,7 @@ pub(super) struct Backing {
     most_bytes: u64,
     /// Of all that were made, since the mount process may keep one open that was given up.
     made_bytes: u64,
-    held: Vec<BackingFile>,
+    held: Vec<BackingPlace>,
     /// Given to be filled.
     filling: Option<BackingFile>,
 }
@@ -100,7 +101,7 @@ impl Backing {
             return Ok(Answer::No);
         }
         let id = BackingId::create_raw(device, filled.file())?;
-        self.held.push(filled);
+        self.held.push(filled.close());
         Ok(Answer::Id(id))
     }
 }
@@ -206,7 +207,7 @@ mod tests {
         for _ in 0..MAX_FILES {
             wanted(&mut backing, 1).unwrap();
             let taken = backing.filling.take().unwrap();
-            backing.held.push(taken);
+            backing.held.push(taken.close());
         }
         assert!(wanted(&mut backing, 1).is_none());
     }

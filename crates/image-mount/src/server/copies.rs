@@ -14,7 +14,7 @@ use image_fs::ImageFs;
 use layer_index::{InodeId, NodeKind, Tree};
 
 use crate::backing::{Answer, Question, ask};
-use crate::opens::{BACKED_FROM, Opens};
+use crate::opens::{Opens, TOLD_FROM};
 
 /// Copied at once.
 const PIECE: usize = 1 << 20;
@@ -37,10 +37,10 @@ pub(super) struct Copies {
     pub(super) device: OwnedFd,
 }
 
-/// Whether there is a file that could be backed.
+/// Whether there is a file for which to be told of openings.
 pub(super) fn are_of_use(tree: &Tree) -> bool {
     let mut inodes = (1..=tree.len() as u64).filter_map(|id| tree.inode(InodeId(id)));
-    inodes.any(|inode| matches!(inode.kind, NodeKind::File { size, .. } if size >= BACKED_FROM))
+    inodes.any(|inode| matches!(inode.kind, NodeKind::File { size, .. } if size >= TOLD_FROM))
 }
 
 impl Copies {

@@ -138,6 +138,32 @@ fn is_empty(directory: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_large_file_smaller_ones_are_backed_too() {
+    const BACKED_BYTES: usize = 4 << 20;
+    let image = Published::new(&[archive(
+        "truncate -s 67108864 large
+         head -c 4194304 /dev/urandom > backed
+         head -c 4194303 backed > asked",
+    )])
+    .await;
+    let mounted = image.mount().await;
+    let read = async |name: &str| {
+        let path = image.path(name);
+        blocking(move || fs::read(path).unwrap()).await
+    };
+    // The smaller one is wanted first, if it is at all.
+    for name in ["asked", "backed", "asked", "backed"] {
+        read(name).await;
+    }
+    until_copied(&mounted).await;
+    let (asked, backed) = (read("asked").await, read("backed").await);
+    assert_eq!(backed.len(), BACKED_BYTES);
+    assert!(asked == backed[..BACKED_BYTES - 1]);
+    let stats = mounted.stop().await;
+    assert_eq!(stats.files_backed, 1, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_is_not_open_in_both_ways_at_once() {
     let image = warm_image().await;
     let mounted = image.mount().await;
