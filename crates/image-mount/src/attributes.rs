@@ -108,6 +108,11 @@ pub(crate) fn has_acl(inode: &Inode) -> bool {
         .any(|(name, _)| ACLS.contains(&name.as_ref()))
 }
 
+/// Whether there is an attribute that is not hidden.
+pub(crate) fn has_xattr(inode: &Inode) -> bool {
+    inode.xattrs.iter().any(|(name, _)| !is_hidden(name))
+}
+
 /// The names of the attributes, each ended by a zero, as `listxattr` wants them.
 pub(crate) fn xattr_names(inode: &Inode) -> Vec<u8> {
     let visible = inode.xattrs.iter().filter(|(name, _)| !is_hidden(name));

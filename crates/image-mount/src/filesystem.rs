@@ -19,7 +19,7 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 use image_fs::ImageFs;
-use layer_index::{Inode, InodeId, NodeKind};
+use layer_index::{Inode, InodeId, NodeKind, Tree};
 use tokio::runtime::Handle;
 
 use crate::attributes;
@@ -55,6 +55,8 @@ pub(crate) struct Adaptor {
     skips_open: bool,
     /// Where files may be backed, for which the kernel has to ask at each open.
     opens: Option<Arc<Opens>>,
+    /// Something in the image has an extended attribute.
+    has_xattrs: bool,
 }
 
 impl Adaptor {
@@ -64,12 +66,14 @@ impl Adaptor {
         shift: Option<IdShift>,
         opens: Option<Arc<Opens>>,
     ) -> Self {
+        let has_xattrs = any(filesystem.tree(), attributes::has_xattr);
         Self {
             filesystem,
             runtime,
             shift,
             skips_open: false,
             opens,
+            has_xattrs,
         }
     }
 
@@ -121,6 +125,11 @@ impl Adaptor {
     }
 
     fn xattr(&self, id: INodeNo, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        // Said once, and the kernel answers by itself from then on, at each start of a program and
+        // at each folder that an overlay looks up.
+        if !self.has_xattrs {
+            return Err(Errno::ENOSYS);
+        }
         let (_, inode) = self.inode(id)?;
         let value = attributes::xattr_value(inode, name, self.shift).ok_or(Errno::ENODATA)?;
         Ok(value.into_owned())
@@ -142,13 +151,6 @@ impl Adaptor {
         }
     }
 
-    fn needs_acl(&self) -> bool {
-        let tree = self.filesystem.tree();
-        let ids = 1..=tree.len() as u64;
-        ids.filter_map(|id| tree.inode(InodeId(id)))
-            .any(attributes::has_acl)
-    }
-
     fn configure(&mut self, config: &mut KernelConfig) {
         // What a kernel lacks costs speed, not truth.
         let wanted = [
@@ -168,11 +170,16 @@ impl Adaptor {
             self.opens = None;
         }
         // The kernel then asks for a list at every check of a group's permission.
-        if self.needs_acl() {
+        if any(self.filesystem.tree(), attributes::has_acl) {
             let _ = config.add_capabilities(InitFlags::FUSE_POSIX_ACL);
         }
         let _ = config.set_max_background(MAX_BACKGROUND);
     }
+}
+
+fn any(tree: &Tree, is_such: impl Fn(&Inode) -> bool) -> bool {
+    let mut ids = 1..=tree.len() as u64;
+    ids.any(|id| tree.inode(InodeId(id)).is_some_and(&is_such))
 }
 
 /// Whether the kernel reads backing files. It cannot before Linux 6.9.

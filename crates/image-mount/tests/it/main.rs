@@ -23,3 +23,4 @@ mod role;
 mod stacks;
 mod support;
 mod through_the_kernel;
+mod unasked;
