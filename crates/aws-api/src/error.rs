@@ -25,6 +25,9 @@ pub enum AwsError {
     /// Another time it may work.
     #[error("{message}")]
     Unavailable { message: String },
+    /// There is no such object.
+    #[error("{message}")]
+    NotFound { message: String },
     /// It will not work like this.
     #[error("{message}")]
     Refused {

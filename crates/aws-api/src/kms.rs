@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::AwsError;
+use crate::exchange::Clock;
 use crate::keys::Keys;
-use crate::operation::{Answer, Clock, Input, Operation};
+use crate::operation::{Answer, Input, Operation};
 
 /// Most bytes that a key of KMS wraps directly.
 const PLAIN_MAX_BYTES: usize = 4096;

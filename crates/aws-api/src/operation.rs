@@ -1,4 +1,4 @@
-//! One request to a service, asked once, or twice where the clocks differ.
+//! An operation of a service that is asked by its own words at its root, and the answer.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,12 +9,9 @@ use dial::{HttpClient, Method, Request, Url};
 use jiff::Timestamp;
 
 use crate::error::AwsError;
+use crate::exchange::{self, Asked, Clock};
 use crate::keys::Keys;
-use crate::refusal::Refusal;
-use crate::signature;
-
-/// Longest reply that is read. A token of ECR is below 4 KiB.
-const MAX_REPLY_BYTES: usize = 64 * 1024;
+use crate::signature::Scope;
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
@@ -54,58 +51,33 @@ pub struct Answer {
     pub answered: Option<Timestamp>,
 }
 
-/// Our clock.
-pub type Clock<'a> = &'a (dyn Fn() -> Timestamp + Sync);
-
 impl Operation<'_> {
-    /// Asks with these keys; without any, unsigned, where the input itself proves who asks. Where
-    /// the service says that our clock is wrong, once more by its own.
+    /// Asks with these keys; without any, unsigned, where the input itself proves who asks.
     pub async fn ask(
         &self,
         http: &HttpClient,
         clock: Clock<'_>,
         keys: Option<&Keys>,
     ) -> Result<Answer, AwsError> {
-        let now = clock();
-        let refusal = match self.ask_at(http, clock, keys, now).await? {
-            Ok(answer) => return Ok(answer),
-            Err(refusal) => refusal,
+        let asked = Asked {
+            host: &self.host,
+            shown: self.shown,
+            permission: self.permission,
         };
-        let Some(theirs) = refusal.clock_of_theirs(now) else {
-            return Err(refusal.told(self));
-        };
-        tracing::warn!(%theirs, ours = %now, "AWS has another time than this machine");
-        match self.ask_at(http, clock, keys, theirs).await? {
-            Ok(answer) => Ok(answer),
-            Err(refusal) => Err(refusal.told(self)),
-        }
+        let signed = keys.map(|keys| (keys, self.scope()));
+        let replied = exchange::ask((http, clock), signed, asked, self.request()?).await?;
+        Ok(Answer {
+            body: replied.body,
+            sent: replied.sent,
+            answered: replied.answered,
+        })
     }
 
-    async fn ask_at(
-        &self,
-        http: &HttpClient,
-        clock: Clock<'_>,
-        keys: Option<&Keys>,
-        now: Timestamp,
-    ) -> Result<Result<Answer, Refusal>, AwsError> {
-        let sent = clock();
-        let request = match keys {
-            Some(keys) => signature::sign(self.request()?, keys, self, now)?,
-            None => self.request()?,
-        };
-        let response = http.send(request).await?;
-        let status = response.status.as_u16();
-        let answered = response.date();
-        let retry_after = response.retry_after();
-        let body = response.read_bounded(MAX_REPLY_BYTES).await?;
-        if status == 200 {
-            return Ok(Ok(Answer {
-                body,
-                sent,
-                answered,
-            }));
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        Scope {
+            service: self.service,
+            region: self.region,
         }
-        Ok(Err(Refusal::read(status, &body, answered, retry_after)))
     }
 
     pub(crate) fn request(&self) -> Result<Request, AwsError> {

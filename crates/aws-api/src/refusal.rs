@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::error::AwsError;
-use crate::operation::Operation;
+use crate::exchange::Asked;
 use crate::xml;
 
 /// AWS takes dates that are off by five minutes; from somewhat less on, ours may be at fault.
@@ -44,6 +44,26 @@ impl Refusal {
         }
     }
 
+    /// Of a HEAD, whose answer has no body to say it in.
+    pub(crate) fn of_head(
+        status: u16,
+        answered: Option<Timestamp>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let name = match status {
+            403 => "AccessDenied",
+            404 => "NoSuchKey",
+            _ => "",
+        };
+        Self {
+            status,
+            name: name.to_owned(),
+            message: String::new(),
+            answered,
+            retry_after,
+        }
+    }
+
     /// What the service's clock shows, when the request was refused for showing another time.
     pub(crate) fn clock_of_theirs(&self, ours: Timestamp) -> Option<Timestamp> {
         let theirs = self.answered.filter(|_| self.is_about_signature())?;
@@ -61,8 +81,8 @@ impl Refusal {
     }
 
     /// As an error, without what the request held.
-    pub(crate) fn told(&self, operation: &Operation<'_>) -> AwsError {
-        let (host, shown) = (&operation.host, operation.shown);
+    pub(crate) fn told(&self, asked: Asked<'_>) -> AwsError {
+        let Asked { host, shown, .. } = asked;
         let bad = |what: &str| AwsError::BadKeys {
             message: format!("{host} refused {shown}: {what}"),
         };
@@ -80,14 +100,19 @@ impl Refusal {
             _ if self.is_about_signature() => {
                 bad("the secret access key does not belong to the access key")
             }
+            "NoSuchKey" | "NoSuchUpload" => AwsError::NotFound {
+                message: format!("{host} has no such object"),
+            },
             "AccessDeniedException" | "AccessDenied" => AwsError::NotAllowed {
                 message: format!(
                     "AWS does not allow {shown} {}: {}",
-                    operation.permission,
+                    asked.permission,
                     dial::quoted(self.message.as_bytes(), SHOWN_MESSAGE_BYTES)
                 ),
             },
-            "ThrottlingException" | "Throttling" | "TooManyRequestsException" => self.limited(host),
+            "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "SlowDown" => {
+                self.limited(host)
+            }
             _ => self.told_by_status(host),
         }
     }

@@ -3,46 +3,39 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign as sign_http};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation,
+    SigningInstructions, SigningSettings, UriPathNormalizationMode, sign as sign_http,
+};
 use aws_sigv4::sign::v4::SigningParams;
-use credential::ExposeSecret;
-use dial::Request;
+use credential::{ExposeSecret, SecretString};
 use dial::header::{HeaderName, HeaderValue};
+use dial::{Request, Url};
 use jiff::Timestamp;
 
 use crate::error::AwsError;
 use crate::keys::Keys;
-use crate::operation::Operation;
 
 /// The name of where keys come from, which the signer keeps beside them.
 const SOURCE: &str = "holdfast";
 
-/// The request with date and signature for this operation's service and region.
+/// The service that stores objects, whose signatures have rules of their own.
+pub(crate) const STORAGE: &str = "s3";
+
+/// What a signature counts for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scope<'a> {
+    pub(crate) service: &'static str,
+    pub(crate) region: &'a str,
+}
+
+/// The request with date and signature for this scope.
 pub(crate) fn sign(
     mut request: Request,
     keys: &Keys,
-    operation: &Operation<'_>,
+    scope: Scope<'_>,
     now: Timestamp,
 ) -> Result<Request, AwsError> {
-    let identity = Credentials::new(
-        &keys.access_key_id,
-        keys.secret_access_key.expose_secret(),
-        keys.session_token
-            .as_ref()
-            .map(|token| token.expose_secret().to_owned()),
-        None,
-        SOURCE,
-    )
-    .into();
-    let params = SigningParams::builder()
-        .identity(&identity)
-        .region(operation.region)
-        .name(operation.service)
-        .time(system_time(now))
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|_| AwsError::NoRequest)?
-        .into();
     let headers = request.headers.iter();
     let headers = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let signable = SignableRequest::new(
@@ -52,9 +45,7 @@ pub(crate) fn sign(
         SignableBody::Bytes(&request.body),
     )
     .map_err(|_| AwsError::NoRequest)?;
-    // The error could repeat a header, and one of them may be the session token.
-    let signed = sign_http(signable, &params).map_err(|_| AwsError::NoRequest)?;
-    let (instructions, _signature) = signed.into_parts();
+    let instructions = instructions(signable, keys, scope, (settings(scope), now))?;
     for (name, value) in instructions.headers() {
         let name = HeaderName::try_from(name).map_err(|_| AwsError::NoRequest)?;
         let mut value = HeaderValue::try_from(value).map_err(|_| AwsError::NoRequest)?;
@@ -62,6 +53,65 @@ pub(crate) fn sign(
         request.headers.insert(name, value);
     }
     Ok(request)
+}
+
+/// A URL with which anybody gets this object until then.
+pub(crate) fn presign_get(
+    mut url: Url,
+    keys: &Keys,
+    scope: Scope<'_>,
+    (now, life): (Timestamp, Duration),
+) -> Result<SecretString, AwsError> {
+    let mut settings = settings(scope);
+    settings.signature_location = SignatureLocation::QueryParams;
+    settings.expires_in = Some(life);
+    let no_headers = std::iter::empty();
+    let body = SignableBody::UnsignedPayload;
+    let signable = SignableRequest::new("GET", url.as_str(), no_headers, body);
+    let signable = signable.map_err(|_| AwsError::NoRequest)?;
+    let instructions = instructions(signable, keys, scope, (settings, now))?;
+    url.query_pairs_mut().extend_pairs(instructions.params());
+    Ok(String::from(url).into())
+}
+
+/// Objects have names that are signed as they are sent, and with the digest of what is sent.
+fn settings(scope: Scope<'_>) -> SigningSettings {
+    let mut settings = SigningSettings::default();
+    if scope.service == STORAGE {
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    }
+    settings
+}
+
+fn instructions(
+    signable: SignableRequest<'_>,
+    keys: &Keys,
+    scope: Scope<'_>,
+    (settings, now): (SigningSettings, Timestamp),
+) -> Result<SigningInstructions, AwsError> {
+    let token = keys.session_token.as_ref();
+    let identity = Credentials::new(
+        &keys.access_key_id,
+        keys.secret_access_key.expose_secret(),
+        token.map(|token| token.expose_secret().to_owned()),
+        None,
+        SOURCE,
+    )
+    .into();
+    let params = SigningParams::builder()
+        .identity(&identity)
+        .region(scope.region)
+        .name(scope.service)
+        .time(system_time(now))
+        .settings(settings)
+        .build()
+        .map_err(|_| AwsError::NoRequest)?
+        .into();
+    // The error could repeat a header, and one of them may be the session token.
+    let signed = sign_http(signable, &params).map_err(|_| AwsError::NoRequest)?;
+    Ok(signed.into_parts().0)
 }
 
 fn system_time(time: Timestamp) -> SystemTime {
@@ -72,11 +122,11 @@ fn system_time(time: Timestamp) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use dial::Method;
     use dial::header::AUTHORIZATION;
-    use dial::{Method, Url};
 
     use super::*;
-    use crate::operation::Input;
+    use crate::operation::{Input, Operation};
 
     const SESSION_TOKEN: &str = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZ\
         TwdQWLWsKWHGBuFqwAeMicRXmxfpSPfIeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUp\
@@ -105,8 +155,8 @@ mod tests {
         }
     }
 
-    fn signed(request: Request, keys: &Keys, operation: &Operation<'_>, at: &str) -> String {
-        let signed = sign(request, keys, operation, at.parse().unwrap()).unwrap();
+    fn signed(request: Request, keys: &Keys, scope: Scope<'_>, at: &str) -> String {
+        let signed = sign(request, keys, scope, at.parse().unwrap()).unwrap();
         signed.headers[AUTHORIZATION].to_str().unwrap().to_owned()
     }
 
@@ -246,7 +296,10 @@ mod tests {
 
     #[test]
     fn signatures_are_those_of_the_published_suite() {
-        let example = operation("example.amazonaws.com", "service", "us-east-1");
+        let example = Scope {
+            service: "service",
+            region: "us-east-1",
+        };
         for vector in gets().into_iter().chain(posts()) {
             let url = format!("https://example.amazonaws.com{}", vector.path);
             let mut request = Request::new(vector.method, Url::parse(&url).unwrap());
@@ -256,7 +309,7 @@ mod tests {
                 request = request.header(name, HeaderValue::from_static(value));
             }
             let keys = keys(vector.session_token);
-            let signed = signed(request, &keys, &example, "2015-08-30T12:36:00Z");
+            let signed = signed(request, &keys, example, "2015-08-30T12:36:00Z");
             let scope = "AKIDEXAMPLE/20150830/us-east-1/service/aws4_request";
             let (algorithm, rest) = signed.split_once(" Credential=").unwrap();
             let (credential, rest) = rest.split_once(", SignedHeaders=").unwrap();
@@ -289,7 +342,99 @@ mod tests {
                 "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261128/eu-west-1/ecr/aws4_request, \
                  SignedHeaders={headers}, Signature={signature}"
             );
-            assert_eq!(signed(request, &keys(session_token), &ecr, at), expected);
+            assert_eq!(
+                signed(request, &keys(session_token), ecr.scope(), at),
+                expected
+            );
         }
+    }
+
+    /// The keys, time and place of the examples in the documentation of S3.
+    const STORED: (&str, &str) = (
+        "AKIAIOSFODNN7EXAMPLE",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    );
+    const STORED_AT: &str = "2013-05-24T00:00:00Z";
+    const STORAGE_SCOPE: Scope<'_> = Scope {
+        service: STORAGE,
+        region: "us-east-1",
+    };
+
+    fn storage_keys() -> Keys {
+        Keys {
+            access_key_id: STORED.0.to_owned(),
+            secret_access_key: STORED.1.to_owned().into(),
+            session_token: None,
+        }
+    }
+
+    fn storage_url(rest: &str) -> Url {
+        Url::parse(&format!("https://examplebucket.s3.amazonaws.com/{rest}")).unwrap()
+    }
+
+    #[test]
+    fn requests_for_objects_are_signed_as_the_documentation_does() {
+        let get = |rest| Request::get(storage_url(rest));
+        let with = |request: Request, name, value| {
+            request.header(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        };
+        let mut put = Request::new(Method::PUT, storage_url("test%24file.text"));
+        put.body = Bytes::from_static(b"Welcome to Amazon S3.");
+        let put = with(put, "date", "Fri, 24 May 2013 00:00:00 GMT");
+        let put = with(put, "x-amz-storage-class", "REDUCED_REDUNDANCY");
+        let cases = [
+            (
+                with(get("test.txt"), "range", "bytes=0-9"),
+                "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
+            ),
+            (
+                put,
+                "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd",
+            ),
+            (
+                get("?lifecycle"),
+                "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+            ),
+            (
+                get("?max-keys=2&prefix=J"),
+                "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
+            ),
+        ];
+        for (request, signature) in cases {
+            let shown = format!("{request:?}");
+            let signed = signed(request, &storage_keys(), STORAGE_SCOPE, STORED_AT);
+            assert!(
+                signed.ends_with(&format!("Signature={signature}")),
+                "{shown}: {signed}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_url_is_signed_as_the_documentation_does() {
+        let life = (STORED_AT.parse().unwrap(), Duration::from_hours(24));
+        let signed = presign_get(
+            storage_url("test.txt"),
+            &storage_keys(),
+            STORAGE_SCOPE,
+            life,
+        );
+        let signed = signed.unwrap();
+        let expected = "https://examplebucket.s3.amazonaws.com/test.txt\
+            ?X-Amz-Algorithm=AWS4-HMAC-SHA256\
+            &X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request\
+            &X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\
+            &X-Amz-Signature=\
+            aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404";
+        let ordered = |url: &str| {
+            let (path, query) = url.split_once('?').unwrap();
+            let mut pairs: Vec<_> = query.split('&').map(str::to_owned).collect();
+            pairs.sort();
+            (path.to_owned(), pairs)
+        };
+        assert_eq!(ordered(signed.expose_secret()), ordered(expected));
     }
 }

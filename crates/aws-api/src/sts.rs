@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::error::AwsError;
+use crate::exchange::Clock;
 use crate::keys::Keys;
-use crate::operation::{Answer, Clock, Input, Operation};
+use crate::operation::{Answer, Input, Operation};
 use crate::xml;
 
 const VERSION: &str = "2011-06-15";

@@ -134,7 +134,7 @@ fn told(error: AwsError) -> AuthError {
             message,
         },
         AwsError::Unavailable { .. } => AuthError::Unreachable { message },
-        AwsError::Refused { .. } => AuthError::Refused { message },
+        AwsError::NotFound { .. } | AwsError::Refused { .. } => AuthError::Refused { message },
         _ => AuthError::Internal { message },
     }
 }
