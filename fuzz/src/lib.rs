@@ -14,6 +14,7 @@ pub mod layer;
 pub mod manifest;
 pub mod reference;
 pub mod resume;
+pub mod shared_object;
 pub mod token_reply;
 pub mod zstd_blocks;
 
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     target("challenge", challenge::check),
     target("credential", credential::check),
     target("docker-config", docker_config::check),
@@ -41,6 +42,7 @@ pub const TARGETS: [Target; 11] = [
     target("manifest", manifest::check),
     target("reference", reference::check),
     target("resume", resume::check),
+    target("shared-object", shared_object::check),
     target("token-reply", token_reply::check),
     target("zstd-blocks", zstd_blocks::check),
 ];

@@ -63,6 +63,11 @@ fn resume_holds() {
 }
 
 #[test]
+fn shared_object_holds() {
+    exercise("shared-object", 2_000);
+}
+
+#[test]
 fn token_reply_holds() {
     exercise("token-reply", 60_000);
 }

@@ -31,8 +31,9 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "aws-lc-rs",
-        crates: &["vault", "identity-issuer", "registry-sim"],
-        why: "ciphers in vault; what clouds are told of an identity is signed with an RSA key",
+        crates: &["vault", "identity-issuer", "shared-cache", "registry-sim"],
+        why: "ciphers in vault; what clouds are told of an identity is signed with an RSA key, and \
+              what lies in a store of others is sealed",
     },
     Home {
         dependency: "reqwest",
