@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use url::{Host, Url};
@@ -262,6 +263,8 @@ fn direct_client(
 }
 
 fn base_client(tls: &rustls::ClientConfig, limits: Limits) -> reqwest::ClientBuilder {
+    // The kernel counts it in seconds.
+    let probe = (limits.silence / limits::PROBE_SHARE).max(Duration::from_secs(1));
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .redirect(reqwest::redirect::Policy::none())
@@ -273,10 +276,17 @@ fn base_client(tls: &rustls::ClientConfig, limits: Limits) -> reqwest::ClientBui
         .pool_max_idle_per_host(limits::IDLE_CONNECTIONS_PER_HOST)
         .pool_idle_timeout(limits::IDLE_CONNECTION_LIFE)
         .tcp_nodelay(true)
+        .tcp_user_timeout(limits.silence)
+        .tcp_keepalive(probe)
+        .tcp_keepalive_interval(probe)
+        .tcp_keepalive_retries(limits::PROBE_SHARE - 1)
         .http1_max_headers(limits::MAX_HEADER_COUNT)
         .http2_initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .http2_initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .http2_max_header_list_size(limits::MAX_HEADER_BYTES)
+        // Of HTTP/1.1 a connection goes with the request that is given up; this one is shared.
+        .http2_keep_alive_interval(limits.silence / 2)
+        .http2_keep_alive_timeout(limits.silence / 2)
 }
 
 /// HTTP/1.1 has no limit on the bytes of a head in the library, only on the lines.

@@ -55,6 +55,7 @@ impl Dialer {
             limits: Limits {
                 connect: PATIENCE,
                 head: PATIENCE,
+                silence: PATIENCE,
                 idle: PATIENCE,
                 bounded_body: PATIENCE,
             },

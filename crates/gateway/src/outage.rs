@@ -19,6 +19,7 @@ pub const PATIENCE: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(200),
     longest_pause: Duration::from_secs(1),
     budget: Duration::from_secs(3),
+    resume: Duration::ZERO,
 };
 
 /// Longest wait for all of its answers then: as long as a connection may take. One that takes

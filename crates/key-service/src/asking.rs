@@ -35,6 +35,7 @@ pub(crate) fn client(
         limits: Limits {
             connect: CONNECT_TIMEOUT,
             head: HEAD_TIMEOUT,
+            silence: HEAD_TIMEOUT,
             idle: HEAD_TIMEOUT,
             bounded_body: HEAD_TIMEOUT,
         },

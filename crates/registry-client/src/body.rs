@@ -68,13 +68,18 @@ impl BlobReader {
         size: u64,
         stretch: Range<u64>,
     ) -> Self {
-        let attempts = Attempts::new(core.retry);
+        let whole = stretch == (0..size);
+        let attempts = if whole {
+            Attempts::resuming(core.retry)
+        } else {
+            Attempts::new(core.retry)
+        };
         Self {
             core,
             repository: repository.to_owned(),
             digest: digest.clone(),
             size,
-            whole: stretch == (0..size),
+            whole,
             position: stretch.start,
             end: stretch.end,
             open: None,
@@ -94,7 +99,13 @@ impl BlobReader {
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         while self.position < self.end {
             if self.open.is_none() {
-                self.open = Some(self.open().await?);
+                match self.open().await {
+                    Ok(open) => self.open = Some(open),
+                    Err(error) => {
+                        self.after_break(error).await?;
+                        continue;
+                    }
+                }
             }
             match self.piece().await {
                 Ok(Some(piece)) => return Ok(Some(piece)),

@@ -22,7 +22,6 @@ use crate::error::RegistryError;
 use crate::exchange::{Call, Core};
 use crate::follow::{self, Landed, Lead, Outgoing};
 use crate::location::{Known, Location};
-use crate::retry::Attempts;
 
 /// The bytes that are asked for when only the place of a blob is of interest.
 const FIRST_BYTE: (u64, u64) = (0, 0);
@@ -60,22 +59,8 @@ enum Sent {
 }
 
 impl Core {
-    /// Opens a blob, and tries again while it is worth it.
+    /// Opens a blob, once: tries are counted by whoever reads it.
     pub(crate) async fn open_blob(
-        &self,
-        call: &Call<'_>,
-        stretch: &Stretch<'_>,
-    ) -> Result<Opened, RegistryError> {
-        let mut attempts = Attempts::new(self.retry);
-        loop {
-            match self.open_once(call, stretch).await {
-                Ok(opened) => return Ok(opened),
-                Err(error) => self.pause_after(&mut attempts, error).await?,
-            }
-        }
-    }
-
-    async fn open_once(
         &self,
         call: &Call<'_>,
         stretch: &Stretch<'_>,

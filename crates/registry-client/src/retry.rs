@@ -17,6 +17,9 @@ pub struct RetryPolicy {
     pub longest_pause: Duration,
     /// No pause begins that would end later than this after the first try.
     pub budget: Duration,
+    /// The same for a blob that is read whole, from the last real progress on, however many tries
+    /// that takes. It counts where it is more than `budget`.
+    pub resume: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -26,6 +29,7 @@ impl Default for RetryPolicy {
             first_pause: DEFAULT_FIRST_PAUSE,
             longest_pause: DEFAULT_LONGEST_PAUSE,
             budget: DEFAULT_BUDGET,
+            resume: DEFAULT_RESUME,
         }
     }
 }
@@ -39,8 +43,14 @@ const DEFAULT_FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// A person is waiting: no longer between two signs of life.
 const DEFAULT_LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// After half a minute a person wants to be told.
-const DEFAULT_BUDGET: Duration = Duration::from_secs(30);
+/// A link that is lost for half a minute is outlasted, and the try that finds it back. Later than
+/// that a person wants to be told.
+const DEFAULT_BUDGET: Duration = Duration::from_secs(45);
+
+/// Whoever reads a whole blob has been given its manifest, and much of its bytes: the registry is
+/// the right one and gives them, and beginning again costs more than waiting. As long as a read of
+/// a running container waits.
+const DEFAULT_RESUME: Duration = Duration::from_mins(2);
 
 /// The tries of one operation.
 #[derive(Debug)]
@@ -57,6 +67,18 @@ impl Attempts {
             started: Instant::now(),
             failed: 0,
         }
+    }
+
+    /// Of reading a whole blob.
+    pub(crate) fn resuming(policy: RetryPolicy) -> Self {
+        if policy.resume <= policy.budget {
+            return Self::new(policy);
+        }
+        Self::new(RetryPolicy {
+            attempts: u32::MAX,
+            budget: policy.resume,
+            ..policy
+        })
     }
 
     /// Progress was made: start counting anew.
@@ -136,6 +158,7 @@ mod tests {
             first_pause: Duration::ZERO,
             longest_pause: Duration::ZERO,
             budget: Duration::from_mins(1),
+            resume: Duration::ZERO,
         };
         let mut attempts = Attempts::new(quick);
         assert!(attempts.pause_after(lasting).await.is_err());

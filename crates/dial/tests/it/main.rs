@@ -4,3 +4,4 @@ mod limits;
 mod policy;
 mod proxy;
 mod raw;
+mod silence;

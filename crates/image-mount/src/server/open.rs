@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 use credential::auth::AuthSource;
 use dial::Dialer;
@@ -148,6 +149,7 @@ fn client(request: &ServerRequest, auth: Arc<dyn AuthSource>) -> Result<Registry
     let dialer = Dialer::new(request.dial.clone());
     let retry = RetryPolicy {
         attempts: TRIES,
+        resume: Duration::ZERO,
         ..RetryPolicy::default()
     };
     RegistryClient::at_locations(&dialer, endpoint, auth, retry)

@@ -37,8 +37,14 @@ impl From<&MountRequest> for WireMount {
             &dial.proxies.all,
             &dial.proxies.no,
         ];
-        let limits = [dial.limits.connect, dial.limits.head, dial.limits.idle];
-        let [connect, head, idle] = limits.map(milliseconds);
+        let limits = &dial.limits;
+        let limits = [
+            limits.connect,
+            limits.head,
+            limits.silence,
+            limits.idle,
+            limits.bounded_body,
+        ];
         Self {
             proxies: proxies.map(|proxy| WireSecret(SecretString::from(proxy.as_str()))),
             registry: request.registry.as_str().to_owned(),
@@ -47,7 +53,7 @@ impl From<&MountRequest> for WireMount {
             ca_pem: request.ca_pem.clone().map(HexBytes),
             allow: dial.allow.iter().map(ToString::to_string).collect(),
             users_may_name_private: dial.users_may_name_private,
-            limits_ms: [connect, head, idle, milliseconds(dial.limits.bounded_body)],
+            limits_ms: limits.map(milliseconds),
             layers: request
                 .layers
                 .iter()
@@ -164,13 +170,13 @@ impl TryFrom<WireLayer> for ExpectedLayer {
 fn dial_policy(
     proxies: &[WireSecret; 4],
     allow: Vec<String>,
-    limits_ms: [u64; 4],
+    limits_ms: [u64; 5],
     users_may_name_private: bool,
 ) -> Option<DialPolicy> {
     let [http, https, all, no] = proxies
         .each_ref()
         .map(|proxy| proxy.0.expose_secret().to_owned());
-    let [connect, head, idle, bounded_body] = limits_ms.map(Duration::from_millis);
+    let [connect, head, silence, idle, bounded_body] = limits_ms.map(Duration::from_millis);
     let allow: Option<Vec<AllowRule>> = allow.into_iter().map(|rule| rule.parse().ok()).collect();
     Some(DialPolicy {
         allow: allow?,
@@ -184,6 +190,7 @@ fn dial_policy(
         limits: Limits {
             connect,
             head,
+            silence,
             idle,
             bounded_body,
         },

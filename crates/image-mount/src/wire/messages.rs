@@ -136,8 +136,8 @@ pub(crate) struct WireMount {
     pub(crate) ca_pem: Option<HexBytes>,
     pub(crate) allow: Vec<String>,
     pub(crate) users_may_name_private: bool,
-    /// `connect`, `head`, `idle`, `bounded_body` of the dial limits.
-    pub(crate) limits_ms: [u64; 4],
+    /// `connect`, `head`, `silence`, `idle`, `bounded_body` of the dial limits.
+    pub(crate) limits_ms: [u64; 5],
     pub(crate) layers: Vec<WireLayer>,
     pub(crate) cache_limit_bytes: u64,
     pub(crate) id_shift: Option<(u32, u32)>,

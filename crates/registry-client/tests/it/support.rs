@@ -24,6 +24,7 @@ pub(crate) const QUICK: RetryPolicy = RetryPolicy {
     first_pause: Duration::ZERO,
     longest_pause: Duration::ZERO,
     budget: Duration::from_mins(1),
+    resume: Duration::ZERO,
 };
 
 pub(crate) fn dialer() -> Dialer {

@@ -45,6 +45,7 @@ impl Reading {
             first_pause: Duration::ZERO,
             longest_pause: Duration::ZERO,
             budget: Duration::from_mins(1),
+            resume: Duration::ZERO,
         };
         let client = RegistryClient::with_retry(&ecr.dialer, endpoint, source, quick);
         let client = client.expect("a client");

@@ -115,6 +115,7 @@ pub(crate) async fn pull_with(
         first_pause: Duration::ZERO,
         longest_pause: Duration::ZERO,
         budget: Duration::from_mins(1),
+        resume: Duration::ZERO,
     };
     let client = RegistryClient::with_retry(dialer, endpoint, source, quick)?;
     let latest = Selector::Tag("latest".to_owned());
