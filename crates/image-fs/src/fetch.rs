@@ -6,6 +6,7 @@
 
 mod ahead;
 mod arrivals;
+mod backlog;
 mod connections;
 mod flight;
 mod gate;
@@ -36,6 +37,7 @@ use crate::plan::{self, Joining, Layout, Piece, Run};
 use crate::readahead::ReadAhead;
 use crate::stats::Counters;
 
+use self::backlog::{Backlog, Purpose};
 use self::connections::Connections;
 use self::flight::Flight;
 use self::gate::Gate;
@@ -64,6 +66,13 @@ impl Lane {
     /// Nobody waits for it, and what becomes of it concerns nobody.
     fn is_quiet(self) -> bool {
         self != Self::Reader
+    }
+
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Reader | Self::Foretold => Purpose::Wanted,
+            Self::Rest => Purpose::Spare,
+        }
     }
 }
 
@@ -177,6 +186,7 @@ pub(crate) struct Fetcher {
     /// For the rest of layers.
     rest_turns: Arc<Semaphore>,
     spare: Spare,
+    backlog: Arc<Backlog>,
     link: Link,
     read_deadline: Duration,
     pub(crate) runtime: Handle,
@@ -218,6 +228,7 @@ impl Fetcher {
             foretold_flights: AtomicUsize::default(),
             rest_turns: Arc::new(Semaphore::new(REST_REQUESTS)),
             spare: Spare::default(),
+            backlog: Arc::default(),
             link: Link::default(),
             read_deadline: options.read_deadline,
             runtime: options.runtime,
@@ -315,6 +326,7 @@ impl Fetcher {
             if missing.is_empty() {
                 return Ok(());
             }
+            let _waiting = self.backlog.reader();
             for (span, receiver) in self.board(layer, &missing, held) {
                 match self.landing(layer, receiver).await {
                     Outcome::Bytes(bytes) => drop(held.insert(span, bytes)),

@@ -114,6 +114,49 @@ pub(crate) const MAX_FORETOLD_RANGE: u64 = 1024 * 1024;
 /// nine requests of fifty for a twentieth more bytes.
 pub(crate) const MAX_FORETOLD_GAP: u64 = 32 * 1024;
 
+/// How much of what is foretold is under way, in the time that the link takes for it: a reader that
+/// comes then gets its own share of the link, and after this all of it.
+pub(crate) const FORETOLD_TIME: Duration = Duration::from_millis(500);
+
+/// The same while a reader waits, who has the link first: enough that it does not run dry between
+/// two requests, and less than a person notices.
+pub(crate) const HASTE_TIME: Duration = Duration::from_millis(125);
+
+/// A reader that waited until so short a time ago will soon ask for more, as likely as not: what is
+/// sent for in between would be in front of it.
+pub(crate) const LINGER: Duration = Duration::from_millis(200);
+
+/// And beside both, as many round trips' worth: with less in flight a link is not used, and no
+/// higher rate would ever be seen of it.
+pub(crate) const FLIGHT_ROUND_TRIPS: u64 = 2;
+
+/// How much of what is foretold is under way while nothing is known of the link, in bytes. Twice
+/// what one of 200 Mbit/s and 20 ms holds, and two seconds of one of 4 Mbit/s.
+pub(crate) const FIRST_FORETOLD: u64 = 1024 * 1024;
+
+/// Parts of what may be under way, of which each request of what is foretold is one: while the last
+/// of one comes, others are begun.
+pub(crate) const FORETOLD_PARTS: u64 = 4;
+
+/// How much of the rest of layers is under way, in the time that the link takes for it: four
+/// requests of the longest on links that need as many, and no minute of a slow one.
+pub(crate) const REST_TIME: Duration = Duration::from_secs(2);
+
+/// How far a reader in order is fetched ahead for, in the time that the link takes for it. It
+/// cannot read faster.
+pub(crate) const AHEAD_TIME: Duration = Duration::from_secs(3);
+
+/// How long a reader's first requests take at most, beside the wait for their first bytes, as far
+/// as it is known what the link brings.
+pub(crate) const UNIT_TIME: Duration = Duration::from_millis(200);
+
+/// How long the bytes of all requests are counted for one sample of what the link brings: some
+/// packets of a slow one, and soon enough after the start of a fast one.
+pub(crate) const PACE_PERIOD: Duration = Duration::from_millis(50);
+
+/// Fewer of these say nothing: the first one may be a buffer that runs empty.
+pub(crate) const ENOUGH_PACES: usize = 2;
+
 /// Requests at once for what is foretold. Two fewer than readers may have, who share the link with
 /// them.
 pub(crate) const FORETOLD_REQUESTS: usize = 6;

@@ -14,6 +14,7 @@ impl Fetcher {
     pub(super) fn unit(&self, at: &Layer, run: Run) -> u64 {
         let ahead = at.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let window = ahead.window_from(run.first).unwrap_or_default();
+        let window = window.min(self.link.ahead());
         self.link.unit().max(window).min(MAX_RANGE)
     }
 
@@ -27,6 +28,7 @@ impl Fetcher {
         let Some(window) = at.window(*first, *last) else {
             return;
         };
+        let window = window.min(self.link.ahead());
         let here = at.compressed(*last).end;
         let distance = |span: usize| at.compressed(span).start.saturating_sub(here);
         let beside = self.forecast.beside(layer, *last);

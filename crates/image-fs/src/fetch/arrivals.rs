@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::backlog::Load;
 use super::connections::Connection;
 use super::request::Question;
 use super::{Fetcher, Lane};
@@ -22,6 +23,8 @@ pub(super) struct Errand {
     pub(super) lane: Lane,
     pub(super) layer: usize,
     pub(super) deadline: Instant,
+    /// Of the first request.
+    pub(super) load: Option<Load>,
 }
 
 pub(super) struct Arrivals {
@@ -118,7 +121,7 @@ impl Errand {
     }
 
     fn request(
-        &self,
+        &mut self,
         range: Range<u64>,
         deadline: Instant,
         connection: Option<Connection>,
@@ -129,6 +132,7 @@ impl Errand {
             layer: self.layer,
             rest: range,
             lags: 0,
+            load: self.load.take(),
         };
         let (sender, pieces) = mpsc::unbounded_channel();
         let request = async move {

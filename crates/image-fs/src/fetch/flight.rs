@@ -10,10 +10,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::arrivals::{Arrivals, Errand};
+use super::backlog::Load;
 use super::connections::Connection;
 use super::{Fetcher, Lane, Layer, Outcome};
 use crate::error::ReadError;
-use crate::limits::MAX_CORRUPT;
+use crate::limits::{CHUNK, MAX_CORRUPT};
 use crate::notice::NoticeKind;
 use crate::plan::{Layout, Run};
 use crate::stats::Counters;
@@ -29,6 +30,9 @@ pub(super) struct Flight {
     seats: Seats,
     /// Over which it asks; readers' flights wait for one.
     connection: Option<Connection>,
+    /// Of its first request, from before there is one: who decides whether to send another flight
+    /// knows of this one.
+    load: Option<Load>,
 }
 
 /// Why an attempt did not bring all spans.
@@ -48,7 +52,10 @@ impl Flight {
         if lane == Lane::Foretold {
             fetcher.foretold_flights.fetch_add(1, Relaxed);
         }
+        let range = fetcher.layers[layer].compressed_range(run);
+        let first = (range.end - range.start).min(CHUNK);
         Self {
+            load: Some(fetcher.backlog.load(lane.purpose(), first)),
             fetcher,
             lane,
             layer,
@@ -58,8 +65,10 @@ impl Flight {
         }
     }
 
+    /// Nobody waits for what goes over a connection that readers can spare.
     pub(super) fn over(mut self, connection: Connection) -> Self {
         self.connection = Some(connection);
+        self.load = self.load.take().map(Load::into_spare);
         self
     }
 
@@ -145,8 +154,8 @@ impl Flight {
             Err(error) => return self.undecodable(error),
         };
         let range = self.layer().compressed_range(run);
-        let mut arrivals = Arrivals::new(self.errand(deadline), range);
         let (mut flight, mut decoder) = (self, decoder);
+        let mut arrivals = Arrivals::new(flight.errand(deadline), range);
         while !decoder.is_complete()
             && let Some(bytes) = arrivals.next().await
         {
@@ -167,12 +176,13 @@ impl Flight {
         (flight, Ok(()))
     }
 
-    fn errand(&self, deadline: Instant) -> Errand {
+    fn errand(&mut self, deadline: Instant) -> Errand {
         Errand {
             fetcher: Arc::clone(&self.fetcher),
             lane: self.lane,
             layer: self.layer,
             deadline,
+            load: self.load.take(),
         }
     }
 

@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::backlog::Pressure;
 use crate::limits::{
-    ENOUGH_SAMPLES, FASTEST, FIRST_UNIT, LAG_PERIOD, LAG_SHARE, LEAST_STRETCH, LEAST_UNIT,
-    MAX_RANGE, MIN_TIMED, SAMPLED_BYTES, SAMPLES, STRETCH_TIME, STRETCH_UNITS,
+    AHEAD_TIME, ENOUGH_PACES, ENOUGH_SAMPLES, FASTEST, FIRST_FORETOLD, FIRST_UNIT, FIRST_WINDOW,
+    FLIGHT_ROUND_TRIPS, FORETOLD_PARTS, FORETOLD_TIME, HASTE_TIME, LAG_PERIOD, LAG_SHARE,
+    LEAST_STRETCH, LEAST_UNIT, MAX_FORETOLD_RANGE, MAX_RANGE, MIN_TIMED, PACE_PERIOD, REST_TIME,
+    SAMPLED_BYTES, SAMPLES, STRETCH_TIME, STRETCH_UNITS, UNIT_TIME,
 };
 
 #[derive(Debug, Default)]
@@ -29,6 +32,16 @@ struct Measured {
     waits: Recent,
     /// Of one request, in bytes a second.
     rates: Recent,
+    /// Of all requests together, while any is under way.
+    paces: Recent,
+    counting: Option<Counting>,
+}
+
+/// What has come since a moment.
+#[derive(Clone, Copy, Debug)]
+struct Counting {
+    since: Instant,
+    bytes: u64,
 }
 
 impl Link {
@@ -38,7 +51,10 @@ impl Link {
         let measured = self.measured();
         match (measured.waits.least(), measured.rates.upper()) {
             (Some(wait), Some(rate)) => bytes_in(rate, wait).clamp(LEAST_UNIT, MAX_RANGE),
-            _ => FIRST_UNIT,
+            _ => {
+                let soon = measured.bring(UNIT_TIME).unwrap_or(FIRST_UNIT);
+                soon.clamp(LEAST_UNIT, FIRST_UNIT)
+            }
         }
     }
 
@@ -53,13 +69,56 @@ impl Link {
                     .max(soon.min(LEAST_STRETCH))
                     .clamp(FIRST_UNIT, MAX_RANGE)
             }
-            _ => MAX_RANGE,
+            _ => {
+                let soon = measured.bring(STRETCH_TIME).unwrap_or(MAX_RANGE);
+                soon.clamp(FIRST_UNIT, MAX_RANGE)
+            }
         }
+    }
+
+    /// Bytes that are worth having ahead of a reader in order, at most.
+    pub(super) fn ahead(&self) -> u64 {
+        let ahead = self.measured().bring(AHEAD_TIME);
+        ahead.map_or(u64::MAX, |ahead| ahead.max(FIRST_WINDOW))
+    }
+
+    /// Bytes for one request of what is foretold.
+    pub(super) fn portion(&self) -> u64 {
+        let most = self.measured().in_flight(FORETOLD_TIME);
+        let part = most.unwrap_or(FIRST_FORETOLD) / FORETOLD_PARTS;
+        part.clamp(LEAST_UNIT, MAX_FORETOLD_RANGE)
+    }
+
+    /// Whether one request more of what is foretold is in nobody's way.
+    pub(super) fn carries_foretold(&self, pressure: Pressure) -> bool {
+        let measured = self.measured();
+        if !pressure.is_waited_for {
+            let most = measured.in_flight(FORETOLD_TIME);
+            return is_below(pressure.wanted, most.unwrap_or(FIRST_FORETOLD));
+        }
+        let most = measured.in_flight(HASTE_TIME).unwrap_or(FIRST_FORETOLD);
+        if pressure.wanted.saturating_add(LEAST_UNIT) <= most {
+            return true;
+        }
+        // It would run dry before the first bytes come of what is asked for now.
+        let dry = measured.waits.least().zip(measured.pace());
+        let dry = dry.map_or(0, |(wait, rate)| bytes_in(rate, wait));
+        pressure.wanted <= dry.min(LEAST_UNIT)
+    }
+
+    /// The same of the rest of a layer.
+    pub(super) fn carries_rest(&self, pressure: Pressure) -> bool {
+        let most = self.measured().in_flight(REST_TIME);
+        let pressure = pressure.wanted.saturating_add(pressure.spare);
+        most.is_none_or(|most| is_below(pressure, most))
     }
 
     /// A request sets out.
     pub(super) fn flow(&self) -> Flow<'_> {
-        self.flows.fetch_add(1, Relaxed);
+        if self.flows.fetch_add(1, Relaxed) == 0 {
+            // Between the last one and this there was nothing to bring.
+            self.measured().counting = None;
+        }
         Flow {
             link: self,
             begun: Instant::now(),
@@ -79,6 +138,52 @@ impl Link {
     fn measured(&self) -> MutexGuard<'_, Measured> {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Measured {
+    /// What all requests get together, in bytes a second.
+    fn pace(&self) -> Option<u64> {
+        self.paces.upper_of(ENOUGH_PACES)
+    }
+
+    /// What the link brings in this time.
+    fn bring(&self, time: Duration) -> Option<u64> {
+        Some(bytes_in(self.pace()?, micros(time)))
+    }
+
+    /// What is brought in this time, and what is in flight before it comes.
+    fn in_flight(&self, time: Duration) -> Option<u64> {
+        let round_trips = self.waits.any_least().saturating_mul(FLIGHT_ROUND_TRIPS);
+        let time = micros(time).saturating_add(round_trips);
+        Some(bytes_in(self.pace()?, time))
+    }
+
+    fn came(&mut self, bytes: u64) {
+        let now = Instant::now();
+        let Some(counting) = &mut self.counting else {
+            // What comes first had waited.
+            self.counting = Some(Counting {
+                since: now,
+                bytes: 0,
+            });
+            return;
+        };
+        counting.bytes = counting.bytes.saturating_add(bytes);
+        let took = now.duration_since(counting.since);
+        if took >= PACE_PERIOD {
+            let rate = counting.bytes.saturating_mul(1_000_000) / micros(took);
+            self.paces.add(rate.min(FASTEST));
+            self.counting = Some(Counting {
+                since: now,
+                bytes: 0,
+            });
+        }
+    }
+}
+
+/// There is room for more, or there is nothing yet.
+fn is_below(under_way: u64, most: u64) -> bool {
+    under_way == 0 || under_way.saturating_add(LEAST_UNIT) <= most
 }
 
 /// Bytes that come in so many microseconds.
@@ -120,6 +225,7 @@ impl Flow<'_> {
     pub(super) fn came(&self, bytes: usize) {
         let bytes = bytes as u64;
         self.link.came.fetch_add(bytes, Relaxed);
+        self.link.measured().came(bytes);
         let mut progress = self.progress();
         progress.came = progress.came.saturating_add(bytes);
         if progress.first.is_none() {
@@ -209,25 +315,35 @@ impl Recent {
     }
 
     /// None of them while they are too few to say anything.
-    fn sorted(&self) -> Option<Vec<u64>> {
+    fn sorted(&self, enough: usize) -> Option<Vec<u64>> {
         let mut samples = self.samples.get(..self.added.min(SAMPLES))?.to_vec();
         samples.sort_unstable();
-        (samples.len() >= ENOUGH_SAMPLES).then_some(samples)
+        (samples.len() >= enough).then_some(samples)
     }
 
     fn least(&self) -> Option<u64> {
-        self.sorted()?.first().copied()
+        self.sorted(ENOUGH_SAMPLES)?.first().copied()
+    }
+
+    /// Of however few there are.
+    fn any_least(&self) -> u64 {
+        let samples = self.sorted(0).unwrap_or_default();
+        samples.first().copied().unwrap_or_default()
     }
 
     fn middle(&self) -> Option<u64> {
-        let samples = self.sorted()?;
+        let samples = self.sorted(ENOUGH_SAMPLES)?;
         samples.get(samples.len() / 2).copied()
     }
 
     /// A quarter of them are more: what a request can have that has no slow start, or fewer others
     /// beside it, but for a few that are odd.
     fn upper(&self) -> Option<u64> {
-        let samples = self.sorted()?;
+        self.upper_of(ENOUGH_SAMPLES)
+    }
+
+    fn upper_of(&self, enough: usize) -> Option<u64> {
+        let samples = self.sorted(enough)?;
         samples.get(samples.len() * 3 / 4).copied()
     }
 }
@@ -307,6 +423,66 @@ mod tests {
             saw(&link, &[(wait_us, rate, second); 9]).await;
             assert_eq!(link.stretch(), expected, "{rate} bytes/s, {wait_us} us");
         }
+    }
+
+    /// Requests one after the other that each bring so much for a second, as packets do.
+    async fn carried(link: &Link, requests: usize, wait: Duration, rate: u64) {
+        for _ in 0..requests {
+            let flow = link.flow();
+            tokio::time::advance(wait).await;
+            for _ in 0..100 {
+                flow.came(usize::try_from(rate / 100).unwrap());
+                tokio::time::advance(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_of_what_is_foretold_is_under_way_than_the_link_carries() {
+        let kib = 1024;
+        // Rate; a portion, and what may be under way beside it: alone, and where somebody waits.
+        for (rate, portion, alone, waited_for) in [
+            (None, 256 * kib, 1024 * kib, 1024 * kib),
+            (Some(500_000), 128 * kib, 270_000, 0),
+            (Some(3_000_000), 405_000, 1_620_000, 495_000),
+            (Some(25_000_000), 1024 * kib, 13_500_000, 4_125_000),
+        ] {
+            let link = Link::default();
+            if let Some(rate) = rate {
+                carried(&link, 4, Duration::from_millis(20), rate).await;
+            }
+            assert_eq!(link.portion(), portion, "{rate:?}");
+            for (is_waited_for, most) in [(false, alone), (true, waited_for)] {
+                let carries = |wanted: u64| {
+                    link.carries_foretold(Pressure {
+                        wanted,
+                        // That is behind, and in nobody's way.
+                        spare: 1 << 40,
+                        is_waited_for,
+                    })
+                };
+                let case = format!("{rate:?}, {is_waited_for}");
+                let fits = most.saturating_sub(LEAST_UNIT);
+                assert!(carries(fits), "{case}");
+                // Of a slow one the last 20 ms are no more than this.
+                assert!(!carries((fits + 1).max(11_000)), "{case}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_requests_over_a_slow_link_are_short() {
+        let link = Link::default();
+        assert_eq!((link.unit(), link.ahead()), (FIRST_UNIT, u64::MAX));
+        carried(&link, 1, Duration::from_millis(20), 500_000).await;
+        assert_eq!(link.unit(), LEAST_UNIT);
+        assert_eq!(link.stretch(), FIRST_UNIT);
+        assert_eq!(link.ahead(), 1_500_000);
+        let rest = |spare| Pressure {
+            spare,
+            ..Pressure::default()
+        };
+        assert!(link.carries_rest(rest(800_000)) && !link.carries_rest(rest(1_000_000)));
     }
 
     #[tokio::test(start_paused = true)]

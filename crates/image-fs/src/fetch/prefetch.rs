@@ -191,25 +191,30 @@ impl Beside<'_> {
     }
 }
 
-/// Spans of one layer that are worth one request, ascending.
-type Portion = (usize, Vec<usize>);
+/// Spans of one layer that are worth one request, ascending, each with its place among all that is
+/// foretold.
+struct Portion {
+    layer: usize,
+    spans: Vec<(usize, usize)>,
+}
+
+/// Portions by the place of the first of their spans to be read.
+type Queue = BTreeMap<usize, Portion>;
 
 /// Fetches what is foretold. Returns when all of it has landed, or when it is of no use to go on
 /// and what is under way has landed. Dropped, it takes its flights along.
 pub(crate) async fn prefetch(fetcher: Arc<Fetcher>, foretold: Vec<TraceEntry>) {
     let mut flights = JoinSet::new();
-    'all: for (layer, mut spans) in portions(&fetcher, foretold) {
-        while !spans.is_empty() {
-            while flights.len() >= FORETOLD_REQUESTS {
-                flights.join_next().await;
-            }
-            if !fetcher.may_prefetch().await {
-                break 'all;
-            }
-            // Only now: a reader may have fetched it while this was waiting.
-            let Some(flight) = fetcher.take_off_foretold(layer, &mut spans) else {
-                continue;
-            };
+    let mut queue = portions(&fetcher, foretold);
+    while !queue.is_empty() {
+        while flights.len() >= FORETOLD_REQUESTS {
+            flights.join_next().await;
+        }
+        if !fetcher.may_prefetch().await {
+            break;
+        }
+        // Only now: a reader may have fetched it while this was waiting.
+        if let Some(flight) = fetcher.take_off_foretold(&mut queue) {
             flights.spawn_on(flight.fly(Instant::now()), &fetcher.runtime);
         }
     }
@@ -217,8 +222,8 @@ pub(crate) async fn prefetch(fetcher: Arc<Fetcher>, foretold: Vec<TraceEntry>) {
     while flights.join_next().await.is_some() {}
 }
 
-/// What is not here, in the order of each portion's earliest span.
-fn portions(fetcher: &Fetcher, foretold: Vec<TraceEntry>) -> Vec<Portion> {
+/// What is not here.
+fn portions(fetcher: &Fetcher, foretold: Vec<TraceEntry>) -> Queue {
     let mut wanted: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); fetcher.layers.len()];
     let entries = foretold.into_iter().take(MAX_TRACE_ENTRIES);
     for (rank, (layer, span)) in entries
@@ -229,18 +234,12 @@ fn portions(fetcher: &Fetcher, foretold: Vec<TraceEntry>) -> Vec<Portion> {
             wanted[layer].insert(span, rank);
         }
     }
-    let mut ranked: Vec<(usize, Portion)> = Vec::new();
-    for (number, (layer, ranks)) in fetcher.layers.iter().zip(&wanted).enumerate() {
-        let spans: Vec<usize> = ranks.keys().copied().collect();
-        for run in plan::runs(layer, &spans, PORTION) {
-            let of_run = ranks.range(run.first..=run.last);
-            let earliest = of_run.clone().map(|(_, rank)| *rank).min();
-            let spans = of_run.map(|(span, _)| *span).collect();
-            ranked.extend(earliest.map(|rank| (rank, (number, spans))));
-        }
+    let mut queue = Queue::new();
+    for (layer, ranks) in wanted.iter().enumerate() {
+        let spans: Vec<_> = ranks.iter().map(|(span, rank)| (*span, *rank)).collect();
+        fetcher.enqueue(&Portion { layer, spans }, PORTION, &mut queue);
     }
-    ranked.sort_unstable();
-    ranked.into_iter().map(|(_, portion)| portion).collect()
+    queue
 }
 
 impl Fetcher {
@@ -248,22 +247,51 @@ impl Fetcher {
     async fn may_prefetch(&self) -> bool {
         self.gate.opened().await;
         self.prefetch_gate.opened().await;
+        let has_room = |pressure| self.link.carries_foretold(pressure);
+        self.backlog.eased(has_room).await;
         self.forecast.goes_on().await
             && !self.told_full.load(Relaxed)
             && !self.prefetch_refused.load(Relaxed)
     }
 
-    /// A flight for the first run of what nobody has fetched meanwhile, or is fetching. Takes what
-    /// is done with from `spans`.
-    fn take_off_foretold(self: &Arc<Self>, layer: usize, spans: &mut Vec<usize>) -> Option<Flight> {
+    /// Cuts a portion into such as are worth one request each.
+    fn enqueue(&self, portion: &Portion, worth: Joining, queue: &mut Queue) {
+        let spans: Vec<usize> = portion.spans.iter().map(|(span, _)| *span).collect();
+        for run in plan::runs(&self.layers[portion.layer], &spans, worth) {
+            let is_in_run = |(span, _): &&(usize, usize)| (run.first..=run.last).contains(span);
+            let spans: Vec<_> = portion.spans.iter().filter(is_in_run).copied().collect();
+            if let Some(earliest) = spans.iter().map(|(_, rank)| *rank).min() {
+                let layer = portion.layer;
+                queue.insert(earliest, Portion { layer, spans });
+            }
+        }
+    }
+
+    /// A flight for what is read first of what nobody has fetched meanwhile, or is fetching, as
+    /// much as the link carries at once. None where there is nothing left of the first portion.
+    fn take_off_foretold(self: &Arc<Self>, queue: &mut Queue) -> Option<Flight> {
+        let (_, mut portion) = queue.pop_first()?;
+        let layer = portion.layer;
         let at = &self.layers[layer];
         let mut flights = at.flights();
         if at.prefetch_failed.load(Relaxed) {
-            spans.clear();
+            return None;
         }
-        spans.retain(|span| !at.cache.is_claimed(*span) && !flights.contains_key(span));
-        let run = *plan::runs(at, spans, PORTION).first()?;
-        spans.retain(|span| *span > run.last);
+        let is_missing = |span| !at.cache.is_claimed(span) && !flights.contains_key(&span);
+        portion.spans.retain(|(span, _)| is_missing(*span));
+        let earliest = portion.spans.iter().map(|(_, rank)| *rank).min()?;
+        let worth = Joining {
+            most: self.link.portion(),
+            ..PORTION
+        };
+        self.enqueue(&portion, worth, queue);
+        let spans: Vec<usize> = queue
+            .remove(&earliest)?
+            .spans
+            .iter()
+            .map(|(span, _)| *span)
+            .collect();
+        let run = *plan::runs(at, &spans, worth).first()?;
         if self.run_bytes(layer, run) > MAX_UNREAD.unsigned_abs() {
             return None;
         }

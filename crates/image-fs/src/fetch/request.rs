@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::backlog::Load;
 use super::gate::Pass;
 use super::{Fetcher, Lane};
 use crate::blob::{BlobError, PieceSink};
@@ -23,6 +24,8 @@ pub(super) struct Question {
     pub(super) rest: Range<u64>,
     /// How often it was asked anew because it lagged.
     pub(super) lags: usize,
+    /// Where it counts as under way already.
+    pub(super) load: Option<Load>,
 }
 
 /// What became of one attempt.
@@ -90,6 +93,8 @@ impl Fetcher {
         let (wanted, may_lag) = (question.rest.clone(), question.lags < MAX_LAGS);
         let (begun_at, length) = (wanted.start, wanted.end - wanted.start);
         let flow = self.link.flow();
+        let load = question.load.take();
+        let load = load.unwrap_or_else(|| self.backlog.load(lane.purpose(), length));
         let rest = &mut question.rest;
         let mut take = |piece: Bytes| {
             let left = usize::try_from(rest.end - rest.start).unwrap_or(usize::MAX);
@@ -102,6 +107,7 @@ impl Fetcher {
                 self.prefetch_gate.let_in();
             }
             flow.came(piece.len());
+            load.came(piece.len() as u64);
             self.count(lane, piece.len());
             pieces(piece);
         };

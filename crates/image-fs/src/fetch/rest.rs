@@ -80,9 +80,11 @@ impl Fetcher {
     /// Waits while the source is away, or something is in front. Nothing when more is of no use.
     async fn connection_for_rest(&self, layer: usize) -> Option<Connection> {
         let is_due = || self.foretold_flights.load(Relaxed) == 0;
+        let has_room = |pressure| self.link.carries_rest(pressure);
         loop {
             self.gate.opened().await;
             self.prefetch_gate.opened().await;
+            self.backlog.eased(has_room).await;
             let connection = self.connections.spare_when(is_due).await;
             let is_over = self.told_full.load(Relaxed)
                 || self.prefetch_refused.load(Relaxed)

@@ -94,9 +94,10 @@ async fn a_foretold_start_fetches_what_is_read_and_nothing_beside_it() {
         // Another one that is faster than what is to come before it.
         let hasty = Image::open(layer);
         let slow = Fault::Slow(Duration::from_mins(1));
-        hasty.source.fail_with(vec![slow; REQUESTS]);
+        hasty.source.always(Some(slow));
         hasty.fs.prefetch(first.fs.trace());
         tokio::time::sleep(Duration::from_millis(100)).await;
+        hasty.source.always(None);
         read_spans(&hasty, spans[4 * REQUESTS..].to_vec()).await;
         read_spans(&hasty, spans.clone()).await;
         assert!(hasty.fs.stats().bytes_prefetched < hasty.fs.stats().bytes_fetched);
