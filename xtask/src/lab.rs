@@ -22,7 +22,9 @@ use anyhow::{Result, bail};
 use crate::arguments::Arguments;
 use crate::{setup, tree};
 
-pub(crate) use self::image::{LayerFile, PackedImage, TAG, packed_image, packed_image_with_data};
+pub(crate) use self::image::{
+    Data, LayerFile, PackedImage, TAG, packed_image, packed_image_with_data,
+};
 pub(crate) use self::registry::{Login, Registry};
 pub(crate) use self::science::packed_science_image;
 pub(crate) use self::scratch::Scratch;

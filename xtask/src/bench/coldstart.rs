@@ -52,13 +52,39 @@ pub(super) const PARTS: &[Part<Lab>] = &[
     ("capped", |lab| {
         measure(lab, "capped", capped(shape(200, 20)))
     }),
+    ("whole", whole),
 ];
 
 /// What is measured when nobody says which link.
 pub(super) const DEFAULT_PART: &str = "200mbit";
 
-const COMMAND: &[&str] = &["python3", "-c", "import numpy; print(numpy.__version__)"];
-const EXPECTED: &str = "1.26.4";
+/// What a contender runs in the image, and the line that it prints.
+#[derive(Debug, Clone, Copy)]
+struct Task {
+    command: &'static [&'static str],
+    expected: &'static str,
+}
+
+const IMPORT: Task = Task {
+    command: &["python3", "-c", "import numpy; print(numpy.__version__)"],
+    expected: "1.26.4",
+};
+
+/// Every byte of every file of the image, in the order in which they are found.
+const READ_ALL: Task = Task {
+    command: &[
+        "sh",
+        "-c",
+        "find / -xdev -type f -exec cat {} + > /dev/null && echo read",
+    ],
+    expected: "read",
+};
+
+/// For those who have everything before they start anything.
+const NOTHING: Task = Task {
+    command: &["echo", "there"],
+    expected: "there",
+};
 
 const WAITING: Duration = Duration::from_secs(30);
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
@@ -157,7 +183,28 @@ fn many_layers(lab: &Lab) -> Result<Vec<Row>> {
     measure_image(lab, "200mbit-many-layers", shape(200, 20), &image)
 }
 
+/// All of the image through the lazy mount, beside downloading and unpacking it.
+fn whole(lab: &Lab) -> Result<Vec<Row>> {
+    let image = lab::packed_science_image(&packed())?;
+    let contenders = vec![
+        Contender::new(Kind::Whole, "holdfast, all files read lazily", READ_ALL),
+        Contender::new(Kind::Containerd, "containerd pull + ctr run", NOTHING),
+        Contender::new(Kind::Skopeo, "skopeo copy + umoci unpack + runc", NOTHING),
+    ];
+    measure_contenders(lab, "200mbit-whole", shape(200, 20), &image, contenders)
+}
+
 fn measure_image(lab: &Lab, link: &str, shape: Shape, image: &PackedImage) -> Result<Vec<Row>> {
+    measure_contenders(lab, link, shape, image, contenders(lab, image))
+}
+
+fn measure_contenders(
+    lab: &Lab,
+    link: &str,
+    shape: Shape,
+    image: &PackedImage,
+    mut contenders: Vec<Contender>,
+) -> Result<Vec<Row>> {
     let scene = Scene::start(lab, shape)?;
     let calibrated = Calibrated::measure(&scene.network)?;
     let void = calibrated.void(shape);
@@ -168,7 +215,9 @@ fn measure_image(lab: &Lab, link: &str, shape: Shape, image: &PackedImage) -> Re
         void.as_deref().unwrap_or("as it should be"),
     );
     let name = scene.registry.push(image, &lab.login)?;
+    let is_there = |kind| contenders.iter().any(|one| one.kind == kind);
     let converted = match &lab.stargz {
+        _ if !is_there(Kind::Stargz) => String::new(),
         // Of what is in the layers: how they were compressed before does not matter to it.
         Stargz::Built(_) if image.name == lab::ZSTD_NAME => {
             stargz::convert(lab, &scene, &lab::packed_science_image(&packed())?)?
@@ -176,7 +225,6 @@ fn measure_image(lab: &Lab, link: &str, shape: Shape, image: &PackedImage) -> Re
         Stargz::Built(_) => stargz::convert(lab, &scene, image)?,
         Stargz::Missing(_) => String::new(),
     };
-    let mut contenders = contenders(lab, image);
     for number in 1..=lab.runs {
         let taking_part = |one: &&mut Contender| one.missing.is_none();
         for contender in contenders.iter_mut().filter(taking_part) {
@@ -221,13 +269,15 @@ enum Kind {
     Cold,
     Traced,
     Warm,
+    /// Cold, and everything is read.
+    Whole,
     Containerd,
     Skopeo,
     Stargz,
 }
 
 fn contenders(lab: &Lab, image: &PackedImage) -> Vec<Contender> {
-    let contender = |kind, name| Contender::new(kind, name);
+    let contender = |kind, name| Contender::new(kind, name, IMPORT);
     let mut all = vec![
         contender(Kind::First, "holdfast, first use ever"),
         contender(Kind::Cold, "holdfast, cold"),
@@ -255,6 +305,7 @@ fn one_turn(
     converted: &str,
 ) -> Result<Option<Measured>> {
     let lane = Lane::open(&lab.cgroup("turn"), &scene.network.client)?;
+    let task = contender.task;
     let turn = Turn {
         lane: &lane,
         network: &scene.network,
@@ -265,39 +316,56 @@ fn one_turn(
             let ours = lab.ours.within(turn.entry());
             ours.forget()?;
             ours.login(&scene.registry.address(), &lab.login)?;
-            ours_run(&ours, turn, image, PageCache::Dropped)
+            ours_run(&ours, turn, image, task, PageCache::Dropped)
         }
         (Kind::Cold, _) => {
             let ours = lab.ours.within(turn.entry());
             ours.empty_cache()?;
             ours.forget_traces()?;
-            ours_run(&ours, turn, image, PageCache::Dropped)
+            ours_run(&ours, turn, image, task, PageCache::Dropped)
         }
         (Kind::Traced, _) => {
             let ours = lab.ours.within(turn.entry());
             ours.empty_cache()?;
-            ours_run(&ours, turn, image, PageCache::Dropped)
+            ours_run(&ours, turn, image, task, PageCache::Dropped)
         }
         (Kind::Warm, _) => {
             let ours = lab.ours.within(turn.entry());
-            ours_run(&ours, turn, image, PageCache::Kept)
+            ours_run(&ours, turn, image, task, PageCache::Kept)
         }
-        (Kind::Containerd, _) => containerd::pull_and_run(lab, turn, image),
-        (Kind::Skopeo, _) => skopeo(lab, scene, turn, image),
+        (Kind::Whole, _) => {
+            let ours = lab.ours.within(turn.entry());
+            ours.login(&scene.registry.address(), &lab.login)?;
+            ours.output(&["image", "index", image])?;
+            ours.empty_cache()?;
+            ours.forget_traces()?;
+            ours_run(&ours, turn, image, task, PageCache::Dropped)
+        }
+        (Kind::Containerd, _) => containerd::pull_and_run(lab, turn, image, task),
+        (Kind::Skopeo, _) => skopeo(lab, scene, turn, image, task),
         (Kind::Stargz, Stargz::Built(program)) => stargz::run(lab, turn, program, converted),
         (Kind::Stargz, Stargz::Missing(_)) => return Ok(None),
     };
     measured.map(Some).with_context(|| contender.name)
 }
 
-fn ours_run(ours: &Ours, turn: Turn<'_>, image: &str, cache: PageCache) -> Result<Measured> {
+fn ours_run(
+    ours: &Ours,
+    turn: Turn<'_>,
+    image: &str,
+    task: Task,
+    cache: PageCache,
+) -> Result<Measured> {
     let running = turn.begin(cache)?;
-    let mut measured = running.finish(&mut ours.start_command(image, COMMAND), EXPECTED)?;
-    measured.phases = Phase::all_of(&ours.timing()?);
+    let mut command = ours.start_command(image, task.command);
+    let mut measured = running.finish(&mut command, task.expected)?;
+    let timing = ours.timing()?;
+    measured.phases = Phase::all_of(&timing);
+    measured.stall_p99_ms = timing["stall_p99_ms"].as_f64();
     Ok(measured)
 }
 
-fn skopeo(lab: &Lab, scene: &Scene, turn: Turn<'_>, image: &str) -> Result<Measured> {
+fn skopeo(lab: &Lab, scene: &Scene, turn: Turn<'_>, image: &str, task: Task) -> Result<Measured> {
     let peer = lab.peer.within(turn.entry());
     peer.forget()?;
     let host = scene.registry.address();
@@ -305,8 +373,8 @@ fn skopeo(lab: &Lab, scene: &Scene, turn: Turn<'_>, image: &str) -> Result<Measu
     let running = turn.begin(PageCache::Dropped)?;
     peer.pull(image, &auth_file)?;
     peer.unpack()?;
-    peer.prepare(COMMAND)?;
-    running.finish(&mut peer.start_command(), EXPECTED)
+    peer.prepare(task.command)?;
+    running.finish(&mut peer.start_command(), task.expected)
 }
 
 impl Scene {

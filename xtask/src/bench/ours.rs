@@ -108,6 +108,12 @@ impl Ours {
         command
     }
 
+    /// How many files the kernel reads by itself, or will in a moment.
+    pub(super) fn backing_files(&self) -> Result<usize> {
+        let folder = self.folder.join("data/cache/backing");
+        Ok(std::fs::read_dir(folder)?.count())
+    }
+
     /// The timing document of the last command.
     pub(super) fn timing(&self) -> Result<Value> {
         let text = std::fs::read(self.timing_file()).context("no timing was written")?;

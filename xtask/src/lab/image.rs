@@ -19,8 +19,6 @@ const RECIPE: u32 = 3;
 /// The tag inside the layout.
 pub(crate) const TAG: &str = "demo";
 
-/// Large enough that reading it takes a while, small enough to pack in seconds.
-const DATA_BYTES: u64 = 256 << 20;
 /// Of random bytes: gzip saves about half of what is left.
 pub(super) const HALF_OF_THE_BITS: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 
@@ -80,24 +78,40 @@ pub(crate) fn packed_image(folder: &Path) -> Result<PackedImage> {
     })
 }
 
-/// The demo image with a layer of one large file, for reading.
-pub(crate) fn packed_image_with_data(folder: &Path) -> Result<PackedImage> {
+/// Files of one size in an image.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Data {
+    /// The last part of the image's repository.
+    pub(crate) name: &'static str,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Data {
+    /// Where they are below the image's root.
+    pub(crate) fn paths(self) -> impl Iterator<Item = PathBuf> {
+        (0..self.files).map(|number| Path::new("data").join(number.to_string()))
+    }
+}
+
+/// The demo image with a layer of files, for reading.
+pub(crate) fn packed_image_with_data(folder: &Path, data: Data) -> Result<PackedImage> {
     let demo = packed_image(folder)?;
-    let layout = folder.join(format!("image-{RECIPE}-with-data"));
+    let Data { name, files, bytes } = data;
+    let layout = folder.join(format!("image-{RECIPE}-{name}-{files}-of-{bytes}"));
     keep(folder, &layout, || {
-        println!("packing the image with data (once)");
+        println!("packing the image {name} (once)");
         let work = folder.join("packing");
         let image = work.join("image");
         copy(&demo, &image)?;
-        let data = work.join("data");
-        std::fs::create_dir_all(data.join("data"))?;
-        write_data(&data.join("data/large"), DATA_BYTES, 0, HALF_OF_THE_BITS)?;
-        archive_layer(&work, &data, &image, "data")
+        let root = work.join("root");
+        std::fs::create_dir_all(root.join("data"))?;
+        for (number, path) in (0..).zip(data.paths()) {
+            write_data(&root.join(path), bytes, number, HALF_OF_THE_BITS)?;
+        }
+        archive_layer(&work, &root, &image, "data")
     })?;
-    Ok(PackedImage {
-        name: "data",
-        layout,
-    })
+    Ok(PackedImage { name, layout })
 }
 
 /// Makes `layout` by `pack`, which leaves it in `packing/image`, unless it is there.

@@ -362,6 +362,9 @@ struct Timing {
     bytes_prefetched: u64,
     spans_prefetched: u64,
     prefetch_hits: u64,
+    /// Questions of the kernel for bytes, and how long 99 of 100 waited for the registry at most.
+    reads: u64,
+    stall_p99_ms: f64,
     requests: u64,
     token_requests: u64,
     exit_code: u8,
@@ -394,6 +397,8 @@ impl Timing {
             bytes_prefetched: stats.fs.bytes_prefetched,
             spans_prefetched: stats.fs.spans_prefetched,
             prefetch_hits: stats.fs.prefetch_hits,
+            reads: stats.fs.reads,
+            stall_p99_ms: Duration::from_micros(stats.fs.stall_p99_us).as_secs_f64() * 1000.0,
             requests: stats.fs.requests + client.requests + resolved.asked.requests,
             token_requests: resolved.opened.broker.token_requests(),
             exit_code: outcome.exit.code,
@@ -446,6 +451,12 @@ impl Timing {
             bytes(self.bytes_total),
             self.requests,
         ));
+        if self.reads > 0 {
+            text.push_str(&format!(
+                "answered {} reads, of which 99 in 100 waited {:.1} ms at most\n",
+                self.reads, self.stall_p99_ms,
+            ));
+        }
         if self.spans_prefetched > 0 {
             text.push_str(&format!(
                 "of that {} ahead of reads, which wanted {} of {} spans\n",

@@ -237,6 +237,8 @@ fn the_mounted_tree_is_lazy() {
     );
     assert_eq!(timing["cold"], true);
     assert_eq!(timing["exit_code"], 0);
+    assert!(timing["reads"].as_u64().is_some_and(|reads| reads > 0));
+    assert!(timing["stall_p99_ms"].is_f64(), "{timing}");
     assert!(
         timing["phases"]
             .as_array()

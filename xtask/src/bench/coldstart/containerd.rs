@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use super::network::Network;
 use super::turn::{Measured, PageCache, Turn};
-use super::{COMMAND, EXPECTED, Lab};
+use super::{Lab, Task};
 use crate::entry::Entry;
 use crate::lab::Login;
 use crate::process::{self, Service};
@@ -66,15 +66,15 @@ impl Containerd {
 }
 
 /// Pulls everything into overlayfs and runs.
-pub(super) fn pull_and_run(lab: &Lab, turn: Turn<'_>, image: &str) -> Result<Measured> {
+pub(super) fn pull_and_run(lab: &Lab, turn: Turn<'_>, image: &str, task: Task) -> Result<Measured> {
     let containerd = Containerd::start(&lab.folder("containerd"), turn.entry(), &lab.login)?;
     let running = turn.begin(PageCache::Dropped)?;
     let pull = ["images", "pull", "--snapshotter", "overlayfs"];
     containerd.transfer("ctr", &pull, image)?;
     let mut run = containerd.ctr("ctr", &["run", "--rm", "--net-host"]);
     run.args(["--snapshotter", "overlayfs", image, "bench"])
-        .args(COMMAND);
-    running.finish(&mut run, EXPECTED)
+        .args(task.command);
+    running.finish(&mut run, task.expected)
 }
 
 /// Removes what an earlier turn left in a folder of this bench.

@@ -4,36 +4,44 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::Kind;
 use super::plot::{Bar, Phase, Plot};
 use super::turn::Measured;
+use super::{Kind, Task};
 use crate::bench::report::{Row, Samples, Target};
 
 /// One of those that take turns.
 pub(super) struct Contender {
     pub(super) kind: Kind,
     pub(super) name: &'static str,
+    pub(super) task: Task,
     /// Why it takes none.
     pub(super) missing: Option<String>,
     pub(super) turns: Vec<Measured>,
 }
 
-type Column = (&'static str, &'static str, fn(&Measured) -> f64);
+/// What was measured, if it was.
+type Of = fn(&Measured) -> Option<f64>;
+
+type Column = (&'static str, &'static str, Of);
+
+const SECONDS: Of = |turn| Some(turn.seconds);
 
 const COLUMNS: &[Column] = &[
-    ("first output", "s", |turn| turn.seconds),
-    ("came down", "MB", |turn| turn.megabytes),
-    ("requests", "count", |turn| turn.requests),
-    ("connections", "count", |turn| turn.connections),
-    ("processor", "s", |turn| turn.cpu_seconds),
-    ("peak memory", "MB", |turn| turn.peak_megabytes),
+    ("first output", "s", SECONDS),
+    ("came down", "MB", |turn| Some(turn.megabytes)),
+    ("requests", "count", |turn| Some(turn.requests)),
+    ("connections", "count", |turn| Some(turn.connections)),
+    ("processor", "s", |turn| Some(turn.cpu_seconds)),
+    ("peak memory", "MB", |turn| Some(turn.peak_megabytes)),
+    ("p99 read stall", "ms", |turn| turn.stall_p99_ms),
 ];
 
 impl Contender {
-    pub(super) fn new(kind: Kind, name: &'static str) -> Self {
+    pub(super) fn new(kind: Kind, name: &'static str, task: Task) -> Self {
         Self {
             kind,
             name,
+            task,
             missing: None,
             turns: Vec::new(),
         }
@@ -60,13 +68,13 @@ impl Contender {
         last.void.as_deref()
     }
 
-    fn samples(&self, of: fn(&Measured) -> f64) -> Samples {
-        Samples::of(self.counting().map(of))
+    fn samples(&self, of: Of) -> Samples {
+        Samples::of(self.counting().filter_map(of))
     }
 
     /// The phases of the turn in the middle.
     fn phases(&self) -> &[Phase] {
-        let median = self.samples(|turn| turn.seconds).median();
+        let median = self.samples(SECONDS).median();
         let near = |turn: &&Measured| (turn.seconds - median).abs();
         let turn = self.counting().min_by(|a, b| near(a).total_cmp(&near(b)));
         turn.map_or(&[], |turn| &turn.phases)
@@ -145,6 +153,8 @@ pub(super) fn compare(contenders: &[Contender], link: &str) -> Vec<Row> {
         (Kind::First, Kind::Containerd, 0.8),
         (Kind::First, Kind::Skopeo, 0.8),
         (Kind::Warm, Kind::Cold, 1.0),
+        (Kind::Whole, Kind::Containerd, 1.1),
+        (Kind::Whole, Kind::Skopeo, 1.1),
     ];
     let mut rows = Vec::new();
     for (ours, peer, limit) in pairs {
@@ -188,7 +198,7 @@ fn row(ours: &Contender, peer: &Contender, link: &str, column: &Column, target: 
 pub(super) fn plot(contenders: &[Contender], title: &str, path: &Path) -> Result<()> {
     let bars = contenders.iter().filter(|one| !one.turns.is_empty());
     let bars = bars.map(|one| {
-        let samples = one.samples(|turn| turn.seconds);
+        let samples = one.samples(SECONDS);
         Bar {
             name: one.name.to_owned(),
             median: samples.median(),
@@ -210,10 +220,11 @@ pub(super) fn plot(contenders: &[Contender], title: &str, path: &Path) -> Result
 
 #[cfg(test)]
 mod tests {
-    use super::{Contender, Kind, Measured, compare};
+    use super::super::IMPORT;
+    use super::{Contender, Kind, Measured, SECONDS, compare};
 
     fn contender(kind: Kind, turns: &[(f64, Option<&str>)]) -> Contender {
-        let mut contender = Contender::new(kind, "somebody");
+        let mut contender = Contender::new(kind, "somebody", IMPORT);
         contender.turns = turns
             .iter()
             .map(|(seconds, void)| Measured {
@@ -228,10 +239,10 @@ mod tests {
     #[test]
     fn void_turns_do_not_count_while_others_are_left() {
         let some = contender(Kind::Cold, &[(1.0, None), (9.0, Some("late")), (1.0, None)]);
-        assert_eq!(some.samples(|turn| turn.seconds).show(), "1.00 (1.00-1.00)");
+        assert_eq!(some.samples(SECONDS).show(), "1.00 (1.00-1.00)");
         assert_eq!(some.remark(), "1 of 3 turns void");
         let all = contender(Kind::Cold, &[(2.0, Some("late")), (4.0, Some("late"))]);
-        assert_eq!(all.samples(|turn| turn.seconds).show(), "2.00 (2.00-4.00)");
+        assert_eq!(all.samples(SECONDS).show(), "2.00 (2.00-4.00)");
         assert_eq!(all.remark(), "VOID: late");
         assert_eq!(contender(Kind::Cold, &[]).remark(), "");
     }

@@ -14,7 +14,7 @@ use super::containerd::{Containerd, empty, write_private};
 use super::lane::Lane;
 use super::network::Network;
 use super::turn::{Measured, PageCache, Turn};
-use super::{COMMAND, EXPECTED, Lab, Scene};
+use super::{IMPORT, Lab, Scene};
 use crate::lab::{PackedImage, TAG};
 use crate::process::{self, Service};
 use crate::{setup, tree};
@@ -63,8 +63,8 @@ pub(super) fn run(lab: &Lab, turn: Turn<'_>, program: &Path, image: &str) -> Res
     let mut command = containerd.ctr("ctr-remote", &["run", "--rm", "--net-host"]);
     command
         .args(["--snapshotter", "stargz", image, "bench"])
-        .args(COMMAND);
-    running.finish(&mut command, EXPECTED)
+        .args(IMPORT.command);
+    running.finish(&mut command, IMPORT.expected)
 }
 
 fn start(lab: &Lab, turn: &Turn<'_>, program: &Path) -> Result<Service> {

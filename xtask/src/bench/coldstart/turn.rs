@@ -34,6 +34,8 @@ pub(super) struct Measured {
     pub(super) connections: f64,
     pub(super) cpu_seconds: f64,
     pub(super) peak_megabytes: f64,
+    /// 99 of 100 reads of files waited no longer for the network, when the contender says so.
+    pub(super) stall_p99_ms: Option<f64>,
     /// Why it does not count.
     pub(super) void: Option<String>,
     /// Where the time went, when the contender says so.
@@ -108,6 +110,7 @@ impl Running<'_> {
             connections: count(usize::try_from(passed.connections)?),
             cpu_seconds,
             peak_megabytes: millions(self.sampler.stop()),
+            stall_p99_ms: None,
             void: observed.void(network.shape),
             phases: Vec::new(),
         })
