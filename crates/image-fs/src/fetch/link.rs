@@ -49,31 +49,25 @@ impl Link {
     /// request would only wait.
     pub(super) fn unit(&self) -> u64 {
         let measured = self.measured();
-        match (measured.waits.least(), measured.rates.upper()) {
-            (Some(wait), Some(rate)) => bytes_in(rate, wait).clamp(LEAST_UNIT, MAX_RANGE),
-            _ => {
-                let soon = measured.bring(UNIT_TIME).unwrap_or(FIRST_UNIT);
-                soon.clamp(LEAST_UNIT, FIRST_UNIT)
-            }
+        if let (Some(wait), Some(rate)) = (measured.waits.least(), measured.rates.upper()) {
+            return bytes_in(rate, wait).clamp(LEAST_UNIT, MAX_RANGE);
         }
+        let soon = measured.bring(UNIT_TIME).unwrap_or(FIRST_UNIT);
+        soon.clamp(LEAST_UNIT, FIRST_UNIT)
     }
 
     /// Bytes for one request that nobody waits for the beginning of.
     pub(super) fn stretch(&self) -> u64 {
         let measured = self.measured();
-        match (measured.waits.least(), measured.rates.upper()) {
-            (Some(wait), Some(rate)) => {
-                let units = bytes_in(rate, wait).saturating_mul(STRETCH_UNITS);
-                let soon = bytes_in(rate, micros(STRETCH_TIME));
-                units
-                    .max(soon.min(LEAST_STRETCH))
-                    .clamp(FIRST_UNIT, MAX_RANGE)
-            }
-            _ => {
-                let soon = measured.bring(STRETCH_TIME).unwrap_or(MAX_RANGE);
-                soon.clamp(FIRST_UNIT, MAX_RANGE)
-            }
-        }
+        let (Some(wait), Some(rate)) = (measured.waits.least(), measured.rates.upper()) else {
+            let soon = measured.bring(STRETCH_TIME).unwrap_or(MAX_RANGE);
+            return soon.clamp(FIRST_UNIT, MAX_RANGE);
+        };
+        let units = bytes_in(rate, wait).saturating_mul(STRETCH_UNITS);
+        let soon = bytes_in(rate, micros(STRETCH_TIME));
+        units
+            .max(soon.min(LEAST_STRETCH))
+            .clamp(FIRST_UNIT, MAX_RANGE)
     }
 
     /// Bytes that are worth having ahead of a reader in order, at most.

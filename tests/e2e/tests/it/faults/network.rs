@@ -1,0 +1,97 @@
+//! A network of a test's own, in which packets can be lost: a namespace whose loopback device is as
+//! narrow as a link, for the thread that enters it and all that this thread starts.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// How long the kernel may take to make one, on a busy machine.
+const MADE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Some packets of the loopback device, which are long, and what waits before one is dropped.
+const QUEUE: [&str; 4] = ["burst", "256kb", "latency", "300ms"];
+
+/// That a thread is in one, which goes with the last process that is in it.
+#[derive(Debug)]
+pub(crate) struct Network(());
+
+impl Network {
+    /// The calling thread goes in, and never comes out.
+    pub(crate) fn enter(rate: &str) -> Self {
+        let holder = Holder::start();
+        let file = File::open(holder.namespace()).expect("the namespace of a child of ours");
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("root enters a network namespace");
+        run("ip", &["link", "set", "lo", "up"]);
+        let words = ["qdisc", "add", "dev", "lo", "root", "tbf", "rate", rate];
+        run("tc", &[&words[..], &QUEUE].concat());
+        Self(())
+    }
+
+    /// From now on what is sent is lost, and nobody is told.
+    pub(crate) fn lose_everything(&self) {
+        nft("add table inet loss\n\
+             add chain inet loss all_of_it { type filter hook input priority 0; policy drop; }");
+    }
+
+    pub(crate) fn carry_again(&self) {
+        nft("delete table inet loss");
+    }
+}
+
+/// A process that has a namespace of its own, until there is somebody else in it.
+struct Holder(Child);
+
+impl Holder {
+    fn start() -> Self {
+        let words = ["--pdeathsig=KILL", "unshare", "--net", "sleep", "infinity"];
+        let child = Command::new("setpriv")
+            .args(words)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("setpriv starts: run `cargo xtask setup`");
+        let holder = Self(child);
+        let own = fs::read_link("/proc/thread-self/ns/net").expect("a process has one");
+        let deadline = Instant::now() + MADE_WITHIN;
+        while fs::read_link(holder.namespace()).is_ok_and(|its| its == own) {
+            assert!(Instant::now() < deadline, "no network namespace was made");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        holder
+    }
+
+    fn namespace(&self) -> String {
+        format!("/proc/{}/ns/net", self.0.id())
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run(program: &str, words: &[&str]) {
+    let output = Command::new(program).args(words).output();
+    let output =
+        output.unwrap_or_else(|error| panic!("{program}: {error}: run `cargo xtask setup`"));
+    assert!(output.status.success(), "{program} {words:?}: {output:?}");
+}
+
+fn nft(rules: &str) {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("nft starts: run `cargo xtask setup`");
+    let mut stdin = child.stdin.take().expect("piped");
+    writeln!(stdin, "{rules}").expect("nft reads");
+    drop(stdin);
+    let status = child.wait().expect("it is ours");
+    assert!(status.success(), "nft {rules:?}: {status}");
+}
