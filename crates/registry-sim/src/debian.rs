@@ -164,6 +164,11 @@ impl DebianRegistry {
         fs::write(&file, bytes).expect("writing to a temporary directory");
     }
 
+    /// The process, for who sends it signals.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it is not stopped").pid()
+    }
+
     /// Ends the process; connections to its port are refused from now on.
     pub fn stop(&mut self) {
         self.process = None;

@@ -66,6 +66,11 @@ impl RegistryProcess {
         self.address
     }
 
+    pub(super) fn pid(&self) -> u32 {
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.id()
+    }
+
     pub(super) fn log_tail(&self) -> String {
         self.log.text()
     }

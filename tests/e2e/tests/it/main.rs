@@ -11,6 +11,7 @@ mod contexts;
 mod database;
 mod docker;
 mod ending;
+mod faults;
 mod foreign_text;
 mod functions;
 mod hard_stops;
