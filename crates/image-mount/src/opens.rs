@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use layer_index::InodeId;
 
-/// An image with a file from here on is told of what is opened, since asking us costs a large file
-/// the most. An image without one needs nobody to be told: a round trip for each file, which costs
+/// With so many bytes in files that may be backed we are told of what is opened, since asking us
+/// costs them the most. With less nobody needs to be told: a round trip for each file, which costs
 /// small ones the most.
 pub(crate) const TOLD_FROM: u64 = 64 << 20;
 

@@ -3,6 +3,7 @@
 //! One at a time, on a thread that may wait for the disk, and none while a start goes on. Nothing
 //! is fetched for it, and every byte is one that a reader would be given.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -11,10 +12,10 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use image_fs::ImageFs;
-use layer_index::{InodeId, NodeKind, Tree};
+use layer_index::{Inode, InodeId, NodeKind, Tree};
 
 use crate::backing::{Answer, Question, ask};
-use crate::opens::{Opens, TOLD_FROM};
+use crate::opens::{BACKED_FROM, Opens, TOLD_FROM};
 
 /// Copied at once.
 const PIECE: usize = 1 << 20;
@@ -37,10 +38,26 @@ pub(super) struct Copies {
     pub(super) device: OwnedFd,
 }
 
-/// Whether there is a file for which to be told of openings.
+/// Whether there is so much to be backed that it pays to be told of openings.
 pub(super) fn are_of_use(tree: &Tree) -> bool {
-    let mut inodes = (1..=tree.len() as u64).filter_map(|id| tree.inode(InodeId(id)));
-    inodes.any(|inode| matches!(inode.kind, NodeKind::File { size, .. } if size >= TOLD_FROM))
+    let directories = (1..=tree.len() as u64).map(InodeId);
+    let names = directories.flat_map(|directory| tree.children(directory));
+    let counted = names.filter_map(|(name, id)| Some((*id, counts(name, tree.inode(*id)?)?)));
+    // A file with several names counts once.
+    let counted: BTreeMap<InodeId, u64> = counted.collect();
+    counted.into_values().fold(0, u64::saturating_add) >= TOLD_FROM
+}
+
+/// The bytes of a file that is likely to be read again and again. Programs and libraries are mapped
+/// and stay so: they count where a single one is worth it.
+fn counts(name: &[u8], inode: &Inode) -> Option<u64> {
+    let NodeKind::File { size, .. } = inode.kind else {
+        return None;
+    };
+    let is_library = name.ends_with(b".so") || name.windows(4).any(|part| part == b".so.");
+    let is_code = inode.mode & 0o111 != 0 || is_library;
+    let least = if is_code { TOLD_FROM } else { BACKED_FROM };
+    (size >= least).then_some(size)
 }
 
 impl Copies {
@@ -112,5 +129,51 @@ impl Copies {
             tracing::debug!(%error, "the parent answers no more about backing files");
             Unbacked::Over
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use layer_index::Mtime;
+
+    use super::*;
+
+    fn counted(name: &str, mode: u32, size: u64) -> Option<u64> {
+        let (layer, extents) = (0, Box::default());
+        let inode = Inode {
+            kind: NodeKind::File {
+                size,
+                layer,
+                extents,
+            },
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime: Mtime {
+                seconds: 0,
+                nanoseconds: 0,
+            },
+            nlink: 1,
+            xattrs: Box::default(),
+        };
+        counts(name.as_bytes(), &inode)
+    }
+
+    #[test]
+    fn data_counts_from_where_it_may_be_backed_and_code_where_it_is_large() {
+        const SMALLER: u64 = TOLD_FROM - 1;
+        for (name, mode, size, expected) in [
+            ("weights.bin", 0o644, BACKED_FROM, true),
+            ("weights.bin", 0o644, BACKED_FROM - 1, false),
+            ("some.sorted", 0o600, BACKED_FROM, true),
+            ("libblas.so", 0o644, SMALLER, false),
+            ("libblas.so.3.1", 0o644, SMALLER, false),
+            ("node", 0o755, SMALLER, false),
+            ("node", 0o755, TOLD_FROM, true),
+            ("libtorch.so", 0o644, TOLD_FROM, true),
+        ] {
+            let counts = counted(name, mode, size) == Some(size);
+            assert_eq!(counts, expected, "{name} {mode:o} {size}");
+        }
     }
 }

@@ -164,6 +164,20 @@ async fn beside_a_large_file_smaller_ones_are_backed_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_a_middling_size_are_backed_where_there_are_many() {
+    // Together as much as one large file.
+    let files = "for number in $(seq 16); do truncate -s 4194304 $number; done";
+    let image = Published::new(&[archive(files)]).await;
+    let mounted = image.mount().await;
+    for _ in 0..2 {
+        let path = image.path("7");
+        blocking(move || assert_eq!(fs::read(path).unwrap(), vec![0; 4 << 20])).await;
+    }
+    until_copied(&mounted).await;
+    assert_eq!(mounted.stop().await.files_backed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_is_not_open_in_both_ways_at_once() {
     let image = warm_image().await;
     let mounted = image.mount().await;
