@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{BrokerError, LeaseReader};
-use control_store::Publication;
+use broker::{BrokerError, Lease, LeaseReader};
+use control_store::{Image, Publication};
 use gateway::{NoStand, PATIENCE, PinnedStart};
 use image::{Fill, ImageError, LayerReport, PinnedImage};
 use image_mount::{LayerRef, MountRequest};
@@ -35,10 +35,32 @@ pub(crate) struct Resolved {
 }
 
 /// An image that is about to be asked for.
-struct Asking {
+pub(crate) struct Asking {
     reference: Reference,
     opened: Opened,
     reader: Reader,
+    /// What the name meant last to the workspace.
+    last: Option<Image>,
+}
+
+/// What a name meant when it was proven last, and all of it indexed here: what it is likely to mean
+/// still.
+#[derive(Clone)]
+pub(crate) struct Guess {
+    pub(crate) pinned: PinnedImage,
+    pub(crate) layers: Vec<LayerReport>,
+}
+
+impl Guess {
+    /// Whether it was right.
+    pub(crate) fn is(&self, pinned: &PinnedImage, layers: &[LayerReport]) -> bool {
+        let roots = |layers: &[LayerReport]| -> Vec<_> {
+            layers.iter().map(|layer| layer.index.root).collect()
+        };
+        (&self.pinned.manifest_digest, &self.pinned.origin)
+            == (&pinned.manifest_digest, &pinned.origin)
+            && roots(&self.layers) == roots(layers)
+    }
 }
 
 /// Asks the registry what the image is; the answer is the proof that it may be used.
@@ -47,37 +69,9 @@ pub(crate) async fn resolve(app: &App, image: &str, credential: Option<&str>) ->
     asking.answered().await
 }
 
-/// The same for a container of this machine. One of a pinned image starts by what was proven
-/// before, where its registry is away and the workspace allows it.
-pub(crate) async fn resolve_for(
-    app: &App,
-    reader: LeaseReader,
-    image: &str,
-    credential: Option<&str>,
-) -> Result<Resolved> {
-    let asking = Asking::begin(app, reader, image, credential).await?;
-    let Some(manifest) = asking.pinned_manifest(app)? else {
-        return asking.answered().await;
-    };
-    let client = asking.opened.client(&asking.reader.lease, PATIENCE)?;
-    let answer = gateway::ask_of_pinned(&client, &asking.reference).await;
-    let asked = client.stats();
-    let (pinned, outage) = match answer {
-        Ok(pinned) => (pinned, None),
-        Err(error) => {
-            let (pinned, notice) = asking.despite(app, &manifest, error).await?;
-            (pinned, Some(notice))
-        }
-    };
-    Ok(Resolved {
-        asked,
-        outage,
-        ..asking.resolved(pinned)
-    })
-}
-
 impl Asking {
-    async fn begin(
+    /// Opens what is here, and takes a lease. Nobody is asked yet.
+    pub(crate) async fn begin(
         app: &App,
         reader: LeaseReader,
         image: &str,
@@ -86,18 +80,77 @@ impl Asking {
         let reference = parse(image)?;
         let opened = app.open().await?;
         let reader = opened.reader(reader, &reference, credential).await?;
+        let (store, workspace) = (opened.broker.store(), opened.workspace);
+        let last = match store.alias(workspace, &reference.canonical()).await? {
+            Some(alias) => store.image(workspace, &alias.image_id).await?,
+            None => None,
+        };
         Ok(Self {
             reference,
             opened,
             reader,
+            last,
+        })
+    }
+
+    pub(crate) fn lease(&self) -> &Arc<Lease> {
+        &self.reader.lease
+    }
+
+    /// What the image is likely to be. The workspace had the registry's word for it once, and no
+    /// refusal since.
+    pub(crate) async fn guess(&self, app: &App) -> Result<Option<Guess>> {
+        let Some(last) = &self.last else {
+            return Ok(None);
+        };
+        let (store, origin) = (self.opened.broker.store(), self.reader.lease.origin());
+        let grant = store
+            .grant(self.opened.workspace, &last.id, &origin)
+            .await?;
+        if grant.is_none_or(|grant| grant.refused_at.is_some()) {
+            return Ok(None);
+        }
+        let Some(pinned) = PinnedImage::on_record(&self.reference, origin, last) else {
+            return Ok(None);
+        };
+        let layers = app.indexing()?.indexed(&pinned)?;
+        Ok(layers.map(|layers| Guess { pinned, layers }))
+    }
+
+    /// Asks the registry, for a container of this machine. One of a pinned image starts by what was
+    /// proven before, where its registry is away and the workspace allows it.
+    pub(crate) async fn resolve_for_start(self, app: &App) -> Result<Resolved> {
+        let Some(manifest) = self.pinned_manifest(app)? else {
+            return self.answered().await;
+        };
+        let client = self.opened.client(&self.reader.lease, PATIENCE)?;
+        let asking = gateway::ask_of_pinned(&client, &self.reference, self.known_config());
+        let answer = asking.await;
+        let asked = client.stats();
+        let (pinned, outage) = match answer {
+            Ok(pinned) => (pinned, None),
+            Err(error) => {
+                let (pinned, notice) = self.despite(app, &manifest, error).await?;
+                (pinned, Some(notice))
+            }
+        };
+        Ok(Resolved {
+            asked,
+            outage,
+            ..self.resolved(pinned)
         })
     }
 
     async fn answered(self) -> Result<Resolved> {
-        let client = &self.reader.client;
-        let answer = image::resolve(client, &self.reference, &Platform::host()).await;
+        let (client, known) = (&self.reader.client, self.known_config());
+        let answer = image::resolve(client, &self.reference, &Platform::host(), known).await;
         let pinned = answer.map_err(|error| self.explain(error))?;
         Ok(self.resolved(pinned))
+    }
+
+    /// The configuration of what this name meant last, where it is kept.
+    fn known_config(&self) -> Option<&[u8]> {
+        self.last.as_ref()?.config.as_deref()
     }
 
     /// What this name meant when it was pinned, if it is.
@@ -227,28 +280,7 @@ impl Resolved {
         layers: &[LayerReport],
         mountpoint: PathBuf,
     ) -> Result<MountRequest> {
-        let endpoint = self.reader.lease.endpoint();
-        let store = app.image_store()?;
-        let layers = self.pinned.layers.iter().zip(layers);
-        let layers = layers.map(|(layer, report)| {
-            layer_ref(&store, self.pinned.index_key(layer), report.index.clone())
-        });
-        Ok(MountRequest {
-            mountpoint,
-            registry: self.pinned.reference.registry().clone(),
-            repository: self.pinned.reference.repository().to_owned(),
-            plain_http: endpoint.plain_http,
-            ca_pem: endpoint.ca_pem.clone(),
-            dial: app.settings.dial.clone(),
-            layers: layers.collect::<Result<_>>()?,
-            origin: self.pinned.origin.clone(),
-            cache: app.span_cache()?,
-            id_shift: None,
-            read_deadline: READ_DEADLINE,
-            foretold: Vec::new(),
-            program: None,
-            start_lasts: Duration::ZERO,
-        })
+        mount_request(app, &self.reader.lease, &self.pinned, layers, mountpoint)
     }
 
     /// Gives the lease back; one that cannot be given back lapses.
@@ -257,6 +289,37 @@ impl Resolved {
             tracing::debug!(%error, "the lease lapses by itself");
         }
     }
+}
+
+/// What a mount process needs to serve an image that is read with this lease.
+pub(crate) fn mount_request(
+    app: &App,
+    lease: &Lease,
+    pinned: &PinnedImage,
+    layers: &[LayerReport],
+    mountpoint: PathBuf,
+) -> Result<MountRequest> {
+    let endpoint = lease.endpoint();
+    let store = app.image_store()?;
+    let layers = pinned.layers.iter().zip(layers);
+    let layers = layers
+        .map(|(layer, report)| layer_ref(&store, pinned.index_key(layer), report.index.clone()));
+    Ok(MountRequest {
+        mountpoint,
+        registry: pinned.reference.registry().clone(),
+        repository: pinned.reference.repository().to_owned(),
+        plain_http: endpoint.plain_http,
+        ca_pem: endpoint.ca_pem.clone(),
+        dial: app.settings.dial.clone(),
+        layers: layers.collect::<Result<_>>()?,
+        origin: pinned.origin.clone(),
+        cache: app.span_cache()?,
+        id_shift: None,
+        read_deadline: READ_DEADLINE,
+        foretold: Vec::new(),
+        program: None,
+        start_lasts: Duration::ZERO,
+    })
 }
 
 /// An index that the store has, for a process that opens it.

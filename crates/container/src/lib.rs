@@ -4,7 +4,7 @@
 //! ```text
 //! RunDir::create ─▶ (caller mounts the image at RunDir::lower)   Network::prepare
 //!                        └──────────────┬─────────────────────────────┘
-//!                                 Runtime::run ─▶ Running::wait ─▶ ExitStatus
+//!          Runtime::run, or Runtime::create ─▶ Created::start ─▶ Running::wait ─▶ ExitStatus
 //! RunDir::remove, or dropping it: processes, mounts, network, cgroups and files are gone
 //! reap_stale: the same for containers whose owner was killed
 //! ```
@@ -55,11 +55,11 @@ pub use port::{ParsePortError, PortMap, Protocol};
 pub use process::{
     DEFAULT_PATH, ImageDefaults, MAX_CONFIG_BYTES, Overrides, Process, ProcessError, compose,
 };
-pub use reap::{Reaped, live, reap_stale};
+pub use reap::{Reaped, live, reap_stale, vacate};
 pub use rootfs::RootfsError;
 pub use run_dir::{RunDir, RunDirError};
 pub use running::{ExitStatus, MemoryNote, Running};
-pub use runtime::{RunError, Runtime, RuntimeError, Version};
+pub use runtime::{Created, RunError, Runtime, RuntimeError, Version};
 pub use signals::{Control, Signals};
 pub use size::{ParseSizeError, parse_size_bytes};
 pub use spec::{

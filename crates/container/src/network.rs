@@ -86,8 +86,6 @@ impl NetworkError {
 pub struct NetworkRequest {
     /// Which kind.
     pub mode: NetworkMode,
-    /// What to publish.
-    pub ports: Vec<PortMap>,
     /// The range for private addresses; when absent one that meets no route of this machine.
     pub subnet: Option<Subnet>,
 }
@@ -114,9 +112,6 @@ impl Network {
     /// Makes the network. Everything that it makes is found again, and taken away, by the
     /// container's id.
     pub async fn prepare(dir: &RunDir, request: NetworkRequest) -> Result<Self, NetworkError> {
-        if !request.ports.is_empty() && request.mode != NetworkMode::Nat {
-            return Err(NetworkError::PortsWithoutNat);
-        }
         match request.mode {
             NetworkMode::None => Ok(Self::without_lease(NetworkMode::None, String::new())),
             NetworkMode::Host if dir.layout().ids.is_some() => Err(NetworkError::HostWithoutUsers),
@@ -158,11 +153,6 @@ impl Network {
         let lease = tokio::task::spawn_blocking(attach).await;
         let lease = lease.expect("attaching does not panic")?;
         let mut forwarders = Vec::new();
-        for port in request.ports {
-            let target = (lease.address, port.container_port).into();
-            let forwarder = Forwarder::publish(port, target).await;
-            forwarders.push(forwarder.map_err(|source| NetworkError::Port { port, source })?);
-        }
         if let Some(machine) = plan.relayed {
             let sockets = link::resolver_sockets(&namespace)
                 .map_err(NetworkError::io("listen for name lookups of the container"))?;
@@ -180,6 +170,18 @@ impl Network {
             _lease: Some(lease),
             forwarders,
         })
+    }
+
+    /// Listens outside for ports of the container, until the network is dropped.
+    pub async fn publish(&mut self, ports: &[PortMap]) -> Result<(), NetworkError> {
+        for &port in ports {
+            let address = self.facts.address.ok_or(NetworkError::PortsWithoutNat)?;
+            let target = (address, port.container_port).into();
+            let forwarder = Forwarder::publish(port, target).await;
+            let forwarder = forwarder.map_err(|source| NetworkError::Port { port, source })?;
+            self.forwarders.push(forwarder);
+        }
+        Ok(())
     }
 
     /// The container's address in a private network.

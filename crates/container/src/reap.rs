@@ -106,6 +106,16 @@ fn reap(stale: Stale) -> Reaped {
     }
 }
 
+/// Takes away what of a container that has ended is not in its directory: its network and control
+/// groups, and what still runs in them. It may be done beside the end of its image's mount, and is
+/// no more than what [`RunDir::remove`](crate::RunDir::remove) does otherwise.
+pub fn vacate(id: ContainerId) -> io::Result<()> {
+    let cgroups = Cgroups::detect()?;
+    let killed = cgroups.kill(&id);
+    let released = network::release(id).map_err(io::Error::other);
+    killed.and(cgroups.remove(&id)).and(released)
+}
+
 /// Takes a container away; goes on after a failed step and reports the first failure.
 pub(crate) fn clear(path: &Path, id: ContainerId) -> io::Result<()> {
     let cgroups = Cgroups::detect()?;

@@ -9,8 +9,9 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustix::process::set_child_subreaper;
@@ -27,6 +28,9 @@ use crate::starting::Starting;
 use crate::stdio::{Console, ContainerStdio};
 use crate::streams::Streams;
 use crate::tool::{self, excerpt};
+
+/// In the container's directory.
+const LOG: &str = "log.json";
 
 /// What the runtime may write to its log before we stop reading.
 const MAX_LOG_BYTES: usize = 64 << 10;
@@ -222,6 +226,33 @@ impl Runtime {
         network: &Network,
         streams: Streams,
     ) -> Result<Running, RunError> {
+        self.make(&["run", "--detach"], spec, dir, network, streams)
+            .await
+    }
+
+    /// The same but for its command, which waits: nothing of the image runs.
+    pub async fn create(
+        &self,
+        spec: &ContainerSpec,
+        dir: &RunDir,
+        network: &Network,
+        streams: Streams,
+    ) -> Result<Created, RunError> {
+        let waiting = self.make(&["create"], spec, dir, network, streams).await?;
+        Ok(Created {
+            runtime: self.clone(),
+            waiting,
+        })
+    }
+
+    async fn make(
+        &self,
+        how: &[&str],
+        spec: &ContainerSpec,
+        dir: &RunDir,
+        network: &Network,
+        streams: Streams,
+    ) -> Result<Running, RunError> {
         let console = Console::of(&spec.process, &streams)?;
         let size = console.as_ref().and_then(|_| Console::size());
         prepare(spec, dir, network, size).await?;
@@ -229,25 +260,22 @@ impl Runtime {
             .map_err(|errno| RunError::io("adopt the container")(errno.into()))?;
         let mut stdio = ContainerStdio::new(dir, &spec.process, console, streams)
             .map_err(RunError::io("connect the container's input and output"))?;
-        let process = self.start(dir, &mut stdio).await?;
+        let process = self.start(how, dir, &mut stdio).await?;
         Running::new(spec, process, stdio)
             .map_err(RunError::io("connect the container's input and output"))
     }
 
     /// Runs the runtime until it has started the container. Answers its first process.
-    async fn start(&self, dir: &RunDir, stdio: &mut ContainerStdio) -> Result<OwnedFd, RunError> {
-        let mut command = tool::command(&self.program, Some(dir.owner()));
+    async fn start(
+        &self,
+        how: &[&str],
+        dir: &RunDir,
+        stdio: &mut ContainerStdio,
+    ) -> Result<OwnedFd, RunError> {
+        let mut command = self.command(dir);
         command
-            .current_dir(dir.path())
-            .args([
-                "--root",
-                "runtime",
-                "--log",
-                "log.json",
-                "--log-format",
-                "json",
-            ])
-            .args(["run", "--detach", "--bundle", ".", "--pid-file", "pid"])
+            .args(how)
+            .args(["--bundle", ".", "--pid-file", "pid"])
             .args(stdio.arguments())
             .arg(dir.id().to_string());
         let io = || RunError::io("run the container runtime");
@@ -256,15 +284,23 @@ impl Runtime {
         let status = stdio.wait_for(starting.child()).await.map_err(io())?;
         if !status.success() {
             starting.fail();
-            return Err(self.explain(&dir.path().join("log.json")));
+            return Err(self.explain(dir));
         }
         let process = starting.finish(dir);
         process.map_err(RunError::io("find the container's process"))
     }
 
+    /// The runtime, for a container that has its state in this directory.
+    fn command(&self, dir: &RunDir) -> Command {
+        let mut command = tool::command(&self.program, Some(dir.owner()));
+        command.current_dir(dir.path());
+        command.args(["--root", "runtime", "--log", LOG, "--log-format", "json"]);
+        command
+    }
+
     /// What went wrong, out of the runtime's log.
-    fn explain(&self, log: &Path) -> RunError {
-        let bytes = fs::read(log).unwrap_or_default();
+    fn explain(&self, dir: &RunDir) -> RunError {
+        let bytes = fs::read(dir.path().join(LOG)).unwrap_or_default();
         let log = &bytes[..bytes.len().min(MAX_LOG_BYTES)];
         let complaint = last_error(&String::from_utf8_lossy(log));
         if let Some(error) = executable_error(&complaint) {
@@ -273,6 +309,37 @@ impl Runtime {
         RunError::Runtime {
             name: self.name(),
             complaint: excerpt(complaint.as_bytes()),
+        }
+    }
+}
+
+/// A container whose command waits to be let begin. Dropping it ends nothing; it goes with its
+/// directory.
+#[derive(Debug)]
+pub struct Created {
+    runtime: Runtime,
+    waiting: Running,
+}
+
+impl Created {
+    /// Lets the command begin.
+    pub async fn start(self, dir: &RunDir) -> Result<Running, RunError> {
+        let io = || RunError::io("let the container's command begin");
+        let gone = || io()(io::ErrorKind::Interrupted.into());
+        let _open = dir.gate().enter().ok_or_else(gone)?;
+        let mut command = self.runtime.command(dir);
+        command.arg("start").arg(dir.id().to_string());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        let mut command = tokio::process::Command::from(command);
+        let status = command.kill_on_drop(true).status().await.map_err(io())?;
+        if status.success() {
+            Ok(self.waiting)
+        } else {
+            Err(self.runtime.explain(dir))
         }
     }
 }

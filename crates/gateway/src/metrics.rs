@@ -33,10 +33,13 @@ const SECONDS: [f64; 16] = [
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
 ];
 /// Parts of a start that workers speak of. What else one says is not counted.
-const WORKER_PHASES: [&str; 7] = [
+const WORKER_PHASES: [&str; 10] = [
     "indexes",
-    "mount",
+    "directory",
     "network",
+    "runtime",
+    "mount process",
+    "mount",
     "container",
     "code",
     "python",

@@ -26,13 +26,15 @@ pub const PATIENCE: RetryPolicy = RetryPolicy {
 /// questions and says nothing is away, too.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Asks a registry, by a client of this patience, what a pinned image is now.
+/// Asks a registry, by a client of this patience, what a pinned image is now. Its configuration is
+/// not asked for where that is still the known one.
 pub async fn ask(
     client: &RegistryClient,
     reference: &Reference,
+    known: Option<&[u8]>,
 ) -> Result<PinnedImage, ImageError> {
     let platform = Platform::host();
-    let asking = image::resolve(client, reference, &platform);
+    let asking = image::resolve(client, reference, &platform, known);
     let answered = tokio::time::timeout(ANSWERS_WITHIN, asking).await;
     answered.unwrap_or_else(|_| {
         let silence = RegistryError::Unreachable {

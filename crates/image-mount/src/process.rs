@@ -16,6 +16,7 @@ mod stderr;
 mod verify;
 
 use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,15 +137,38 @@ impl Drop for InCache {
     }
 }
 
-impl MountProcess {
-    /// Starts `program mount-server` and returns when the image is mounted. Every auth that the
-    /// mount needs is asked of `auth` for the request's registry and repository.
-    pub async fn spawn(
-        program: &Path,
+/// A mount process that has been given nothing yet: it is in its room and waits for its files.
+/// Dropping it ends it.
+#[derive(Debug)]
+pub struct MountServer {
+    server: Server,
+    socket: StdUnixStream,
+}
+
+impl MountServer {
+    /// Starts `program mount-server`.
+    pub fn start(program: &Path) -> Result<Self, MountError> {
+        let (server, socket) = Server::start(program)?;
+        Ok(Self { server, socket })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// False once it has ended.
+    pub fn is_there(&mut self) -> bool {
+        self.server.is_there()
+    }
+
+    /// Has it serve an image, and returns when that is mounted. Every auth that the mount needs is
+    /// asked of `auth` for the request's registry and repository.
+    pub async fn mount(
+        self,
         request: MountRequest,
         auth: Arc<dyn AuthSource>,
-    ) -> Result<Self, MountError> {
-        let (mut server, ours) = Server::start(program)?;
+    ) -> Result<MountProcess, MountError> {
+        let Self { mut server, socket } = self;
         let (wire, start_lasts) = (WireMount::from(&request), request.start_lasts);
         let digest_of = |layer: &LayerRef| layer.index.header.layer_digest.clone();
         let answers = Answers {
@@ -160,8 +184,8 @@ impl MountProcess {
             layers: request.layers,
         };
         let handed = blocking(move || {
-            let handed = hand_over(&ours, Some(&request.mountpoint), &in_cache);
-            handed.map(|handed| (ours, handed, in_cache))
+            let handed = hand_over(&socket, Some(&request.mountpoint), &in_cache);
+            handed.map(|handed| (socket, handed, in_cache))
         });
         let (socket, handed, in_cache) = match handed.await? {
             Ok(handed) => handed,
@@ -175,7 +199,7 @@ impl MountProcess {
             attending.spawn(Backing::new(in_cache.cache.clone()).attend(backing));
             guard
         });
-        let mut process = Self {
+        let process = MountProcess {
             attending,
             guard,
             server,
@@ -183,13 +207,35 @@ impl MountProcess {
             logs: Some(logs),
             _in_cache: in_cache,
         };
-        match process.mount(wire).await {
+        process.mounted(wire, start_lasts).await
+    }
+
+    /// Ends it, unused.
+    pub async fn end(self) {
+        let Self { mut server, socket } = self;
+        drop(socket);
+        server.end().await;
+    }
+}
+
+impl MountProcess {
+    /// Starts a mount process for one image, and returns when that is mounted.
+    pub async fn spawn(
+        program: &Path,
+        request: MountRequest,
+        auth: Arc<dyn AuthSource>,
+    ) -> Result<Self, MountError> {
+        MountServer::start(program)?.mount(request, auth).await
+    }
+
+    async fn mounted(mut self, wire: WireMount, start_lasts: Duration) -> Result<Self, MountError> {
+        match self.mount(wire).await {
             Ok(()) => {
-                process.set_read_ahead(start_lasts).await;
-                Ok(process)
+                self.set_read_ahead(start_lasts).await;
+                Ok(self)
             }
             Err(error) => {
-                process.end().await;
+                self.end().await;
                 Err(error)
             }
         }

@@ -106,11 +106,13 @@ pub struct PinnedLayer {
     pub diff_id: Digest,
 }
 
-/// Asks the registry what `reference` is at this moment, for `platform`.
+/// Asks the registry what `reference` is at this moment, for `platform`. The configuration is not
+/// asked for where it is `known`: the one that the name had last, which is held against its digest.
 pub async fn resolve(
     client: &RegistryClient,
     reference: &Reference,
     platform: &Platform,
+    known: Option<&[u8]>,
 ) -> Result<PinnedImage, ImageError> {
     let repository = reference.repository();
     let manifest = client
@@ -126,9 +128,13 @@ pub async fn resolve(
             "has {count} layers, more than {LAYERS_MAX}"
         )));
     }
-    let config = client
-        .blob_bytes(repository, &manifest.config, CONFIG_MAX_BYTES)
-        .await?;
+    let known = known.filter(|known| manifest.config.describes(known));
+    let config = if let Some(known) = known {
+        Bytes::copy_from_slice(known)
+    } else {
+        let asking = client.blob_bytes(repository, &manifest.config, CONFIG_MAX_BYTES);
+        asking.await?
+    };
     let diff_ids = diff_ids(&config).map_err(malformed)?;
     if diff_ids.len() != manifest.layers.len() {
         return Err(malformed(format!(

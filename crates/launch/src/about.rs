@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use container::{RunDir, live};
+use container::live;
 use ids::ContainerId;
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +36,9 @@ pub struct Container {
 }
 
 impl About {
-    pub(crate) fn write(&self, dir: &RunDir) -> io::Result<()> {
-        fs::write(dir.path().join(FILE), serde_json::to_vec(self)?)
+    /// In the container's own directory.
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
+        fs::write(directory.join(FILE), serde_json::to_vec(self)?)
     }
 
     fn read(directory: &Path) -> Option<Self> {
@@ -66,6 +67,8 @@ pub fn list(containers_dir: &Path) -> Vec<Container> {
 
 #[cfg(test)]
 mod tests {
+    use container::RunDir;
+
     use super::*;
 
     #[test]
@@ -81,7 +84,7 @@ mod tests {
         let id = ContainerId::new();
         let dir = RunDir::create(top.path(), id, None).expect("a directory");
         assert!(list(top.path()).is_empty(), "it says nothing of itself yet");
-        about.write(&dir).expect("written");
+        about.write(dir.path()).expect("written");
         let listed = list(top.path());
         assert_eq!(listed.len(), 1);
         assert_eq!(

@@ -24,6 +24,9 @@ pub enum LaunchError {
         action: &'static str,
         source: io::Error,
     },
+    /// Whoever asked for it has found that it may not begin, and knows why.
+    #[error("the start was called off")]
+    NoLeave,
     /// Somebody asked for the end before the command had started.
     #[error("interrupted before the command started")]
     Interrupted { signal: i32 },

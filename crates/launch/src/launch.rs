@@ -4,39 +4,32 @@
 //! does not answer. What killed owners left is cleared away meanwhile, and has been when a launch
 //! ends.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
 use container::{
-    ContainerSpec, ExitStatus, IDS_PER_RANGE, IdRange, Network, NetworkMode, NetworkRequest,
-    Outputs, PortMap, Process, Reaped, Resources, RunDir, Running, Runtime, Signals, Streams,
-    Volume, reap_stale,
+    ContainerSpec, ExitStatus, IDS_PER_RANGE, IdRange, Network, NetworkMode, Outputs, PortMap,
+    Process, Reaped, Resources, RunDir, Running, Runtime, Signals, Streams, Volume, reap_stale,
+    vacate,
 };
 use credential::auth::AuthSource;
 use ids::ContainerId;
 use image_mount::{
-    IdShift, MountError, MountLog, MountProcess, MountRequest, MountStats, RECORD_FOR,
+    IdShift, MountError, MountLog, MountProcess, MountRequest, MountServer, MountStats, RECORD_FOR,
 };
 use tokio::sync::mpsc::Receiver;
 
 use crate::about::About;
 use crate::error::LaunchError;
+use crate::leave::Leave;
+use crate::sandbox::{Preparing, Sandbox, blocking, failed, remove};
 use crate::traces::{Keeping, Recording, Traces};
 use crate::waterfall::Waterfall;
 
-/// Everything that is decided before a container starts.
+/// Everything about one container that its sandbox is not.
 #[derive(Debug)]
 pub struct LaunchRequest {
-    pub id: ContainerId,
-    /// The binary that can be started as `mount-server`.
-    pub program: PathBuf,
-    /// Where containers live while they run: a directory on a disk, since what they write goes
-    /// there too.
-    pub containers_dir: PathBuf,
-    /// The ids of its user namespace; without, it runs in the machine's.
-    pub ids: Option<IdRange>,
     pub about: About,
     /// Its mountpoint is decided here, and what is foretold to it.
     pub mount: MountRequest,
@@ -44,13 +37,14 @@ pub struct LaunchRequest {
     pub traces: Option<Traces>,
     pub process: Process,
     pub volumes: Vec<Volume>,
-    pub network: NetworkMode,
     pub ports: Vec<PortMap>,
     pub shm_bytes: u64,
     pub resources: Resources,
     pub hostname: String,
     /// What it reads from and writes to.
     pub streams: Streams,
+    /// Until it is given, all is made ready and nothing of the image runs.
+    pub leave: Leave,
 }
 
 /// Hears of a launch while it goes on, in the task that runs it: what takes long holds it up.
@@ -73,19 +67,34 @@ pub struct Outcome {
     pub stats: Option<MountStats>,
 }
 
-/// Runs one container to its end. Many may run side by side.
+/// Runs one container to its end, in a sandbox that may still be on its way. Many may run side by
+/// side.
 pub async fn launch(
     request: LaunchRequest,
+    sandbox: Preparing,
     auth: Arc<dyn AuthSource>,
     signals: &mut Signals,
     waterfall: &Waterfall,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, LaunchError> {
-    let containers = request.containers_dir.clone();
+    let Sandbox {
+        request: sandbox,
+        dir,
+        network,
+        runtime,
+        server,
+    } = sandbox_unless_called_off(sandbox, &request.leave, signals).await?;
+    let containers = sandbox.containers_dir;
     // Beside the start, which need not wait for what it may take others' processes to end.
     let clearing = tokio::spawn(clear_stale(containers.clone()));
-    let dir = make_directory(&request).await?;
-    let running = run_in(request, &dir, auth, signals, waterfall, observer);
+    let inside = Inside {
+        dir: &dir,
+        ids: sandbox.ids,
+        mode: sandbox.network,
+        network,
+        runtime,
+    };
+    let running = run_in(inside, request, server, auth, signals, waterfall, observer);
     let result = Box::pin(running).await;
     let removed = waterfall.measure("clean up", remove(dir)).await;
     let _first_look = clearing.await;
@@ -95,6 +104,29 @@ pub async fn launch(
     let outcome = result?;
     removed?;
     Ok(outcome)
+}
+
+/// One that is still on its way is let end before it is taken away.
+async fn sandbox_unless_called_off(
+    mut sandbox: Preparing,
+    leave: &Leave,
+    signals: &mut Signals,
+) -> Result<Sandbox, LaunchError> {
+    let why = tokio::select! {
+        ready = sandbox.ready() => return ready,
+        why = called_off(leave, signals) => why,
+    };
+    sandbox.undo().await;
+    Err(why)
+}
+
+/// Returns when the launch is not to go on. Before the command runs a signal ends the launch;
+/// afterwards signals are the command's.
+async fn called_off(leave: &Leave, signals: &mut Signals) -> LaunchError {
+    tokio::select! {
+        signal = signals.asked_to_end() => LaunchError::Interrupted { signal },
+        refused = leave.refused() => refused,
+    }
 }
 
 async fn clear_stale(containers_dir: PathBuf) {
@@ -109,57 +141,27 @@ async fn clear_stale(containers_dir: PathBuf) {
     }
 }
 
-async fn make_directory(request: &LaunchRequest) -> Result<RunDir, LaunchError> {
-    let containers = request.containers_dir.clone();
-    let (id, ids, about) = (request.id, request.ids, request.about.clone());
-    blocking(move || {
-        let dir = RunDir::create(&containers, id, ids)?;
-        about
-            .write(&dir)
-            .map_err(failed("describe the container"))?;
-        Ok(dir)
-    })
-    .await?
-}
-
-async fn remove(dir: RunDir) -> Result<(), LaunchError> {
-    let removed = blocking(move || dir.remove()).await?;
-    removed.map_err(failed("clear the container away"))
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, LaunchError> {
-    let joined = tokio::task::spawn_blocking(work).await;
-    joined.map_err(|error| failed("wait for a worker thread")(io::Error::other(error)))
-}
-
-fn failed(action: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
-    move |source| LaunchError::Io { action, source }
-}
-
-/// What a container needs before it can start.
-struct Ready {
-    mount: MountProcess,
-    recording: Option<Recording>,
+/// A sandbox that a container is put into.
+struct Inside<'a> {
+    dir: &'a RunDir,
+    ids: Option<IdRange>,
+    mode: NetworkMode,
     network: Network,
     runtime: Runtime,
 }
 
 async fn run_in(
+    mut inside: Inside<'_>,
     request: LaunchRequest,
-    dir: &RunDir,
+    server: MountServer,
     auth: Arc<dyn AuthSource>,
     signals: &mut Signals,
     waterfall: &Waterfall,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, LaunchError> {
-    let Ready {
-        mut mount,
-        recording,
-        network,
-        runtime,
-    } = ready_unless_interrupted(&request, dir, auth, signals, waterfall).await?;
+    let (leave, auth) = (request.leave.clone(), request.leave.guard(auth));
+    let readying = make_ready(&inside, &request, server, auth, waterfall);
+    let (mut mount, recording) = undone_if_called_off(readying, &leave, signals).await?;
     let mut attendance = Attendance {
         logs: mount.take_logs(),
         mount: &mut mount,
@@ -167,10 +169,12 @@ async fn run_in(
         keeping: None,
         observer,
     };
-    let (spec, streams) = spec(request, dir);
-    let start = async { Ok(runtime.run(&spec, dir, &network, streams).await?) };
-    let start = waterfall.measure("container", start);
-    let started = unless_interrupted(signals, attendance.during(start)).await;
+    let (spec, streams) = spec(request, inside.dir, inside.mode);
+    let start = start(&mut inside, &spec, streams, &leave, waterfall);
+    let started = tokio::select! {
+        started = attendance.during(start) => started,
+        why = called_off(&leave, signals) => Err(why),
+    };
     let exit = match started {
         Ok(mut running) => {
             attendance.observer.started(running.take_outputs());
@@ -184,12 +188,52 @@ async fn run_in(
         attendance.keep_recording().await;
     }
     let keeping = attendance.keeping.take();
-    drop(network);
-    let stats = waterfall.measure("unmount", mount.stop()).await;
+    drop(inside.network);
+    let unmounting = waterfall.measure("unmount", mount.stop());
+    let stats = match &exit {
+        Ok(_) => tokio::join!(unmounting, vacated(inside.dir.id())).0,
+        // What did not start as it should is taken away when its mount has let it go.
+        Err(_) => unmounting.await,
+    };
     if let Some(keeping) = keeping {
         keeping.over().await;
     }
     outcome(exit, stats)
+}
+
+/// What fails here is tried again with the directory.
+async fn vacated(id: ContainerId) {
+    match blocking(move || vacate(id)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%id, %error, "a container is not all away yet"),
+        Err(error) => tracing::debug!(%id, %error, "a container is not all away yet"),
+    }
+}
+
+/// Starts the command as soon as it may begin. What waits for that is made meanwhile.
+async fn start(
+    inside: &mut Inside<'_>,
+    spec: &ContainerSpec,
+    streams: Streams,
+    leave: &Leave,
+    waterfall: &Waterfall,
+) -> Result<Running, LaunchError> {
+    let Inside {
+        dir,
+        network,
+        runtime,
+        ..
+    } = inside;
+    if leave.is_given() {
+        network.publish(&spec.ports).await?;
+        let run = runtime.run(spec, dir, network, streams);
+        return Ok(waterfall.measure("container", run).await?);
+    }
+    let create = runtime.create(spec, dir, network, streams);
+    let created = waterfall.measure("container", create).await?;
+    leave.wait().await?;
+    network.publish(&spec.ports).await?;
+    Ok(waterfall.measure("start", created.start(dir)).await?)
 }
 
 /// A command fails in any way when its image goes away under it, and may have ended before it is
@@ -202,7 +246,7 @@ fn outcome(
         Ok(exit) => exit.code != 0,
         Err(error) => !matches!(
             error,
-            LaunchError::Mount(_) | LaunchError::Interrupted { .. }
+            LaunchError::Mount(_) | LaunchError::Interrupted { .. } | LaunchError::NoLeave
         ),
     };
     match stats {
@@ -214,23 +258,21 @@ fn outcome(
     }
 }
 
-/// An interrupted preparation is let end before it is undone, since a mount that comes late would
+/// What is called off here is let end before it is undone, since a mount that comes late would
 /// stay. It waits for nothing but this machine.
-async fn ready_unless_interrupted(
-    request: &LaunchRequest,
-    dir: &RunDir,
-    auth: Arc<dyn AuthSource>,
+async fn undone_if_called_off(
+    readying: impl Future<Output = Result<Mounted, LaunchError>>,
+    leave: &Leave,
     signals: &mut Signals,
-    waterfall: &Waterfall,
-) -> Result<Ready, LaunchError> {
-    let mut preparing = pin!(prepare(request, dir, auth, waterfall));
+) -> Result<Mounted, LaunchError> {
+    let mut readying = pin!(readying);
     tokio::select! {
-        ready = &mut preparing => ready,
-        signal = signals.asked_to_end() => {
-            if let Ok(ready) = preparing.await {
-                undo(ready.mount).await;
+        ready = &mut readying => ready,
+        why = called_off(leave, signals) => {
+            if let Ok((mount, _)) = readying.await {
+                undo(mount).await;
             }
-            Err(LaunchError::Interrupted { signal })
+            Err(why)
         }
     }
 }
@@ -242,22 +284,19 @@ async fn undo(mount: MountProcess) {
     }
 }
 
-/// Mounts the image, makes the network and finds the runtime, all at once. Where one fails, the
-/// others are undone.
-async fn prepare(
+type Mounted = (MountProcess, Option<Recording>);
+
+/// Puts the image into the sandbox, and says what it is.
+async fn make_ready(
+    inside: &Inside<'_>,
     request: &LaunchRequest,
-    dir: &RunDir,
+    server: MountServer,
     auth: Arc<dyn AuthSource>,
     waterfall: &Waterfall,
-) -> Result<Ready, LaunchError> {
-    let network = NetworkRequest {
-        mode: request.network,
-        ports: request.ports.clone(),
-        ..NetworkRequest::default()
-    };
+) -> Result<Mounted, LaunchError> {
     let mount = MountRequest {
-        mountpoint: dir.lower(),
-        id_shift: request.ids.map(|ids| IdShift {
+        mountpoint: inside.dir.lower(),
+        id_shift: inside.ids.map(|ids| IdShift {
             base: ids.first(),
             count: IDS_PER_RANGE,
         }),
@@ -266,32 +305,27 @@ async fn prepare(
         ..request.mount.clone()
     };
     let traces = request.traces.clone();
-    let (mount, network, runtime) = tokio::join!(
-        waterfall.measure("mount", spawn_mount(&request.program, mount, traces, auth)),
-        waterfall.measure("network", prepare_network(dir, network)),
-        find_runtime(),
+    let (about, directory) = (request.about.clone(), inside.dir.path().to_owned());
+    let (mounted, described) = tokio::join!(
+        waterfall.measure("mount", mount_image(server, mount, traces, auth)),
+        blocking(move || about.write(&directory)),
     );
-    let (mount, recording) = mount?;
-    match (network, runtime) {
-        (Ok(network), Ok(runtime)) => Ok(Ready {
-            mount,
-            recording,
-            network,
-            runtime,
-        }),
-        (Err(error), _) | (_, Err(error)) => {
-            undo(mount).await;
+    let mounted = mounted?;
+    match described.and_then(|done| done.map_err(failed("describe the container"))) {
+        Ok(()) => Ok(mounted),
+        Err(error) => {
+            undo(mounted.0).await;
             Err(error)
         }
     }
 }
 
-async fn spawn_mount(
-    program: &Path,
+async fn mount_image(
+    server: MountServer,
     mut request: MountRequest,
     traces: Option<Traces>,
     auth: Arc<dyn AuthSource>,
-) -> Result<(MountProcess, Option<Recording>), LaunchError> {
+) -> Result<Mounted, LaunchError> {
     let mut recording = None;
     if let Some(traces) = traces {
         recording = Some(Recording::begin(&traces, &request));
@@ -301,42 +335,23 @@ async fn spawn_mount(
         };
         request = blocking(foretelling).await?;
     }
-    let mount = MountProcess::spawn(program, request, auth).await?;
+    let mount = server.mount(request, auth).await?;
     Ok((mount, recording))
 }
 
-async fn prepare_network(dir: &RunDir, request: NetworkRequest) -> Result<Network, LaunchError> {
-    Ok(Network::prepare(dir, request).await?)
-}
-
-async fn find_runtime() -> Result<Runtime, LaunchError> {
-    Ok(blocking(Runtime::find).await??)
-}
-
-fn spec(request: LaunchRequest, dir: &RunDir) -> (ContainerSpec, Streams) {
+fn spec(request: LaunchRequest, dir: &RunDir, network: NetworkMode) -> (ContainerSpec, Streams) {
     let spec = ContainerSpec {
-        id: request.id,
+        id: dir.id(),
         lower: dir.lower(),
         process: request.process,
         volumes: request.volumes,
-        network: request.network,
+        network,
         ports: request.ports,
         shm_bytes: request.shm_bytes,
         resources: request.resources,
         hostname: request.hostname,
     };
     (spec, request.streams)
-}
-
-/// A signal before the command runs ends the launch; afterwards signals are the command's.
-async fn unless_interrupted<T>(
-    signals: &mut Signals,
-    work: impl Future<Output = Result<T, LaunchError>>,
-) -> Result<T, LaunchError> {
-    tokio::select! {
-        result = work => result,
-        signal = signals.asked_to_end() => Err(LaunchError::Interrupted { signal }),
-    }
 }
 
 /// Waits for the command's end; with its mount process dead it cannot go on.
@@ -422,6 +437,8 @@ impl Attendance<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]

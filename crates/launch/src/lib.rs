@@ -8,12 +8,18 @@
 mod about;
 mod error;
 mod launch;
+mod leave;
+mod sandbox;
+mod spares;
 mod traces;
 mod waterfall;
 
 pub use about::{About, Container, list};
 pub use error::LaunchError;
 pub use launch::{LaunchRequest, Observer, Outcome, launch};
+pub use leave::{Leave, LeaveGiver};
+pub use sandbox::{Preparing, SandboxRequest};
+pub use spares::Spares;
 pub use traces::Traces;
 pub use waterfall::{Phase, Waterfall};
 

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use reference::Digest;
 
+use crate::verify;
+
 /// A pointer to a blob, as a manifest gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Descriptor {
@@ -15,6 +17,11 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Whether it is of these bytes.
+    pub fn describes(&self, bytes: &[u8]) -> bool {
+        bytes.len() as u64 == self.size && verify::matches(bytes, &self.digest)
+    }
+
     /// Whether the blob is one that registries may refuse to hold.
     pub fn is_foreign(&self) -> bool {
         !self.urls.is_empty()
@@ -44,4 +51,23 @@ pub struct ManifestHead {
     pub digest: Digest,
     pub size: u64,
     pub media_type: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_describes_its_bytes_alone() {
+        let of = |digest: Digest, size| Descriptor {
+            digest,
+            size,
+            media_type: String::new(),
+            urls: Vec::new(),
+        };
+        let own = of(verify::sha256(b"{}"), 2);
+        assert!(own.describes(b"{}"));
+        assert!(!own.describes(b"[]") && !own.describes(b""));
+        assert!(!of(verify::sha256(b"{}"), 3).describes(b"{}"));
+    }
 }

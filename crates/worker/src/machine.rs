@@ -26,8 +26,8 @@ use image_mount::{LayerRef, MountError, MountRequest};
 use image_store::{ImageStore, IndexKey, StoreError, Touch};
 use jiff::Timestamp;
 use launch::{
-    About, LaunchError, LaunchRequest, MountLog, MountStats, NoticeKind, Observer, Outcome,
-    Outputs, Signals, Streams, Traces,
+    About, LaunchError, LaunchRequest, Leave, MountLog, MountStats, NoticeKind, Observer, Outcome,
+    Outputs, Preparing, Signals, Spares, Streams, Traces,
 };
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -67,12 +67,22 @@ const MAX_LOGS: usize = 64;
 pub(crate) struct ThisMachine {
     config: Arc<WorkerConfig>,
     runner: PathBuf,
+    spares: Spares,
 }
 
 impl ThisMachine {
     pub(crate) fn new(config: WorkerConfig, runner: PathBuf) -> Self {
-        let config = Arc::new(config);
-        Self { config, runner }
+        let (program, containers) = (config.program.clone(), config.containers_dir.clone());
+        Self {
+            config: Arc::new(config),
+            runner,
+            spares: Spares::new(program, containers, NetworkMode::Nat),
+        }
+    }
+
+    /// The sandboxes that are ready for the next starts.
+    pub(crate) fn spares(&self) -> Spares {
+        self.spares.clone()
     }
 }
 
@@ -92,6 +102,7 @@ impl Machine for ThisMachine {
             outputs: Some(outputs_in),
             logs: logs_in,
             is_damaged: false,
+            next: None,
         };
         let places = Places {
             code: order.code.as_ref().map(|_| CODE.to_owned()),
@@ -136,6 +147,9 @@ struct Ears {
     outputs: Option<oneshot::Sender<Outputs>>,
     logs: mpsc::Sender<MountLog>,
     is_damaged: bool,
+    /// Who is to have a sandbox ready for the next start, with which ids. What this one leaves of
+    /// the processors is for that.
+    next: Option<(Spares, Option<IdRange>)>,
 }
 
 impl Observer for Ears {
@@ -147,6 +161,9 @@ impl Observer for Ears {
     }
 
     fn started(&mut self, outputs: Option<Outputs>) {
+        if let Some((spares, ids)) = self.next.take() {
+            spares.refill(ids);
+        }
         if let (Some(sender), Some(outputs)) = (self.outputs.take(), outputs) {
             // Without anybody who reads them the container is about to be ended.
             let _ = sender.send(outputs);
@@ -162,25 +179,25 @@ impl ThisMachine {
         mut ears: Ears,
         kill: CancellationToken,
     ) -> LaunchEnd {
-        let (machine, wanted) = (self.clone(), order.clone());
-        let request = spawn_blocking(move || machine.request(&wanted, theirs)).await;
-        let request = match request.expect("a request does not panic") {
-            Ok(request) => request,
+        let machine = self.clone();
+        let workspace = order.plan.workspace.clone();
+        let ids = spawn_blocking(move || machine.ids(&workspace)).await;
+        let ids = match ids.expect("ids do not panic") {
+            Ok(ids) => ids,
             Err(end) => return end,
         };
-        let (control, mut signals) = Signals::controlled();
-        let launched = {
-            let (auth, waterfall) = (Arc::clone(&order.auth), &order.waterfall);
-            let launching = launch::launch(request, auth, &mut signals, waterfall, &mut ears);
-            let mut launching = pin!(launching);
-            tokio::select! {
-                launched = &mut launching => launched,
-                () = kill.cancelled() => {
-                    control.kill();
-                    launching.await
-                }
+        let sandbox = self.spares.take(ids, &order.waterfall).await;
+        let (machine, wanted, id) = (self.clone(), order.clone(), sandbox.id());
+        let request = spawn_blocking(move || machine.request(&wanted, id, theirs)).await;
+        let request = match request.expect("a request does not panic") {
+            Ok(request) => request,
+            Err(end) => {
+                sandbox.undo().await;
+                return end;
             }
         };
+        ears.next = Some((self.spares.clone(), ids));
+        let launched = launch_in(sandbox, request, &order, &kill, &mut ears).await;
         if ears.is_damaged || matches!(launched, Err(LaunchError::Mount(MountError::Index { .. })))
         {
             self.remove_damaged(&order.plan.image).await;
@@ -192,16 +209,16 @@ impl ThisMachine {
     }
 
     /// Everything that is decided before the container starts. Blocks.
-    fn request(&self, order: &Order, theirs: Theirs) -> Result<LaunchRequest, LaunchEnd> {
-        let (config, plan) = (&self.config, &*order.plan);
-        let id = ContainerId::new();
+    fn request(
+        &self,
+        order: &Order,
+        id: ContainerId,
+        theirs: Theirs,
+    ) -> Result<LaunchRequest, LaunchEnd> {
+        let plan = &*order.plan;
         let hostname = default_hostname(&id);
         let process = process(plan, &order.interpreter, &hostname)?;
         Ok(LaunchRequest {
-            id,
-            program: config.program.clone(),
-            containers_dir: config.containers_dir.clone(),
-            ids: self.ids(&plan.workspace)?,
             about: About {
                 name: Some(plan.name.clone()),
                 image: plan.image.reference.clone(),
@@ -217,7 +234,6 @@ impl ThisMachine {
             }),
             process,
             volumes: self.volumes(order),
-            network: NetworkMode::Nat,
             ports: Vec::new(),
             shm_bytes: DEFAULT_SHM_BYTES,
             resources: plan.resources,
@@ -225,6 +241,8 @@ impl ThisMachine {
             streams: Streams::Captured {
                 socket: Some(theirs.socket.into()),
             },
+            // Its lease came with it.
+            leave: Leave::given(),
         })
     }
 
@@ -316,6 +334,27 @@ impl ThisMachine {
     }
 }
 
+/// Launches until told otherwise.
+async fn launch_in(
+    sandbox: Preparing,
+    request: LaunchRequest,
+    order: &Order,
+    kill: &CancellationToken,
+    ears: &mut Ears,
+) -> Result<Outcome, LaunchError> {
+    let (control, mut signals) = Signals::controlled();
+    let (auth, waterfall) = (Arc::clone(&order.auth), &order.waterfall);
+    let launching = launch::launch(request, sandbox, auth, &mut signals, waterfall, ears);
+    let mut launching = pin!(launching);
+    tokio::select! {
+        launched = &mut launching => launched,
+        () = kill.cancelled() => {
+            control.kill();
+            launching.await
+        }
+    }
+}
+
 fn process(plan: &Plan, interpreter: &str, hostname: &str) -> Result<Process, LaunchEnd> {
     let overrides = Overrides {
         entrypoint: Some(vec![interpreter.to_owned()]),
@@ -380,8 +419,8 @@ mod tests {
     use crate::config::Capacity;
     use crate::tests::starts::probe;
 
-    #[test]
-    fn an_image_without_its_indexes_is_not_mounted() {
+    #[tokio::test]
+    async fn an_image_without_its_indexes_is_not_mounted() {
         let top = tempfile::tempdir().unwrap();
         let place = |name: &str| top.path().join(name);
         let limits = CacheLimits { max_bytes: 1 << 20 };

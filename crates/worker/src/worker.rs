@@ -84,7 +84,10 @@ where
         capacity: config.capacity,
     };
     let machine = Arc::new(ThisMachine::new(config, files.runner()));
-    attend(identity, machine, files, channel, shutdown).await
+    let spares = machine.spares();
+    let attended = attend(identity, machine, files, channel, shutdown).await;
+    spares.end().await;
+    attended
 }
 
 fn refused(status: Status) -> WorkerError {

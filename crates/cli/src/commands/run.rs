@@ -3,19 +3,22 @@
 //! Exit codes: the command's own; 125 when it did not start for a reason of ours, 126 and 127 when
 //! it could not be executed or found.
 
-use std::path::Path;
+mod start;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{AfterRemoval, Lease, LeaseReader};
+use broker::{AfterRemoval, Lease};
 use container::{
-    IdRange, IdRangeError, ImageDefaults, NetworkMode, Overrides, PortMap, Resources, Volume,
+    IdRange, IdRangeError, ImageDefaults, NetworkError, NetworkMode, Overrides, PortMap, Resources,
+    Volume,
 };
 use ids::ContainerId;
+use image::PinnedImage;
 use image_mount::MountError;
 use launch::{
-    About, Control, LaunchError, LaunchRequest, MountLog, NoticeKind, Observer, Outcome, Signals,
-    Streams, Traces, Waterfall,
+    About, Control, LaunchError, LaunchRequest, Leave, MountLog, NoticeKind, Observer, Outcome,
+    SandboxRequest, Signals, Streams, Traces, Waterfall,
 };
 use serde::Serialize;
 
@@ -24,8 +27,10 @@ use crate::args::RunArgs;
 use crate::commands::image::remove_damaged_indexes;
 use crate::failure::{Failure, Kind, Result, printable};
 use crate::output::{Output, bytes};
-use crate::resolved::{Resolved, resolve_for};
+use crate::resolved::Resolved;
 use crate::settings::{Userns, parse_size};
+
+use self::start::{Ended, Proven, Start};
 
 /// How often a removal is looked for.
 const CALLED_OFF_EVERY: Duration = Duration::from_secs(1);
@@ -54,36 +59,29 @@ async fn start(app: &App, args: &RunArgs) -> Result<u8> {
     let wanted = Wanted::parse(app, args)?;
     must_be_root("run")?;
     refuse_used_name(app, args)?;
-    let waterfall = Waterfall::begin();
-    let mut signals = Signals::listen()
+    let waterfall = Arc::new(Waterfall::begin());
+    let signals = Signals::listen()
         .map_err(|error| Failure::new(Kind::Machine, format!("signals: {error}")))?;
-    let prepared = prepare(app, args, wanted, &waterfall);
-    let Prepared {
-        resolved,
-        request,
-        cold,
-    } = tokio::select! {
-        prepared = prepared => prepared?,
-        signal = signals.asked_to_end() => return Err(interrupted(signal)),
+    let start = Start {
+        app,
+        args,
+        wanted,
+        waterfall,
     };
-    let lease = Arc::clone(&resolved.reader.lease);
-    let mut log = Log {
-        output: app.output,
-        is_damaged: false,
-    };
-    let (control, mut signals) = signals.with_control();
-    let watching = tokio::spawn(end_when_called_off(Arc::clone(&lease), control));
-    let launched = launch::launch(request, lease, &mut signals, &waterfall, &mut log).await;
-    watching.abort();
+    let Ended {
+        proven: Proven { resolved, cold, .. },
+        launched,
+        is_damaged,
+    } = start.run(signals).await?;
     resolved.end().await;
-    if log.is_damaged || matches!(launched, Err(LaunchError::Mount(MountError::Index { .. }))) {
+    if is_damaged || matches!(launched, Err(LaunchError::Mount(MountError::Index { .. }))) {
         remove_damaged_indexes(app, &resolved).await?;
     }
     let outcome = launched?;
     if let Some(note) = outcome.exit.memory_note() {
         eprintln!("holdfast: {note}");
     }
-    let timing = Timing::new(&resolved, &waterfall, &outcome, cold);
+    let timing = Timing::new(&resolved, &start.waterfall, &outcome, cold);
     timing.report(args)?;
     Ok(outcome.exit.code)
 }
@@ -127,49 +125,9 @@ fn refuse_used_name(app: &App, args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// All that is decided before anything is mounted.
-struct Prepared {
-    resolved: Resolved,
-    request: LaunchRequest,
-    /// Nothing of the image is in the cache.
-    cold: bool,
-}
-
-/// Asks the registry and indexes what is new. What was typed is held against the image's own
-/// configuration first, since indexing may take minutes.
-async fn prepare(
-    app: &App,
-    args: &RunArgs,
-    wanted: Wanted,
-    waterfall: &Waterfall,
-) -> Result<Prepared> {
-    let credential = args.credential.as_deref();
-    let reader = LeaseReader {
-        worker: None,
-        container: wanted.id.to_string(),
-    };
-    let resolving = resolve_for(app, reader, &args.image, credential);
-    let resolved = waterfall.measure("resolve", resolving).await?;
-    if let Some(outage) = &resolved.outage {
-        say(app.output, "outage", outage);
-    }
-    let process = wanted.process(&resolved, args)?;
-    let layers = waterfall
-        .measure("index", resolved.index(app, image::Fill::Unindexed))
-        .await?;
-    let cold = is_cold(app, &resolved, &layers)?;
-    let mount = resolved.mount_request(app, &layers, Path::new("/").to_owned())?;
-    let request = wanted.complete(app, mount, process, &resolved, args)?;
-    Ok(Prepared {
-        resolved,
-        request,
-        cold,
-    })
-}
-
 /// True when nothing of the image is in the cache.
-fn is_cold(app: &App, resolved: &Resolved, layers: &[image::LayerReport]) -> Result<bool> {
-    let (cache, origin) = (app.span_cache()?, &resolved.pinned.origin);
+fn is_cold(app: &App, origin: &str, layers: &[image::LayerReport]) -> Result<bool> {
+    let cache = app.span_cache()?;
     for layer in layers {
         if cache.present_spans(origin, &layer.index)? > 0 {
             return Ok(false);
@@ -182,6 +140,15 @@ fn is_cold(app: &App, resolved: &Resolved, layers: &[image::LayerReport]) -> Res
 struct Log {
     output: Output,
     is_damaged: bool,
+}
+
+impl Log {
+    fn new(output: Output) -> Self {
+        Self {
+            output,
+            is_damaged: false,
+        }
+    }
 }
 
 impl Observer for Log {
@@ -228,6 +195,9 @@ impl Wanted {
             let message = "network host needs the machine's user namespace too";
             return Err(Failure::invalid(message).hint("add --userns host"));
         }
+        if network != NetworkMode::Nat && !args.publish.is_empty() {
+            return Err(Failure::invalid(NetworkError::PortsWithoutNat));
+        }
         let volumes = args.volume.iter().map(|text| Volume::parse(text));
         let ports = args.publish.iter().map(|text| PortMap::parse(text));
         let resources = Resources {
@@ -251,10 +221,19 @@ impl Wanted {
         })
     }
 
+    fn sandbox(&self, app: &App) -> Result<SandboxRequest> {
+        Ok(SandboxRequest {
+            id: self.id,
+            program: own_program()?,
+            containers_dir: app.containers_dir(),
+            ids: ids(app, self.userns)?,
+            network: self.network,
+        })
+    }
+
     /// The image's configuration with what was typed over it.
-    fn process(&self, resolved: &Resolved, args: &RunArgs) -> Result<container::Process> {
-        let defaults =
-            ImageDefaults::from_config(&resolved.pinned.config).map_err(Failure::invalid)?;
+    fn process(&self, pinned: &PinnedImage, args: &RunArgs) -> Result<container::Process> {
+        let defaults = ImageDefaults::from_config(&pinned.config).map_err(Failure::invalid)?;
         let overrides = Overrides {
             entrypoint: args.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
             args: args.command.clone(),
@@ -269,21 +248,18 @@ impl Wanted {
     }
 
     fn complete(
-        self,
+        &self,
         app: &App,
-        mount: image_mount::MountRequest,
-        process: container::Process,
-        resolved: &Resolved,
         args: &RunArgs,
+        mount: image_mount::MountRequest,
+        pinned: &PinnedImage,
+        leave: Leave,
     ) -> Result<LaunchRequest> {
+        let process = self.process(pinned, args)?;
         Ok(LaunchRequest {
-            id: self.id,
-            program: own_program()?,
-            containers_dir: app.containers_dir(),
-            ids: ids(app, self.userns)?,
             about: About {
                 name: args.name.clone(),
-                image: resolved.pinned.reference.canonical(),
+                image: pinned.reference.canonical(),
                 command: process.args.clone(),
                 owner_pid: std::process::id(),
                 started_at: jiff::Timestamp::now().as_second(),
@@ -295,13 +271,13 @@ impl Wanted {
                 command: process.args.clone(),
             }),
             process,
-            volumes: self.volumes,
-            network: self.network,
-            ports: self.ports,
+            volumes: self.volumes.clone(),
+            ports: self.ports.clone(),
             shm_bytes: self.shm_bytes,
             resources: self.resources,
             hostname: container::default_hostname(&self.id),
             streams: Streams::Ours,
+            leave,
         })
     }
 }
@@ -437,7 +413,7 @@ impl Timing {
             let column = |ms: f64| (ms / end * WIDTH).round().clamp(0.0, WIDTH) as usize;
             let (start, length) = (column(phase.start_ms), column(phase.ms).max(1));
             text.push_str(&format!(
-                "{:<10} {:>8.1} ms  {}{}\n",
+                "{:<13} {:>8.1} ms  {}{}\n",
                 phase.name,
                 phase.ms,
                 " ".repeat(start),

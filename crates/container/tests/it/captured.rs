@@ -129,6 +129,36 @@ async fn both_outputs_are_read_to_their_end() {
 }
 
 #[tokio::test]
+async fn a_command_that_waits_has_not_begun_and_goes_with_its_directory() {
+    let place = Place::new();
+    let (_control, mut signals) = Signals::controlled();
+    for begins in [true, false] {
+        let spec = spec(&place, "echo out");
+        let dir = directory(&place, &spec);
+        let network = Network::prepare(&dir, NetworkRequest::default()).await;
+        let runtime = Runtime::find().unwrap();
+        let created = runtime.create(&spec, &dir, &network.unwrap(), CAPTURED);
+        let created = created.await.unwrap();
+        let pid = fs::read_to_string(dir.path().join("pid")).unwrap();
+        let program = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        assert!(!program.starts_with(b"sh\0"), "the runtime still has it");
+        if !begins {
+            dir.remove().unwrap();
+            assert!(!Path::new(&format!("/proc/{pid}")).exists());
+            continue;
+        }
+        let mut running = created.start(&dir).await.unwrap();
+        let outputs = running.take_outputs();
+        let owned = Owned {
+            dir,
+            running,
+            outputs,
+        };
+        assert_eq!(owned.finish(&mut signals).await.0, "out\n");
+    }
+}
+
+#[tokio::test]
 async fn outputs_outlive_their_container() {
     let place = Place::new();
     let mut owned = start(&place, "echo out; echo err >&2", None).await;

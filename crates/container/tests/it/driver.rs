@@ -81,11 +81,12 @@ async fn own(
     let dir = dir.map_err(|error| ours(error.into()))?;
     let request = NetworkRequest {
         mode: spec.network,
-        ports: spec.ports.clone(),
         subnet: None,
     };
     let network = Network::prepare(&dir, request).await;
-    let network = network.map_err(|error| ours(error.into()))?;
+    let mut network = network.map_err(|error| ours(error.into()))?;
+    let published = network.publish(&spec.ports).await;
+    published.map_err(|error| ours(error.into()))?;
     let started = runtime.run(&spec, &dir, &network, Streams::Ours).await;
     let mut running = started.map_err(|error| (error.exit_code(), error.into()))?;
     report.write(&json!({

@@ -62,6 +62,11 @@ impl Built {
         format!("{}/acme/app", self.sim.host())
     }
 
+    fn blob_requests(&self) -> usize {
+        let paths = self.sim.registry().paths();
+        paths.iter().filter(|path| path.contains("/blobs/")).count()
+    }
+
     fn manifest_requests(&self) -> usize {
         let paths = self.sim.registry().paths();
         paths
@@ -78,12 +83,14 @@ async fn many_containers_ask_a_registry_once() {
     built.stage.login("team", &built.scope(), PASSWORD).await;
     let tokens = built.sim.token_requests().read().requests;
     let manifests = built.manifest_requests();
+    let blobs = built.blob_requests();
     assert_eq!(built.open(200).await, []);
     assert_eq!(built.sim.token_requests().read().requests - tokens, 1);
     assert_eq!(built.manifest_requests() - manifests, 1);
     assert_eq!(built.open(1).await, [], "its word stands for a while");
     assert_eq!(built.sim.token_requests().read().requests - tokens, 1);
     assert_eq!(built.manifest_requests() - manifests, 1);
+    assert_eq!(built.blob_requests(), blobs, "its configuration is known");
 }
 
 #[tokio::test(flavor = "multi_thread")]

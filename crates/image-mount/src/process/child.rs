@@ -54,6 +54,10 @@ impl Server {
         self.pid
     }
 
+    pub(super) fn is_there(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Returns when it has ended.
     pub(super) async fn ended(&mut self) {
         let _ = self.child.wait().await;

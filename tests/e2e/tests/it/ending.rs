@@ -9,7 +9,7 @@ use e2e::{Home, home};
 use registry_sim::{Entry, Layer};
 use rustix::process::Signal;
 
-use crate::support::{Stage, files_below, leftovers, noise, signal, wait_for_line};
+use crate::support::{Stage, files_below, leftovers, noise, signal, until, wait_for_line};
 
 #[test]
 fn nothing_is_left_behind() {
@@ -17,6 +17,47 @@ fn nothing_is_left_behind() {
     stage.home.run(&["run", &stage.image, "true"]).ok();
     stage.home.run(&["run", &stage.image, "false"]).fails(1, "");
     assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+}
+
+/// What is made beside the registry's answer goes when the answer is no.
+#[test]
+fn a_refused_start_leaves_nothing() {
+    let stage = Stage::logged_in(busybox()).with_own_program();
+    let missing = stage.image.replace("v1", "v2");
+    stage.home.run(&["run", &missing, "true"]).fails(125, "v2");
+    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+    until("no process", || stage.home.processes().is_empty());
+    stage.home.run(&["logout", &stage.scope()]).ok();
+    stage
+        .home
+        .run(&["run", &stage.image, "true"])
+        .fails(125, "");
+    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+    until("no process", || stage.home.processes().is_empty());
+}
+
+/// A start of what was proven before is made while the registry is asked, and begins with its word.
+#[test]
+fn what_is_not_proven_does_not_begin() {
+    let mut stage = Stage::logged_in(busybox()).with_own_program();
+    let marks = stage.home.path().join("marks");
+    std::fs::create_dir(&marks).expect("a directory");
+    let volume = format!("{}:/marks", marks.display());
+    let touch = |stage: &Stage, name: &str| {
+        let script = format!("echo > /marks/{name}");
+        let words = ["run", "-v", &volume, &stage.image, "sh", "-c", &script];
+        stage.home.run(&words)
+    };
+    touch(&stage, "first").ok();
+    stage.registry.stop();
+    touch(&stage, "second").fails(125, "");
+    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+    until("no process", || stage.home.processes().is_empty());
+    stage.registry.start_again();
+    touch(&stage, "third").ok();
+    let is_there = |name: &str| marks.join(name).exists();
+    let began = ["first", "second", "third"].map(is_there);
+    assert_eq!(began, [true, false, true]);
 }
 
 #[test]

@@ -191,6 +191,13 @@ pub(crate) fn container_directories(home: &Home) -> Vec<PathBuf> {
     directories.filter(|path| path.is_dir()).collect()
 }
 
+/// Those of sandboxes that a container is in; another may be ready for the next one.
+pub(crate) fn used_directories(home: &Home) -> Vec<PathBuf> {
+    let mut directories = container_directories(home);
+    directories.retain(|path| path.join("about.json").exists());
+    directories
+}
+
 /// What is on the disk beside the container's own tree: databases, caches, and what the runtime is
 /// told.
 pub(crate) fn files_of(home: &Home) -> Vec<PathBuf> {

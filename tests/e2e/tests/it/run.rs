@@ -7,7 +7,7 @@ use e2e::image::busybox;
 use registry_sim::{Entry, Layer};
 use serde_json::json;
 
-use crate::support::{Stage, USER, noise};
+use crate::support::{Stage, USER, leftovers, noise};
 
 #[test]
 fn a_private_image_runs_after_one_login() {
@@ -243,5 +243,70 @@ fn the_mounted_tree_is_lazy() {
         timing["phases"]
             .as_array()
             .is_some_and(|phases| !phases.is_empty())
+    );
+}
+
+#[test]
+fn a_tag_means_what_the_registry_says_now() {
+    let marked = |text: &str| busybox().layer(Layer::gzip(&[Entry::file("mark", text)]));
+    let stage = Stage::logged_in(marked("first"));
+    let run = || {
+        stage
+            .home
+            .run(&["run", &stage.image, "cat", "/mark"])
+            .ok()
+            .stdout
+    };
+    assert_eq!((&*run(), &*run()), ("first", "first"));
+    stage.push("v1", marked("second"));
+    assert_eq!((&*run(), &*run()), ("second", "second"));
+    stage.push("v1", marked("first"));
+    assert_eq!(run(), "first", "both are known here");
+    assert_eq!(leftovers(&stage.home), Vec::<String>::new());
+}
+
+/// A start waits for what nobody has told it yet: the registry's word, and not for what it knows.
+#[test]
+fn a_start_asks_for_the_manifest_and_prepares_beside() {
+    let stage = Stage::logged_in(busybox());
+    let timing = stage.home.path().join("timing.json");
+    let start = || -> serde_json::Value {
+        let path = timing.to_str().expect("utf-8");
+        let words = ["run", "--timing-json", path, &stage.image, "true"];
+        stage.home.run(&words).ok();
+        serde_json::from_slice(&std::fs::read(&timing).expect("a timing")).expect("JSON")
+    };
+    start();
+    let known = start();
+    let (phases, requests) = (&known["phases"], &known["requests"]);
+    let phases = phases.as_array().expect("phases");
+    let find = |name: &str| {
+        let found = phases.iter().find(|phase| phase["name"] == name);
+        found.unwrap_or_else(|| panic!("no {name}: {known}"))
+    };
+    let begun = |name: &str| find(name)["start_ms"].as_f64().expect("a time");
+    for beside in ["directory", "runtime", "mount process"] {
+        assert!(begun(beside) < begun("resolve"), "{beside}: {known}");
+    }
+    for name in [
+        "lease",
+        "network",
+        "mount",
+        "container",
+        "command",
+        "unmount",
+        "clean up",
+    ] {
+        find(name);
+    }
+    stage.push(
+        "v1",
+        busybox().layer(Layer::gzip(&[Entry::file("new", "1")])),
+    );
+    let changed = start();
+    let more = changed["requests"].as_u64() > requests.as_u64();
+    assert!(
+        more,
+        "another configuration is asked for: {known} {changed}"
     );
 }

@@ -77,6 +77,14 @@ impl Stage {
         self
     }
 
+    /// With processes that are told from those of other tests.
+    pub(crate) fn with_own_program(self) -> Self {
+        Self {
+            home: self.home.with_own_program(),
+            ..self
+        }
+    }
+
     /// The registry scope that the tests log in to.
     pub(crate) fn scope(&self) -> String {
         format!("{}/acme", self.registry.host())

@@ -7,7 +7,9 @@ use e2e::Home;
 use e2e::home::finish;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::functions::{Stage, assert_nothing_is_left, container_directories, files_of};
+use crate::functions::{
+    Stage, assert_nothing_is_left, container_directories, files_of, used_directories,
+};
 use crate::serving::Serving;
 use crate::support::{PASSWORD, until};
 
@@ -36,7 +38,10 @@ fn a_function_runs_on_a_worker_of_another_machine() {
     let mut worker = join(&node, &gateway, &token);
     let first = stage.python(&["greet", "world"]).ok();
     assert_eq!(first.stdout, "greeting world\nHello, world!\n");
-    assert_eq!(container_directories(&node).len(), 1, "it runs there");
+    assert_eq!(used_directories(&node).len(), 1, "it runs there");
+    until("another sandbox", || {
+        container_directories(&node).len() == 2
+    });
     assert_eq!(container_directories(&stage.home).len(), 0);
 
     signal(&worker, Signal::KILL);

@@ -189,7 +189,7 @@ impl Build {
     async fn build_with(&self, lease: &Arc<Lease>) -> Result<BuiltImage, Problem> {
         self.say(format!("asking for {}", self.reference.canonical()));
         let client = self.gateway.client(lease)?;
-        let pinned = image::resolve(&client, &self.reference, &Platform::host()).await;
+        let pinned = image::resolve(&client, &self.reference, &Platform::host(), None).await;
         let pinned = pinned.map_err(|error| refusal(error, lease))?;
         let (layers, bytes) = (pinned.layers.len(), size(pinned.compressed_bytes()));
         let digest = &pinned.manifest_digest;

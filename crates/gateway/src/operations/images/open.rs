@@ -184,10 +184,11 @@ impl Gateway {
         } = open;
         let is_pinned = self.is_pinned(workspace, &image, &lease)?;
         let client = self.client(&lease)?;
+        let known = image.config.as_deref();
         let answer = if is_pinned {
-            outage::ask(&self.client_with(&lease, PATIENCE)?, &reference).await
+            outage::ask(&self.client_with(&lease, PATIENCE)?, &reference, known).await
         } else {
-            image::resolve(&client, &reference, &Platform::host()).await
+            image::resolve(&client, &reference, &Platform::host(), known).await
         };
         let mut pinned = match answer {
             Ok(pinned) => pinned,
