@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,11 +18,15 @@ const QUEUE: [&str; 4] = ["burst", "256kb", "latency", "300ms"];
 
 /// That a thread is in one, which goes with the last process that is in it.
 #[derive(Debug)]
-pub(crate) struct Network(());
+pub(crate) struct Network {
+    /// Where the thread was before.
+    outside: PathBuf,
+}
 
 impl Network {
     /// The calling thread goes in, and never comes out.
     pub(crate) fn enter(rate: &str) -> Self {
+        let outside = own_namespace();
         let holder = Holder::start();
         let file = File::open(holder.namespace()).expect("the namespace of a child of ours");
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
@@ -29,18 +34,29 @@ impl Network {
         run("ip", &["link", "set", "lo", "up"]);
         let words = ["qdisc", "add", "dev", "lo", "root", "tbf", "rate", rate];
         run("tc", &[&words[..], &QUEUE].concat());
-        Self(())
+        Self { outside }
     }
 
     /// From now on what is sent is lost, and nobody is told.
     pub(crate) fn lose_everything(&self) {
+        self.is_of_the_test();
         nft("add table inet loss\n\
              add chain inet loss all_of_it { type filter hook input priority 0; policy drop; }");
     }
 
     pub(crate) fn carry_again(&self) {
+        self.is_of_the_test();
         nft("delete table inet loss");
     }
+
+    /// Nothing is lost in the network of the machine.
+    fn is_of_the_test(&self) {
+        assert_ne!(own_namespace(), self.outside);
+    }
+}
+
+fn own_namespace() -> PathBuf {
+    fs::read_link("/proc/thread-self/ns/net").expect("a thread has one")
 }
 
 /// A process that has a namespace of its own, until there is somebody else in it.
@@ -55,7 +71,7 @@ impl Holder {
             .spawn()
             .expect("setpriv starts: run `cargo xtask setup`");
         let holder = Self(child);
-        let own = fs::read_link("/proc/thread-self/ns/net").expect("a process has one");
+        let own = own_namespace();
         let deadline = Instant::now() + MADE_WITHIN;
         while fs::read_link(holder.namespace()).is_ok_and(|its| its == own) {
             assert!(Instant::now() < deadline, "no network namespace was made");
