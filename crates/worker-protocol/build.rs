@@ -16,6 +16,7 @@ const REDACTED: &[&str] = &[
     "holdfast.worker.v1.JoinQuestion",
     "holdfast.worker.v1.RegistryAuth",
     "holdfast.worker.v1.BlobLocation",
+    "holdfast.worker.v1.SharedLayer",
     "holdfast.worker.v1.Basic",
     "holdfast.worker.v1.Stamp",
     "holdfast.worker.v1.Trace",

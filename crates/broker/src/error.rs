@@ -73,6 +73,9 @@ pub enum BrokerError {
     IssuerTooEarly(#[from] TooEarly),
     #[error("keys of the issuer change without end")]
     IssuerBusy,
+    /// It is none, though it opens.
+    #[error("the sealed secret of the shared cache cannot be used")]
+    SharedCacheDamaged,
     #[error("sealed keys of the issuer cannot be used")]
     IssuerUnreadable(#[from] NoKeySet),
     #[error("sealed keys of the issuer cannot be used")]
@@ -110,9 +113,10 @@ impl BrokerError {
             | Self::Name(_)
             | Self::NameOfRegistry { .. } => "bad_input",
             Self::ChangedMeanwhile { .. } | Self::IssuerBusy => "busy",
-            Self::Unreadable { .. } | Self::IssuerUnreadable(_) | Self::IssuerDamaged(_) => {
-                "damaged"
-            }
+            Self::Unreadable { .. }
+            | Self::IssuerUnreadable(_)
+            | Self::IssuerDamaged(_)
+            | Self::SharedCacheDamaged => "damaged",
             Self::IssuerFailed(error) => error.kind(),
             Self::Vault(error) => error.kind(),
             Self::Store(error) => error.kind(),
@@ -183,6 +187,7 @@ impl BrokerError {
             Self::IssuerUnreadable(_) | Self::IssuerDamaged(_) => {
                 "`holdfast issuer rotate --replace-all` makes new ones"
             }
+            Self::SharedCacheDamaged => "restore the vault from its backup",
             Self::IssuerFailed(error) => return error.hint(),
             Self::IssuerBusy => "try again",
             Self::Name(_) => return None,

@@ -11,7 +11,7 @@
 //! The only path from a sealed secret to the wire. Invariants: nothing is sealed that a registry
 //! has not taken; a secret is opened to mint, or for a program that somebody shares it with, and
 //! for nothing else, with its audit row first; the keys by which the installation says who a
-//! workspace is are opened to sign; a
+//! workspace is are opened to sign, and the secret of the shared cache to share layers; a
 //! lease answers for one repository of one registry, by the newest committed version, and by none
 //! once the credential is removed; the settings that a credential was sealed with are those that
 //! it is sent with. Does not dial itself, and does not wait or retry: what is transient is said to
@@ -33,6 +33,7 @@ mod named_secret;
 mod node_identity;
 mod outage;
 mod rotate;
+mod shared_cache;
 mod shred;
 mod worker_events;
 mod workspace;

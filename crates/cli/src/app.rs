@@ -26,7 +26,7 @@ use crate::commands::roles;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 use crate::settings::{
-    self, CREDENTIALS_DIRECTORY, DatabaseServer, STATE_FILE, Settings, VAULT_FILE,
+    self, CREDENTIALS_DIRECTORY, DatabaseServer, STATE_FILE, Settings, SharedCache, VAULT_FILE,
 };
 
 /// Who stands in the audit log for what a person did here.
@@ -208,10 +208,13 @@ impl App {
 
     /// What programs call, of an installation that is open.
     pub(crate) fn gateway(&self, opened: &Opened) -> Result<Gateway> {
+        let declared = self.settings.shared_cache.as_deref();
+        let shared_cache = declared.map(SharedCache::settings);
         Ok(Gateway::open(Parts {
             broker: opened.broker.clone(),
             dialer: opened.dialer.clone(),
             indexing: self.indexing()?,
+            shared_cache: shared_cache.transpose()?,
             probe: None,
         }))
     }

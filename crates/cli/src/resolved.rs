@@ -314,6 +314,7 @@ pub(crate) fn mount_request(
         layers: layers.collect::<Result<_>>()?,
         origin: pinned.origin.clone(),
         cache: app.span_cache()?,
+        has_shared_cache: false,
         id_shift: None,
         read_deadline: READ_DEADLINE,
         foretold: Vec::new(),

@@ -4,10 +4,12 @@
 //! misspelt setting that is ignored is worse than none. Nothing secret stands in it.
 
 mod node_identities;
+mod shared_cache;
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use broker::{IssuerUrl, NodeGrant};
 use container::DEFAULT_FIRST_ID;
@@ -25,6 +27,9 @@ use crate::bounded_file;
 use crate::failure::{Failure, Kind, Result};
 
 use node_identities::NodeIdentityFile;
+use shared_cache::SharedCacheFile;
+
+pub(crate) use shared_cache::SharedCache;
 
 const CONFIG_FILE: &str = "/etc/holdfast/holdfast.toml";
 const DATA_DIR: &str = "/var/lib/holdfast";
@@ -81,6 +86,8 @@ pub(crate) struct Settings {
     pub(crate) issuer_url: Option<IssuerUrl>,
     /// Identities of this machine that workspaces may use, by name.
     pub(crate) node_identities: HashMap<String, NodeGrant>,
+    /// Where a gateway shares layers among its workers.
+    pub(crate) shared_cache: Option<Arc<SharedCache>>,
     /// What callers are shown, where no flag names it.
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -141,6 +148,7 @@ struct File {
     issuer: IssuerFile,
     aws_kms: Option<AwsKmsFile>,
     vault_transit: Option<VaultTransitFile>,
+    shared_cache: Option<SharedCacheFile>,
     #[serde(default)]
     node_identity: HashMap<String, NodeIdentityFile>,
 }
@@ -242,6 +250,11 @@ impl Settings {
                 .map(issuer_url)
                 .transpose()?,
             node_identities: node_identities::grants(file.node_identity)?,
+            shared_cache: file
+                .shared_cache
+                .map(shared_cache::shared_cache)
+                .transpose()?
+                .map(Arc::new),
             tls_cert: file.tls_cert,
             tls_key: file.tls_key,
         };

@@ -114,6 +114,33 @@ pub struct BlobLocation {
     pub serial: u64,
 }
 
+/// What a client asks for that would rather read a layer at the installation's shared cache.
+#[derive(Clone, Debug)]
+pub struct SharedRequest<'a> {
+    pub registry: &'a Registry,
+    pub repository: &'a str,
+    pub digest: &'a Digest,
+}
+
+/// A layer in the shared cache, for a while. Whoever has it reads this one layer, so it is not
+/// shown.
+#[derive(Clone, Debug)]
+pub struct SharedLayer {
+    pub url: SecretString,
+    /// What opens it, as text.
+    pub key: SecretString,
+    /// Until when the URL is to be used.
+    pub not_after: Timestamp,
+    /// The operator said that the store speaks plain http.
+    pub plain_http: bool,
+    /// The store's own CA.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+/// Where a layer lies in the shared cache, if it does, to be awaited.
+pub type SharedFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<SharedLayer>, AuthError>> + Send + 'a>>;
+
 /// Where a client is to read a blob.
 #[derive(Clone, Debug)]
 pub enum ReadFrom {
@@ -181,6 +208,11 @@ pub trait AuthSource: fmt::Debug + Send + Sync {
     /// its clients ask the registry.
     fn location<'a>(&'a self, _request: LocationRequest<'a>) -> LocationFuture<'a> {
         Box::pin(async { Ok(ReadFrom::Registry) })
+    }
+
+    /// Where the layer lies in a cache that workers share. Most sources know of none.
+    fn shared<'a>(&'a self, _request: SharedRequest<'a>) -> SharedFuture<'a> {
+        Box::pin(async { Ok(None) })
     }
 
     /// Reads in place of a client that was sent to the source.

@@ -314,6 +314,7 @@ mod tests {
                 cache: None,
                 program: directory.join("no-indexer"),
             },
+            shared_cache: None,
             probe: None,
         })
     }

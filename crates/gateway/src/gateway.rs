@@ -21,6 +21,7 @@ use crate::operations::images::Proofs;
 use crate::operations::objects::Uploads;
 use crate::problem::Problem;
 use crate::python::PythonProbe;
+use crate::shared_cache::{SharedCache, SharedCacheSettings};
 use crate::token;
 
 /// How exactly it is noted when a token was used: for people, and no write for each request.
@@ -34,6 +35,8 @@ pub struct Parts {
     pub dialer: Dialer,
     /// How layers are indexed. Its store keeps uploaded objects too.
     pub indexing: Indexing,
+    /// Where layers are shared between workers.
+    pub shared_cache: Option<SharedCacheSettings>,
     /// Who looks for the Python of an image, in place of a container on a worker.
     pub probe: Option<Arc<dyn PythonProbe>>,
 }
@@ -55,10 +58,12 @@ struct Inner {
     noted: Mutex<HashMap<TokenId, Timestamp>>,
     denials: Denials,
     metrics: Metrics,
+    shared_cache: Option<SharedCache>,
 }
 
 impl Gateway {
-    pub fn open(parts: Parts) -> Self {
+    pub fn open(mut parts: Parts) -> Self {
+        let shared_cache = parts.shared_cache.take().map(SharedCache::new);
         Self {
             inner: Arc::new(Inner {
                 parts,
@@ -69,6 +74,7 @@ impl Gateway {
                 noted: Mutex::default(),
                 denials: Denials::default(),
                 metrics: Metrics::default(),
+                shared_cache,
             }),
         }
     }
@@ -87,6 +93,10 @@ impl Gateway {
 
     pub(crate) fn indexing(&self) -> &Indexing {
         &self.inner.parts.indexing
+    }
+
+    pub(crate) fn shared_cache(&self) -> Option<&SharedCache> {
+        self.inner.shared_cache.as_ref()
     }
 
     pub(crate) fn probe(&self) -> Option<&dyn PythonProbe> {

@@ -32,6 +32,7 @@ mod outage;
 mod problem;
 mod python;
 mod service;
+mod shared_cache;
 mod token;
 mod variables;
 mod watch;
@@ -53,3 +54,6 @@ pub use outage::{NoStand, PATIENCE, PinnedStart, Stand, ask as ask_of_pinned};
 pub use problem::{Kind, Problem};
 pub use python::PythonProbe;
 pub use service::{BoundService, ServerTls, TlsError, TlsFiles};
+pub use shared_cache::{
+    Bucket, BucketError, BucketKeys, Keys, SharedCacheSettings, Style, check_prefix,
+};

@@ -6,6 +6,7 @@
 //! when somebody looks, and kept nowhere. There is no global: each gateway has its own.
 
 use std::fmt::Debug;
+use std::ops::Deref;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -101,6 +102,8 @@ pub(crate) struct Metrics {
     rows_unwritten: Counter,
     lease_alarms: Counter,
     read_through_bytes: Counter,
+    shared_cache_asked: Family<Label, Counter>,
+    shared_cache_written_bytes: Counter,
     calls_accepted: Counter,
     calls_ended: Family<Label, Counter>,
     call_waits: Histogram,
@@ -160,6 +163,14 @@ impl Default for Metrics {
             read_through_bytes: book.of(
                 "read_through_bytes",
                 "Bytes of images that were read for mounts which are given nothing",
+            ),
+            shared_cache_asked: book.of(
+                "shared_cache_questions",
+                "Layers that mounts asked the shared cache for",
+            ),
+            shared_cache_written_bytes: book.of(
+                "shared_cache_written_bytes",
+                "Bytes of layers that were brought to the shared cache",
             ),
             calls_accepted: book.of("calls_accepted", "Calls that were accepted"),
             calls_ended: book.of("calls_ended", "Calls that have ended"),
@@ -239,6 +250,9 @@ impl Metrics {
             let label = [("outcome", outcome.name())];
             self.calls_ended.get_or_create(&label).inc_by(0);
         }
+        for is_there in [true, false] {
+            self.asked(is_there).inc_by(0);
+        }
         for result in [STARTED, FAILED] {
             self.starts.get_or_create(&[("result", result)]).inc_by(0);
         }
@@ -275,6 +289,19 @@ impl Metrics {
         self.read_through_bytes
             .inner()
             .store(bytes, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(crate) fn shared_cache_asked(&self, is_there: bool) {
+        self.asked(is_there).inc();
+    }
+
+    fn asked(&self, is_there: bool) -> impl Deref<Target = Counter> {
+        let answer = if is_there { "there" } else { "absent" };
+        self.shared_cache_asked.get_or_create(&[("answer", answer)])
+    }
+
+    pub(crate) fn shared_cache_written(&self, bytes: u64) {
+        self.shared_cache_written_bytes.inc_by(bytes);
     }
 
     pub(crate) fn call_accepted(&self) {
@@ -448,6 +475,8 @@ mod tests {
             "holdfast_audit_rows_unwritten_total 0",
             "holdfast_lease_alarms_total 0",
             "holdfast_read_through_bytes_total 0",
+            "holdfast_shared_cache_questions_total{answer=\"there\"} 0",
+            "holdfast_shared_cache_written_bytes_total 0",
             "holdfast_workers_memory_free_bytes 0",
             "holdfast_containers{state=\"busy\"} 0",
         ] {

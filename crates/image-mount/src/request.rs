@@ -28,6 +28,8 @@ pub struct MountRequest {
     /// What the cache keeps the layers' bytes under.
     pub origin: String,
     pub cache: SpanCache,
+    /// Its parent knows of a shared cache, and is asked where layers lie there.
+    pub has_shared_cache: bool,
     pub id_shift: Option<IdShift>,
     /// How long a read waits for a registry that is away or refuses.
     pub read_deadline: Duration,
@@ -57,6 +59,7 @@ pub(crate) struct ServerRequest {
     pub(crate) dial: DialPolicy,
     pub(crate) layers: Vec<ExpectedLayer>,
     pub(crate) cache_limits: CacheLimits,
+    pub(crate) has_shared_cache: bool,
     pub(crate) id_shift: Option<IdShift>,
     pub(crate) read_deadline: Duration,
     pub(crate) foretold: Vec<TraceEntry>,
@@ -100,6 +103,8 @@ pub struct MountStats {
     pub auth_requests: u64,
     /// Files that the kernel reads without asking the mount process.
     pub files_backed: u64,
+    /// Bytes of layers that came from the shared cache, as the registry would have sent them.
+    pub bytes_shared: u64,
 }
 
 /// Something that belongs into the container's log.

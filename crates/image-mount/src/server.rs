@@ -13,6 +13,7 @@ mod open;
 mod reads;
 mod room;
 mod session;
+mod shared;
 mod verify;
 
 use std::fs::OpenOptions;
@@ -20,6 +21,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use confine::{ConfineError, Limits, Profile, SystemCalls, confine};
@@ -294,6 +296,11 @@ impl Remote {
                 let given = Given::Location(ReadFrom::Source);
                 self.auth.answer(id, Ok(given));
             }
+            ToChild::Shared(wire) => {
+                let (id, shared) = (wire.id, Some(wire.into()));
+                self.auth.answer(id, Ok(Given::Shared(shared)));
+            }
+            ToChild::NotShared { id } => self.auth.answer(id, Ok(Given::Shared(None))),
             ToChild::AuthDenied(wire) => self.auth.answer(wire.id, Err(wire.into())),
             ToChild::BytesDenied(wire) => {
                 let (id, error) = (wire.id, AuthError::from(wire));
@@ -332,6 +339,7 @@ struct Mount {
     /// Where there is a file that could be backed.
     opens: Option<Arc<Opens>>,
     auth: Arc<RemoteAuth>,
+    bytes_shared: Arc<AtomicU64>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
@@ -350,7 +358,9 @@ impl Mount {
             auth: Arc::clone(&remote.auth) as _,
             notices: log::sink(parent.frames.downgrade()),
             room: remote.room,
+            bytes_shared: Arc::default(),
         };
+        let bytes_shared = Arc::clone(&surroundings.bytes_shared);
         let filesystem = Arc::new(open::open(request, files.layers, surroundings).await?);
         // The kernel and the container that is being made need not be waited for.
         match program {
@@ -374,6 +384,7 @@ impl Mount {
             filesystem,
             opens,
             auth: remote.auth,
+            bytes_shared,
             ended,
         })
     }
@@ -422,6 +433,7 @@ impl Mount {
             spans: spans as u64,
             spans_present: present as u64,
             auth_requests: self.auth.requests(),
+            bytes_shared: self.bytes_shared.load(Ordering::Relaxed),
             files_backed: self.opens.as_ref().map_or(0, |opens| opens.backed()),
         }
     }

@@ -5,10 +5,11 @@
 //! JSON     {"version":1,"message":{"<name>":{…}}}
 //! bytes    4 bytes length, its highest bit set; 8 bytes number of the read; what was read
 //!
-//! parent to child   mount, verify, auth, auth-denied, location, no-location, read-here,
-//!                   bytes-denied, bytes-not-found, bytes-corrupt, stats, trace, room, stop; bytes
-//! child to parent   mounted, refused, want-auth, want-location, want-bytes, no-more-bytes,
-//!                   want-room, stats, trace, log, stopped, verified
+//! parent to child   mount, verify, auth, auth-denied, location, no-location, read-here, shared,
+//!                   not-shared, bytes-denied, bytes-not-found, bytes-corrupt, stats, trace, room,
+//!                   stop; bytes
+//! child to parent   mounted, refused, want-auth, want-location, want-shared, want-bytes,
+//!                   no-more-bytes, want-room, stats, trace, log, stopped, verified
 //! ```
 //!
 //! Bytes wait in a lane of their own, so that no message waits for them, and reads that are under
@@ -37,7 +38,7 @@ pub(crate) use bytes::{FromParent, MAX_BYTES, encode_bytes, receive_from_parent}
 pub(crate) use convert::{bounded, denied_to_wire, rejection_to_wire};
 pub(crate) use messages::{
     Answer, RefusalKind, ToChild, ToParent, WireAuth, WireLocation, WireLog, WireMount, WireRead,
-    WireRefused, WireStats, WireVerdict,
+    WireRefused, WireShared, WireStats, WireVerdict,
 };
 
 pub(crate) use frames::{Frame, WireError};

@@ -22,8 +22,6 @@ use crate::source::{RootKeySource, ServiceSettings, SourceError};
 
 /// The section of the configuration.
 pub(crate) const SECTION: &str = "aws_kms";
-/// Keys of AWS, also those of a session, are below 4 KiB.
-const KEYS_MAX_BYTES: u64 = 16 * 1024;
 const ACCOUNT_DIGITS: usize = 12;
 /// Longest name of a region; the longest that there is has 14.
 const REGION_MAX_BYTES: usize = 32;
@@ -141,10 +139,7 @@ impl KmsService {
     /// Read again for each question: a session's keys end, and others take their place.
     async fn keys(&self) -> Result<Keys, KeyServiceError> {
         let given = self.credentials.clone();
-        let read = asking::blocking(move || {
-            let text = given.read(KEYS_MAX_BYTES)?;
-            read_keys(&text).map_err(|problem| given.malformed(problem))
-        });
+        let read = asking::blocking(move || given.read_aws_keys());
         read.await
             .map_err(|error: GivenError| answer::no_credential(&error))
     }
@@ -246,7 +241,7 @@ fn told(error: AwsError) -> KeyServiceError {
 }
 
 /// Lines `NAME=VALUE` of AWS's own names, in either case, below one heading in brackets or none.
-fn read_keys(text: &str) -> Result<Keys, &'static str> {
+pub(crate) fn read_keys(text: &str) -> Result<Keys, &'static str> {
     let (mut id, mut secret, mut token, mut headings) = (None, None, None, 0);
     let lines = text.lines().map(str::trim);
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {

@@ -9,10 +9,15 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use aws_api::Keys;
 use rustix::fs::OFlags;
 use vault::KeySource;
 use zeroize::Zeroizing;
 
+use crate::aws::read_keys;
+
+/// Keys of AWS, also those of a session, are below 4 KiB.
+const AWS_KEYS_MAX_BYTES: u64 = 16 * 1024;
 /// What others may not do with a file. A group may read: where a service has a user of its own,
 /// systemd lets it in by an access list, whose mask is shown in the place of the group's rights.
 const FORBIDDEN_MODE: u32 = 0o037;
@@ -77,6 +82,12 @@ impl Given {
             }
             Err(error) => Err(io(error)),
         }
+    }
+
+    /// The keys of AWS in it, by AWS's own names.
+    pub fn read_aws_keys(&self) -> Result<Keys, GivenError> {
+        let text = self.read(AWS_KEYS_MAX_BYTES)?;
+        read_keys(&text).map_err(|problem| self.malformed(problem))
     }
 
     /// Whether it is there, and for its owner alone.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use credential::auth::{
     AuthFuture, AuthRequest, AuthSource, LocationFuture, LocationRequest, ReadFuture, ReadRequest,
+    SharedFuture, SharedRequest,
 };
 use tokio::sync::watch;
 
@@ -96,6 +97,13 @@ impl AuthSource for Guarded {
         Box::pin(async {
             self.leave().await;
             self.source.location(request).await
+        })
+    }
+
+    fn shared<'a>(&'a self, request: SharedRequest<'a>) -> SharedFuture<'a> {
+        Box::pin(async {
+            self.leave().await;
+            self.source.shared(request).await
         })
     }
 

@@ -7,6 +7,7 @@
 //!            ◀── start ───────────────────────   a container: image, limits, setup, forecast
 //!            ── taken, ready ────────────────▶
 //!     Auth   ── what do I read with? ────────▶   asked of the lease, never of a secret
+//!     Shared ── where does a layer lie? ─────▶   in the shared cache, with the layer's key
 //!     Read   ── bytes of a layer ────────────▶   where nothing less than a password reads them
 //!     Code   ── the archive ─────────────────▶
 //!     Index  ── how to read a layer ─────────▶   where it is not on the worker's disk
@@ -30,7 +31,7 @@ mod redacted;
 pub use generated::*;
 
 /// What both sides name first, and refuse when it is not theirs.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The longest message: a call's payload of 32 MiB, and room for all beside it.
 pub const MAX_MESSAGE_BYTES: usize = 33 << 20;

@@ -33,6 +33,7 @@ show! {
     JoinQuestion: name;
     RegistryAuth: serial remaining_ms;
     BlobLocation: serial remaining_ms;
+    SharedLayer: remaining_ms plain_http;
     Basic: ;
     Stamp: number;
     Trace: ;
@@ -85,6 +86,11 @@ mod tests {
             url: SECRET.to_owned(),
             ..Default::default()
         };
+        let shared = message::SharedLayer {
+            url: SECRET.to_owned(),
+            key: SECRET.to_owned(),
+            ..Default::default()
+        };
         let join = message::JoinQuestion {
             token: SECRET.to_owned(),
             ..Default::default()
@@ -92,8 +98,8 @@ mod tests {
         let trace = message::Trace {
             touches: Bytes::from_static(SECRET.as_bytes()),
         };
-        let messages: [&dyn Debug; 8] = [
-            &start, &call, &result, &auths[0], &auths[1], &location, &join, &trace,
+        let messages: [&dyn Debug; 9] = [
+            &start, &call, &result, &auths[0], &auths[1], &location, &shared, &join, &trace,
         ];
         for message in messages {
             let printed = format!("{message:?}");

@@ -24,7 +24,8 @@ use worker_protocol::worker_service_client::WorkerServiceClient;
 use worker_protocol::{
     AuthAnswer, AuthQuestion, CodePiece, CodeQuestion, Delivery, FromWorker, IndexPiece,
     IndexQuestion, JoinAnswer, JoinQuestion, LocationAnswer, LocationQuestion, MAX_JOIN_BYTES,
-    MAX_MESSAGE_BYTES, MAX_READS_PER_WORKER, ReadPiece, ReadQuestion, ToWorker,
+    MAX_MESSAGE_BYTES, MAX_READS_PER_WORKER, ReadPiece, ReadQuestion, SharedAnswer, SharedQuestion,
+    ToWorker,
 };
 
 /// What may be under way to us in one stream. The protocol's own 64 KiB make 1 MB/s of a round
@@ -82,6 +83,10 @@ impl ControlPlane {
         question: LocationQuestion,
     ) -> Result<LocationAnswer, Status> {
         Ok(self.client.clone().location(question).await?.into_inner())
+    }
+
+    pub(crate) async fn shared(&self, question: SharedQuestion) -> Result<SharedAnswer, Status> {
+        Ok(self.client.clone().shared(question).await?.into_inner())
     }
 
     /// A turn to read: of the container's own first, so that those that wait for theirs stand in

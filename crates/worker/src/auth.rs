@@ -11,6 +11,7 @@ use credential::SecretString;
 use credential::auth::{
     AuthError, AuthFuture, AuthRequest, AuthScheme, AuthSource, BlobLocation, LocationFuture,
     LocationRequest, Pieces, ReadError, ReadFrom, ReadFuture, ReadRequest, RegistryAuth, Rejection,
+    SharedFuture, SharedLayer, SharedRequest,
 };
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ use worker_protocol::denial::Kind;
 use worker_protocol::location_answer::Answer as Located;
 use worker_protocol::read_piece::Piece;
 use worker_protocol::registry_auth::Scheme;
+use worker_protocol::shared_answer::Answer as Shared;
 
 use crate::attach::ControlPlane;
 
@@ -92,6 +94,21 @@ impl AuthSource for LeaseAuth {
         })
     }
 
+    fn shared<'a>(&'a self, request: SharedRequest<'a>) -> SharedFuture<'a> {
+        Box::pin(async move {
+            let question = message::SharedQuestion {
+                delivery: Some(self.delivery.clone()),
+                registry: request.registry.to_string(),
+                repository: request.repository.to_owned(),
+                digest: request.digest.to_string(),
+                stamp: Some(self.stamp()),
+            };
+            let asked = Timestamp::now();
+            let answer = self.control_plane.shared(question).await;
+            parse_shared(answer.map_err(|status| no_answer(&status))?, asked)
+        })
+    }
+
     fn read<'a>(&'a self, request: ReadRequest<'a>) -> ReadFuture<'a> {
         Box::pin(async move {
             // Stamped with its turn: one that is given up while it waits takes no number, and no
@@ -155,6 +172,23 @@ fn parse_located(answer: message::LocationAnswer, asked: Timestamp) -> Result<Re
         Located::Denial(denial) => Err(parse_denial(denial)),
         Located::Nowhere(_) => Ok(ReadFrom::Registry),
         Located::ReadHere(_) => Ok(ReadFrom::Source),
+    }
+}
+
+fn parse_shared(
+    answer: message::SharedAnswer,
+    asked: Timestamp,
+) -> Result<Option<SharedLayer>, AuthError> {
+    match answer.answer.ok_or_else(meaningless)? {
+        Shared::Layer(layer) => Ok(Some(SharedLayer {
+            url: SecretString::from(layer.url),
+            key: SecretString::from(layer.key),
+            not_after: end(asked, layer.remaining_ms)?,
+            plain_http: layer.plain_http,
+            ca_pem: layer.ca_pem.map(Into::into),
+        })),
+        Shared::Denial(denial) => Err(parse_denial(denial)),
+        Shared::Nowhere(_) => Ok(None),
     }
 }
 
@@ -299,6 +333,37 @@ mod tests {
         assert!(matches!(here, Ok(ReadFrom::Source)));
         for answer in [None, location(u64::MAX)] {
             assert_eq!(located(answer).unwrap_err(), meaningless());
+        }
+    }
+
+    #[test]
+    fn layers_of_the_shared_cache_arrive_and_so_does_that_there_are_none() {
+        let shared = |answer| {
+            let answer = message::SharedAnswer { answer };
+            parse_shared(answer, Timestamp::UNIX_EPOCH)
+        };
+        let layer = |remaining_ms| {
+            Some(Shared::Layer(message::SharedLayer {
+                url: "https://store.example/hunter2".to_owned(),
+                key: "hunter3".to_owned(),
+                remaining_ms,
+                plain_http: true,
+                ca_pem: Some(Bytes::from_static(b"pem")),
+            }))
+        };
+        let found = shared(layer(1_500)).unwrap().unwrap();
+        assert_eq!(found.url.expose_secret(), "https://store.example/hunter2");
+        assert_eq!(found.key.expose_secret(), "hunter3");
+        assert_eq!(found.not_after.as_millisecond(), 1_500);
+        assert_eq!(
+            (found.plain_http, found.ca_pem.as_deref()),
+            (true, Some(&b"pem"[..]))
+        );
+        assert!(!format!("{found:?}").contains("hunter"));
+        let nowhere = shared(Some(Shared::Nowhere(message::Nowhere {})));
+        assert!(matches!(nowhere, Ok(None)));
+        for answer in [None, layer(u64::MAX)] {
+            assert_eq!(shared(answer).unwrap_err(), meaningless());
         }
     }
 

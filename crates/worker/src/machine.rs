@@ -280,6 +280,7 @@ impl ThisMachine {
             layers: layers.collect::<Result<_, _>>()?,
             origin: image.origin.clone(),
             cache: self.config.span_cache.clone(),
+            has_shared_cache: image.has_shared_cache,
             id_shift: None,
             read_deadline: READ_DEADLINE,
             foretold: Vec::new(),
@@ -376,9 +377,14 @@ fn no_index(reason: String) -> LaunchEnd {
 
 /// For who wants to know what came of a forecast.
 fn note_reads(outcome: &Outcome) {
-    if let Some(MountStats { fs, .. }) = &outcome.stats {
+    if let Some(stats) = &outcome.stats {
+        let MountStats {
+            fs, bytes_shared, ..
+        } = stats;
         let (ahead, hits) = (fs.spans_prefetched, fs.prefetch_hits);
         tracing::debug!("{ahead} spans of an image were fetched ahead, {hits} of them were read");
+        let fetched = fs.bytes_fetched;
+        tracing::debug!("{fetched} bytes were fetched, {bytes_shared} from the shared cache");
     }
 }
 

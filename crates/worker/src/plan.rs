@@ -63,6 +63,7 @@ pub(crate) struct Image {
     pub(crate) environment: Vec<String>,
     /// Lowest first.
     pub(crate) layers: Vec<Layer>,
+    pub(crate) has_shared_cache: bool,
 }
 
 #[derive(Debug)]
@@ -172,6 +173,7 @@ impl Image {
             defaults: ImageDefaults::from_config(&image.config)?,
             environment: image.environment,
             layers: layers.collect::<Result<_, _>>()?,
+            has_shared_cache: image.has_shared_cache,
         })
     }
 }

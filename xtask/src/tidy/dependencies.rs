@@ -158,8 +158,9 @@ const HOMES: &[Home] = &[
     },
     Home {
         dependency: "aws-api",
-        crates: &["token-exchange", "key-service"],
-        why: "a cloud's keys are used where they are exchanged, or a root key is asked to wrap",
+        crates: &["token-exchange", "key-service", "gateway"],
+        why: "a cloud's keys are used where they are exchanged, a root key is asked to wrap, or \
+              layers are shared",
     },
     Home {
         dependency: "libfuzzer-sys",

@@ -8,6 +8,8 @@ use credential::auth::{
     AuthError, AuthSource, BlobLocation, LocationRequest, Pieces, ReadError, ReadFrom, ReadRequest,
 };
 use futures::StreamExt;
+use jiff::Timestamp;
+use reference::Registry;
 use token_exchange::Rung;
 use tokio::sync::MutexGuard;
 use vault::SealedVersion;
@@ -44,6 +46,32 @@ impl Lease {
                 Err(error)
             }
         }
+    }
+
+    /// Whether its reader may be told until then where layers lie in the shared cache, and with
+    /// what they open. Has it on record: until then whoever holds that reads them.
+    pub async fn give_shared(
+        &self,
+        registry: &Registry,
+        repository: &str,
+        not_after: Timestamp,
+    ) -> Result<(), AuthError> {
+        self.check_origin(registry, repository)?;
+        self.check_sole().await?;
+        let Holder::Secret(holder) = &self.holder else {
+            return Ok(());
+        };
+        let nobody_asked = |_current| std::future::ready(());
+        let mut answered = self.ask(holder, nobody_asked).await?;
+        let current = answered.version;
+        let gift = Gift {
+            rung: Rung::SignedLocation,
+            not_after: Some(not_after),
+        };
+        self.give(holder, &mut answered.state, current, gift)
+            .await?;
+        // Removed while it was written down: then nobody gets it.
+        self.current(holder).await.map(|_version| ())
     }
 
     /// Asks with the current version, and again with one that came meanwhile: that answers for

@@ -13,12 +13,14 @@ use reference::Digest;
 use tonic::Status;
 use worker_protocol::{
     AuthAnswer, AuthQuestion, Basic, Denial, LocationAnswer, LocationQuestion, Nowhere, ReadHere,
-    auth_answer, denial, location_answer, registry_auth,
+    SharedAnswer, SharedLayer, SharedQuestion, auth_answer, denial, location_answer, registry_auth,
+    shared_answer,
 };
 
 use super::connection::Connection;
 use super::container::{Container, Reading};
 use super::hand_off::reader_of;
+use crate::shared_cache::LayerAt;
 
 pub(super) const NO_SUCH_LAYER: &str = "the container's image has no such layer";
 const NO_STAMP: &str = "the question has no number and bytes of its own";
@@ -88,6 +90,61 @@ impl Connection {
 }
 
 impl Connection {
+    pub(super) async fn answer_shared(
+        &self,
+        question: SharedQuestion,
+    ) -> Result<SharedAnswer, Status> {
+        let origin = (&*question.registry, &*question.repository);
+        let delivery = question.delivery.as_ref();
+        let container = self.reader(delivery, origin, "shared layer").await?;
+        let reading = &container.given.reading;
+        let Some((digest, size_bytes)) = reading.sized_layer(&question.digest) else {
+            return Err(self.forbid(&container, "shared layer", NO_SUCH_LAYER).await);
+        };
+        let layer = LayerAt {
+            origin: &reading.origin,
+            digest,
+            size_bytes,
+        };
+        let admitted = self.admit(&container, question.stamp, "shared layer");
+        let answer = match admitted.await? {
+            Ok(lease) => self.shared(&lease, reading, layer).await,
+            Err(error) => Err(error),
+        };
+        let answer = match answer {
+            Ok(Some(layer)) => shared_answer::Answer::Layer(layer),
+            Ok(None) => shared_answer::Answer::Nowhere(Nowhere {}),
+            Err(error) => shared_answer::Answer::Denial(wire_denial(&error)),
+        };
+        Ok(SharedAnswer {
+            answer: Some(answer),
+        })
+    }
+
+    async fn shared(
+        &self,
+        lease: &Lease,
+        reading: &Reading,
+        layer: LayerAt<'_>,
+    ) -> Result<Option<SharedLayer>, AuthError> {
+        let Some(shared) = self.gateway.find_shared(layer).await else {
+            return Ok(None);
+        };
+        let (registry, repository) = (&reading.registry, &reading.repository);
+        lease
+            .give_shared(registry, repository, shared.not_after)
+            .await?;
+        Ok(Some(SharedLayer {
+            url: shared.url.expose_secret().to_owned(),
+            key: shared.key.expose_secret().to_owned(),
+            remaining_ms: remaining_ms(shared.not_after),
+            plain_http: shared.plain_http,
+            ca_pem: shared.ca_pem.map(Into::into),
+        }))
+    }
+}
+
+impl Connection {
     /// The container that asks about the registry and repository that it reads.
     pub(super) async fn reader(
         &self,
@@ -131,6 +188,13 @@ impl Reading {
     /// The layer of its image that has this digest.
     pub(super) fn layer(&self, digest: &str) -> Option<&Digest> {
         self.layers.iter().find(|layer| layer.as_str() == digest)
+    }
+
+    /// The same, and how many bytes it has.
+    fn sized_layer(&self, digest: &str) -> Option<(&Digest, u64)> {
+        let sized = self.layers.iter().zip(self.sizes_bytes.iter().copied());
+        let mut sized = sized.filter(|(layer, _)| layer.as_str() == digest);
+        sized.next()
     }
 }
 

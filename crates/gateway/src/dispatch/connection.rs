@@ -25,7 +25,8 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use worker_protocol::worker_service_server::{WorkerService, WorkerServiceServer};
 use worker_protocol::{
     AuthAnswer, AuthQuestion, CodePiece, CodeQuestion, Delivery, FromWorker, IndexPiece,
-    IndexQuestion, LocationAnswer, LocationQuestion, ReadPiece, ReadQuestion, ToWorker,
+    IndexQuestion, LocationAnswer, LocationQuestion, ReadPiece, ReadQuestion, SharedAnswer,
+    SharedQuestion, ToWorker,
 };
 
 use super::auth::NO_SUCH_LAYER;
@@ -270,6 +271,14 @@ impl WorkerService for Connection {
         request: Request<LocationQuestion>,
     ) -> Result<Response<LocationAnswer>, Status> {
         let answer = self.answer_location(request.into_inner()).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn shared(
+        &self,
+        request: Request<SharedQuestion>,
+    ) -> Result<Response<SharedAnswer>, Status> {
+        let answer = self.answer_shared(request.into_inner()).await?;
         Ok(Response::new(answer))
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Reading {
     pub(super) origin: String,
     /// The layers of its image, whose indexes it may have.
     pub(super) layers: Vec<Digest>,
+    /// How many bytes each has.
+    pub(super) sizes_bytes: Vec<u64>,
     /// What it reads with; nothing where it reads nothing.
     pub(super) lease: Option<Arc<Lease>>,
 }

@@ -40,6 +40,7 @@ impl Gateway {
         let image = &stub.definition.image;
         let reader = reader_of(container, worker);
         let opened = self.open_image_for(reader, stub.workspace, image).await?;
+        self.share_image(stub.workspace, image);
         let handed = self.hand_off_opened(stub, &opened);
         match handed.await {
             Ok((start, given)) => Ok(HandOff {
@@ -103,7 +104,7 @@ impl Gateway {
     ) -> Result<Start, Problem> {
         Ok(Start {
             workspace: self.workspace(workspace).await?.name.to_string(),
-            image: Some(wire_image(opened)),
+            image: Some(self.wire_image(opened)),
             start_timeout_ms: millis(START_TIMEOUT),
             ..Start::default()
         })
@@ -151,29 +152,38 @@ pub(super) fn reading(opened: &OpenImage) -> Reading {
             .iter()
             .map(|layer| layer.digest.clone())
             .collect(),
+        sizes_bytes: opened
+            .image
+            .layers
+            .iter()
+            .map(|layer| layer.size_bytes)
+            .collect(),
         lease: Some(Arc::clone(&opened.lease)),
     }
 }
 
-fn wire_image(opened: &OpenImage) -> Image {
-    let (image, endpoint) = (&opened.image, opened.lease.endpoint());
-    let variable = |(name, value): &(String, String)| format!("{name}={value}");
-    Image {
-        reference: opened.reference.canonical(),
-        registry: opened.reference.registry().as_str().to_owned(),
-        repository: opened.reference.repository().to_owned(),
-        origin: opened.lease.origin(),
-        plain_http: endpoint.plain_http,
-        ca_pem: endpoint.ca_pem.clone().map(Into::into),
-        config: image.config.clone().unwrap_or_default().into(),
-        layers: image
-            .layers
-            .iter()
-            .map(|layer| Layer {
-                digest: layer.digest.to_string(),
-                index_root: layer.index_root.to_vec().into(),
-            })
-            .collect(),
-        environment: image.environment.iter().map(variable).collect(),
+impl Gateway {
+    fn wire_image(&self, opened: &OpenImage) -> Image {
+        let (image, endpoint) = (&opened.image, opened.lease.endpoint());
+        let variable = |(name, value): &(String, String)| format!("{name}={value}");
+        Image {
+            reference: opened.reference.canonical(),
+            registry: opened.reference.registry().as_str().to_owned(),
+            repository: opened.reference.repository().to_owned(),
+            origin: opened.lease.origin(),
+            plain_http: endpoint.plain_http,
+            ca_pem: endpoint.ca_pem.clone().map(Into::into),
+            config: image.config.clone().unwrap_or_default().into(),
+            layers: image
+                .layers
+                .iter()
+                .map(|layer| Layer {
+                    digest: layer.digest.to_string(),
+                    index_root: layer.index_root.to_vec().into(),
+                })
+                .collect(),
+            environment: image.environment.iter().map(variable).collect(),
+            has_shared_cache: self.shared_cache().is_some(),
+        }
     }
 }

@@ -403,6 +403,7 @@ mod tests {
             repository: "a".to_owned(),
             origin: "registry.example/a".to_owned(),
             layers: Vec::new(),
+            sizes_bytes: Vec::new(),
             lease: None,
         };
         let given = Given {

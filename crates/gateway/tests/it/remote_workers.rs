@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use worker_protocol::{
     AuthQuestion, CodeQuestion, Delivery, FromWorker, Hello, IndexQuestion, JoinQuestion,
-    LocationQuestion, ReadQuestion, Stamp, Start, auth_answer, from_worker, location_answer,
-    read_piece,
+    LocationQuestion, ReadQuestion, SharedQuestion, Stamp, Start, auth_answer, from_worker,
+    location_answer, read_piece,
 };
 
 use crate::beta9::{Returning, Scene};
@@ -254,8 +254,12 @@ fn stamp(number: u64, byte: u8) -> Stamp {
 }
 
 /// What a worker is answered about this container.
-async fn ask_all(worker: &FakeWorker, start: &Start) -> [Code; 4] {
+async fn ask_all(worker: &FakeWorker, start: &Start) -> [Code; 5] {
     let (image, delivery) = (start.image.clone().unwrap(), start.delivery.clone());
+    assert!(
+        !image.has_shared_cache,
+        "no mount asks for what there is not"
+    );
     let mut client = worker.client.clone();
     let question = AuthQuestion {
         delivery: delivery.clone(),
@@ -267,6 +271,7 @@ async fn ask_all(worker: &FakeWorker, start: &Start) -> [Code; 4] {
     let digest = image.layers[0].digest.clone();
     let auth = client.auth(question.clone()).await;
     let location = client.location(locating(&question, &digest)).await;
+    let shared = client.shared(sharing(&question, &digest)).await;
     let code = client
         .code(CodeQuestion {
             delivery: delivery.clone(),
@@ -277,6 +282,7 @@ async fn ask_all(worker: &FakeWorker, start: &Start) -> [Code; 4] {
     [
         code_of(auth.err()),
         code_of(location.err()),
+        code_of(shared.err()),
         code_of(code.err()),
         code_of(index.err()),
     ]
@@ -295,7 +301,7 @@ async fn a_worker_is_answered_about_its_own_containers_alone() {
     let denied_so_far = audit(stage, "deny").await.len();
 
     // What the first has, replayed by the second; and a guess.
-    assert_eq!(ask_all(&second, &start).await, [Code::NotFound; 4]);
+    assert_eq!(ask_all(&second, &start).await, [Code::NotFound; 5]);
     let guessed = Start {
         delivery: Some(Delivery {
             container: "ctr-1\u{1b}[31m".to_owned(),
@@ -303,23 +309,23 @@ async fn a_worker_is_answered_about_its_own_containers_alone() {
         }),
         ..start.clone()
     };
-    assert_eq!(ask_all(&second, &guessed).await, [Code::NotFound; 4]);
+    assert_eq!(ask_all(&second, &guessed).await, [Code::NotFound; 5]);
     let denied = audit(stage, "deny").await;
-    assert_eq!(denied.len(), denied_so_far + 8, "each has a row");
+    assert_eq!(denied.len(), denied_so_far + 10, "each has a row");
     let workers = stage.broker.store().workers().await.unwrap();
-    for (actor, subject, _) in &denied[..8] {
+    for (actor, subject, _) in &denied[..10] {
         assert_eq!(actor, &workers[1].id.to_string());
         assert!(!subject.contains('\u{1b}'), "{subject:?}");
     }
     let container = &start.delivery.as_ref().unwrap().container;
-    let about: Vec<_> = denied[4..8].iter().map(|row| row.1.clone()).collect();
-    let expected = ["index", "code", "location", "auth"]
+    let about: Vec<_> = denied[5..10].iter().map(|row| row.1.clone()).collect();
+    let expected = ["index", "code", "shared layer", "location", "auth"]
         .map(|asked| format!("{asked} of {container}, delivery 1"));
     assert_eq!(about, expected);
 
-    assert_eq!(ask_all(first, &start).await, [Code::Ok; 4]);
+    assert_eq!(ask_all(first, &start).await, [Code::Ok; 5]);
     check_forbidden(first, &start).await;
-    assert_eq!(audit(stage, "deny").await.len(), denied_so_far + 12);
+    assert_eq!(audit(stage, "deny").await.len(), denied_so_far + 16);
     check_answers(stage, first, &start).await;
 }
 
@@ -331,6 +337,17 @@ fn locating(question: &AuthQuestion, digest: &str) -> LocationQuestion {
         repository: question.repository.clone(),
         digest: digest.to_owned(),
         refused: None,
+        stamp: Some(fresh()),
+    }
+}
+
+/// The same about where the layer is shared.
+fn sharing(question: &AuthQuestion, digest: &str) -> SharedQuestion {
+    SharedQuestion {
+        delivery: question.delivery.clone(),
+        registry: question.registry.clone(),
+        repository: question.repository.clone(),
+        digest: digest.to_owned(),
         stamp: Some(fresh()),
     }
 }
@@ -351,12 +368,16 @@ async fn check_forbidden(worker: &FakeWorker, start: &Start) {
     let layer = &image.layers[0].digest;
     let refused = client.location(locating(&other, layer)).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
+    let refused = client.shared(sharing(&other, layer)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
     let digest = format!("sha256:{}", "0".repeat(64));
     let own = AuthQuestion {
         repository: image.repository,
         ..other
     };
     let refused = client.location(locating(&own, &digest)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let refused = client.shared(sharing(&own, &digest)).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     let other = IndexQuestion { delivery, digest };
     let refused = client.index(other).await.unwrap_err();

@@ -70,6 +70,7 @@ impl Stage {
                 cache: None,
                 program: indexer::program(directory.path()),
             },
+            shared_cache: None,
             probe: Some(Arc::clone(&probe) as _),
         });
         let address = "127.0.0.1:0".parse().unwrap();

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use credential::auth::{AuthError, AuthRequest, AuthSource, LocationRequest, ReadFrom, Rejection};
+use credential::auth::{
+    AuthError, AuthRequest, AuthSource, LocationRequest, ReadFrom, Rejection, SharedRequest,
+};
 use image_fs::{Room, SpanCache};
 use reference::{Digest, Registry};
 use tokio::net::UnixStream;
@@ -19,11 +21,12 @@ use super::reads::Reads;
 use crate::request::MountLog;
 use crate::wire::{
     self, Frame, MAX_BYTES_QUEUED, MAX_QUEUED, ToChild, ToParent, WireAuth, WireError,
-    WireLocation, WireRefused, WireStats, denied_to_wire,
+    WireLocation, WireRefused, WireShared, WireStats, denied_to_wire,
 };
 
 /// Questions that are worked on at once. The child asks for auth one at a time, for a location once
-/// for each layer, and for room from a few threads; more is a child gone wrong, which then waits.
+/// for each layer, whether that is shared too, and for room from a few threads; more is a child
+/// gone wrong, which then waits.
 const MAX_QUESTIONS: usize = 8;
 
 /// Number of the one answer to the mount request, and of the one to `stop`; questions count from 1
@@ -216,6 +219,11 @@ impl Listener {
                     self.work_on(id, answer, &turns, &mut questions).await;
                     continue;
                 }
+                ToParent::WantShared { id, digest } => {
+                    let answer = Question::Shared { digest };
+                    self.work_on(id, answer, &turns, &mut questions).await;
+                    continue;
+                }
                 ToParent::WantBytes(read) => {
                     self.reads.begin(read);
                     continue;
@@ -265,6 +273,9 @@ enum Question {
         digest: String,
         refused: Option<u64>,
     },
+    Shared {
+        digest: String,
+    },
     Room {
         disk_full: Option<u64>,
     },
@@ -275,6 +286,7 @@ impl Answers {
         match question {
             Question::Auth(rejected) => self.auth(id, rejected).await,
             Question::Location { digest, refused } => self.location(id, &digest, refused).await,
+            Question::Shared { digest } => self.shared(id, &digest).await,
             Question::Room { disk_full } => self.room(id, disk_full).await,
         }
     }
@@ -306,6 +318,23 @@ impl Answers {
             Ok(ReadFrom::Location(location)) => ToChild::Location(WireLocation::new(id, location)),
             Ok(ReadFrom::Registry) => ToChild::NoLocation { id },
             Ok(ReadFrom::Source) => ToChild::ReadHere { id },
+            Err(error) => ToChild::AuthDenied(denied_to_wire(id, &error)),
+        }
+    }
+
+    async fn shared(&self, id: u64, digest: &str) -> ToChild {
+        let digest = match self.layer(digest) {
+            Ok(digest) => digest,
+            Err(error) => return ToChild::AuthDenied(denied_to_wire(id, &error)),
+        };
+        let request = SharedRequest {
+            registry: &self.registry,
+            repository: &self.repository,
+            digest: &digest,
+        };
+        match self.auth.shared(request).await {
+            Ok(Some(shared)) => ToChild::Shared(WireShared::new(id, shared)),
+            Ok(None) => ToChild::NotShared { id },
             Err(error) => ToChild::AuthDenied(denied_to_wire(id, &error)),
         }
     }

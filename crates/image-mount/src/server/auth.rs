@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use credential::auth::{
     AuthError, AuthFuture, AuthRequest, AuthSource, LocationFuture, LocationRequest, ReadFrom,
-    ReadFuture, ReadRequest, RegistryAuth, Rejection,
+    ReadFuture, ReadRequest, RegistryAuth, Rejection, SharedFuture, SharedLayer, SharedRequest,
 };
 use jiff::Timestamp;
 use reference::Digest;
@@ -34,6 +34,7 @@ const LONGEST_MARGIN: Duration = Duration::from_secs(30);
 pub(super) enum Given {
     Auth(RegistryAuth),
     Location(ReadFrom),
+    Shared(Option<SharedLayer>),
 }
 
 type Answer = Result<Given, AuthError>;
@@ -123,7 +124,15 @@ impl RemoteAuth {
         };
         match self.ask(question).await? {
             Given::Location(location) => Ok(location),
-            Given::Auth(_) => Err(other_answer()),
+            _ => Err(other_answer()),
+        }
+    }
+
+    async fn find_shared(&self, digest: &Digest) -> Result<Option<SharedLayer>, AuthError> {
+        let digest = digest.to_string();
+        match self.ask(|id| ToParent::WantShared { id, digest }).await? {
+            Given::Shared(shared) => Ok(shared),
+            _ => Err(other_answer()),
         }
     }
 
@@ -190,6 +199,10 @@ impl AuthSource for RemoteAuth {
 
     fn location<'a>(&'a self, request: LocationRequest<'a>) -> LocationFuture<'a> {
         Box::pin(self.locate(request.digest, request.refused))
+    }
+
+    fn shared<'a>(&'a self, request: SharedRequest<'a>) -> SharedFuture<'a> {
+        Box::pin(self.find_shared(request.digest))
     }
 
     fn read<'a>(&'a self, request: ReadRequest<'a>) -> ReadFuture<'a> {

@@ -3,15 +3,19 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use credential::auth::AuthSource;
 use dial::Dialer;
-use image_fs::{Allowance, FsOptions, ImageFs, LayerCache, NoticeSink, OpenError, Room};
+use image_fs::{
+    Allowance, BlobSource, FsOptions, ImageFs, LayerCache, NoticeSink, OpenError, Room,
+};
 use layer_index::LayerIndex;
 use registry_client::{Endpoint, RegistryClient, RetryPolicy};
 
 use super::blobs::RegistryBlobs;
+use super::shared::{SharedBlobs, Store};
 use crate::causes::in_one_line;
 use crate::descriptors::LayerDescriptors;
 use crate::request::{ExpectedLayer, ServerRequest};
@@ -71,6 +75,8 @@ pub(super) struct Surroundings {
     pub(super) auth: Arc<dyn AuthSource>,
     pub(super) notices: NoticeSink,
     pub(super) room: Arc<dyn Room>,
+    /// Counts what the shared cache gives.
+    pub(super) bytes_shared: Arc<AtomicU64>,
 }
 
 /// Opens the image. What takes long is done away from the runtime's workers.
@@ -84,13 +90,20 @@ pub(super) async fn open(
             auth,
             notices,
             room,
+            bytes_shared,
         } = surroundings;
         let allowance = Allowance::new(request.cache_limits, room);
         let layers = open_layers(&request.layers, files, &allowance)?;
-        let source = Arc::new(RegistryBlobs {
-            client: client(&request, auth)?,
+        let registry = RegistryBlobs {
+            client: client(&request, Arc::clone(&auth))?,
             repository: request.repository.clone(),
-        });
+        };
+        let source: Arc<dyn BlobSource> = if request.has_shared_cache {
+            let store = Store::new(&request, auth, bytes_shared);
+            Arc::new(SharedBlobs::new(store, registry))
+        } else {
+            Arc::new(registry)
+        };
         let options = FsOptions {
             read_deadline: request.read_deadline,
             notices: Some(notices),

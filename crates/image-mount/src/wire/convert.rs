@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use credential::auth::{AuthError, AuthScheme, BlobLocation, RegistryAuth, Rejection};
+use credential::auth::{AuthError, AuthScheme, BlobLocation, RegistryAuth, Rejection, SharedLayer};
 use credential::{ExposeSecret, SecretString};
 use dial::{AllowRule, DialPolicy, Limits, ProxySettings};
 use image_fs::{CacheLimits, FsStats, MAX_TRACE_ENTRIES, NoticeKind, Program, TraceEntry};
@@ -11,7 +11,7 @@ use reference::Registry;
 
 use super::messages::{
     DenialKind, LogKind, WireAuth, WireDenied, WireLayer, WireLocation, WireLog, WireMount,
-    WireProgram, WireRejection, WireScheme, WireStats,
+    WireProgram, WireRejection, WireScheme, WireShared, WireStats,
 };
 use super::secret::{HexBytes, WireSecret};
 use crate::request::{ExpectedLayer, IdShift, MountLog, MountRequest, MountStats, ServerRequest};
@@ -60,6 +60,7 @@ impl From<&MountRequest> for WireMount {
                 .map(|layer| (&layer.index).into())
                 .collect(),
             cache_limit_bytes: request.cache.limits().max_bytes,
+            has_shared_cache: request.has_shared_cache,
             id_shift: request.id_shift.map(|shift| (shift.base, shift.count)),
             read_deadline_ms: milliseconds(request.read_deadline),
             foretold: request
@@ -105,6 +106,7 @@ impl TryFrom<WireMount> for ServerRequest {
             cache_limits: CacheLimits {
                 max_bytes: wire.cache_limit_bytes,
             },
+            has_shared_cache: wire.has_shared_cache,
             id_shift: wire.id_shift.map(|(base, count)| IdShift { base, count }),
             read_deadline: Duration::from_millis(wire.read_deadline_ms),
             foretold: wire.foretold.into_iter().map(foretold).collect(),
@@ -261,6 +263,31 @@ impl From<WireLocation> for BlobLocation {
     }
 }
 
+impl WireShared {
+    pub(crate) fn new(id: u64, shared: SharedLayer) -> Self {
+        Self {
+            id,
+            url: WireSecret(shared.url),
+            key: WireSecret(shared.key),
+            not_after: shared.not_after,
+            plain_http: shared.plain_http,
+            ca_pem: shared.ca_pem.map(HexBytes),
+        }
+    }
+}
+
+impl From<WireShared> for SharedLayer {
+    fn from(wire: WireShared) -> Self {
+        Self {
+            url: wire.url.0,
+            key: wire.key.0,
+            not_after: wire.not_after,
+            plain_http: wire.plain_http,
+            ca_pem: wire.ca_pem.map(|pem| pem.0),
+        }
+    }
+}
+
 pub(crate) fn denied_to_wire(id: u64, error: &AuthError) -> WireDenied {
     let kind = match error {
         AuthError::BadCredential { .. } => DenialKind::BadCredential,
@@ -379,6 +406,7 @@ impl From<MountStats> for WireStats {
             spans_present: stats.spans_present,
             auth_requests: stats.auth_requests,
             files_backed: stats.files_backed,
+            bytes_shared: stats.bytes_shared,
         }
     }
 }
@@ -406,6 +434,7 @@ impl From<WireStats> for MountStats {
             spans_present: wire.spans_present,
             auth_requests: wire.auth_requests,
             files_backed: wire.files_backed,
+            bytes_shared: wire.bytes_shared,
         }
     }
 }

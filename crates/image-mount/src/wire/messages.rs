@@ -24,6 +24,11 @@ pub(crate) enum ToChild {
     ReadHere {
         id: u64,
     },
+    Shared(WireShared),
+    /// The layer does not lie in the shared cache.
+    NotShared {
+        id: u64,
+    },
     BytesDenied(WireDenied),
     /// The registry has no such blob.
     BytesNotFound {
@@ -61,6 +66,10 @@ pub(crate) enum ToParent {
         id: u64,
         digest: String,
         refused: Option<u64>,
+    },
+    WantShared {
+        id: u64,
+        digest: String,
     },
     WantBytes(WireRead),
     /// Nobody waits for them any more.
@@ -114,6 +123,10 @@ impl Answer for ToChild {
                 WireScheme::Bearer { token } => token.wire_length(),
             },
             Self::Location(location) => location.url.wire_length(),
+            Self::Shared(shared) => {
+                let ca = shared.ca_pem.as_ref().map_or(0, |pem| pem.0.len() * 2);
+                shared.url.wire_length() + shared.key.wire_length() + ca
+            }
             _ => 0,
         }
     }
@@ -140,6 +153,7 @@ pub(crate) struct WireMount {
     pub(crate) limits_ms: [u64; 5],
     pub(crate) layers: Vec<WireLayer>,
     pub(crate) cache_limit_bytes: u64,
+    pub(crate) has_shared_cache: bool,
     pub(crate) id_shift: Option<(u32, u32)>,
     pub(crate) read_deadline_ms: u64,
     /// Layer and span.
@@ -216,6 +230,18 @@ pub(crate) struct WireLocation {
     pub(crate) serial: u64,
     pub(crate) not_after: Timestamp,
     pub(crate) url: WireSecret,
+}
+
+/// Where a layer lies in the shared cache.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireShared {
+    pub(crate) id: u64,
+    pub(crate) url: WireSecret,
+    pub(crate) key: WireSecret,
+    pub(crate) not_after: Timestamp,
+    pub(crate) plain_http: bool,
+    pub(crate) ca_pem: Option<HexBytes>,
 }
 
 /// A stretch of a layer, from `start` to before `end`.
@@ -321,4 +347,5 @@ pub(crate) struct WireStats {
     pub(crate) spans_present: u64,
     pub(crate) auth_requests: u64,
     pub(crate) files_backed: u64,
+    pub(crate) bytes_shared: u64,
 }

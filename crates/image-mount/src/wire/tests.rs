@@ -53,6 +53,7 @@ fn request(cache: &Path) -> MountRequest {
         }],
         origin: "registry.example:5000/acme/fn over plain http".to_owned(),
         cache: SpanCache::open(cache, CacheLimits { max_bytes: 5 << 30 }).unwrap(),
+        has_shared_cache: true,
         id_shift: Some(IdShift {
             base: 100_000,
             count: 65_536,
@@ -97,6 +98,7 @@ fn a_mount_request_arrives_as_it_was_sent() {
         ca_pem: request.ca_pem,
         dial: request.dial,
         layers: vec![(&summary()).into()],
+        has_shared_cache: request.has_shared_cache,
         cache_limits: CacheLimits { max_bytes: 5 << 30 },
         id_shift: request.id_shift,
         read_deadline: request.read_deadline,

@@ -20,6 +20,7 @@ mod process;
 mod read_ahead;
 mod read_through;
 mod role;
+mod shared;
 mod stacks;
 mod support;
 mod through_the_kernel;

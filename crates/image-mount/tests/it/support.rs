@@ -115,6 +115,7 @@ impl Published {
             origin: format!("{}/{REPOSITORY}", sim.host()),
             cache: SpanCache::open(&directory.path().join("cache"), CacheLimits::default())
                 .unwrap(),
+            has_shared_cache: false,
             id_shift: None,
             read_deadline: Duration::from_mins(2),
             foretold: Vec::new(),

@@ -28,7 +28,8 @@ use worker_protocol::worker_service_server::{WorkerService, WorkerServiceServer}
 use worker_protocol::{
     AuthAnswer, AuthQuestion, Call, CallResult, CodePiece, CodeQuestion, Ended, Format, FromWorker,
     IndexPiece, IndexQuestion, LocationAnswer, LocationQuestion, MAX_MESSAGE_BYTES, Nowhere,
-    Output, ReadPiece, ReadQuestion, Ready, Start, ToWorker, location_answer,
+    Output, ReadPiece, ReadQuestion, Ready, SharedAnswer, SharedQuestion, Start, ToWorker,
+    location_answer, shared_answer,
 };
 
 use super::starts::CONTAINER;
@@ -90,6 +91,13 @@ impl WorkerService for Service {
     ) -> Result<Response<LocationAnswer>, Status> {
         let nowhere = location_answer::Answer::Nowhere(Nowhere {});
         Ok(Response::new(LocationAnswer {
+            answer: Some(nowhere),
+        }))
+    }
+
+    async fn shared(&self, _: Request<SharedQuestion>) -> Result<Response<SharedAnswer>, Status> {
+        let nowhere = shared_answer::Answer::Nowhere(Nowhere {});
+        Ok(Response::new(SharedAnswer {
             answer: Some(nowhere),
         }))
     }

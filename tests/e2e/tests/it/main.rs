@@ -29,6 +29,7 @@ mod possession;
 mod run;
 mod serve;
 mod serving;
+mod shared_cache;
 mod support;
 mod traces;
 mod vault;

@@ -107,7 +107,7 @@ impl Gateway {
     }
 
     /// A client that reads with a lease.
-    pub(super) fn client(&self, lease: &Arc<Lease>) -> Result<RegistryClient, Problem> {
+    pub(crate) fn client(&self, lease: &Arc<Lease>) -> Result<RegistryClient, Problem> {
         self.client_with(lease, RetryPolicy::default())
     }
 
@@ -289,6 +289,7 @@ impl Build {
         let publication = Publication { image, proof };
         let store = self.gateway.store();
         store.publish(self.workspace, &publication).await?;
+        self.gateway.share_image(self.workspace, &id);
         self.gateway.built_image(self.workspace, &id).await
     }
 
