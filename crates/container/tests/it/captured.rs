@@ -136,8 +136,8 @@ async fn a_command_that_waits_has_not_begun_and_goes_with_its_directory() {
         let spec = spec(&place, "echo out");
         let dir = directory(&place, &spec);
         let network = Network::prepare(&dir, NetworkRequest::default()).await;
-        let runtime = Runtime::find().unwrap();
-        let created = runtime.create(&spec, &dir, &network.unwrap(), CAPTURED);
+        let (network, runtime) = (network.unwrap(), Runtime::find().unwrap());
+        let created = runtime.create(&spec, &dir, &network, CAPTURED);
         let created = created.await.unwrap();
         let pid = fs::read_to_string(dir.path().join("pid")).unwrap();
         let program = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
