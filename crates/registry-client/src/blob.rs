@@ -171,7 +171,7 @@ fn range_reader(
     Ok(reader)
 }
 
-async fn collect(mut reader: BlobReader, length: u64) -> Result<Bytes, RegistryError> {
+pub(crate) async fn collect(mut reader: BlobReader, length: u64) -> Result<Bytes, RegistryError> {
     let capacity = usize::try_from(length)
         .unwrap_or(usize::MAX)
         .min(MAX_INITIAL_CAPACITY);
@@ -184,7 +184,7 @@ async fn collect(mut reader: BlobReader, length: u64) -> Result<Bytes, RegistryE
 
 /// A layer that the registry may lawfully not have gets an error that says so. Its URLs are not an
 /// alternative: they lead wherever the image's author likes.
-fn explain_foreign(descriptor: &Descriptor, error: RegistryError) -> RegistryError {
+pub(crate) fn explain_foreign(descriptor: &Descriptor, error: RegistryError) -> RegistryError {
     match error {
         RegistryError::NotFound { subject } if descriptor.is_foreign() => {
             RegistryError::Unsupported {

@@ -37,8 +37,9 @@ pub(crate) struct BlobReader {
     /// The next byte to hand out, and the one after the last.
     position: u64,
     end: u64,
-    /// Whether the stretch is the whole blob, for which reading over is never refused.
-    whole: bool,
+    /// A stretch that ends after this is not read from a reply that is all of the blob. For the
+    /// whole blob reading over is never refused.
+    read_over_max: u64,
     open: Option<Open>,
     attempts: Attempts,
     /// `position` when tries were last counted from zero.
@@ -79,13 +80,21 @@ impl BlobReader {
             repository: repository.to_owned(),
             digest: digest.clone(),
             size,
-            whole,
+            read_over_max: if whole { u64::MAX } else { MAX_READ_OVER_BYTES },
             position: stretch.start,
             end: stretch.end,
             open: None,
             attempts,
             counted_from: stretch.start,
         }
+    }
+
+    /// A part of a blob that is read whole: it is resumed as that would be, and what comes of a
+    /// registry that ignores `Range` is of no use.
+    pub(crate) fn only_by_range(mut self) -> Self {
+        self.read_over_max = 0;
+        self.attempts = Attempts::resuming(self.core.retry);
+        self
     }
 
     pub(crate) fn subject(&self) -> String {
@@ -250,7 +259,7 @@ impl BlobReader {
     }
 
     fn check_reading_over(&self) -> Result<(), RegistryError> {
-        if self.whole || self.end <= MAX_READ_OVER_BYTES {
+        if self.end <= self.read_over_max {
             return Ok(());
         }
         Err(RegistryError::Unsupported {
@@ -278,17 +287,13 @@ impl BlobReader {
                 .core
                 .protocol("a partial reply that does not say which part it is"));
         };
+        // What is shorter than it was said to be cannot give what was asked either.
+        self.check_length(total, self.size)?;
         if (first, last) != asked {
             let message = format!("bytes {first}-{last} for bytes {}-{}", asked.0, asked.1);
             return Err(self.core.protocol(&message));
         }
-        match total {
-            Some(total) if total != self.size => {
-                let message = format!("it has {total} bytes, the manifest says {}", self.size);
-                Err(RegistryError::corrupt(&self.subject(), &message))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 

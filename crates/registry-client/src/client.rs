@@ -16,6 +16,7 @@ use crate::document::{self, Content, Flaw};
 use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::exchange::{Call, Core};
+use crate::flows::{self, BlobParts, Flows};
 use crate::follow::{self, Outgoing};
 use crate::manifest::{Descriptor, ManifestHead, PinnedManifest};
 use crate::media_type;
@@ -312,6 +313,23 @@ impl RegistryClient {
     ) -> Result<BlobStream, RegistryError> {
         check_repository(repository)?;
         blob::stream(Arc::clone(&self.core), repository, descriptor).await
+    }
+
+    /// A whole blob in order, over several requests at once where it is long. Not verified: whoever
+    /// reads it hashes it.
+    pub fn blob_parts(
+        &self,
+        repository: &str,
+        descriptor: &Descriptor,
+        flows: &Flows,
+    ) -> Result<BlobParts, RegistryError> {
+        check_repository(repository)?;
+        Ok(flows::parts(
+            Arc::clone(&self.core),
+            repository,
+            descriptor,
+            flows,
+        ))
     }
 
     /// Exactly these bytes of a blob of `size` bytes. Not verified: a range has no digest.

@@ -16,6 +16,7 @@ mod document;
 mod endpoint;
 mod error;
 mod exchange;
+mod flows;
 mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -36,6 +37,7 @@ pub use challenge::Challenge;
 pub use client::{Ping, RegistryClient};
 pub use endpoint::Endpoint;
 pub use error::RegistryError;
+pub use flows::{BlobParts, Flows, Part};
 pub use manifest::{Descriptor, ManifestHead, PinnedManifest};
 pub use platform::Platform;
 pub use pull_limit::PullLimit;

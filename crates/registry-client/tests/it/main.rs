@@ -3,6 +3,7 @@
 mod auth;
 mod blobs;
 mod debian;
+mod flows;
 mod locations;
 mod manifests;
 mod patience;
