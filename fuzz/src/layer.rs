@@ -8,7 +8,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use layer_index::{Entry, LayerIndex, Tree};
-use layer_indexer::{Indexed, IndexerError, Limits, fuzzing, index_bytes, index_layer};
+use layer_indexer::{Files, Indexed, IndexerError, Limits, fuzzing, index_bytes, index_layer};
 use sha2::{Digest, Sha256};
 
 use crate::tree;
@@ -45,7 +45,7 @@ fn check_layer(bytes: &[u8]) {
         ..Limits::default()
     };
     let mut file = Vec::new();
-    let indexed = match index_layer(bytes, &mut file, None, limits) {
+    let indexed = match index_layer(bytes, &mut file, Files::in_memory(), limits) {
         Ok(indexed) => indexed,
         Err(error) => return check_refusal(&error),
     };
@@ -54,7 +54,8 @@ fn check_layer(bytes: &[u8]) {
         bytes,
         length: 1009,
     };
-    let trickled = index_layer(trickle, &mut again, None, limits).expect("it was indexed before");
+    let trickled = index_layer(trickle, &mut again, Files::in_memory(), limits);
+    let trickled = trickled.expect("it was indexed before");
     check_index(bytes, &indexed, file);
     assert_eq!(trickled.diff_id, indexed.diff_id);
     assert_eq!(trickled.entries, indexed.entries);

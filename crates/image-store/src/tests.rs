@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use layer_index::{Builder, Codec, Layer};
+use layer_index::{Builder, Codec, Layer, Scratch, SpanDigests};
 
 use super::*;
 
@@ -24,7 +24,10 @@ fn write_index(file: &mut impl Write, layer: &str) {
         codec: Codec::Tar,
         compressed_size: 0,
     };
-    Builder::new().finish(layer, &[], file).expect("writes");
+    let scratch = Scratch::in_memory();
+    let digests = SpanDigests::new(&scratch);
+    let builder = Builder::new(&scratch);
+    builder.finish(layer, digests, file).expect("writes");
 }
 
 #[test]

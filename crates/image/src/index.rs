@@ -4,25 +4,30 @@
 //! cannot be filled (a full disk) never stops an index from being made; a layer that occurs twice
 //! in an image is read once.
 
-use std::collections::HashSet;
+mod pass;
+
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
-use image_fs::{Incoming, SpanCache};
+use image_fs::SpanCache;
 use image_store::ImageStore;
 use layer_index::IndexSummary;
-use layer_indexer::{CacheFile, IndexerError, IndexerProcess};
-use registry_client::RegistryClient;
+use registry_client::{Flows, RegistryClient};
+use tokio::task::{JoinError, JoinSet};
 
+use self::pass::Reading;
 use crate::error::ImageError;
 use crate::pinned::{PinnedImage, PinnedLayer};
 use crate::progress::Progress;
 
-/// Layers indexed at once. Each takes a core for inflating and part of another for hashing; more
-/// than this only divides the link.
-const LAYERS_AT_ONCE: usize = 3;
+/// Layers indexed at once where there are few cores. Each takes one for inflating and part of
+/// another for hashing; a third one uses what the others leave while they begin and end.
+const LAYERS_AT_ONCE_MIN: usize = 3;
+
+/// The same where there are many: each layer may take 64 MiB.
+const LAYERS_AT_ONCE_MAX: usize = 8;
 
 /// What a mount process holds of all indexes of an image together: as much as one layer may have
 /// of metadata. The largest public images stay below a third of it, and the trees made of it fit
@@ -68,11 +73,25 @@ impl Indexing {
         fill: Fill,
         progress: Arc<dyn Progress>,
     ) -> Result<Vec<LayerReport>, ImageError> {
-        let reports = self
-            .for_each_layer(image, |layer| {
-                self.layer(client, image, layer, &*progress, fill)
-            })
-            .await?;
+        let (mut reports, missing) = self.look(image, fill)?;
+        let sizes = missing.iter().map(|layer| layer.descriptor.size);
+        progress.begun(missing.len(), sizes.fold(0, u64::saturating_add));
+        let reading = Reading {
+            indexing: self.clone(),
+            client: client.clone(),
+            image: image.clone(),
+            fill,
+            progress,
+            flows: Flows::default(),
+        };
+        for report in read_all(reading, missing).await? {
+            reports.insert(report.digest.clone(), report);
+        }
+        let of_layer = |layer: &PinnedLayer| {
+            let report = reports.get(layer.descriptor.digest.as_str());
+            report.cloned().expect("every layer has a report")
+        };
+        let reports: Vec<_> = image.layers.iter().map(of_layer).collect();
         check_metadata(reports.iter().map(|report| report.index.memory_bytes)).map_err(
             |problem| ImageError::TooLarge {
                 image: image.reference.canonical(),
@@ -87,80 +106,34 @@ impl Indexing {
         let report = |layer: &PinnedLayer| {
             let index = self.store.index(image.index_key(layer))?;
             let index = index.filter(|index| is_promised(layer, index));
-            Ok(index.map(|index| LayerReport {
-                digest: layer.descriptor.digest.to_string(),
-                media_type: layer.descriptor.media_type.clone(),
-                index,
-                took: None,
-            }))
+            Ok(index.map(|index| LayerReport::new(layer, index, None)))
         };
         image.layers.iter().map(report).collect()
     }
 
-    async fn for_each_layer<'a, F>(
+    /// What is there, by layer, and the layers that are to be read, each once.
+    fn look(
         &self,
-        image: &'a PinnedImage,
-        work: impl Fn(&'a PinnedLayer) -> F,
-    ) -> Result<Vec<LayerReport>, ImageError>
-    where
-        F: Future<Output = Result<LayerReport, ImageError>>,
-    {
-        let mut seen = HashSet::new();
-        let distinct = image
-            .layers
-            .iter()
-            .filter(|layer| seen.insert(&layer.descriptor.digest));
-        let distinct: Vec<_> = distinct.map(work).collect();
-        let reports: Vec<LayerReport> = stream::iter(distinct)
-            .buffered(LAYERS_AT_ONCE)
-            .try_collect()
-            .await?;
-        let of_layer = |layer: &PinnedLayer| {
-            let digest = layer.descriptor.digest.as_str();
-            let report = reports.iter().find(|report| report.digest == digest);
-            report.cloned().expect("every distinct layer has a report")
-        };
-        Ok(image.layers.iter().map(of_layer).collect())
-    }
-
-    async fn layer(
-        &self,
-        client: &RegistryClient,
         image: &PinnedImage,
-        layer: &PinnedLayer,
-        progress: &dyn Progress,
         fill: Fill,
-    ) -> Result<LayerReport, ImageError> {
-        let digest = layer.descriptor.digest.as_str();
-        let report = |index, took| LayerReport {
-            digest: digest.to_owned(),
-            media_type: layer.descriptor.media_type.clone(),
-            index,
-            took,
-        };
-        if let Some(index) = self.store.index(image.index_key(layer))?
-            && is_promised(layer, &index)
-            && (fill == Fill::Unindexed || self.is_cached(image, &index)?)
-        {
-            return Ok(report(index, None));
-        }
-        let started = Instant::now();
-        progress.layer_started(digest, layer.descriptor.size);
-        let index = match self
-            .pass(client, image, layer, progress, self.cache.as_ref())
-            .await
-        {
-            Err(ImageError::Layer {
-                source: IndexerError::Write(problem),
-                ..
-            }) if self.cache.is_some() && fill == Fill::Unindexed => {
-                tracing::warn!(layer = digest, %problem, "indexing without filling the cache");
-                self.pass(client, image, layer, progress, None).await
+    ) -> Result<(HashMap<String, LayerReport>, Vec<PinnedLayer>), ImageError> {
+        let (mut found, mut missing, mut seen) = (HashMap::new(), Vec::new(), HashSet::new());
+        for layer in &image.layers {
+            let digest = layer.descriptor.digest.as_str();
+            if !seen.insert(digest) {
+                continue;
             }
-            other => other,
-        }?;
-        progress.layer_finished(digest);
-        Ok(report(index, Some(started.elapsed())))
+            match self.store.index(image.index_key(layer))? {
+                Some(index)
+                    if is_promised(layer, &index)
+                        && (fill == Fill::Unindexed || self.is_cached(image, &index)?) =>
+                {
+                    found.insert(digest.to_owned(), LayerReport::new(layer, index, None));
+                }
+                _ => missing.push(layer.clone()),
+            }
+        }
+        Ok((found, missing))
     }
 
     fn is_cached(&self, image: &PinnedImage, index: &IndexSummary) -> Result<bool, ImageError> {
@@ -179,56 +152,53 @@ impl Indexing {
         let present = cache.present_spans(&image.origin, index)?;
         Ok(index.header.span_count.saturating_sub(present))
     }
+}
 
-    /// Streams one layer through an indexing process.
-    async fn pass(
-        &self,
-        client: &RegistryClient,
-        image: &PinnedImage,
-        layer: &PinnedLayer,
-        progress: &dyn Progress,
-        cache: Option<&SpanCache>,
-    ) -> Result<IndexSummary, ImageError> {
-        let digest = layer.descriptor.digest.as_str();
-        let of_layer = |source| ImageError::Layer {
-            layer: digest.to_owned(),
-            source,
-        };
-        let output = self.store.new_file()?;
-        let incoming = cache.map(SpanCache::incoming).transpose()?;
-        let mut process = IndexerProcess::spawn(
-            &self.program,
-            digest,
-            layer.diff_id.as_str(),
-            output.file(),
-            cache.zip(incoming.as_ref()).map(cache_file),
-        )
-        .map_err(of_layer)?;
-        let mut blob = client
-            .blob_stream(image.reference.repository(), &layer.descriptor)
-            .await?;
-        while let Some(bytes) = blob.try_next().await? {
-            process.feed(&bytes).await.map_err(of_layer)?;
-            progress.layer_advanced(digest, bytes.len() as u64);
+impl LayerReport {
+    fn new(layer: &PinnedLayer, index: IndexSummary, took: Option<Duration>) -> Self {
+        Self {
+            digest: layer.descriptor.digest.as_str().to_owned(),
+            media_type: layer.descriptor.media_type.clone(),
+            index,
+            took,
         }
-        process.finish().await.map_err(of_layer)?;
-        let index = self.store.publish_index(image.index_key(layer), output)?;
-        if let (Some(cache), Some(incoming)) = (cache, incoming) {
-            let adopted = cache.adopt(&image.origin, &index, incoming);
-            if let Err(error) = adopted {
-                tracing::warn!(layer = digest, %error, "the cache does not take the layer");
-            }
-        }
-        Ok(index)
     }
 }
 
-/// A layer that alone is more than the cache may hold must not fill the disk on its way.
-fn cache_file<'a>((cache, incoming): (&SpanCache, &'a Incoming)) -> CacheFile<'a> {
-    CacheFile {
-        file: incoming.file(),
-        limit_bytes: cache.limits().max_bytes,
+/// Reads layers, a few at once. The largest come first: one that is begun last would keep a core
+/// busy while the others have nothing to do.
+async fn read_all(
+    reading: Reading,
+    mut layers: Vec<PinnedLayer>,
+) -> Result<Vec<LayerReport>, ImageError> {
+    let reading = Arc::new(reading);
+    let at_once = layers_at_once();
+    layers.sort_by_key(|layer| layer.descriptor.size);
+    // Dropped on the way, it ends those that are under way.
+    let (mut tasks, mut reports) = (JoinSet::new(), Vec::new());
+    loop {
+        while tasks.len() < at_once
+            && let Some(layer) = layers.pop()
+        {
+            let reading = Arc::clone(&reading);
+            tasks.spawn(async move { reading.layer(&layer).await });
+        }
+        match tasks.join_next().await {
+            None => return Ok(reports),
+            Some(Ok(report)) => reports.push(report?),
+            Some(Err(error)) => go_on_panicking(error),
+        }
     }
+}
+
+fn layers_at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.clamp(LAYERS_AT_ONCE_MIN, LAYERS_AT_ONCE_MAX)
+}
+
+/// A panic of a task is one of whoever waits for it. Nobody cancels a task but by dropping the set.
+fn go_on_panicking(error: JoinError) -> ! {
+    std::panic::resume_unwind(error.into_panic())
 }
 
 /// What does not fit is read again, which tells an image that lies about a layer, and is refused

@@ -4,6 +4,8 @@ use std::fmt::Debug;
 
 /// Told of each layer's way through the indexer, from several tasks at once.
 pub trait Progress: Debug + Send + Sync {
+    /// So many layers will be read, of so many compressed bytes together. Comes first.
+    fn begun(&self, layers: usize, compressed_bytes: u64);
     /// A layer is about to be read.
     fn layer_started(&self, layer: &str, compressed_bytes: u64);
     /// So many more compressed bytes of the layer were read.

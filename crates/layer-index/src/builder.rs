@@ -6,14 +6,15 @@ use inflate_resume::WINDOW_SIZE;
 
 use crate::entry::Entry;
 use crate::error::{BuildError, IndexError};
-use crate::format::{Prefix, Section};
+use crate::format::Prefix;
 use crate::index::{Codec, Header};
 use crate::limits::{
     MAX_ENTRIES, MAX_METADATA, MAX_SPAN, MAX_SPANS, MAX_UNCOMPRESSED, MAX_WINDOW_FRAME,
 };
+use crate::long_column::{LongColumn, Packed};
 use crate::metadata;
-use crate::span::Span;
-use crate::span_table::{self, Start, WindowFrame, frame_digest};
+use crate::scratch::{Piece, Scratch};
+use crate::span_table::{self, NewStart, SpanDigests};
 
 /// Level of zstd that is within a few percent of the best at a tenth of its time.
 pub(crate) const ZSTD_LEVEL: i32 = 3;
@@ -27,21 +28,30 @@ pub struct Layer {
     pub compressed_size: u64,
 }
 
-/// An index being made.
-#[derive(Debug, Default)]
+/// An index being made. Its parts are kept in a scratch, so that it may be larger than memory.
+#[derive(Debug)]
 pub struct Builder {
+    scratch: Scratch,
     metadata: metadata::Writer,
-    starts: Vec<Start>,
-    windows: Vec<Vec<u8>>,
+    starts: Vec<NewStart>,
     /// Checkpoints that proved to be none.
     forgotten: Vec<usize>,
-    spans: Vec<Span>,
+    span_lengths: LongColumn,
+    span_count: u32,
     uncompressed: u64,
 }
 
 impl Builder {
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(scratch: &Scratch) -> Self {
+        Self {
+            scratch: scratch.clone(),
+            metadata: metadata::Writer::new(scratch),
+            starts: Vec::new(),
+            forgotten: Vec::new(),
+            span_lengths: LongColumn::new(scratch),
+            span_count: 0,
+            uncompressed: 0,
+        }
     }
 
     /// Adds an entry, in archive order.
@@ -58,25 +68,21 @@ impl Builder {
 
     /// Says that the next span can be reached from here. Returns the checkpoint's number.
     pub fn checkpoint(&mut self, compressed_offset: u64, bits: u8) -> usize {
-        let window = WindowFrame {
-            offset: 0,
-            length: 0,
-            digest: [0; 16],
-        };
-        let first_span = self.spans.len();
-        self.starts.push(Start {
+        self.starts.push(NewStart {
             compressed_offset,
+            first_span: self.span_count,
             bits,
-            first_span,
-            window,
+            window: Piece::EMPTY,
         });
-        self.windows.push(Vec::new());
         self.starts.len() - 1
     }
 
-    /// Gives a checkpoint its window, as [`Builder::window_frame`] packed it.
-    pub fn window(&mut self, checkpoint: usize, frame: Vec<u8>) {
-        self.windows[checkpoint] = frame;
+    /// Gives a checkpoint its window, as [`Builder::window_frame`] or [`SparseWindow::pack`] packed
+    /// it, which is in the builder's scratch.
+    ///
+    /// [`SparseWindow::pack`]: crate::SparseWindow::pack
+    pub fn window(&mut self, checkpoint: usize, frame: Piece) {
+        self.starts[checkpoint].window = frame;
     }
 
     /// Says that decoding cannot start at a checkpoint after all: its spans are reached from the
@@ -100,19 +106,15 @@ impl Builder {
         if length == 0 || length > MAX_SPAN {
             return Err(BuildError::Invalid("a span of a bad length"));
         }
-        if self.spans.len() as u64 >= MAX_SPANS {
+        if u64::from(self.span_count) >= MAX_SPANS {
             return Err(BuildError::Limit("too many spans"));
         }
-        let checkpoint = self.starts.len().checked_sub(1);
-        let checkpoint = checkpoint.ok_or(BuildError::Invalid("a span before any checkpoint"))?;
-        let checkpoint = u32::try_from(checkpoint).expect("no more checkpoints than spans");
-        let uncompressed_offset = self.uncompressed;
-        self.spans.push(Span {
-            uncompressed_offset,
-            length,
-            checkpoint,
-            digest: [0; 32],
-        });
+        if self.starts.is_empty() {
+            return Err(BuildError::Invalid("a span before any checkpoint"));
+        }
+        self.span_lengths.open().number(u64::from(length));
+        self.span_lengths.settle()?;
+        self.span_count += 1;
         self.uncompressed += u64::from(length);
         if self.uncompressed > MAX_UNCOMPRESSED {
             return Err(BuildError::Limit("the uncompressed layer is too large"));
@@ -120,35 +122,33 @@ impl Builder {
         Ok(())
     }
 
-    pub fn spans(&self) -> usize {
-        self.spans.len()
+    pub fn spans(&self) -> u64 {
+        u64::from(self.span_count)
     }
 
     pub fn entries(&self) -> u64 {
         self.metadata.count()
     }
 
-    /// Writes the index and returns its root. There is one BLAKE3 digest for each span.
+    /// Writes the index and returns its root. There is one digest for each span.
     pub fn finish(
         mut self,
         layer: Layer,
-        digests: &[[u8; 32]],
+        digests: SpanDigests,
         out: &mut impl Write,
     ) -> Result<[u8; 32], BuildError> {
-        if digests.len() != self.spans.len() {
+        if digests.count() != self.spans() {
             return Err(BuildError::Invalid("not one digest for each span"));
-        }
-        for (span, digest) in self.spans.iter_mut().zip(digests) {
-            span.digest = *digest;
         }
         self.drop_forgotten_checkpoints();
         self.drop_empty_checkpoints();
-        self.place_windows();
-        let entry_count = self.metadata.count();
-        let metadata = self.metadata.finish();
-        let span_table = span_table::encode(&self.starts, &self.spans);
-        let (metadata, metadata_section) = compress(&metadata)?;
-        let (span_table, span_table_section) = compress(&span_table)?;
+        let (entry_count, span_count) = (self.entries(), self.spans());
+        let (scratch, starts) = (&self.scratch, &self.starts);
+        let metadata = Packed::new(&self.metadata.finish(), scratch)?;
+        let columns = span_table::encode(starts, self.span_lengths, digests, scratch)?;
+        let span_table = Packed::new(&columns, scratch)?;
+        let windows = starts.iter().map(|start| start.window);
+        let lengths = windows.clone().map(|window| u64::from(window.length()));
         let prefix = Prefix {
             header: Header {
                 layer_digest: layer.layer_digest,
@@ -157,18 +157,22 @@ impl Builder {
                 compressed_size: layer.compressed_size,
                 uncompressed_size: self.uncompressed,
                 entry_count,
-                span_count: self.spans.len() as u64,
+                span_count,
             },
-            metadata: metadata_section,
-            span_table: span_table_section,
-            windows_stored: self.windows.iter().map(|frame| frame.len() as u64).sum(),
+            metadata: metadata.section,
+            span_table: span_table.section,
+            windows_stored: lengths.sum(),
         };
         let prefix = prefix.encode().map_err(|error| encode_error(&error))?;
-        let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(BuildError::Write);
-        write(&prefix)?;
-        write(&metadata)?;
-        write(&span_table)?;
-        self.windows.iter().try_for_each(|frame| write(frame))?;
+        let mut write = || {
+            out.write_all(&prefix)?;
+            metadata.write_to(out)?;
+            span_table.write_to(out)?;
+            windows
+                .clone()
+                .try_for_each(|window| out.write_all(&scratch.read(window)?))
+        };
+        write().map_err(BuildError::Write)?;
         Ok(Prefix::root(&prefix))
     }
 
@@ -182,70 +186,18 @@ impl Builder {
 
     /// A checkpoint at the very end of the stream leads to nothing.
     fn drop_empty_checkpoints(&mut self) {
-        let ends: Vec<usize> = self
-            .starts
-            .iter()
-            .skip(1)
-            .map(|start| start.first_span)
-            .collect();
-        let ends = ends.into_iter().chain([self.spans.len()]);
-        let keep: Vec<bool> = self
-            .starts
-            .iter()
-            .zip(ends)
-            .map(|(start, end)| start.first_span < end)
-            .collect();
+        let ends = self.starts.iter().skip(1).map(|start| start.first_span);
+        let ends = ends.chain([self.span_count]);
+        let starts = self.starts.iter().zip(ends);
+        let keep: Vec<bool> = starts.map(|(start, end)| start.first_span < end).collect();
         self.retain_checkpoints(&keep);
-        self.number_checkpoints();
     }
 
     fn retain_checkpoints(&mut self, keep: &[bool]) {
         let mut kept = keep.iter();
         self.starts
             .retain(|_| *kept.next().expect("one flag per checkpoint"));
-        let mut kept = keep.iter();
-        self.windows
-            .retain(|_| *kept.next().expect("one flag per checkpoint"));
     }
-
-    /// Tells each span its checkpoint again.
-    fn number_checkpoints(&mut self) {
-        let mut number = 0;
-        for (at, span) in self.spans.iter_mut().enumerate() {
-            while self
-                .starts
-                .get(number + 1)
-                .is_some_and(|next| next.first_span <= at)
-            {
-                number += 1;
-            }
-            span.checkpoint = u32::try_from(number).expect("no more checkpoints than spans");
-        }
-    }
-
-    fn place_windows(&mut self) {
-        let mut offset = 0;
-        for (start, frame) in self.starts.iter_mut().zip(&self.windows) {
-            let length = u32::try_from(frame.len()).expect("bounded by window_frame");
-            start.window = WindowFrame {
-                offset,
-                length,
-                digest: frame_digest(frame),
-            };
-            offset += u64::from(length);
-        }
-    }
-}
-
-fn compress(raw: &[u8]) -> Result<(Vec<u8>, Section), BuildError> {
-    let stored = zstd::bulk::compress(raw, ZSTD_LEVEL).map_err(BuildError::Compress)?;
-    let digest = *blake3::hash(&stored).as_bytes();
-    let section = Section {
-        stored: stored.len() as u64,
-        raw: raw.len() as u64,
-        digest,
-    };
-    Ok((stored, section))
 }
 
 fn encode_error(error: &IndexError) -> BuildError {

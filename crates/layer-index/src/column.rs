@@ -35,6 +35,10 @@ impl Column {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// A column being read. Running out is an error, never a panic.

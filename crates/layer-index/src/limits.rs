@@ -32,8 +32,9 @@ pub const MAX_XATTRS_PER_ENTRY: usize = 1024;
 /// Different sets of extended attributes in one layer; equal sets are stored once.
 pub const MAX_XATTR_SETS: usize = 1024 * 1024;
 
-/// Extents of one sparse file.
-pub const MAX_EXTENTS_PER_FILE: usize = 1024 * 1024;
+/// Extents of one sparse file: every other page of 2 GiB. Whoever indexes a layer holds a map in
+/// three forms at once.
+pub const MAX_EXTENTS_PER_FILE: usize = 256 * 1024;
 
 /// Metadata section before compression: what a reader allocates to hold it.
 pub const MAX_METADATA: u64 = 1024 * 1024 * 1024;

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
-use crate::column::{Column, Reader, join, split};
+use crate::column::{Column, Reader, split};
 use crate::entry::{Entry, EntryKind, Extent, Mtime, Xattr};
 use crate::error::{BuildError, IndexError};
 use crate::limits::{
     MAX_EXTENTS_PER_FILE, MAX_NAME, MAX_PATH, MAX_SYMLINK_TARGET, MAX_XATTR_NAME, MAX_XATTR_SETS,
     MAX_XATTR_VALUE, MAX_XATTRS_PER_ENTRY,
 };
+use crate::long_column::LongColumn;
+use crate::scratch::Scratch;
 
 const COLUMNS: usize = 9;
 const MODE_MASK: u32 = 0o7777;
@@ -19,19 +21,25 @@ const LAYOUT_HOLE: u64 = 0;
 const LAYOUT_WHOLE: u64 = 1;
 const LAYOUT_EXTENTS: u64 = 2;
 
+/// Sets of attributes that are known again when they come again. What is forgotten is stored once
+/// more; layers have a few dozen.
+const SETS_KNOWN_MAX: usize = 16 * 1024;
+
 /// Entries on their way into columns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Writer {
-    paths: Column,
-    kinds: Column,
-    owners: Column,
-    times: Column,
-    xattr_numbers: Column,
-    data: Column,
-    targets: Column,
-    devices: Column,
-    xattr_sets: Vec<Vec<Xattr>>,
-    xattr_index: HashMap<Vec<Xattr>, u64>,
+    paths: LongColumn,
+    kinds: LongColumn,
+    owners: LongColumn,
+    times: LongColumn,
+    xattr_numbers: LongColumn,
+    data: LongColumn,
+    targets: LongColumn,
+    devices: LongColumn,
+    xattr_sets: LongColumn,
+    xattr_set_count: usize,
+    /// Numbers of sets, by the BLAKE3 of what is stored of them.
+    known_sets: HashMap<[u8; 32], u64>,
     previous: Previous,
     count: u64,
 }
@@ -45,6 +53,25 @@ struct Previous {
 }
 
 impl Writer {
+    pub(crate) fn new(scratch: &Scratch) -> Self {
+        let column = || LongColumn::new(scratch);
+        Self {
+            paths: column(),
+            kinds: column(),
+            owners: column(),
+            times: column(),
+            xattr_numbers: column(),
+            data: column(),
+            targets: column(),
+            devices: column(),
+            xattr_sets: column(),
+            xattr_set_count: 0,
+            known_sets: HashMap::new(),
+            previous: Previous::default(),
+            count: 0,
+        }
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
@@ -52,88 +79,106 @@ impl Writer {
     pub(crate) fn push(&mut self, entry: &Entry) -> Result<(), BuildError> {
         check(entry).map_err(BuildError::Invalid)?;
         self.path(&entry.path);
-        self.kind(&entry.kind);
-        self.owners.number(u64::from(entry.mode & MODE_MASK));
-        self.owners.number(u64::from(entry.uid));
-        self.owners.number(u64::from(entry.gid));
-        self.times
-            .signed(entry.mtime.seconds.wrapping_sub(self.previous.seconds));
-        self.times.number(u64::from(entry.mtime.nanoseconds));
+        self.kind(&entry.kind)?;
+        let owners = self.owners.open();
+        owners.number(u64::from(entry.mode & MODE_MASK));
+        owners.number(u64::from(entry.uid));
+        owners.number(u64::from(entry.gid));
+        let times = self.times.open();
+        times.signed(entry.mtime.seconds.wrapping_sub(self.previous.seconds));
+        times.number(u64::from(entry.mtime.nanoseconds));
         self.previous.seconds = entry.mtime.seconds;
         self.xattrs(&entry.xattrs)?;
         self.count += 1;
-        Ok(())
+        self.columns_mut()
+            .into_iter()
+            .try_for_each(LongColumn::settle)
     }
 
     fn path(&mut self, path: &[u8]) {
         let pairs = self.previous.path.iter().zip(path);
         let shared = pairs.take_while(|(before, now)| before == now).count();
-        self.paths.number(shared as u64);
-        self.paths.bytes(&path[shared..]);
+        self.paths.open().number(shared as u64);
+        self.paths.open().bytes(&path[shared..]);
         path.clone_into(&mut self.previous.path);
     }
 
-    fn kind(&mut self, kind: &EntryKind) {
-        self.kinds.number(kind_number(kind));
+    fn kind(&mut self, kind: &EntryKind) -> Result<(), BuildError> {
+        self.kinds.open().number(kind_number(kind));
         match kind {
-            EntryKind::File { size, extents } => self.file(*size, extents),
+            EntryKind::File { size, extents } => self.file(*size, extents)?,
             EntryKind::HardLink { target } | EntryKind::Symlink { target } => {
-                self.targets.bytes(target);
+                self.targets.open().bytes(target);
             }
             EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
-                self.devices.number(u64::from(*major));
-                self.devices.number(u64::from(*minor));
+                self.devices.open().number(u64::from(*major));
+                self.devices.open().number(u64::from(*minor));
             }
             EntryKind::Directory | EntryKind::Fifo | EntryKind::Whiteout | EntryKind::Opaque => {}
         }
+        Ok(())
     }
 
-    fn file(&mut self, size: u64, extents: &[Extent]) {
-        self.data.number(size);
+    fn file(&mut self, size: u64, extents: &[Extent]) -> Result<(), BuildError> {
+        self.data.open().number(size);
         match extents {
-            [] => self.data.number(LAYOUT_HOLE),
+            [] => self.data.open().number(LAYOUT_HOLE),
             [only] if only.file_offset == 0 && only.length == size => {
-                self.data.number(LAYOUT_WHOLE);
+                self.data.open().number(LAYOUT_WHOLE);
                 self.layer_offset(only.layer_offset);
             }
             many => {
-                self.data.number(LAYOUT_EXTENTS + many.len() as u64);
+                let layout = LAYOUT_EXTENTS + many.len() as u64;
+                self.data.open().number(layout);
                 for extent in many {
-                    self.data.number(extent.file_offset);
-                    self.data.number(extent.length);
+                    self.data.open().number(extent.file_offset);
+                    self.data.open().number(extent.length);
                     self.layer_offset(extent.layer_offset);
+                    self.data.settle()?;
                 }
             }
         }
+        Ok(())
     }
 
     fn layer_offset(&mut self, offset: u64) {
-        self.data.signed(
-            offset
-                .wrapping_sub(self.previous.layer_offset)
-                .cast_signed(),
-        );
+        let delta = offset.wrapping_sub(self.previous.layer_offset);
+        self.data.open().signed(delta.cast_signed());
         self.previous.layer_offset = offset;
     }
 
     /// Number 0 is no attributes; sets count from 1.
     fn xattrs(&mut self, xattrs: &[Xattr]) -> Result<(), BuildError> {
-        if xattrs.is_empty() {
-            self.xattr_numbers.number(0);
-            return Ok(());
+        let number = match xattrs {
+            [] => 0,
+            some => self.xattr_set(some)?,
+        };
+        self.xattr_numbers.open().number(number);
+        Ok(())
+    }
+
+    fn xattr_set(&mut self, xattrs: &[Xattr]) -> Result<u64, BuildError> {
+        let mut set = Column::default();
+        set.number(xattrs.len() as u64);
+        for (name, value) in xattrs {
+            set.bytes(name);
+            set.bytes(value);
         }
-        if let Some(number) = self.xattr_index.get(xattrs) {
-            self.xattr_numbers.number(*number);
-            return Ok(());
+        let digest = *blake3::hash(set.as_slice()).as_bytes();
+        if let Some(number) = self.known_sets.get(&digest) {
+            return Ok(*number);
         }
-        if self.xattr_sets.len() >= MAX_XATTR_SETS {
+        if self.xattr_set_count >= MAX_XATTR_SETS {
             return Err(BuildError::Limit("too many sets of extended attributes"));
         }
-        self.xattr_sets.push(xattrs.to_vec());
-        let number = self.xattr_sets.len() as u64;
-        self.xattr_index.insert(xattrs.to_vec(), number);
-        self.xattr_numbers.number(number);
-        Ok(())
+        self.xattr_set_count += 1;
+        self.xattr_sets.open().raw(set.as_slice());
+        if self.known_sets.len() >= SETS_KNOWN_MAX {
+            self.known_sets.clear();
+        }
+        let number = self.xattr_set_count as u64;
+        self.known_sets.insert(digest, number);
+        Ok(number)
     }
 
     /// Bytes so far, for the limit.
@@ -144,21 +189,30 @@ impl Writer {
             &self.data,
             &self.owners,
             &self.times,
+            &self.xattr_sets,
         ];
-        columns.iter().map(|column| column.len() as u64).sum()
+        columns.iter().map(|column| column.len()).sum()
     }
 
-    pub(crate) fn finish(self) -> Vec<u8> {
-        let mut sets = Column::default();
-        sets.number(self.xattr_sets.len() as u64);
-        for set in &self.xattr_sets {
-            sets.number(set.len() as u64);
-            for (name, value) in set {
-                sets.bytes(name);
-                sets.bytes(value);
-            }
-        }
-        join(&[
+    fn columns_mut(&mut self) -> [&mut LongColumn; COLUMNS] {
+        [
+            &mut self.paths,
+            &mut self.kinds,
+            &mut self.owners,
+            &mut self.times,
+            &mut self.xattr_numbers,
+            &mut self.data,
+            &mut self.targets,
+            &mut self.devices,
+            &mut self.xattr_sets,
+        ]
+    }
+
+    /// The columns of the section, in their order.
+    pub(crate) fn finish(mut self) -> [LongColumn; COLUMNS] {
+        let count = self.xattr_set_count as u64;
+        self.xattr_sets.head().number(count);
+        [
             self.paths,
             self.kinds,
             self.owners,
@@ -167,8 +221,8 @@ impl Writer {
             self.data,
             self.targets,
             self.devices,
-            sets,
-        ])
+            self.xattr_sets,
+        ]
     }
 }
 

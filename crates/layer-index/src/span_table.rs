@@ -1,9 +1,11 @@
 //! Section B: where decoding can start, and what each span must decode to.
 
-use crate::column::{Column, Reader, join, split};
-use crate::error::IndexError;
+use crate::column::{Reader, split};
+use crate::error::{BuildError, IndexError};
 use crate::index::{Codec, Header};
 use crate::limits::{MAX_SPAN, MAX_SPANS, MAX_SPARSE_WINDOW_FRAME, MAX_WINDOW_FRAME};
+use crate::long_column::LongColumn;
+use crate::scratch::{Piece, Scratch};
 use crate::span::Span;
 
 const COLUMNS: usize = 4;
@@ -34,29 +36,71 @@ pub(crate) fn frame_digest(frame: &[u8]) -> [u8; 16] {
         .expect("half of 32 bytes")
 }
 
-pub(crate) fn encode(starts: &[Start], spans: &[Span]) -> Vec<u8> {
-    let [mut places, mut digests, mut lengths, mut span_digests] =
-        [(); COLUMNS].map(|()| Column::default());
+/// Where decoding can start, of a layer that is being indexed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewStart {
+    pub(crate) compressed_offset: u64,
+    pub(crate) first_span: u32,
+    pub(crate) bits: u8,
+    /// Kept aside; of no length where there is none.
+    pub(crate) window: Piece,
+}
+
+/// What the spans decode to, in their order. Made by itself, so that another thread may do it.
+#[derive(Debug)]
+pub struct SpanDigests {
+    column: LongColumn,
+    count: u64,
+}
+
+impl SpanDigests {
+    pub fn new(scratch: &Scratch) -> Self {
+        Self {
+            column: LongColumn::new(scratch),
+            count: 0,
+        }
+    }
+
+    /// Adds the BLAKE3 of the next span.
+    pub fn push(&mut self, digest: &[u8; 32]) -> Result<(), BuildError> {
+        self.column.open().raw(digest);
+        self.count += 1;
+        self.column.settle()
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+/// The columns of the section. `spans` are their lengths.
+pub(crate) fn encode(
+    starts: &[NewStart],
+    spans: LongColumn,
+    digests: SpanDigests,
+    scratch: &Scratch,
+) -> Result<[LongColumn; COLUMNS], BuildError> {
+    let (mut places, mut windows) = (LongColumn::new(scratch), LongColumn::new(scratch));
+    let span_count = u32::try_from(digests.count).expect("at most MAX_SPANS");
     let mut offset = 0;
-    places.number(starts.len() as u64);
+    places.open().number(starts.len() as u64);
     for (number, start) in starts.iter().enumerate() {
-        let end = starts
-            .get(number + 1)
-            .map_or(spans.len(), |next| next.first_span);
-        places.number(start.compressed_offset - offset);
-        places.number(u64::from(start.bits));
-        places.number((end - start.first_span) as u64);
-        places.number(u64::from(start.window.length));
-        if start.window.length > 0 {
-            digests.raw(&start.window.digest);
+        let next = starts.get(number + 1);
+        let end = next.map_or(span_count, |next| next.first_span);
+        let open = places.open();
+        open.number(start.compressed_offset - offset);
+        open.number(u64::from(start.bits));
+        open.number(u64::from(end - start.first_span));
+        open.number(u64::from(start.window.length()));
+        places.settle()?;
+        if start.window.length() > 0 {
+            let frame = scratch.read(start.window).map_err(BuildError::Write)?;
+            windows.open().raw(&frame_digest(&frame));
+            windows.settle()?;
         }
         offset = start.compressed_offset;
     }
-    for span in spans {
-        lengths.number(u64::from(span.length));
-        span_digests.raw(&span.digest);
-    }
-    join(&[places, digests, lengths, span_digests])
+    Ok([places, windows, spans, digests.column])
 }
 
 /// Reads and checks the table. `windows` is how long all of section C is.
@@ -151,6 +195,7 @@ fn window_length(places: &mut Reader<'_>, codec: Codec) -> Result<u32, IndexErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::column::{Column, join};
 
     /// A table of two checkpoints, of which the second claims `spans` spans.
     fn table(spans: u64) -> Vec<u8> {

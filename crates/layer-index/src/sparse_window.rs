@@ -35,6 +35,11 @@ impl SparseWindow {
         }
     }
 
+    /// Makes room for runs of so many bytes in all.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve_exact(bytes);
+    }
+
     /// Adds the run that begins `distance` bytes before the checkpoint: the furthest comes first,
     /// none touches another, and all are within the entrance's window.
     pub fn push(&mut self, distance: usize, bytes: &[u8]) {
@@ -83,7 +88,7 @@ impl SparseWindow {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let [mut entrance, mut gaps, mut lengths, mut bytes] =
+        let [mut entrance, mut gaps, mut lengths, mut length] =
             [(); COLUMNS].map(|()| Column::default());
         let reach = self.runs.first().map_or(0, |run| run.distance);
         let has_checksum = u8::from(self.entrance.has_checksum());
@@ -98,8 +103,13 @@ impl SparseWindow {
             lengths.number(run.length as u64);
             end = run.distance - run.length;
         }
-        bytes.raw(&self.bytes);
-        join(&[entrance, gaps, lengths, bytes])
+        // As `join` would, without another copy of what may be megabytes.
+        length.number(self.bytes.len() as u64);
+        let mut raw = join(&[entrance, gaps, lengths]);
+        raw.reserve_exact(length.len() + self.bytes.len());
+        raw.extend_from_slice(length.as_slice());
+        raw.extend_from_slice(&self.bytes);
+        raw
     }
 
     /// Reads a window that [`SparseWindow::pack`] packed.

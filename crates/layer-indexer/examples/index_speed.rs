@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use flate2::bufread::MultiGzDecoder;
-use layer_indexer::{Indexed, Limits, index_layer};
+use layer_indexer::{Files, Indexed, Limits, index_layer};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -81,7 +81,12 @@ fn cpu_time() -> Duration {
 }
 
 fn index(layer: &[u8]) -> Outcome<Indexed> {
-    let indexed = index_layer(layer, &mut io::sink(), None, Limits::default())?;
+    let indexed = index_layer(
+        layer,
+        &mut io::sink(),
+        Files::in_memory(),
+        Limits::default(),
+    )?;
     Ok(indexed)
 }
 

@@ -7,11 +7,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use layer_index::{Scratch, SpanDigests};
 use sha2::{Digest, Sha256};
 
 use crate::error::IndexerError;
 
-/// Buffers on their way: enough to keep both threads busy, few enough to stay in a cache.
+/// Buffers on their way: enough to keep both threads busy, few enough to stay in a cache. Each is
+/// as long as a chunk's, about 300 KiB.
 const QUEUE: usize = 8;
 
 /// Zeros at least this long become a hole in the cache file.
@@ -19,7 +21,8 @@ const HOLE_BYTES: usize = 4096;
 
 enum Work {
     Compressed(Vec<u8>),
-    Span(Vec<u8>),
+    Decoded(Vec<u8>),
+    SpanEnd,
 }
 
 /// What the thread found.
@@ -30,7 +33,7 @@ pub(crate) struct Digests {
     pub(crate) uncompressed: [u8; 32],
     pub(crate) uncompressed_size: u64,
     /// BLAKE3 of each span.
-    pub(crate) spans: Vec<[u8; 32]>,
+    pub(crate) spans: SpanDigests,
 }
 
 /// The thread's end that the pass holds.
@@ -44,14 +47,15 @@ pub(crate) struct Hasher {
 impl Hasher {
     /// `cache` receives the uncompressed stream at its own offsets, unless that takes more than
     /// `cache_bytes` of the disk: then it ends empty.
-    pub(crate) fn start(cache: Option<File>, cache_bytes: u64) -> Self {
+    pub(crate) fn start(cache: Option<File>, cache_bytes: u64, scratch: &Scratch) -> Self {
         let (work, incoming) = sync_channel(QUEUE);
-        let (give_back, returned) = sync_channel(2 * QUEUE);
+        let (give_back, returned) = sync_channel(QUEUE);
+        let spans = SpanDigests::new(scratch);
         let cache = cache.map(|file| Cache {
             file,
             room_bytes: Some(cache_bytes),
         });
-        let thread = std::thread::spawn(move || run(&incoming, &give_back, cache));
+        let thread = std::thread::spawn(move || run(&incoming, &give_back, cache, spans));
         Self {
             work,
             returned,
@@ -70,8 +74,13 @@ impl Hasher {
         let _ = self.work.send(Work::Compressed(bytes));
     }
 
-    pub(crate) fn span(&self, bytes: Vec<u8>) {
-        let _ = self.work.send(Work::Span(bytes));
+    /// The next part of a span.
+    pub(crate) fn decoded(&self, bytes: Vec<u8>) {
+        let _ = self.work.send(Work::Decoded(bytes));
+    }
+
+    pub(crate) fn end_span(&self) {
+        let _ = self.work.send(Work::SpanEnd);
     }
 
     pub(crate) fn finish(self) -> Result<Digests, IndexerError> {
@@ -86,10 +95,11 @@ fn run(
     incoming: &Receiver<Work>,
     give_back: &SyncSender<Vec<u8>>,
     mut cache: Option<Cache>,
+    mut spans: SpanDigests,
 ) -> Result<Digests, IndexerError> {
     let (mut compressed, mut uncompressed) = (Sha256::new(), Sha256::new());
     let (mut compressed_size, mut uncompressed_size) = (0, 0);
-    let mut spans = Vec::new();
+    let mut span = blake3::Hasher::new();
     for work in incoming {
         let buffer = match work {
             Work::Compressed(bytes) => {
@@ -97,8 +107,13 @@ fn run(
                 compressed_size += bytes.len() as u64;
                 bytes
             }
-            Work::Span(bytes) => {
-                spans.push(*blake3::hash(&bytes).as_bytes());
+            Work::SpanEnd => {
+                spans.push(span.finalize().as_bytes())?;
+                span.reset();
+                continue;
+            }
+            Work::Decoded(bytes) => {
+                span.update(&bytes);
                 uncompressed.update(&bytes);
                 if let Some(cache) = &mut cache {
                     cache.write(uncompressed_size, &bytes)?;

@@ -27,9 +27,10 @@ mod stream;
 mod zstd_checkpoints;
 mod zstd_stream;
 
+pub use child::Finished;
 pub use error::IndexerError;
-pub use pass::{Indexed, Limits, index_bytes, index_layer};
-pub use process::{CacheFile, Finished, IndexerProcess, Patience};
+pub use pass::{Files, Indexed, Limits, index_bytes, index_layer};
+pub use process::{CacheFile, IndexerProcess, Outputs, Patience};
 
 #[cfg(test)]
 mod tests;

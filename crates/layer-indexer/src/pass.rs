@@ -1,13 +1,14 @@
 //! The one pass over a layer.
 //!
 //! This thread decompresses, cuts spans and parses the archive; digests, the cache file and windows
-//! are made on two others. Memory is bounded by the queues between them.
+//! are made on two others. Memory is bounded by the queues between them: what grows with the layer
+//! is kept in the scratch.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 
 use layer_index::limits::MAX_UNCOMPRESSED;
-use layer_index::{Builder, Codec, Layer};
+use layer_index::{Builder, Codec, Layer, Scratch};
 use reference::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,25 @@ impl Default for Limits {
     }
 }
 
+/// What the pass writes to beside the index.
+#[derive(Debug)]
+pub struct Files {
+    /// Receives the decompressed bytes.
+    pub cache: Option<File>,
+    /// Has what the index is made of until that is known.
+    pub scratch: Scratch,
+}
+
+impl Files {
+    /// For layers that are small.
+    pub fn in_memory() -> Self {
+        Self {
+            cache: None,
+            scratch: Scratch::in_memory(),
+        }
+    }
+}
+
 /// What the pass found.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Indexed {
@@ -72,20 +92,20 @@ pub struct Indexed {
 /// Indexes a layer that is in memory.
 pub fn index_bytes(layer: &[u8]) -> Result<Vec<u8>, IndexerError> {
     let mut index = Vec::new();
-    index_layer(layer, &mut index, None, Limits::default())?;
+    index_layer(layer, &mut index, Files::in_memory(), Limits::default())?;
     Ok(index)
 }
 
-/// Reads a layer to its end and writes its index. `cache` receives the decompressed bytes.
+/// Reads a layer to its end and writes its index.
 pub fn index_layer(
     mut input: impl Read,
     output: &mut impl Write,
-    cache: Option<File>,
+    files: Files,
     limits: Limits,
 ) -> Result<Indexed, IndexerError> {
     let start = read_start(&mut input)?;
     let codec = detect(&start);
-    let mut pass = Pass::new(codec, cache, limits)?;
+    let mut pass = Pass::new(codec, files, limits)?;
     let mut buffer = start;
     while !buffer.is_empty() {
         pass.push(&buffer)?;
@@ -140,17 +160,18 @@ struct PendingJob {
 }
 
 impl Pass {
-    fn new(codec: Codec, cache: Option<File>, limits: Limits) -> Result<Self, IndexerError> {
-        let hasher = Hasher::start(cache, limits.cache_bytes);
-        let mut builder = Builder::new();
+    fn new(codec: Codec, files: Files, limits: Limits) -> Result<Self, IndexerError> {
+        let Files { cache, scratch } = files;
+        let hasher = Hasher::start(cache, limits.cache_bytes, &scratch);
+        let mut builder = Builder::new(&scratch);
         builder.checkpoint(0, 0);
         Ok(Self {
-            stream: Stream::new(codec)?,
+            stream: Stream::new(codec, &scratch)?,
             scanner: Scanner::new(),
             builder,
             chunk: Chunk::new(hasher.buffer()),
             hasher,
-            windows: WindowPacker::start(),
+            windows: WindowPacker::start(&scratch),
             job: None,
             consumed: 0,
             produced: 0,
@@ -206,6 +227,8 @@ impl Pass {
         let at_entrance = step.entrance != Entrance::None && self.chunk.is_long_enough();
         if at_entrance || self.chunk.is_full() {
             self.end_span()?;
+        } else if self.chunk.is_part_full() {
+            self.end_part(self.chunk.span_bytes())?;
         }
         match step.entrance {
             Entrance::Free if at_entrance => {
@@ -257,18 +280,26 @@ impl Pass {
     }
 
     fn end_span(&mut self) -> Result<(), IndexerError> {
-        if self.chunk.filled() == 0 {
+        let length = self.chunk.span_bytes();
+        if length == 0 {
             return Ok(());
         }
-        let next = Chunk::new(self.hasher.buffer());
+        self.end_part(0)?;
+        let length = u32::try_from(length).expect("a span is at most MAX_SPAN");
+        self.builder.span(length)?;
+        self.hasher.end_span();
+        Ok(())
+    }
+
+    /// Hands on what was decoded. The next part stands after `before` bytes of its span.
+    fn end_part(&mut self, before: usize) -> Result<(), IndexerError> {
+        let next = Chunk::after(before, self.hasher.buffer());
         let bytes = std::mem::replace(&mut self.chunk, next).into_bytes();
         self.stream.decoded(&bytes);
         let builder = &mut self.builder;
         self.scanner
             .push(&bytes, &mut |entry| Ok(builder.entry(entry)?))?;
-        let length = u32::try_from(bytes.len()).expect("a span is at most MAX_SPAN");
-        self.builder.span(length)?;
-        self.hasher.span(bytes);
+        self.hasher.decoded(bytes);
         Ok(())
     }
 
@@ -290,14 +321,14 @@ impl Pass {
             codec,
             compressed_size: digests.compressed_size,
         };
-        let (entries, spans) = (self.builder.entries(), self.builder.spans() as u64);
+        let (entries, spans) = (self.builder.entries(), self.builder.spans());
         let mut counted = Counted {
             inner: output,
             bytes: 0,
         };
         let root = self
             .builder
-            .finish(layer.clone(), &digests.spans, &mut counted)?;
+            .finish(layer.clone(), digests.spans, &mut counted)?;
         Ok(Indexed {
             layer_digest: layer.layer_digest,
             diff_id: layer.diff_id,

@@ -16,9 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
-use crate::child::{CACHE_FD, INDEX_FD, Report};
+use crate::child::{CACHE_FD, Finished, INDEX_FD, Report, SCRATCH_FD};
 use crate::error::IndexerError;
-use crate::pass::Indexed;
 
 /// What a pipe holds: a longer write returns only after part of it was read.
 const PIPE_BYTES: usize = 64 << 10;
@@ -61,10 +60,13 @@ struct Expected {
     diff_id: String,
 }
 
-/// What came of it: both digests are as expected.
-#[derive(Clone, Debug)]
-pub struct Finished {
-    pub indexed: Indexed,
+/// Where it writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Outputs<'a> {
+    pub index: &'a File,
+    /// Empty, and of no use afterwards.
+    pub scratch: &'a File,
+    pub cache: Option<CacheFile<'a>>,
 }
 
 /// Where the decompressed layer goes.
@@ -76,30 +78,32 @@ pub struct CacheFile<'a> {
 }
 
 impl IndexerProcess {
-    /// Starts `program layer-indexer`. The index is written to `index`, the decompressed bytes to
-    /// `cache`.
+    /// Starts `program layer-indexer`.
     pub fn spawn(
         program: &Path,
         layer_digest: &str,
         diff_id: &str,
-        index: &File,
-        cache: Option<CacheFile<'_>>,
+        outputs: Outputs<'_>,
     ) -> Result<Self, IndexerError> {
         let failed = |error: std::io::Error| IndexerError::Process(error.to_string());
         let duplicate = |file: &File| file.try_clone().map(OwnedFd::from).map_err(failed);
-        let mut mappings = vec![FdMapping {
-            parent_fd: duplicate(index)?,
-            child_fd: INDEX_FD,
-        }];
+        let mapping = |file: &File, child_fd| {
+            let parent_fd = duplicate(file)?;
+            Ok::<_, IndexerError>(FdMapping {
+                parent_fd,
+                child_fd,
+            })
+        };
+        let mut mappings = vec![
+            mapping(outputs.index, INDEX_FD)?,
+            mapping(outputs.scratch, SCRATCH_FD)?,
+        ];
         let mut command = Command::new(program);
         command.arg("layer-indexer");
-        if let Some(cache) = cache {
+        if let Some(cache) = outputs.cache {
             let limit = cache.limit_bytes.to_string();
             command.args(["--fill-cache", &limit]);
-            mappings.push(FdMapping {
-                parent_fd: duplicate(cache.file)?,
-                child_fd: CACHE_FD,
-            });
+            mappings.push(mapping(cache.file, CACHE_FD)?);
         }
         command
             .env_clear()
@@ -148,19 +152,22 @@ impl IndexerProcess {
         Ok(())
     }
 
-    /// Ends the input, waits for the index, and compares both digests.
+    /// Ends the input, waits for the index, and compares both digests: they are as expected.
     pub async fn finish(mut self) -> Result<Finished, IndexerError> {
         drop(self.stdin.take());
-        let indexed = self.report().await?;
-        let found = reference::Digest::sha256(self.hash.finalize().into()).to_string();
+        let hash = std::mem::take(&mut self.hash);
+        let found = reference::Digest::sha256(hash.finalize().into()).to_string();
+        // What is another layer may be no layer at all, which is not what is wrong with it.
+        compare("layer", self.expected.layer_digest.clone(), found)?;
+        let finished = self.report().await?;
+        let indexed = &finished.indexed;
         let Expected {
             layer_digest,
             diff_id,
         } = self.expected;
-        compare("layer", layer_digest.clone(), found)?;
         compare("indexed", layer_digest, indexed.layer_digest.clone())?;
         compare("uncompressed", diff_id, indexed.diff_id.clone())?;
-        Ok(Finished { indexed })
+        Ok(finished)
     }
 
     async fn hangs(&mut self, what: &str, patience: Duration) -> IndexerError {
@@ -178,7 +185,7 @@ impl IndexerProcess {
         }
     }
 
-    async fn report(&mut self) -> Result<Indexed, IndexerError> {
+    async fn report(&mut self) -> Result<Finished, IndexerError> {
         let patience = self.patience.report;
         match timeout(patience, self.last_word()).await {
             Ok(report) => report,
@@ -186,7 +193,7 @@ impl IndexerProcess {
         }
     }
 
-    async fn last_word(&mut self) -> Result<Indexed, IndexerError> {
+    async fn last_word(&mut self) -> Result<Finished, IndexerError> {
         let failed = |error: std::io::Error| IndexerError::Process(error.to_string());
         let mut line = Vec::new();
         if let Some(stdout) = self.child.stdout.take() {
@@ -198,7 +205,7 @@ impl IndexerProcess {
         }
         let status = self.child.wait().await.map_err(failed)?;
         match serde_json::from_slice(&line) {
-            Ok(Report::Indexed(indexed)) if status.success() => Ok(indexed),
+            Ok(Report::Indexed(finished)) if status.success() => Ok(finished),
             Ok(Report::Failed(error)) => Err(error.into()),
             _ => Err(IndexerError::Process(format!("it ended with {status}"))),
         }

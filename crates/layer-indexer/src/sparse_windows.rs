@@ -4,12 +4,13 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use inflate_resume::{WINDOW_SIZE, referenced};
-use layer_index::Builder;
+use layer_index::{BuildError, Builder, Piece, Scratch};
 
 use crate::error::IndexerError;
 
-/// Jobs on their way: each holds a window and some compressed bytes, about 64 KiB.
-const QUEUE: usize = 32;
+/// Jobs on their way: each holds a window and some compressed bytes, about 64 KiB, and up to half a
+/// megabyte where blocks are empty.
+const QUEUE: usize = 8;
 
 /// A checkpoint's window and the compressed bytes of the first 32 KiB of output after it.
 #[derive(Debug)]
@@ -22,8 +23,8 @@ pub(crate) struct Job {
     pub(crate) keeps_all: bool,
 }
 
-/// Checkpoints and their packed windows.
-pub(crate) type Frames = Vec<(usize, Vec<u8>)>;
+/// Checkpoints, and where their packed windows are kept.
+pub(crate) type Frames = Vec<(usize, Piece)>;
 
 #[derive(Debug)]
 pub(crate) struct WindowPacker {
@@ -32,8 +33,10 @@ pub(crate) struct WindowPacker {
 }
 
 impl WindowPacker {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(scratch: &Scratch) -> Self {
         let (jobs, incoming) = sync_channel::<Job>(QUEUE);
+        let scratch = scratch.clone();
+        let pack = move |job| pack(job, &scratch);
         let thread = std::thread::spawn(move || incoming.into_iter().map(pack).collect());
         Self { jobs, thread }
     }
@@ -50,11 +53,13 @@ impl WindowPacker {
     }
 }
 
-fn pack(mut job: Job) -> Result<(usize, Vec<u8>), IndexerError> {
+fn pack(mut job: Job, scratch: &Scratch) -> Result<(usize, Piece), IndexerError> {
     if !job.keeps_all {
         let used = referenced(job.bits, &job.compressed);
         used.map_err(|error| IndexerError::Stream(error.to_string()))?
             .sparsify(&mut job.window);
     }
-    Ok((job.checkpoint, Builder::window_frame(&job.window)?))
+    let frame = Builder::window_frame(&job.window)?;
+    let kept = scratch.keep(&frame).map_err(BuildError::Write)?;
+    Ok((job.checkpoint, kept))
 }

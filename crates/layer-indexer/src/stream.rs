@@ -2,7 +2,7 @@
 //! could start.
 
 use inflate_resume::{Inflate, Place, WINDOW_SIZE};
-use layer_index::{Builder, Codec};
+use layer_index::{Builder, Codec, Scratch};
 
 use crate::error::IndexerError;
 use crate::zstd_checkpoints::Mark;
@@ -58,11 +58,11 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(codec: Codec) -> Result<Self, IndexerError> {
+    pub(crate) fn new(codec: Codec, scratch: &Scratch) -> Result<Self, IndexerError> {
         Ok(match codec {
             Codec::Tar => Self::Tar,
             Codec::Gzip => Self::Gzip(Inflate::at_member()),
-            Codec::Zstd => Self::Zstd(Box::new(ZstdStream::start()?)),
+            Codec::Zstd => Self::Zstd(Box::new(ZstdStream::start(scratch)?)),
         })
     }
 
@@ -99,10 +99,10 @@ impl Stream {
         }
     }
 
-    /// What has been decoded, span by span.
-    pub(crate) fn decoded(&self, span: &[u8]) {
+    /// What has been decoded, part by part.
+    pub(crate) fn decoded(&self, part: &[u8]) {
         if let Self::Zstd(stream) = self {
-            stream.decoded(span);
+            stream.decoded(part);
         }
     }
 

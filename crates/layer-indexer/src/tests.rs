@@ -312,13 +312,11 @@ fn the_cache_file_holds_the_archive() {
     let archive = archive(2);
     let layer = filter("gzip", &["-nc"], &archive);
     let cache = tempfile::NamedTempFile::new().expect("a file");
-    let file = cache.reopen().expect("reopens");
-    let indexed = index_layer(
-        layer.as_slice(),
-        &mut Vec::new(),
-        Some(file),
-        Limits::default(),
-    );
+    let files = Files {
+        cache: Some(cache.reopen().expect("reopens")),
+        ..Files::in_memory()
+    };
+    let indexed = index_layer(layer.as_slice(), &mut Vec::new(), files, Limits::default());
     let indexed = indexed.expect("indexes");
     assert_eq!(indexed.uncompressed_bytes, archive.len() as u64);
     assert!(std::fs::read(cache.path()).expect("reads") == archive);
@@ -340,8 +338,11 @@ fn a_cache_file_takes_no_more_of_the_disk_than_it_may() {
             cache_bytes,
             ..Limits::default()
         };
-        let file = cache.reopen().expect("reopens");
-        let indexed = index_layer(content.as_slice(), &mut Vec::new(), Some(file), limits);
+        let files = Files {
+            cache: Some(cache.reopen().expect("reopens")),
+            ..Files::in_memory()
+        };
+        let indexed = index_layer(content.as_slice(), &mut Vec::new(), files, limits);
         let indexed = indexed.expect("indexes, whatever the cache takes");
         assert_eq!(indexed.uncompressed_bytes, content.len() as u64);
         let written = cache.as_file().metadata().expect("reads").len();

@@ -16,6 +16,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use layer_index::limits::MAX_ZSTD_WINDOW;
+use layer_index::{Piece, Scratch};
 use zstd_resume::{Block, FrameHeader};
 
 use self::budget::Budget;
@@ -23,7 +24,7 @@ use self::following::Following;
 use self::history::History;
 use crate::error::IndexerError;
 
-/// Messages on their way: spans are the longest, with about 300 KiB.
+/// Messages on their way: decoded bytes are the longest, with about 300 KiB.
 const QUEUE: usize = 12;
 
 /// A place where a checkpoint is wanted.
@@ -48,8 +49,8 @@ pub(crate) enum Message {
 /// What became of the marks.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Checkpoints and their packed windows.
-    pub(crate) windows: Vec<(usize, Vec<u8>)>,
+    /// Checkpoints, and where their packed windows are kept.
+    pub(crate) windows: Vec<(usize, Piece)>,
     pub(crate) refused: Vec<usize>,
 }
 
@@ -60,10 +61,10 @@ pub(crate) struct CheckpointFinder {
 }
 
 impl CheckpointFinder {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(scratch: &Scratch) -> Self {
         let (messages, incoming) = sync_channel::<Message>(QUEUE);
+        let mut finder = Finder::new(scratch);
         let thread = std::thread::spawn(move || {
-            let mut finder = Finder::default();
             incoming.into_iter().try_for_each(|it| finder.take(it))?;
             finder.give_up();
             Ok(finder.found)
@@ -83,8 +84,8 @@ impl CheckpointFinder {
     }
 }
 
-#[derive(Default)]
 struct Finder {
+    scratch: Scratch,
     /// Nothing where a frame is not followed.
     following: Option<Following>,
     history: History,
@@ -93,6 +94,16 @@ struct Finder {
 }
 
 impl Finder {
+    fn new(scratch: &Scratch) -> Self {
+        Self {
+            scratch: scratch.clone(),
+            following: None,
+            history: History::default(),
+            budget: Budget::default(),
+            found: Found::default(),
+        }
+    }
+
     fn take(&mut self, message: Message) -> Result<(), IndexerError> {
         match message {
             Message::Frame(header, start) => self.begin(header, start),
@@ -112,7 +123,7 @@ impl Finder {
     fn begin(&mut self, header: FrameHeader, start: u64) {
         self.give_up();
         let is_small = header.window_bytes <= MAX_ZSTD_WINDOW;
-        self.following = is_small.then(|| Following::new(header, start));
+        self.following = is_small.then(|| Following::new(header, start, &self.scratch));
         self.history
             .keep(if is_small { header.window_bytes } else { 0 });
     }
@@ -164,7 +175,8 @@ mod tests {
         let content = content();
         let layer = zstd::encode_all(content.as_bytes(), 3).expect("encodes");
         let (mut walker, mut rest) = (Walker::new(), layer.as_slice());
-        let (finder, mut frame, mut marks) = (CheckpointFinder::start(), None, 0);
+        let (finder, mut frame, mut marks) =
+            (CheckpointFinder::start(&Scratch::in_memory()), None, 0);
         while !rest.is_empty() {
             let walked = walker.walk(rest).expect("a stream");
             rest = &rest[walked.consumed..];

@@ -3,7 +3,7 @@
 //! The library decodes; the walker beside it only says where blocks end. A walker that loses its
 //! way costs the entrances, and nothing else.
 
-use layer_index::Builder;
+use layer_index::{Builder, Scratch};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 use zstd_resume::{Unit, Walker};
 
@@ -30,7 +30,7 @@ pub(crate) struct ZstdStream {
 }
 
 impl ZstdStream {
-    pub(crate) fn start() -> Result<Self, IndexerError> {
+    pub(crate) fn start(scratch: &Scratch) -> Result<Self, IndexerError> {
         let failed = |error: std::io::Error| IndexerError::Stream(error.to_string());
         let mut decoder = Decoder::new().map_err(failed)?;
         let limit = DParameter::WindowLogMax(WINDOW_LOG_MAX);
@@ -38,7 +38,7 @@ impl ZstdStream {
         Ok(Self {
             decoder,
             between_frames: true,
-            finder: CheckpointFinder::start(),
+            finder: CheckpointFinder::start(scratch),
             walker: Some(Walker::new()),
             walked: 0,
             ends_block: false,
@@ -107,8 +107,8 @@ impl ZstdStream {
     }
 
     /// What has been decoded, before the next mark that follows it.
-    pub(crate) fn decoded(&self, span: &[u8]) {
-        self.finder.send(Message::Decoded(span.to_vec()));
+    pub(crate) fn decoded(&self, part: &[u8]) {
+        self.finder.send(Message::Decoded(part.to_vec()));
     }
 
     /// Says that a checkpoint is wanted between the last block and the next one.

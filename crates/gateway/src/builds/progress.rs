@@ -50,6 +50,9 @@ impl LayerLines {
 }
 
 impl Progress for LayerLines {
+    /// The site was told of them before.
+    fn begun(&self, _layers: usize, _compressed_bytes: u64) {}
+
     fn layer_started(&self, layer: &str, compressed_bytes: u64) {
         self.with(|state| state.layers.insert(layer.to_owned(), compressed_bytes));
         let line = format!(
@@ -86,6 +89,8 @@ impl Progress for LayerLines {
 pub(crate) struct Unwatched;
 
 impl Progress for Unwatched {
+    fn begun(&self, _layers: usize, _compressed_bytes: u64) {}
+
     fn layer_started(&self, _layer: &str, _compressed_bytes: u64) {}
 
     fn layer_advanced(&self, _layer: &str, _bytes: u64) {}

@@ -174,7 +174,9 @@ fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use layer_index::{Builder, Codec, Entry, EntryKind, Layer, LayerIndex, Mtime};
+    use layer_index::{
+        Builder, Codec, Entry, EntryKind, Layer, LayerIndex, Mtime, Scratch, SpanDigests,
+    };
 
     use super::*;
 
@@ -192,7 +194,8 @@ mod tests {
 
     /// Links by what they lead to, and empty files.
     fn finder(links: &[(&str, &str)], files: &[&str]) -> Finder {
-        let mut builder = Builder::new();
+        let scratch = Scratch::in_memory();
+        let mut builder = Builder::new(&scratch);
         for path in files {
             let (size, extents) = (0, Vec::new());
             let file = entry(path, EntryKind::File { size, extents });
@@ -211,7 +214,8 @@ mod tests {
             compressed_size: 0,
         };
         let mut bytes = Vec::new();
-        builder.finish(layer, &[], &mut bytes).unwrap();
+        let digests = SpanDigests::new(&scratch);
+        builder.finish(layer, digests, &mut bytes).unwrap();
         let index = LayerIndex::decode(bytes.into()).unwrap();
         Finder::new(Arc::new(Tree::merge(&[index]).unwrap()))
     }

@@ -1,6 +1,6 @@
 //! One frame, followed from its start, and the checkpoints in it.
 
-use layer_index::SparseWindow;
+use layer_index::{BuildError, Piece, Scratch, SparseWindow};
 use zstd_resume::{Block, Entrance, FormatError, Frame, FrameHeader, Referred, TableWatch};
 
 use super::budget::Budget;
@@ -17,6 +17,10 @@ const GROUP_BYTES: u64 = 1 << 20;
 /// all the same, and unpacked where that was too early. Each takes up to 8 MiB.
 const UNPACKED_MAX: usize = 2;
 
+/// What they are written to together. More is packed, too: beside two windows of zstd there is no
+/// memory for it.
+const UNPACKED_MAX_BYTES: usize = 4 << 20;
+
 /// Places that may still prove to be none. All of them look at each block, of which there may be
 /// millions; few streams have more than one of them.
 const UNSETTLED_MAX: usize = 512;
@@ -32,6 +36,7 @@ impl From<FormatError> for Unfollowable {
 }
 
 pub(super) struct Following {
+    scratch: Scratch,
     frame: Frame,
     /// Where the frame begins in the decoded layer.
     start: u64,
@@ -52,7 +57,7 @@ struct Place {
 
 enum Window {
     Unpacked(Used),
-    Packed(Vec<u8>),
+    Packed(Piece),
 }
 
 impl Place {
@@ -70,8 +75,9 @@ impl Place {
 }
 
 impl Following {
-    pub(super) fn new(header: FrameHeader, start: u64) -> Self {
+    pub(super) fn new(header: FrameHeader, start: u64, scratch: &Scratch) -> Self {
         Self {
+            scratch: scratch.clone(),
             frame: Frame::new(header),
             start,
             window_bytes: usize::try_from(header.window_bytes).unwrap_or(usize::MAX),
@@ -144,19 +150,22 @@ impl Following {
             self.give_up(self.recent() + at, budget, found)?;
         }
         let recent = self.recent();
-        let unpacked = |place: &&Place| place.unpacked().is_some();
-        let mut surplus = self.places[recent..].iter().filter(unpacked).count();
+        let unpacked = self.places[recent..].iter().filter_map(Place::unpacked);
+        let mut surplus = unpacked.clone().count();
+        let mut bytes: usize = unpacked.map(Used::size_bytes).sum();
         for at in recent..self.places.len().saturating_sub(1) {
-            if self.places[at].unpacked().is_none() {
+            let Some(used) = self.places[at].unpacked() else {
                 continue;
-            }
+            };
+            let used_bytes = used.size_bytes();
             // A window has all that is needed when it is known that the next checkpoint stays.
             let stays = self.places[at..at + 2]
                 .iter()
                 .all(|it| it.watch.is_settled());
-            if stays || surplus > UNPACKED_MAX {
-                self.places[at].pack(budget)?;
+            if stays || surplus > UNPACKED_MAX || bytes > UNPACKED_MAX_BYTES {
+                self.places[at].pack(budget, &self.scratch)?;
                 surplus -= 1;
+                bytes -= used_bytes;
             }
         }
         Ok(())
@@ -170,7 +179,7 @@ impl Following {
     ) -> Result<(), IndexerError> {
         loop {
             for place in &mut self.places {
-                place.pack(budget)?;
+                place.pack(budget, &self.scratch)?;
             }
             let Some(last) = self.places.len().checked_sub(1) else {
                 break;
@@ -178,7 +187,7 @@ impl Following {
             if budget.covers(0) {
                 break;
             }
-            self.places[last].unpack(self.window_bytes, budget)?;
+            self.places[last].unpack(self.window_bytes, budget, &self.scratch)?;
             self.give_up(last, budget, found)?;
             self.settle(budget, found)?;
         }
@@ -201,12 +210,12 @@ impl Following {
         let mut removed = self.places.remove(at);
         let mark = removed.mark;
         found.refused.push(mark.checkpoint);
-        let needed = removed.unpack(self.window_bytes, budget)?;
+        let needed = removed.unpack(self.window_bytes, budget, &self.scratch)?;
         let Some(before) = at.checked_sub(1).map(|before| &mut self.places[before]) else {
             return Ok(());
         };
         let apart = mark.uncompressed - before.mark.uncompressed;
-        let used = before.unpack(self.window_bytes, budget)?;
+        let used = before.unpack(self.window_bytes, budget, &self.scratch)?;
         for (distance, bytes) in needed.runs() {
             // What lies between the two is decoded on the way.
             if let Some(distance) = (distance as u64).checked_sub(apart) {
@@ -220,7 +229,7 @@ impl Following {
     pub(super) fn refuse_all(self, budget: &mut Budget, found: &mut Found) {
         for place in self.places {
             if let Window::Packed(packed) = place.window {
-                budget.return_window(packed.len());
+                budget.return_window(packed.length() as usize);
             }
             found.refused.push(place.mark.checkpoint);
         }
@@ -228,11 +237,12 @@ impl Following {
 }
 
 impl Place {
-    fn pack(&mut self, budget: &mut Budget) -> Result<(), IndexerError> {
+    fn pack(&mut self, budget: &mut Budget, scratch: &Scratch) -> Result<(), IndexerError> {
         if let Window::Unpacked(used) = &self.window {
             let packed = used.window(self.entrance).pack()?;
             budget.spend(used.size_bytes(), packed.len());
-            self.window = Window::Packed(packed);
+            let kept = scratch.keep(&packed).map_err(BuildError::Write)?;
+            self.window = Window::Packed(kept);
         }
         Ok(())
     }
@@ -241,9 +251,11 @@ impl Place {
         &mut self,
         window_bytes: usize,
         budget: &mut Budget,
+        scratch: &Scratch,
     ) -> Result<&mut Used, IndexerError> {
-        if let Window::Packed(packed) = &self.window {
-            let window = SparseWindow::unpack(packed);
+        if let Window::Packed(kept) = self.window {
+            let packed = scratch.read(kept).map_err(BuildError::Write)?;
+            let window = SparseWindow::unpack(&packed);
             let window = window.map_err(|error| IndexerError::Process(error.to_string()))?;
             let mut used = Used::new(window_bytes);
             for (distance, bytes) in window.runs() {

@@ -17,6 +17,9 @@ impl History {
         self.most = usize::try_from(most).unwrap_or(usize::MAX);
         self.make_room(0);
         self.bytes.shrink_to(self.most);
+        // At once: what grows by and by is moved about, and leaves holes. Pages that nothing is
+        // written to take no memory.
+        self.bytes.reserve_exact(self.most - self.bytes.len());
     }
 
     pub(super) fn push(&mut self, decoded: &[u8]) {
@@ -26,7 +29,6 @@ impl History {
             self.start += self.bytes.len() as u64 + skipped as u64;
             self.bytes.clear();
         }
-        self.bytes.reserve_exact(decoded.len() - skipped);
         self.bytes.extend(&decoded[skipped..]);
     }
 

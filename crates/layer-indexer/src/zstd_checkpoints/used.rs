@@ -94,6 +94,7 @@ impl Used {
         let mut runs: Vec<_> = self.runs().collect();
         runs.sort_unstable_by_key(|(distance, _)| std::cmp::Reverse(*distance));
         let mut window = SparseWindow::new(entrance);
+        window.reserve(self.bytes.len());
         let (mut distance, mut joined) = (0, Vec::new());
         for (next, bytes) in runs {
             if !joined.is_empty() && distance - joined.len() != next {

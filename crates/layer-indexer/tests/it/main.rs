@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use confine::attempts;
-use layer_indexer::{IndexerError, IndexerProcess, Patience, child};
+use layer_indexer::{IndexerError, IndexerProcess, Outputs, Patience, child};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 #[test]
@@ -40,10 +41,16 @@ async fn index_with(script: &str) -> IndexerError {
         input: Duration::from_millis(300),
         report: Duration::from_millis(300),
     };
-    let digest = format!("sha256:{}", "0".repeat(64));
-    let process = IndexerProcess::spawn(&program, &digest, &digest, &index, None).unwrap();
+    let layer = Bytes::from(vec![0; 1 << 20]);
+    let digest = reference::Digest::sha256(Sha256::digest(&layer).into()).to_string();
+    let outputs = Outputs {
+        index: &index,
+        scratch: &index,
+        cache: None,
+    };
+    let process = IndexerProcess::spawn(&program, &digest, &digest, outputs).unwrap();
     let mut process = process.with_patience(patience);
-    match process.feed(&Bytes::from(vec![0; 1 << 20])).await {
+    match process.feed(&layer).await {
         Ok(()) => process.finish().await.unwrap_err(),
         Err(error) => error,
     }

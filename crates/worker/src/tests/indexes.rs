@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use image_store::{ImageStore, IndexKey};
-use layer_index::{Builder, Codec, Layer};
+use layer_index::{Builder, Codec, Layer, Scratch, SpanDigests};
 use tempfile::TempDir;
 use worker_protocol::ended::Cause;
 use worker_protocol::{Delivery, Start};
@@ -31,7 +31,10 @@ fn index_of(digest: &str) -> (Bytes, [u8; 32]) {
         codec: Codec::Tar,
         compressed_size: 0,
     };
-    Builder::new().finish(layer, &[], &mut file).unwrap();
+    let scratch = Scratch::in_memory();
+    let digests = SpanDigests::new(&scratch);
+    let builder = Builder::new(&scratch);
+    builder.finish(layer, digests, &mut file).unwrap();
     let key = IndexKey {
         origin: "made",
         layer: digest,

@@ -17,6 +17,7 @@ mod functions;
 mod hard_stops;
 mod hostile_image;
 mod hostile_registry;
+mod indexer_memory;
 mod json;
 mod keeper;
 mod key_service;
