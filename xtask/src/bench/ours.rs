@@ -39,9 +39,25 @@ impl Ours {
         }
     }
 
+    pub(super) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.entry.command(&self.binary);
         command.args(arguments);
+        self.with_state(command)
+    }
+
+    /// The same on some cores, as taskset(1) takes them.
+    pub(super) fn command_on(&self, cores: &str, arguments: &[&str]) -> Command {
+        let mut command = self.entry.command("taskset");
+        command.args(["--cpu-list", cores]).arg(&self.binary);
+        command.args(arguments);
+        self.with_state(command)
+    }
+
+    fn with_state(&self, mut command: Command) -> Command {
         command.env("HOLDFAST_DATA_DIR", self.folder.join("data"));
         command.env("HOLDFAST_ROOT_KEY", self.folder.join("root.key"));
         command

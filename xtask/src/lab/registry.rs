@@ -93,6 +93,11 @@ impl Registry {
         Ok(String::from_utf8_lossy(&log).lines().count())
     }
 
+    /// Its process, while it runs.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.service.as_ref().map(Service::id)
+    }
+
     /// Host and port, as it stands in image names.
     pub(crate) fn address(&self) -> String {
         self.socket.to_string()
