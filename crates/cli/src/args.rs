@@ -242,6 +242,10 @@ pub(crate) struct RunArgs {
     /// Whose user ids the container has: its own, or the machine's [default: private]
     #[arg(long, value_name = "private|host")]
     pub(crate) userns: Option<String>,
+    /// Bring the rest of the image into the cache while nothing is read of it, from half a minute
+    /// after the start on, or never [default: idle]
+    #[arg(long, value_name = "idle|never")]
+    pub(crate) fill: Option<String>,
     /// Credential to use: a scope of `credentials list`, or none for an anonymous pull
     #[arg(long, value_name = "SCOPE|none")]
     pub(crate) credential: Option<String>,

@@ -19,6 +19,7 @@ use crate::app::{App, Opened, Reader};
 use crate::commands::reference::parse;
 use crate::failure::{Failure, Kind, Result};
 use crate::progress::IndexProgress;
+use crate::settings::Filling;
 
 /// How long a read of a mounted file waits for a registry that is away or refuses.
 const READ_DEADLINE: Duration = Duration::from_mins(2);
@@ -320,6 +321,7 @@ pub(crate) fn mount_request(
         foretold: Vec::new(),
         program: None,
         start_lasts: Duration::ZERO,
+        fill_when_idle: app.settings.fill == Filling::WhenIdle,
     })
 }
 

@@ -52,6 +52,10 @@ const USERNS: &str = "private";
 /// Longer is no password: PostgreSQL takes no more than a few hundred bytes of one.
 const PASSWORD_MAX_BYTES: u64 = 1024;
 
+/// A container that lives on has the link to itself most of the time, and what it reads later is
+/// there then, as for the next one of its image. A start has none of it, nor has a short command.
+const FILL: &str = "idle";
+
 /// Larger is no configuration.
 const CONFIG_MAX_BYTES: u64 = 64 << 10;
 
@@ -76,6 +80,8 @@ pub(crate) struct Settings {
     pub(crate) run_dir: PathBuf,
     pub(crate) workspace: WorkspaceName,
     pub(crate) cache_limit_bytes: u64,
+    /// What becomes of the rest of an image while its container runs.
+    pub(crate) fill: Filling,
     /// Whose ids containers have that do not say.
     pub(crate) userns: Userns,
     /// Where the ids of containers begin.
@@ -138,6 +144,7 @@ struct File {
     run_dir: Option<PathBuf>,
     workspace: Option<String>,
     cache_limit: Option<String>,
+    fill: Option<String>,
     userns: Option<String>,
     userns_first_id: Option<u32>,
     tls_cert: Option<PathBuf>,
@@ -205,6 +212,26 @@ impl Userns {
     }
 }
 
+/// Whether what nobody has read of an image comes into the cache while its container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filling {
+    /// Once the start is over, while nobody reads.
+    WhenIdle,
+    Never,
+}
+
+impl Filling {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        match text {
+            "idle" => Ok(Self::WhenIdle),
+            "never" => Ok(Self::Never),
+            other => Err(Failure::invalid(format!(
+                "fill {other:?} is neither idle nor never"
+            ))),
+        }
+    }
+}
+
 impl Settings {
     /// `global` holds what was typed, or else the environment.
     pub(crate) fn load(global: &Global) -> Result<Self> {
@@ -235,6 +262,7 @@ impl Settings {
                 .map_or_else(|| Ok(WorkspaceName::default()), WorkspaceName::parse)
                 .map_err(Failure::invalid)?,
             cache_limit_bytes: parse_size(limit)?,
+            fill: Filling::parse(file.fill.as_deref().unwrap_or(FILL))?,
             userns: Userns::parse(file.userns.as_deref().unwrap_or(USERNS))?,
             userns_first_id: file.userns_first_id.unwrap_or(DEFAULT_FIRST_ID),
             key_services: ServiceSettings {

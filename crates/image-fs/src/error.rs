@@ -30,3 +30,14 @@ pub enum ReadError {
     #[error("reading layer {layer} failed: {message}")]
     Internal { layer: String, message: String },
 }
+
+/// Why not all of an image is in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WholeError {
+    #[error("the cache, or its disk, has no room for all of it")]
+    NoRoom,
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("a fetch was abandoned")]
+    Abandoned,
+}

@@ -8,13 +8,16 @@ mod ahead;
 mod arrivals;
 mod backlog;
 mod connections;
+mod fill;
 mod flight;
 mod gate;
 mod link;
 mod prefetch;
+mod read;
 mod request;
 mod rest;
 mod spare;
+mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -31,24 +34,23 @@ use tokio::time::Instant;
 use crate::blob::BlobSource;
 use crate::cache::LayerCache;
 use crate::error::ReadError;
-use crate::limits::{MAX_GAP, MAX_RANGE, REST_REQUESTS};
+use crate::limits::{FLIGHT_REQUESTS, MAX_GAP, MAX_RANGE, REST_REQUESTS};
 use crate::notice::{Notice, NoticeKind, NoticeSink};
-use crate::plan::{self, Joining, Layout, Piece, Run};
+use crate::plan::{self, Joining, Layout, Run};
 use crate::readahead::ReadAhead;
 use crate::stats::Counters;
 
 use self::backlog::{Backlog, Purpose};
 use self::connections::Connections;
+use self::fill::Filling;
+pub(crate) use self::fill::fill;
 use self::flight::Flight;
 use self::gate::Gate;
 use self::link::Link;
 pub(crate) use self::prefetch::{Forecast, prefetch};
 pub(crate) use self::rest::fetch_rest;
 use self::spare::Spare;
-
-/// How often a read may find its span gone from the disk after it was fetched. Something else is
-/// then writing to the cache, and it is not a reader's place to outlast it.
-const MAX_ROUNDS: usize = 4;
+pub(crate) use self::whole::bring_whole;
 
 /// For whom a flight is. What is foretold has connections and decoders of its own, so that a reader
 /// never stands in line behind it.
@@ -60,6 +62,8 @@ enum Lane {
     Foretold,
     /// The same, of a layer of which much is wanted.
     Rest,
+    /// The same, while nobody reads anything.
+    Fill,
 }
 
 impl Lane {
@@ -71,13 +75,19 @@ impl Lane {
     fn purpose(self) -> Purpose {
         match self {
             Self::Reader | Self::Foretold => Purpose::Wanted,
-            Self::Rest => Purpose::Spare,
+            Self::Rest | Self::Fill => Purpose::Spare,
+        }
+    }
+
+    /// What one flight may have under way at once.
+    fn requests(self) -> usize {
+        if self == Self::Fill {
+            1
+        } else {
+            FLIGHT_REQUESTS
         }
     }
 }
-
-/// A span that had been verified is not in its file any more.
-struct Gone;
 
 /// What became of a span that was waited for.
 #[derive(Clone, Debug)]
@@ -185,6 +195,7 @@ pub(crate) struct Fetcher {
     foretold_flights: AtomicUsize,
     /// For the rest of layers.
     rest_turns: Arc<Semaphore>,
+    filling: Filling,
     spare: Spare,
     backlog: Arc<Backlog>,
     link: Link,
@@ -227,6 +238,7 @@ impl Fetcher {
             prefetch_refused: AtomicBool::default(),
             foretold_flights: AtomicUsize::default(),
             rest_turns: Arc::new(Semaphore::new(REST_REQUESTS)),
+            filling: Filling::default(),
             spare: Spare::default(),
             backlog: Arc::default(),
             link: Link::default(),
@@ -240,7 +252,7 @@ impl Fetcher {
     fn decoders(&self, lane: Lane) -> &Semaphore {
         match lane {
             Lane::Reader => &self.decoders,
-            Lane::Foretold | Lane::Rest => &self.prefetch_decoders,
+            Lane::Foretold | Lane::Rest | Lane::Fill => &self.prefetch_decoders,
         }
     }
 
@@ -251,63 +263,6 @@ impl Fetcher {
                 message: message.into(),
             });
         }
-    }
-
-    /// The read's bytes, if all of them are in the cache. Blocks on the disk only.
-    pub(crate) fn fill_cached(
-        self: &Arc<Self>,
-        layer: usize,
-        pieces: &[Piece],
-        length: usize,
-    ) -> Option<Bytes> {
-        let bytes = self.peek(layer, pieces, length)?;
-        self.read_ahead(layer, &self.spans_of(layer, pieces).ok()?);
-        Some(bytes)
-    }
-
-    /// The same for who does not read on.
-    pub(crate) fn peek(&self, layer: usize, pieces: &[Piece], length: usize) -> Option<Bytes> {
-        let spans = self.spans_of(layer, pieces).ok()?;
-        let cache = &self.layers.get(layer)?.cache;
-        if !spans.iter().all(|span| cache.verify(*span)) {
-            return None;
-        }
-        self.assemble(layer, pieces, length, &BTreeMap::new()).ok()
-    }
-
-    /// The read's bytes, fetched where they are missing.
-    pub(crate) async fn fill(
-        self: &Arc<Self>,
-        layer: usize,
-        pieces: &[Piece],
-        length: usize,
-    ) -> Result<Bytes, ReadError> {
-        let result = self.fetch_and_assemble(layer, pieces, length).await;
-        if let Err(error) = &result {
-            self.notice(NoticeKind::Failed, error.to_string());
-        }
-        result
-    }
-
-    async fn fetch_and_assemble(
-        self: &Arc<Self>,
-        layer: usize,
-        pieces: &[Piece],
-        length: usize,
-    ) -> Result<Bytes, ReadError> {
-        let spans = self.spans_of(layer, pieces)?;
-        let deadline = Instant::now() + self.read_deadline;
-        let mut held = BTreeMap::new();
-        for _ in 0..MAX_ROUNDS {
-            self.bring(layer, &spans, deadline, &mut held).await?;
-            self.read_ahead(layer, &spans);
-            match self.assemble(layer, pieces, length, &held) {
-                Ok(bytes) => return Ok(bytes),
-                // Something cut the file under us, and may have taken more than this read's bytes.
-                Err(Gone) => self.layers[layer].cache.doubt(),
-            }
-        }
-        Err(self.internal(layer, "the span cache loses what is written to it"))
     }
 
     /// Returns when every span is in the cache or in `held`.
@@ -392,6 +347,7 @@ impl Fetcher {
                 grounded.push(span);
             }
         }
+        self.filling.join(layer, wanted);
         let deadline = Instant::now() + self.read_deadline;
         let joining = Joining {
             gap: MAX_GAP,
@@ -422,6 +378,9 @@ impl Fetcher {
         run: Run,
         flights: &mut HashMap<usize, watch::Receiver<Outcome>>,
     ) -> Flight {
+        if lane != Lane::Fill {
+            self.filling.give_way();
+        }
         let cache = &self.layers[layer].cache;
         let mut seats = BTreeMap::new();
         for span in run.first..=run.last {
@@ -434,41 +393,6 @@ impl Fetcher {
         Flight::new(Arc::clone(self), lane, (layer, run), seats)
     }
 
-    /// The spans that hold the pieces, ascending, each once.
-    pub(crate) fn spans_of(&self, layer: usize, pieces: &[Piece]) -> Result<Vec<usize>, ReadError> {
-        let at = self.layers.get(layer).ok_or(ReadError::NoSuchInode)?;
-        let size = at.index().header().uncompressed_size;
-        let mut spans = Vec::new();
-        for piece in pieces {
-            let end = piece.layer_offset.saturating_add(piece.length as u64);
-            if end > size {
-                return Err(self.internal(layer, "a file lies outside its layer"));
-            }
-            let first = at.index().span_at(piece.layer_offset);
-            spans.extend(first..=at.index().span_at(end - 1));
-        }
-        spans.sort_unstable();
-        spans.dedup();
-        Ok(spans)
-    }
-
-    /// Puts the read together, unless the cache does not have all of it after all.
-    fn assemble(
-        &self,
-        layer: usize,
-        pieces: &[Piece],
-        length: usize,
-        held: &BTreeMap<usize, Bytes>,
-    ) -> Result<Bytes, Gone> {
-        let at = &self.layers[layer];
-        let mut buffer = vec![0; length];
-        for piece in pieces {
-            let target = &mut buffer[piece.buffer_offset..piece.buffer_offset + piece.length];
-            at.copy(piece.layer_offset, target, held)?;
-        }
-        Ok(buffer.into())
-    }
-
     fn internal(&self, layer: usize, message: &str) -> ReadError {
         let layer = self
             .layers
@@ -478,46 +402,5 @@ impl Fetcher {
             layer: layer.unwrap_or_default(),
             message: message.to_owned(),
         }
-    }
-}
-
-impl Layer {
-    fn copy(
-        &self,
-        layer_offset: u64,
-        target: &mut [u8],
-        held: &BTreeMap<usize, Bytes>,
-    ) -> Result<(), Gone> {
-        let first = self.index().span_at(layer_offset);
-        if held.is_empty() {
-            let is_there = self.cache.read_at(target, layer_offset);
-            return if is_there { Ok(()) } else { Err(Gone) };
-        }
-        let mut done = 0;
-        for span in first.. {
-            let Some(entry) = self
-                .index()
-                .spans()
-                .get(span)
-                .filter(|_| done < target.len())
-            else {
-                break;
-            };
-            let at = layer_offset + done as u64;
-            let left = usize::try_from(entry.end() - at).unwrap_or(usize::MAX);
-            let end = done.saturating_add(left).min(target.len());
-            let part = &mut target[done..end];
-            let from = usize::try_from(at - entry.uncompressed_offset).unwrap_or(usize::MAX);
-            let bytes = held
-                .get(&span)
-                .and_then(|bytes| bytes.get(from..from + part.len()));
-            match bytes {
-                Some(bytes) => part.copy_from_slice(bytes),
-                None if self.cache.read_at(part, at) => {}
-                None => return Err(Gone),
-            }
-            done = end;
-        }
-        Ok(())
     }
 }

@@ -10,8 +10,8 @@ use tokio::task::AbortHandle;
 
 use crate::blob::BlobSource;
 use crate::cache::LayerCache;
-use crate::error::{OpenError, ReadError};
-use crate::fetch::{Fetcher, FetcherOptions, Layer, fetch_rest, prefetch};
+use crate::error::{OpenError, ReadError, WholeError};
+use crate::fetch::{Fetcher, FetcherOptions, Layer, bring_whole, fetch_rest, fill, prefetch};
 use crate::notice::NoticeSink;
 use crate::plan::{self, Piece};
 use crate::startup::{Program, Startup};
@@ -35,6 +35,9 @@ pub struct FsOptions {
     pub read_deadline: Duration,
     pub connections: usize,
     pub notices: Option<NoticeSink>,
+    /// What nobody has read is fetched while nobody reads, not sooner than so long after the
+    /// opening: a start is over by then. Nothing where it is not to be fetched at all.
+    pub fill_after: Option<Duration>,
 }
 
 impl Default for FsOptions {
@@ -43,6 +46,7 @@ impl Default for FsOptions {
             read_deadline: READ_DEADLINE,
             connections: CONNECTIONS,
             notices: None,
+            fill_after: None,
         }
     }
 }
@@ -53,6 +57,7 @@ impl std::fmt::Debug for FsOptions {
             .debug_struct("FsOptions")
             .field("read_deadline", &self.read_deadline)
             .field("connections", &self.connections)
+            .field("fill_after", &self.fill_after)
             .finish_non_exhaustive()
     }
 }
@@ -95,6 +100,7 @@ impl ImageFs {
             .map(|layer| layer.header().compressed_size)
             .fold(0, u64::saturating_add);
         let layers = layers.into_iter().map(Layer::new).collect();
+        let fill_after = options.fill_after;
         let options = FetcherOptions {
             source,
             connections: options.connections,
@@ -104,7 +110,7 @@ impl ImageFs {
         };
         let fetcher = Arc::new(Fetcher::new(layers, options));
         let bytes_of_files = bytes_of_files(&tree);
-        Ok(Self {
+        let fs = Self {
             tree,
             fetcher,
             opened: Instant::now(),
@@ -112,7 +118,11 @@ impl ImageFs {
             prefetching: Mutex::default(),
             bytes_total,
             bytes_of_files,
-        })
+        };
+        if let Some(wait) = fill_after {
+            fs.in_background(fill(Arc::clone(&fs.fetcher), wait));
+        }
+        Ok(fs)
     }
 
     pub fn tree(&self) -> &Tree {
@@ -125,7 +135,7 @@ impl ImageFs {
         let target = self.target(inode, offset, length).ok()?;
         let bytes = self
             .fetcher
-            .fill_cached(target.layer, &target.pieces, target.length)?;
+            .read_cached(target.layer, &target.pieces, target.length)?;
         self.touch(&target);
         self.fetch_rest(&target);
         self.fetcher.counters.served(bytes.len(), Duration::ZERO);
@@ -145,7 +155,7 @@ impl ImageFs {
         let begun = Instant::now();
         let bytes = self
             .fetcher
-            .fill(target.layer, &target.pieces, target.length)
+            .read(target.layer, &target.pieces, target.length)
             .await?;
         self.fetch_rest(&target);
         self.fetcher
@@ -201,6 +211,12 @@ impl ImageFs {
         let fetcher = Arc::clone(&self.fetcher);
         let startup = Startup::new(Arc::clone(&self.tree), fetcher, program);
         self.ahead_of_reads(startup.prefetch());
+    }
+
+    /// Has all of the image in the cache, for somebody who waits for that. What is there is
+    /// looked at.
+    pub async fn bring_whole(&self) -> Result<(), WholeError> {
+        bring_whole(Arc::clone(&self.fetcher)).await
     }
 
     fn ahead_of_reads(&self, work: impl Future<Output = ()> + Send + 'static) {

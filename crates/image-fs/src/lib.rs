@@ -27,7 +27,7 @@ pub use cache::{
     Allowance, BackingFile, BackingPlace, CacheError, CacheLimits, Incoming, LayerCache,
     LayerFiles, LayerUsage, Pin, PinPlan, PruneReport, Room, SpanCache, StoreError,
 };
-pub use error::{OpenError, ReadError};
+pub use error::{OpenError, ReadError, WholeError};
 pub use fs::{FsOptions, ImageFs};
 pub use notice::{Notice, NoticeKind, NoticeSink};
 pub use startup::Program;

@@ -160,3 +160,23 @@ pub(crate) const ENOUGH_PACES: usize = 2;
 /// Requests at once for what is foretold. Two fewer than readers may have, who share the link with
 /// them.
 pub(crate) const FORETOLD_REQUESTS: usize = 6;
+
+/// Nothing was read for so long: then what nobody has read is fetched. A start that computes for
+/// longer between two reads has the link to itself again when it reads on.
+pub(crate) const FILL_AFTER: Duration = Duration::from_secs(5);
+
+/// Longest request for what nobody has read: a reader who needs something else ends it, and all
+/// that has come of it and is not a whole span is fetched again. Only layers that can be entered
+/// nowhere are longer.
+pub(crate) const MAX_FILL_RUN: u64 = 64 * 1024 * 1024;
+
+/// Decoded bytes for which room is asked at once: the cache is measured for it.
+pub(crate) const FILL_ROOM_STEP: u64 = 64 * 1024 * 1024;
+
+/// When a process looks again at a layer that another one fills: that one may have ended.
+pub(crate) const FILL_TURN_EVERY: Duration = Duration::from_mins(1);
+
+/// Decoded bytes that are brought together of an image that somebody wants whole, and how many such
+/// portions at once: with what neighbours bring along, as many requests as for the rest of a layer.
+pub(crate) const WHOLE_PORTION: u64 = 8 * 1024 * 1024;
+pub(crate) const WHOLE_PORTIONS: usize = 4;

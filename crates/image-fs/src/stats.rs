@@ -31,6 +31,10 @@ pub struct FsStats {
     /// Spans that were fetched so, and how many of them something has read since.
     pub spans_prefetched: u64,
     pub prefetch_hits: u64,
+    /// Compressed bytes that came while nobody read anything, for the cache alone; they are in
+    /// `bytes_fetched` too. And the spans that they were.
+    pub bytes_filled: u64,
+    pub spans_filled: u64,
     /// Compressed size of all layers.
     pub bytes_total: u64,
 }
@@ -48,6 +52,8 @@ pub(crate) struct Counters {
     pub(crate) bytes_prefetched: AtomicU64,
     pub(crate) spans_prefetched: AtomicU64,
     pub(crate) prefetch_hits: AtomicU64,
+    pub(crate) bytes_filled: AtomicU64,
+    pub(crate) spans_filled: AtomicU64,
     stalls: [AtomicU64; BUCKETS],
 }
 
@@ -65,6 +71,8 @@ impl Default for Counters {
             bytes_prefetched: AtomicU64::default(),
             spans_prefetched: AtomicU64::default(),
             prefetch_hits: AtomicU64::default(),
+            bytes_filled: AtomicU64::default(),
+            spans_filled: AtomicU64::default(),
             stalls: std::array::from_fn(|_| AtomicU64::default()),
         }
     }
@@ -98,6 +106,8 @@ impl Counters {
             bytes_prefetched: self.bytes_prefetched.load(Relaxed),
             spans_prefetched: self.spans_prefetched.load(Relaxed),
             prefetch_hits: self.prefetch_hits.load(Relaxed),
+            bytes_filled: self.bytes_filled.load(Relaxed),
+            spans_filled: self.spans_filled.load(Relaxed),
             stall_p99_us: self.percentile(99),
             bytes_total,
         }

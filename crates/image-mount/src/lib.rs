@@ -22,7 +22,9 @@ mod wire;
 
 pub use janitor::{Janitor, watch_inherited};
 pub use mount::{unmount, unmount_dead};
-pub use process::{LayerVerdict, MountError, MountProcess, MountServer, verify};
+pub use process::{
+    FillError, FillWatch, LayerVerdict, MountError, MountProcess, MountServer, fill, verify,
+};
 pub use request::{IdShift, LayerRef, MountLog, MountRequest, MountStats};
 pub use server::{SERVER_PROFILE, ServeError, serve, serve_inherited};
 

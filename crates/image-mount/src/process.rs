@@ -10,6 +10,7 @@
 mod backing;
 mod child;
 mod conversation;
+mod fill;
 mod hand_over;
 mod reads;
 mod stderr;
@@ -30,6 +31,7 @@ use tokio::task::JoinSet;
 use self::backing::Backing;
 use self::child::Server;
 use self::conversation::{Answers, Conversation, Reply};
+pub use self::fill::{FillError, FillWatch, fill};
 use self::hand_over::{HandOverError, HandedOver, hand_over};
 pub use self::verify::{LayerVerdict, verify};
 use crate::mount::{MountGuard, ReadAhead, Settings};
@@ -129,6 +131,25 @@ struct InCache {
     layers: Vec<LayerRef>,
 }
 
+impl InCache {
+    fn of(request: MountRequest) -> Self {
+        Self {
+            cache: request.cache,
+            origin: request.origin,
+            layers: request.layers,
+        }
+    }
+
+    /// Whether the cache may take as much as the image unpacks to.
+    fn may_hold_all(&self) -> bool {
+        let sizes = self
+            .layers
+            .iter()
+            .map(|layer| layer.index.header.uncompressed_size);
+        sizes.fold(0, u64::saturating_add) <= self.cache.limits().max_bytes
+    }
+}
+
 impl Drop for InCache {
     fn drop(&mut self) {
         for layer in &self.layers {
@@ -170,21 +191,11 @@ impl MountServer {
     ) -> Result<MountProcess, MountError> {
         let Self { mut server, socket } = self;
         let (wire, start_lasts) = (WireMount::from(&request), request.start_lasts);
-        let digest_of = |layer: &LayerRef| layer.index.header.layer_digest.clone();
-        let answers = Answers {
-            auth,
-            registry: request.registry,
-            repository: request.repository,
-            layers: request.layers.iter().map(digest_of).collect(),
-            cache: request.cache.clone(),
-        };
-        let in_cache = InCache {
-            cache: request.cache,
-            origin: request.origin,
-            layers: request.layers,
-        };
+        let answers = Answers::to(&request, auth);
+        let mountpoint = request.mountpoint.clone();
+        let in_cache = InCache::of(request);
         let handed = blocking(move || {
-            let handed = hand_over(&socket, Some(&request.mountpoint), &in_cache);
+            let handed = hand_over(&socket, Some(&mountpoint), &in_cache);
             handed.map(|handed| (socket, handed, in_cache))
         });
         let (socket, handed, in_cache) = match handed.await? {

@@ -40,6 +40,8 @@ pub struct MountRequest {
     /// How long what is read is a start's, which is recorded: what only later reads gain from is
     /// left until then. None where nothing is started.
     pub start_lasts: Duration,
+    /// What nobody has read is fetched while nobody reads, once the start is over.
+    pub fill_when_idle: bool,
 }
 
 /// One layer and its index.
@@ -65,6 +67,7 @@ pub(crate) struct ServerRequest {
     pub(crate) foretold: Vec<TraceEntry>,
     pub(crate) program: Option<Program>,
     pub(crate) start_lasts: Duration,
+    pub(crate) fill_when_idle: bool,
 }
 
 /// What the index of a layer must be.

@@ -8,6 +8,7 @@
 mod auth;
 mod blobs;
 mod copies;
+mod fill;
 mod log;
 mod open;
 mod reads;
@@ -172,38 +173,62 @@ async fn run(control: OwnedFd, files: Received) -> Result<(), ServeError> {
         frames,
         writer: tokio::spawn(wire::send_all(writer, queue)),
     };
-    let request = match first_request(&mut reader).await? {
-        Request::Mount(request) => request,
-        Request::Verify(layer) => {
-            let verified = verify(&parent, layer, files).await;
-            parent.close().await;
-            return verified;
-        }
-    };
+    let request = first_request(&mut reader).await?;
     let remote = Remote {
         auth: Arc::new(RemoteAuth::new(parent.frames.downgrade())),
         room: Arc::new(RemoteRoom::new(parent.frames.downgrade())),
     };
-    let mut messages = listen(reader, remote.clone());
-    let started = tokio::select! {
-        started = Mount::start(*request, files, &parent, remote) => started,
-        // Nobody is left to be told, and the threads that still work end with the process.
-        () = parent_gone(&mut messages) => return Ok(()),
-    };
-    let result = match started {
-        Ok(mount) => mount.attend(&parent, messages).await,
-        Err(refusal) => {
-            let message = bounded(&refusal.message);
-            let wire = WireRefused {
-                kind: refusal.kind,
-                message: message.clone(),
-            };
-            parent.tell(&ToParent::Refused(wire)).await;
-            Err(ServeError::Refused(message))
+    let result = match request {
+        Request::Verify(layer) => verify(&parent, layer, files).await,
+        Request::Fill(request) => {
+            let messages = listen(reader, remote.clone());
+            fill::fill(*request, files, &parent, remote, messages).await
+        }
+        Request::Mount(request) => {
+            let messages = listen(reader, remote.clone());
+            mount(*request, files, &parent, remote, messages).await
         }
     };
     parent.close().await;
     result
+}
+
+async fn mount(
+    request: ServerRequest,
+    files: Received,
+    parent: &Parent,
+    remote: Remote,
+    mut messages: mpsc::Receiver<Event>,
+) -> Result<(), ServeError> {
+    let started = tokio::select! {
+        started = Mount::start(request, files, parent, remote) => started,
+        // Nobody is left to be told, and the threads that still work end with the process.
+        () = parent_gone(&mut messages) => return Ok(()),
+    };
+    match started {
+        Ok(mount) => mount.attend(parent, messages).await,
+        Err(refusal) => Err(refuse(parent, refusal).await),
+    }
+}
+
+/// Tells the parent why it is not to be.
+async fn refuse(parent: &Parent, refusal: Refusal) -> ServeError {
+    let message = bounded(&refusal.message);
+    let wire = WireRefused {
+        kind: refusal.kind,
+        message: message.clone(),
+    };
+    parent.tell(&ToParent::Refused(wire)).await;
+    ServeError::Refused(message)
+}
+
+fn surroundings(parent: &Parent, remote: Remote) -> Surroundings {
+    Surroundings {
+        auth: remote.auth as _,
+        notices: log::sink(parent.frames.downgrade()),
+        room: remote.room,
+        bytes_shared: Arc::default(),
+    }
 }
 
 /// What the parent can be asked for.
@@ -215,6 +240,7 @@ struct Remote {
 
 enum Request {
     Mount(Box<ServerRequest>),
+    Fill(Box<ServerRequest>),
     Verify(ExpectedLayer),
 }
 
@@ -226,6 +252,10 @@ async fn first_request(reader: &mut OwnedReadHalf) -> Result<Request, ServeError
         Some(ToChild::Mount(wire)) => {
             let request = ServerRequest::try_from(*wire).map_err(unusable)?;
             Ok(Request::Mount(Box::new(request)))
+        }
+        Some(ToChild::Fill(wire)) => {
+            let request = ServerRequest::try_from(*wire).map_err(unusable)?;
+            Ok(Request::Fill(Box::new(request)))
         }
         Some(ToChild::Verify { layer }) => {
             let layer = ExpectedLayer::try_from(layer).map_err(unusable)?;
@@ -314,7 +344,7 @@ impl Remote {
             ToChild::Stats { id } => return Some(Event::Stats(id)),
             ToChild::Trace { id } => return Some(Event::Trace(id)),
             ToChild::Stop {} => return Some(Event::Stop),
-            ToChild::Mount(_) | ToChild::Verify { .. } => {
+            ToChild::Mount(_) | ToChild::Fill(_) | ToChild::Verify { .. } => {
                 let second = WireError::Malformed("a second request".to_owned());
                 return Some(unexpected(&second));
             }
@@ -354,12 +384,8 @@ impl Mount {
         let program = request.program.take();
         let device = files.device.ok_or_else(Refusal::no_device)?;
         let (shift, start_lasts) = (request.id_shift, request.start_lasts);
-        let surroundings = Surroundings {
-            auth: Arc::clone(&remote.auth) as _,
-            notices: log::sink(parent.frames.downgrade()),
-            room: remote.room,
-            bytes_shared: Arc::default(),
-        };
+        let auth = Arc::clone(&remote.auth);
+        let surroundings = surroundings(parent, remote);
         let bytes_shared = Arc::clone(&surroundings.bytes_shared);
         let filesystem = Arc::new(open::open(request, files.layers, surroundings).await?);
         // The kernel and the container that is being made need not be waited for.
@@ -383,7 +409,7 @@ impl Mount {
         Ok(Self {
             filesystem,
             opens,
-            auth: remote.auth,
+            auth,
             bytes_shared,
             ended,
         })

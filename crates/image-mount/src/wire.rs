@@ -5,18 +5,20 @@
 //! JSON     {"version":1,"message":{"<name>":{…}}}
 //! bytes    4 bytes length, its highest bit set; 8 bytes number of the read; what was read
 //!
-//! parent to child   mount, verify, auth, auth-denied, location, no-location, read-here, shared,
-//!                   not-shared, bytes-denied, bytes-not-found, bytes-corrupt, stats, trace, room,
-//!                   stop; bytes
+//! parent to child   mount, fill, verify, auth, auth-denied, location, no-location, read-here,
+//!                   shared, not-shared, bytes-denied, bytes-not-found, bytes-corrupt, stats,
+//!                   trace, room, stop; bytes
 //! child to parent   mounted, refused, want-auth, want-location, want-shared, want-bytes,
-//!                   no-more-bytes, want-room, stats, trace, log, stopped, verified
+//!                   no-more-bytes, want-room, want-spare, stats, trace, log, stopped, filled,
+//!                   verified
 //! ```
 //!
 //! Bytes wait in a lane of their own, so that no message waits for them, and reads that are under
 //! way at once take turns by the frame. How many come was said by who asked, who counts them.
 //!
 //! Before the first frame come the open files, see `descriptors`. The first message is `mount`,
-//! answered by `mounted` or `refused`, or `verify`, answered by `verified` and the end. Everything
+//! answered by `mounted` or `refused`, `fill`, answered by `filled` when all of the image is in the
+//! cache or cannot be, or by `refused`, or `verify`, answered by `verified` and the end. Everything
 //! after that may come in any order; questions carry a number that their answers repeat. Secrets
 //! cross here and nowhere else: as hexadecimal, so that no JSON parser copies them to undo an
 //! escape, in buffers that are zeroed. What does not parse is an error, never a panic.
@@ -37,8 +39,8 @@ use tokio::sync::mpsc;
 pub(crate) use bytes::{FromParent, MAX_BYTES, encode_bytes, receive_from_parent};
 pub(crate) use convert::{bounded, denied_to_wire, rejection_to_wire};
 pub(crate) use messages::{
-    Answer, RefusalKind, ToChild, ToParent, WireAuth, WireLocation, WireLog, WireMount, WireRead,
-    WireRefused, WireShared, WireStats, WireVerdict,
+    Answer, RefusalKind, ToChild, ToParent, WireAuth, WireFilled, WireLocation, WireLog, WireMount,
+    WireRead, WireRefused, WireShared, WireStats, WireVerdict,
 };
 
 pub(crate) use frames::{Frame, WireError};

@@ -22,6 +22,8 @@ pub struct WorkerConfig {
     pub span_cache: SpanCache,
     /// The operator's policy on where connections may go.
     pub dial: DialPolicy,
+    /// What nobody has read of an image is fetched while its container reads nothing.
+    pub fill_when_idle: bool,
 }
 
 /// How much the containers of a worker may have together. The control plane keeps count.

@@ -286,6 +286,7 @@ impl ThisMachine {
             foretold: Vec::new(),
             program: None,
             start_lasts: Duration::ZERO,
+            fill_when_idle: self.config.fill_when_idle,
         })
     }
 
@@ -443,6 +444,7 @@ mod tests {
             image_store: ImageStore::open(place("data")).unwrap(),
             span_cache: SpanCache::open(&place("cache"), limits).unwrap(),
             dial: dial::DialPolicy::default(),
+            fill_when_idle: false,
         };
         let machine = ThisMachine::new(config, place("runner.pyz"));
         let plan = Plan::parse(probe()).unwrap();

@@ -102,6 +102,10 @@ pub(crate) struct WorkerRunArgs {
     /// What the worker is called when it joins [default: the name of this host]
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Bring the rest of an image into the cache while nothing is read of it, from half a minute
+    /// after a start on, or never [default: idle]
+    #[arg(long, value_name = "idle|never")]
+    pub(crate) fill: Option<String>,
     #[command(flatten)]
     pub(crate) limits: WorkerLimits,
 }

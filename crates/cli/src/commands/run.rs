@@ -28,7 +28,7 @@ use crate::commands::image::remove_damaged_indexes;
 use crate::failure::{Failure, Kind, Result, printable};
 use crate::output::{Output, bytes};
 use crate::resolved::Resolved;
-use crate::settings::{Userns, parse_size};
+use crate::settings::{Filling, Userns, parse_size};
 
 use self::start::{Ended, Proven, Start};
 
@@ -177,6 +177,7 @@ fn say(output: Output, kind: &str, message: &str) {
 struct Wanted {
     id: ContainerId,
     userns: Userns,
+    fill: Filling,
     volumes: Vec<Volume>,
     network: NetworkMode,
     ports: Vec<PortMap>,
@@ -190,6 +191,7 @@ impl Wanted {
         refuse_unsupported(args)?;
         let userns = args.userns.as_deref().map(Userns::parse).transpose()?;
         let userns = userns.unwrap_or(app.settings.userns);
+        let fill = args.fill.as_deref().map(Filling::parse).transpose()?;
         let network = args.network.parse().map_err(Failure::invalid)?;
         if (network, userns) == (NetworkMode::Host, Userns::Private) {
             let message = "network host needs the machine's user namespace too";
@@ -213,6 +215,7 @@ impl Wanted {
                 .collect::<Result<_, _>>()
                 .map_err(Failure::invalid)?,
             userns,
+            fill: fill.unwrap_or(app.settings.fill),
             network,
             ports: ports.collect::<Result<_, _>>().map_err(Failure::invalid)?,
             shm_bytes: parse_size(&args.shm_size)?,
@@ -264,7 +267,10 @@ impl Wanted {
                 owner_pid: std::process::id(),
                 started_at: jiff::Timestamp::now().as_second(),
             },
-            mount,
+            mount: image_mount::MountRequest {
+                fill_when_idle: self.fill == Filling::WhenIdle,
+                ..mount
+            },
             traces: Some(Traces::Here {
                 store: app.image_store()?,
                 workspace: app.settings.workspace.to_string(),
@@ -341,6 +347,7 @@ struct Timing {
     /// Questions of the kernel for bytes, and how long 99 of 100 waited for the registry at most.
     reads: u64,
     stall_p99_ms: f64,
+    bytes_filled: u64,
     requests: u64,
     token_requests: u64,
     exit_code: u8,
@@ -375,6 +382,7 @@ impl Timing {
             prefetch_hits: stats.fs.prefetch_hits,
             reads: stats.fs.reads,
             stall_p99_ms: Duration::from_micros(stats.fs.stall_p99_us).as_secs_f64() * 1000.0,
+            bytes_filled: stats.fs.bytes_filled,
             requests: stats.fs.requests + client.requests + resolved.asked.requests,
             token_requests: resolved.opened.broker.token_requests(),
             exit_code: outcome.exit.code,
@@ -439,6 +447,12 @@ impl Timing {
                 bytes(self.bytes_prefetched),
                 self.prefetch_hits,
                 self.spans_prefetched,
+            ));
+        }
+        if self.bytes_filled > 0 {
+            text.push_str(&format!(
+                "of that {} while nothing was read\n",
+                bytes(self.bytes_filled),
             ));
         }
         text

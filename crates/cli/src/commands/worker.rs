@@ -18,7 +18,7 @@ use worker::{Capacity, Ids, WorkerConfig};
 use crate::app::{App, own_program};
 use crate::args::{WorkerLimits, WorkerServerArgs};
 use crate::failure::{Failure, Kind, Result};
-use crate::settings::Userns;
+use crate::settings::{Filling, Userns};
 
 pub(crate) use remote::run;
 
@@ -26,7 +26,7 @@ pub(crate) async fn serve(app: &App, args: WorkerServerArgs) -> Result<()> {
     let machine = |error: io::Error| Failure::of(Kind::Machine, &error);
     let mut signals = Signals::listen().map_err(machine)?;
     let socket = inherited_socket().map_err(machine)?;
-    let config = config(app, args.name, &args.limits)?;
+    let config = config(app, args.name, &args.limits, app.settings.fill)?;
     let shutdown = CancellationToken::new();
     let running = worker::run(config, socket, shutdown.clone());
     let asked = async {
@@ -41,7 +41,7 @@ pub(crate) async fn serve(app: &App, args: WorkerServerArgs) -> Result<()> {
     ended.map_err(|error| Failure::of(Kind::Machine, &error))
 }
 
-fn config(app: &App, name: String, limits: &WorkerLimits) -> Result<WorkerConfig> {
+fn config(app: &App, name: String, limits: &WorkerLimits, fill: Filling) -> Result<WorkerConfig> {
     let settings = &app.settings;
     let ids = match settings.userns {
         Userns::Host => Ids::Machine,
@@ -65,6 +65,7 @@ fn config(app: &App, name: String, limits: &WorkerLimits) -> Result<WorkerConfig
         image_store: app.image_store()?,
         span_cache: app.span_cache()?,
         dial: settings.dial.clone(),
+        fill_when_idle: fill == Filling::WhenIdle,
     })
 }
 

@@ -17,6 +17,9 @@ pub trait Room: fmt::Debug + Send + Sync {
     /// The disk is full: whether a write of `bytes` is worth another try, after evicting if it is
     /// full still.
     fn make(&self, bytes: u64) -> bool;
+
+    /// Whether so many bytes fit beside everything that is there, evicting nothing.
+    fn has_spare(&self, bytes: u64) -> bool;
 }
 
 /// What one process may write, for all layers that it has open.
@@ -48,6 +51,15 @@ impl Allowance {
                 fits
             }
         }
+    }
+
+    pub(super) fn has_spare(&self, bytes: u64) -> bool {
+        self.room.has_spare(bytes)
+    }
+
+    /// So much is written without asking: who asks next measures the sooner.
+    pub(super) fn written(&self, bytes: u64) {
+        self.budget.written(bytes);
     }
 
     /// Writes; on a full disk, again after other layers made room.

@@ -60,6 +60,10 @@ impl Budget {
         }
     }
 
+    pub(super) fn written(&self, bytes: u64) {
+        self.since_measured.fetch_add(bytes, Relaxed);
+    }
+
     /// The cache was measured, and evicted from where it could be.
     pub(super) fn measured(&self, is_full: bool) {
         self.since_measured.store(0, Relaxed);

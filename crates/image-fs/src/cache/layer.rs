@@ -13,6 +13,7 @@ use std::sync::atomic::{
 };
 
 use layer_index::LayerIndex;
+use rustix::fs::FlockOperation;
 
 use super::allowance::Allowance;
 use super::presence::PresenceMap;
@@ -203,6 +204,44 @@ impl LayerCache {
 
     /// Keeps a decoded span that matched its digest: the bytes first, then the claim.
     pub fn store(&self, span: usize, bytes: &[u8]) -> Result<(), StoreError> {
+        self.store_by(span, bytes, |offset| {
+            if !self.allowance.admit(bytes.len() as u64) {
+                return Err(StoreError::Limit);
+            }
+            let write = || self.data.write_all_at(bytes, offset);
+            Ok(self.allowance.write(bytes.len() as u64, write)?)
+        })
+    }
+
+    /// The same in room that nobody needs: `has_spare` was asked, and nothing is evicted for it.
+    pub(crate) fn store_beside(&self, span: usize, bytes: &[u8]) -> Result<(), StoreError> {
+        self.store_by(span, bytes, |offset| {
+            self.allowance.written(bytes.len() as u64);
+            Ok(self.data.write_all_at(bytes, offset)?)
+        })
+    }
+
+    /// Whether so many bytes fit beside everything that is there. May take long.
+    pub(crate) fn has_spare(&self, bytes: u64) -> bool {
+        self.allowance.has_spare(bytes)
+    }
+
+    /// True when no other process fills this layer: until `end_filling`, none does. By a lock of
+    /// this process, which ends with it.
+    pub(crate) fn begin_filling(&self) -> bool {
+        self.map.lock(FlockOperation::NonBlockingLockExclusive)
+    }
+
+    pub(crate) fn end_filling(&self) {
+        self.map.lock(FlockOperation::NonBlockingUnlock);
+    }
+
+    fn store_by(
+        &self,
+        span: usize,
+        bytes: &[u8],
+        write: impl FnOnce(u64) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let (Some(entry), Some(state)) = (self.index.spans().get(span), self.states.get(span))
         else {
             return Err(StoreError::Length {
@@ -222,11 +261,7 @@ impl LayerCache {
         if state.load(Acquire) == VERIFIED {
             return Ok(());
         }
-        if !self.allowance.admit(u64::from(entry.length)) {
-            return Err(StoreError::Limit);
-        }
-        let write = || self.data.write_all_at(bytes, entry.uncompressed_offset);
-        self.allowance.write(bytes.len() as u64, write)?;
+        write(entry.uncompressed_offset)?;
         state.store(VERIFIED, Release);
         // The claim only saves a later process from fetching: it is no reason to fail.
         let _ = self.map.set(span, true);

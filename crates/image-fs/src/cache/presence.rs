@@ -15,6 +15,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use rustix::fs::{FlockOperation, fcntl_lock};
+
 const MAGIC: &[u8; 8] = b"HFSPANS\x01";
 const HEADER: usize = 48;
 
@@ -76,6 +78,12 @@ impl PresenceMap {
     pub(super) fn set(&self, span: usize, is_present: bool) -> io::Result<()> {
         self.file
             .write_all_at(&[u8::from(is_present)], (HEADER + span) as u64)
+    }
+
+    /// Locks the map, or gives it free, for this process as against others. False when another one
+    /// has it.
+    pub(super) fn lock(&self, operation: FlockOperation) -> bool {
+        fcntl_lock(&self.file, operation).is_ok()
     }
 
     pub(super) fn set_all(&self) -> io::Result<()> {

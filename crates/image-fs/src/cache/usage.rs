@@ -13,6 +13,8 @@ use super::{CacheError, Room, SpanCache, delete, failed, is_locked, list};
 const EVICT_TO_PERCENT: u64 = 90;
 /// What a full disk is relieved of beyond what is needed now.
 const ROOM_STEP: u64 = 64 * 1024 * 1024;
+/// What is left of the disk by what nobody has asked for: containers write there too.
+const FILL_LEAVES: u64 = 1024 * 1024 * 1024;
 /// Longest `about` file that is read: two lines, each shorter than a URL.
 const MAX_ABOUT: u64 = 8 * 1024;
 
@@ -179,6 +181,13 @@ impl Room for SpanCache {
         let wanted = bytes.saturating_add(ROOM_STEP);
         let is_there = self.free_bytes().is_ok_and(|free| free >= wanted);
         is_there || self.evict(wanted).unwrap_or(false)
+    }
+
+    fn has_spare(&self, bytes: u64) -> bool {
+        let most = self.inner.limits.max_bytes / 100 * EVICT_TO_PERCENT;
+        let fits = |total: u64| total.saturating_add(bytes) <= most;
+        let is_disk_free = |free: u64| free >= bytes.saturating_add(FILL_LEAVES);
+        self.total().is_ok_and(fits) && self.free_bytes().is_ok_and(is_disk_free)
     }
 }
 

@@ -15,7 +15,7 @@ use super::connections::Connection;
 use super::request::Question;
 use super::{Fetcher, Lane};
 use crate::error::ReadError;
-use crate::limits::{CHUNK, FLIGHT_REQUESTS, MAX_TURN, TAIL_MOST};
+use crate::limits::{CHUNK, MAX_TURN, TAIL_MOST};
 
 /// What is fetched, for whom, and how long it is tried.
 pub(super) struct Errand {
@@ -66,13 +66,13 @@ impl Arrivals {
             self.ask();
             let first = self.under_way.front_mut()?;
             if let Some(piece) = first.pieces.recv().await {
-                self.most = self.most.max(2);
+                self.most = self.most.max(2).min(self.errand.lane.requests());
                 return Some(Ok(with_more(piece, &mut first.pieces)));
             }
             match (&mut first.request).await {
                 Ok(Ok(())) => {
                     self.under_way.pop_front();
-                    self.most = (self.most + 1).min(FLIGHT_REQUESTS);
+                    self.most = (self.most + 1).min(self.errand.lane.requests());
                 }
                 Ok(Err(error)) => return Some(Err(error)),
                 Err(_) => {

@@ -10,6 +10,7 @@ use crate::limits::DEMAND_CONNECTIONS;
 #[derive(Debug)]
 pub(super) struct Connections {
     permits: Arc<Semaphore>,
+    count: usize,
     freed: Arc<Notify>,
 }
 
@@ -22,8 +23,10 @@ pub(super) struct Connection {
 
 impl Connections {
     pub(super) fn new(count: usize) -> Self {
+        let count = count.max(1);
         Self {
-            permits: Arc::new(Semaphore::new(count.max(1))),
+            permits: Arc::new(Semaphore::new(count)),
+            count,
             freed: Arc::default(),
         }
     }
@@ -43,7 +46,13 @@ impl Connections {
         Some(self.connection(permit))
     }
 
-    /// The same, as soon as there is one and `is_due`: that is looked at whenever one becomes free.
+    /// Whether nobody has any.
+    pub(super) fn are_free(&self) -> bool {
+        self.permits.available_permits() == self.count
+    }
+
+    /// The same as `spare`, as soon as there is one and `is_due`: that is looked at whenever one
+    /// becomes free.
     pub(super) async fn spare_when(&self, is_due: impl Fn() -> bool) -> Connection {
         loop {
             let freed = self.freed.notified();

@@ -236,12 +236,23 @@ impl Flight {
     /// A verified span: keeps it, then tells those who wait for it.
     fn land(&mut self, span: usize, decoded: &[u8]) {
         Counters::add(&self.fetcher.counters.spans_decoded, 1);
+        let is_filled = self.lane == Lane::Fill;
         let fetcher = Arc::clone(&self.fetcher);
         let layer = &fetcher.layers[self.layer];
-        let outcome = match layer.cache.store(span, decoded) {
+        let stored = if is_filled {
+            Counters::add(&fetcher.counters.spans_filled, 1);
+            layer.cache.store_beside(span, decoded)
+        } else {
+            layer.cache.store(span, decoded)
+        };
+        let outcome = match stored {
             Ok(()) => Outcome::Stored,
             Err(error) => {
-                fetcher.report_full(&error);
+                if is_filled {
+                    fetcher.filling.is_over();
+                } else {
+                    fetcher.report_full(&error);
+                }
                 let bytes = Bytes::copy_from_slice(decoded);
                 if self.seats.contains_key(&span) {
                     fetcher.spare.put(self.layer, span, bytes.clone());

@@ -306,7 +306,7 @@ impl Fetcher {
         has_seats.then_some(flight)
     }
 
-    fn run_bytes(&self, layer: usize, run: Run) -> u64 {
+    pub(super) fn run_bytes(&self, layer: usize, run: Run) -> u64 {
         let spans = run.first..=run.last;
         spans.fold(0, |sum, span| {
             sum.saturating_add(self.decoded_bytes(layer, span))

@@ -147,8 +147,10 @@ impl Fetcher {
 
     fn count(&self, lane: Lane, bytes: usize) {
         Counters::add(&self.counters.bytes_fetched, bytes as u64);
-        if lane == Lane::Foretold {
-            Counters::add(&self.counters.bytes_prefetched, bytes as u64);
+        match lane {
+            Lane::Foretold => Counters::add(&self.counters.bytes_prefetched, bytes as u64),
+            Lane::Fill => Counters::add(&self.counters.bytes_filled, bytes as u64),
+            Lane::Reader | Lane::Rest => {}
         }
     }
 

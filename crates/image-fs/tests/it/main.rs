@@ -6,6 +6,7 @@
 mod backing;
 mod cache;
 mod faults;
+mod fill;
 mod haste;
 mod layers;
 mod link;

@@ -18,9 +18,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::reads::Reads;
-use crate::request::MountLog;
+use crate::request::{LayerRef, MountLog, MountRequest};
 use crate::wire::{
-    self, Frame, MAX_BYTES_QUEUED, MAX_QUEUED, ToChild, ToParent, WireAuth, WireError,
+    self, Frame, MAX_BYTES_QUEUED, MAX_QUEUED, ToChild, ToParent, WireAuth, WireError, WireFilled,
     WireLocation, WireRefused, WireShared, WireStats, denied_to_wire,
 };
 
@@ -29,8 +29,8 @@ use crate::wire::{
 /// gone wrong, which then waits.
 const MAX_QUESTIONS: usize = 8;
 
-/// Number of the one answer to the mount request, and of the one to `stop`; questions count from 1
-/// up and never get there.
+/// Number of the one answer to the request to mount or to fill, and of the one to `stop`; questions
+/// count from 1 up and never get there.
 const MOUNT: u64 = 0;
 const STOP: u64 = u64::MAX;
 
@@ -42,6 +42,7 @@ pub(super) enum Reply {
     Stats(WireStats),
     Trace(Vec<(u32, u32, u32)>),
     Stopped(WireStats),
+    Filled(WireFilled, WireStats),
 }
 
 /// Who answers the child's questions, and for what. The child does not choose.
@@ -200,6 +201,7 @@ impl Listener {
                 ToParent::Stats { id, stats } => (id, Reply::Stats(stats)),
                 ToParent::Trace { id, entries } => (id, Reply::Trace(entries)),
                 ToParent::Stopped { stats } => (STOP, Reply::Stopped(stats)),
+                ToParent::Filled { filled, stats } => (MOUNT, Reply::Filled(filled, stats)),
                 ToParent::Log(log) => {
                     let _ = self.logs.try_send(log.into());
                     continue;
@@ -234,6 +236,11 @@ impl Listener {
                 }
                 ToParent::WantRoom { id, disk_full } => {
                     let answer = Question::Room { disk_full };
+                    self.work_on(id, answer, &turns, &mut questions).await;
+                    continue;
+                }
+                ToParent::WantSpare { id, bytes } => {
+                    let answer = Question::Spare { bytes };
                     self.work_on(id, answer, &turns, &mut questions).await;
                     continue;
                 }
@@ -279,15 +286,37 @@ enum Question {
     Room {
         disk_full: Option<u64>,
     },
+    Spare {
+        bytes: u64,
+    },
 }
 
 impl Answers {
+    /// Of the image that is to be served.
+    pub(super) fn to(request: &MountRequest, auth: Arc<dyn AuthSource>) -> Self {
+        let digest_of = |layer: &LayerRef| layer.index.header.layer_digest.clone();
+        Self {
+            auth,
+            registry: request.registry.clone(),
+            repository: request.repository.clone(),
+            layers: request.layers.iter().map(digest_of).collect(),
+            cache: request.cache.clone(),
+        }
+    }
+
     async fn answer(&self, id: u64, question: Question) -> ToChild {
         match question {
             Question::Auth(rejected) => self.auth(id, rejected).await,
             Question::Location { digest, refused } => self.location(id, &digest, refused).await,
             Question::Shared { digest } => self.shared(id, &digest).await,
-            Question::Room { disk_full } => self.room(id, disk_full).await,
+            Question::Room { disk_full } => {
+                let look = move |cache: SpanCache| match disk_full {
+                    Some(bytes) => cache.make(bytes),
+                    None => cache.is_within_limit(),
+                };
+                self.room(id, look).await
+            }
+            Question::Spare { bytes } => self.room(id, move |cache| cache.has_spare(bytes)).await,
         }
     }
 
@@ -348,13 +377,14 @@ impl Answers {
         })
     }
 
-    async fn room(&self, id: u64, disk_full: Option<u64>) -> ToChild {
+    async fn room(
+        &self,
+        id: u64,
+        look: impl FnOnce(SpanCache) -> bool + Send + 'static,
+    ) -> ToChild {
         let cache = self.cache.clone();
-        let look = move || match disk_full {
-            Some(bytes) => cache.make(bytes),
-            None => cache.is_within_limit(),
-        };
-        let granted = tokio::task::spawn_blocking(look).await.unwrap_or(false);
+        let granted = tokio::task::spawn_blocking(move || look(cache)).await;
+        let granted = granted.unwrap_or(false);
         ToChild::Room { id, granted }
     }
 }

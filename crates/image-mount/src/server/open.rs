@@ -107,6 +107,7 @@ pub(super) async fn open(
         let options = FsOptions {
             read_deadline: request.read_deadline,
             notices: Some(notices),
+            fill_after: request.fill_when_idle.then_some(request.start_lasts),
             ..FsOptions::default()
         };
         Ok(ImageFs::new(layers, source, options)?)

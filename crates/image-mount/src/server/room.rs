@@ -39,10 +39,14 @@ impl RemoteRoom {
         }
     }
 
+    fn want_room(&self, disk_full: Option<u64>) -> bool {
+        self.ask(|id| ToParent::WantRoom { id, disk_full })
+    }
+
     /// No answer is no room: what is read is then served and not kept.
-    fn ask(&self, disk_full: Option<u64>) -> bool {
+    fn ask(&self, question: impl FnOnce(u64) -> ToParent) -> bool {
         let id = self.next.fetch_add(1, Relaxed);
-        let Ok(frame) = wire::encode(&ToParent::WantRoom { id, disk_full }) else {
+        let Ok(frame) = wire::encode(&question(id)) else {
             return false;
         };
         let (sender, receiver) = sync_channel(1);
@@ -61,10 +65,14 @@ impl RemoteRoom {
 
 impl Room for RemoteRoom {
     fn is_within_limit(&self) -> bool {
-        self.ask(None)
+        self.want_room(None)
     }
 
     fn make(&self, bytes: u64) -> bool {
-        self.ask(Some(bytes))
+        self.want_room(Some(bytes))
+    }
+
+    fn has_spare(&self, bytes: u64) -> bool {
+        self.ask(|id| ToParent::WantSpare { id, bytes })
     }
 }

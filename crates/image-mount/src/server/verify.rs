@@ -22,6 +22,10 @@ impl Room for NoRoom {
     fn make(&self, _bytes: u64) -> bool {
         false
     }
+
+    fn has_spare(&self, _bytes: u64) -> bool {
+        false
+    }
 }
 
 /// Opens the index, and hashes every span that the cache claims to have; damaged ones are

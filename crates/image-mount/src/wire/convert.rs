@@ -71,6 +71,7 @@ impl From<&MountRequest> for WireMount {
                 .collect(),
             program: request.program.as_ref().and_then(program_to_wire),
             start_lasts_ms: milliseconds(request.start_lasts),
+            fill_when_idle: request.fill_when_idle,
         }
     }
 }
@@ -112,6 +113,7 @@ impl TryFrom<WireMount> for ServerRequest {
             foretold: wire.foretold.into_iter().map(foretold).collect(),
             program: wire.program.map(Program::from),
             start_lasts: Duration::from_millis(wire.start_lasts_ms),
+            fill_when_idle: wire.fill_when_idle,
         })
     }
 }
@@ -401,6 +403,8 @@ impl From<MountStats> for WireStats {
             bytes_prefetched: stats.fs.bytes_prefetched,
             spans_prefetched: stats.fs.spans_prefetched,
             prefetch_hits: stats.fs.prefetch_hits,
+            bytes_filled: stats.fs.bytes_filled,
+            spans_filled: stats.fs.spans_filled,
             stall_p99_us: stats.fs.stall_p99_us,
             spans: stats.spans,
             spans_present: stats.spans_present,
@@ -425,6 +429,8 @@ impl From<WireStats> for MountStats {
             bytes_prefetched: wire.bytes_prefetched,
             spans_prefetched: wire.spans_prefetched,
             prefetch_hits: wire.prefetch_hits,
+            bytes_filled: wire.bytes_filled,
+            spans_filled: wire.spans_filled,
             stall_p99_us: wire.stall_p99_us,
             bytes_total: wire.bytes_total,
         };

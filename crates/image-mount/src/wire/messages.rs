@@ -10,6 +10,8 @@ use super::secret::{HexBytes, WireSecret};
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum ToChild {
     Mount(Box<WireMount>),
+    /// All of the image into the cache, and no mount.
+    Fill(Box<WireMount>),
     Verify {
         layer: WireLayer,
     },
@@ -91,8 +93,17 @@ pub(crate) enum ToParent {
         /// whether the cache is within its limit.
         disk_full: Option<u64>,
     },
+    /// Whether so many bytes fit beside everything that is there; answered like `want-room`.
+    WantSpare {
+        id: u64,
+        bytes: u64,
+    },
     Log(WireLog),
     Stopped {
+        stats: WireStats,
+    },
+    Filled {
+        filled: WireFilled,
         stats: WireStats,
     },
     Verified(WireVerdict),
@@ -110,7 +121,7 @@ impl Answer for ToChild {
     fn secret_bytes(&self) -> usize {
         match self {
             // Proxies may have passwords.
-            Self::Mount(mount) => {
+            Self::Mount(mount) | Self::Fill(mount) => {
                 let proxies = mount.proxies.iter().map(WireSecret::wire_length);
                 let program = mount.program.as_ref().map_or(0, WireProgram::wire_length);
                 proxies.sum::<usize>() + mount.foretold.len() * FORETOLD_BYTES + program
@@ -160,6 +171,7 @@ pub(crate) struct WireMount {
     pub(crate) foretold: Vec<(u32, u32)>,
     pub(crate) program: Option<WireProgram>,
     pub(crate) start_lasts_ms: u64,
+    pub(crate) fill_when_idle: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -189,6 +201,16 @@ impl WireProgram {
 pub(crate) struct WireLayer {
     pub(crate) digest: String,
     pub(crate) root: HexBytes,
+}
+
+/// What became of filling.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum WireFilled {
+    Whole,
+    NoRoom,
+    Unread { message: String },
+    Damaged { message: String },
 }
 
 /// What was found of a layer.
@@ -342,6 +364,8 @@ pub(crate) struct WireStats {
     pub(crate) bytes_prefetched: u64,
     pub(crate) spans_prefetched: u64,
     pub(crate) prefetch_hits: u64,
+    pub(crate) bytes_filled: u64,
+    pub(crate) spans_filled: u64,
     pub(crate) stall_p99_us: u64,
     pub(crate) spans: u64,
     pub(crate) spans_present: u64,

@@ -71,6 +71,7 @@ fn request(cache: &Path) -> MountRequest {
             library_path: String::new(),
         }),
         start_lasts: Duration::from_secs(30),
+        fill_when_idle: true,
     }
 }
 
@@ -105,6 +106,7 @@ fn a_mount_request_arrives_as_it_was_sent() {
         foretold: request.foretold,
         program: request.program,
         start_lasts: request.start_lasts,
+        fill_when_idle: request.fill_when_idle,
     };
     assert_eq!(format!("{arrived:?}"), format!("{sent:?}"));
     assert_eq!(arrived.dial.proxies.https, sent.dial.proxies.https);

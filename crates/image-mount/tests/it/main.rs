@@ -10,6 +10,7 @@ mod compare;
 mod containerd;
 mod demo_image;
 mod edge_image;
+mod fill;
 mod foretold;
 mod generator;
 mod locations;

@@ -121,6 +121,7 @@ impl Published {
             foretold: Vec::new(),
             program: None,
             start_lasts: Duration::ZERO,
+            fill_when_idle: false,
         };
         Self {
             sim,

@@ -31,6 +31,7 @@ use crate::bounded_file;
 use crate::commands::run::must_be_root;
 use crate::failure::{Failure, Kind, Result, chain};
 use crate::secret_input;
+use crate::settings::Filling;
 
 const KEY_FILE: &str = "worker.key";
 const PIN_FILE: &str = "worker.gateway";
@@ -73,7 +74,14 @@ pub(crate) async fn run(app: &App, args: WorkerRunArgs) -> Result<()> {
     let key = key.map_err(|error| Failure::of(Kind::Machine, &error))?;
     let pin_file = data_dir.join(PIN_FILE);
     let (pin, token) = whom_to_trust(&args, &pin_file)?;
-    let config = config(app, args.name.map_or_else(host_name, Ok)?, &args.limits)?;
+    let fill = args.fill.as_deref().map(Filling::parse).transpose()?;
+    let fill = fill.unwrap_or(app.settings.fill);
+    let config = config(
+        app,
+        args.name.map_or_else(host_name, Ok)?,
+        &args.limits,
+        fill,
+    )?;
     let remote = Remote {
         gateway: args.gateway,
         pin,
