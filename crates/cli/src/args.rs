@@ -26,7 +26,7 @@ pub(crate) use gateway::{
     ContainersCommand, ContextAddArgs, ContextCommand, GatewayArg, LogsArgs, TasksCommand,
     TokensCommand,
 };
-pub(crate) use image::{CacheCommand, ImageArg, ImageCommand};
+pub(crate) use image::{CacheCommand, ImageArg, ImageCommand, WarmArgs};
 pub(crate) use issuer::IssuerCommand;
 pub(crate) use login::{KeylessArgs, LoginArgs};
 pub(crate) use roles::{

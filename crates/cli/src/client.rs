@@ -18,11 +18,12 @@ use credential::{ExposeSecret, SecretString};
 use futures::{Stream, StreamExt, TryStreamExt};
 use gateway::{Kind as ProblemKind, Problem, WORKSPACE_HEADER};
 use ids::WorkspaceName;
+use reqwest::header::ACCEPT;
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
 use rustls::CertificateError;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sse_stream::{Sse, SseByteStream};
 
 use crate::app::App;
@@ -38,6 +39,7 @@ pub(crate) const SOCKET_FILE: &str = "serve.sock";
 /// A task is shown with its result, which is as long as a gateway lets one be, in base64.
 const ANSWER_LIMIT_BYTES: usize = 64 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const EVENTS: &str = "text/event-stream";
 /// A gateway that lives says something every fifteen seconds.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -64,7 +66,7 @@ struct Refusal {
 }
 
 #[derive(Deserialize)]
-struct RefusalText {
+pub(crate) struct RefusalText {
     kind: String,
     message: String,
     hint: Option<String>,
@@ -78,6 +80,11 @@ impl GatewayClient {
             Asked::Own => Self::of_operator(settings),
             Asked::Named(connection) => Self::of_holder(connection),
         }
+    }
+
+    /// The gateway of the data directory, asked as who runs it.
+    pub(crate) fn own(app: &App) -> Result<Self> {
+        Self::of_operator(&app.settings)
     }
 
     fn of_operator(settings: &Settings) -> Result<Self> {
@@ -130,7 +137,23 @@ impl GatewayClient {
         &self,
         path: &str,
     ) -> Result<impl Stream<Item = Result<Sse>> + Unpin + use<>> {
-        let request = self.request(Method::GET, path);
+        self.stream(self.request(Method::GET, path)).await
+    }
+
+    /// The events of what is asked for so.
+    pub(crate) async fn events_of<Body: Serialize>(
+        &self,
+        path: &str,
+        body: &Body,
+    ) -> Result<impl Stream<Item = Result<Sse>> + Unpin + use<Body>> {
+        let request = self.request(Method::POST, path).json(body);
+        self.stream(request.header(ACCEPT, EVENTS)).await
+    }
+
+    async fn stream(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<impl Stream<Item = Result<Sse>> + Unpin + use<>> {
         let response = self.send(request).await?;
         let unread = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&unread);

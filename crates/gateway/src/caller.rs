@@ -71,6 +71,17 @@ impl Caller {
         token.map_or_else(|| OPERATOR.to_owned(), |token| token.id.to_string())
     }
 
+    /// Refuses whoever holds a token: it is for those alone who run the gateway.
+    pub(crate) fn must_operate(&self) -> Result<(), Problem> {
+        if self.token().is_none() {
+            return Ok(());
+        }
+        let problem = Problem::new(Kind::Denied, "this is for whoever runs the gateway");
+        Err(problem
+            .refuses(Refusal::Scope)
+            .hint("run it on the gateway's machine, as who runs it"))
+    }
+
     /// Refuses callers whose token is for other things.
     pub(crate) fn must(&self, scope: TokenScope) -> Result<(), Problem> {
         if self

@@ -37,6 +37,7 @@ mod remote;
 mod start;
 mod task;
 mod traces;
+mod warming;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
@@ -48,17 +49,21 @@ use worker_protocol::{Delivery, Hello};
 
 pub(crate) use census::Census;
 pub(crate) use failure::Failure;
+pub(crate) use hand_off::reader_of;
 pub(crate) use life::Life;
 pub(crate) use output::Stream;
 pub(crate) use pool::Full;
 pub use remote::BoundWorkers;
 pub(crate) use task::{Acceptance, Follower, LiveTask, TaskEvent};
+pub(crate) use warming::Onlooker;
+pub use warming::Reached;
+pub(crate) use worker::WorkerLink;
 
 use claims::Claims;
 use container::{Container, Gone};
 use pool::Pool;
 use traces::TraceTurns;
-use worker::{Newcomer, ToWorkerSender, WorkerLink, Workers};
+use worker::{Newcomer, ToWorkerSender, Workers};
 
 use crate::lock::lock;
 

@@ -13,6 +13,7 @@ mod stubs;
 mod tasks;
 mod tokens;
 mod whoami;
+mod workers;
 
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ fn described() -> OpenApiRouter<Gateway> {
         .routes(routes!(tasks::cancel))
         .routes(routes!(containers::list))
         .routes(routes!(containers::stop))
+        .routes(routes!(workers::warm))
         .routes(routes!(issuer::configuration))
         .routes(routes!(issuer::keys))
 }

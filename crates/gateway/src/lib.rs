@@ -38,14 +38,14 @@ mod variables;
 mod watch;
 
 pub use caller::Caller;
-pub use dispatch::BoundWorkers;
+pub use dispatch::{BoundWorkers, Reached};
 pub use foreign::size;
 pub use gateway::{Gateway, Parts};
 pub use http::{WORKSPACE_HEADER, openapi_document};
 pub use listening::ServeError;
 pub use operations::images::{
     BuildEvent, BuildRequest, Building, BuiltImage, CredentialGiven, ImageCredential, OpenImage,
-    PythonAsked,
+    PythonAsked, WarmEvent, WarmRequest, Warmed, Warming,
 };
 pub use operations::objects::ObjectNamed;
 pub use operations::stubs::{ShownStub, StubRequest};

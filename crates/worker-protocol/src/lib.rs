@@ -14,6 +14,8 @@
 //!            ◀── call ────────────────────────   an attempt and its nonce
 //!            ── output, result ──────────────▶
 //!            ── touched ─────────────────────▶   what its start has read of the image
+//!            ◀── warm ────────────────────────   an image into its cache, and nothing that runs
+//!            ── taken, warming ──────────────▶
 //!            ◀── stop ────────────────────────
 //!            ── ended ───────────────────────▶   nothing of it is left
 //! ```

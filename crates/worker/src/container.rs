@@ -4,7 +4,7 @@
 //! ready nothing that it does takes longer than its start may; it is ended when its inbox closes.
 
 mod calls;
-mod conversation;
+pub(crate) mod conversation;
 pub(crate) mod end;
 mod output;
 
@@ -139,7 +139,7 @@ async fn complete(
 }
 
 /// Works before there is anything that could be called.
-async fn unless_ended<T>(
+pub(crate) async fn unless_ended<T>(
     work: impl Future<Output = T>,
     inbox: &mut mpsc::Receiver<Command>,
     deadline: Instant,

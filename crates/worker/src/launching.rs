@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use credential::auth::AuthSource;
+use futures::future::BoxFuture;
 use image_store::{ImageStore, Touch};
 use launch::{MountLog, Outputs, Waterfall};
 use tokio::net::UnixStream;
@@ -16,8 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::container::end::LaunchEnd;
+use crate::container::end::{End, LaunchEnd};
 use crate::plan::Plan;
+use crate::warming::WarmOrder;
 
 /// One try to start a container.
 #[derive(Clone, Debug)]
@@ -63,4 +65,7 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync + 'static {
     fn index_store(&self) -> Option<&ImageStore>;
 
     fn launch(&self, order: Order) -> io::Result<Launched>;
+
+    /// Brings all of an image into the cache. Dropped, it ends that; what has come is kept.
+    fn warm(&self, order: WarmOrder) -> BoxFuture<'static, Result<(), End>>;
 }

@@ -27,6 +27,7 @@ mod machine;
 mod plan;
 mod runner;
 mod uplink;
+mod warming;
 mod worker;
 
 #[cfg(test)]

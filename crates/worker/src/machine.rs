@@ -21,8 +21,9 @@ use container::{
     DEFAULT_SHM_BYTES, IdRange, ImageDefaults, NetworkMode, Overrides, Process, Volume,
     default_hostname,
 };
+use futures::future::BoxFuture;
 use ids::ContainerId;
-use image_mount::{LayerRef, MountError, MountRequest};
+use image_mount::{FillError, FillWatch, LayerRef, MountError, MountRequest};
 use image_store::{ImageStore, IndexKey, StoreError, Touch};
 use jiff::Timestamp;
 use launch::{
@@ -37,9 +38,10 @@ use tokio_util::task::AbortOnDropHandle;
 use worker_protocol::ended::Cause;
 
 use crate::config::{Ids, WorkerConfig};
-use crate::container::end::LaunchEnd;
+use crate::container::end::{End, LaunchEnd};
 use crate::launching::{Launched, Machine, Order, Places};
 use crate::plan::{Image, Plan};
+use crate::warming::WarmOrder;
 
 const RUNNER: &str = "/holdfast/runner.pyz";
 const CODE: &str = "/holdfast/code.zip";
@@ -122,6 +124,10 @@ impl Machine for ThisMachine {
             kill,
             end: AbortOnDropHandle::new(tokio::spawn(launching)),
         })
+    }
+
+    fn warm(&self, order: WarmOrder) -> BoxFuture<'static, Result<(), End>> {
+        Box::pin(self.clone().fill(order))
     }
 }
 
@@ -244,6 +250,37 @@ impl ThisMachine {
             // Its lease came with it.
             leave: Leave::given(),
         })
+    }
+
+    async fn fill(self, order: WarmOrder) -> Result<(), End> {
+        let (machine, image) = (self.clone(), Arc::clone(&order.image));
+        let request = spawn_blocking(move || machine.mount(&image)).await;
+        let request = request.expect("a request does not panic")?;
+        let progress = order.progress;
+        let watch = FillWatch {
+            logs: order.logs,
+            progress: |reached| {
+                progress.send_replace(reached);
+            },
+        };
+        let filled = image_mount::fill(&self.config.program, request, order.auth, watch).await;
+        let error = match filled {
+            Ok(reached) => {
+                progress.send_replace(reached);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let cause = match &error {
+            FillError::NoRoom => Cause::NoRoom,
+            FillError::Unread { .. } => Cause::Mount,
+            FillError::Damaged { .. } | FillError::Process(MountError::Index { .. }) => {
+                self.remove_damaged(&order.image).await;
+                Cause::Index
+            }
+            FillError::Process(_) => Cause::Machine,
+        };
+        Err(End::new(cause, in_one_line(&error)))
     }
 
     fn ids(&self, workspace: &str) -> Result<Option<IdRange>, LaunchEnd> {

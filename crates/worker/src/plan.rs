@@ -151,7 +151,7 @@ fn interpreters(names: Vec<String>) -> Result<Vec<String>, PlanError> {
 }
 
 impl Image {
-    fn parse(image: message::Image) -> Result<Self, PlanError> {
+    pub(crate) fn parse(image: message::Image) -> Result<Self, PlanError> {
         let registry = Registry::parse(&image.registry);
         let registry = registry.map_err(|_| PlanError::Unusable("registry"))?;
         let named = Reference::parse(&format!("{registry}/{}", image.repository));

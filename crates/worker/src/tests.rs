@@ -9,3 +9,4 @@ mod lives;
 mod machines;
 pub(crate) mod starts;
 mod traces;
+mod warming;

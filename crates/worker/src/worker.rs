@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use worker_protocol::from_worker::Message as Up;
 use worker_protocol::to_worker::Message as Down;
-use worker_protocol::{Delivery, Hello, Start, Stop, Taken, ToWorker, VERSION};
+use worker_protocol::{Delivery, Hello, Stop, Taken, ToWorker, VERSION};
 
 use crate::attach::ControlPlane;
 use crate::config::{Capacity, WorkerConfig};
@@ -24,6 +24,7 @@ use crate::files::{Files, FilesError};
 use crate::launching::Machine;
 use crate::machine::ThisMachine;
 use crate::uplink::{Lanes, NotRead};
+use crate::warming;
 
 /// The control plane accepts a worker from memory.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -196,7 +197,16 @@ impl Worker {
 
     fn heed(&mut self, command: ToWorker) -> Result<(), NotRead> {
         match command.message {
-            Some(Down::Start(start)) => return self.start(start),
+            Some(Down::Start(start)) => {
+                let (delivery, node) = (start.delivery.clone(), self.node.clone());
+                let run = move |lines| container::run(start, node, lines);
+                return self.begin(delivery, run);
+            }
+            Some(Down::Warm(warm)) => {
+                let (delivery, node) = (warm.delivery.clone(), self.node.clone());
+                let run = move |lines| warming::run(warm, node, lines);
+                return self.begin(delivery, run);
+            }
             Some(Down::Call(call)) => {
                 let container = call.container.clone();
                 self.tell(&container, Command::Call(call));
@@ -212,8 +222,15 @@ impl Worker {
     }
 
     /// A later delivery of a container that is here ends the earlier one.
-    fn start(&mut self, start: Start) -> Result<(), NotRead> {
-        let Some(delivery) = start.delivery.clone() else {
+    fn begin<Running>(
+        &mut self,
+        delivery: Option<Delivery>,
+        run: impl FnOnce(Lines) -> Running,
+    ) -> Result<(), NotRead>
+    where
+        Running: Future<Output = ()> + Send + 'static,
+    {
+        let Some(delivery) = delivery else {
             tracing::warn!("the control plane sent a start of no container");
             return Ok(());
         };
@@ -236,7 +253,7 @@ impl Worker {
         };
         self.table.insert(delivery.container.clone(), entry);
         let uplink = self.lanes.of(delivery.clone());
-        let running = container::run(start, self.node.clone(), Lines { inbox, uplink });
+        let running = run(Lines { inbox, uplink });
         self.containers.spawn(async move {
             running.await;
             delivery

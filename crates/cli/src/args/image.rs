@@ -13,6 +13,16 @@ pub(crate) struct ImageArg {
     pub(crate) credential: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct WarmArgs {
+    #[command(flatten)]
+    pub(crate) image: ImageArg,
+    /// Bring it into the cache of this worker, which has joined the gateway that serves the data
+    /// directory; Ctrl-C ends it, and what has come is kept
+    #[arg(long, value_name = "WORKER")]
+    pub(crate) worker: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
     /// Read every layer once and index it
@@ -30,8 +40,8 @@ pub(crate) enum ImageCommand {
     Verify(ImageArg),
     /// List images known here
     List,
-    /// Bring every layer of an image into the cache
-    Warm(ImageArg),
+    /// Bring every layer of an image into the cache, here or on a worker
+    Warm(WarmArgs),
     /// Bring every layer of an image into the cache and keep it there
     ///
     /// The image starts also while its registry does not answer, for as long as `workspace set

@@ -1,6 +1,7 @@
 //! `holdfast image index|inspect|mount|verify|list|warm|pin|unpin`.
 
 mod pins;
+mod warm;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::resolved::{Resolved, layer_ref, resolve};
 pub(crate) async fn image(app: &App, command: ImageCommand) -> Result<()> {
     match command {
         ImageCommand::Index(args) => index(app, &args, Fill::Unindexed).await,
-        ImageCommand::Warm(args) => index(app, &args, Fill::Uncached).await,
+        ImageCommand::Warm(args) => warm::warm(app, &args).await,
         ImageCommand::Inspect(args) => inspect(app, &args).await,
         ImageCommand::Mount { image, directory } => mount(app, &image, &directory).await,
         ImageCommand::Verify(args) => verify(app, &args).await,

@@ -15,7 +15,7 @@ use worker_protocol::ended::Cause;
 use worker_protocol::output::Stream as WireStream;
 use worker_protocol::{
     Call, CallResult, Cancel, Delivery, Ended, Exception, MAX_READS_PER_CONTAINER, Output, Ready,
-    Stop, to_worker,
+    Stop, Warming, to_worker,
 };
 
 use super::failure::cut;
@@ -40,6 +40,8 @@ pub(crate) type SecretVersions = Vec<(String, u32)>;
 pub(super) enum Event {
     Taken,
     Ready(Ready),
+    /// Of an image that is warmed: how far it is.
+    Warming(Warming),
 }
 
 /// What a mount may ask to read with.

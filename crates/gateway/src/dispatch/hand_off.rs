@@ -133,7 +133,7 @@ impl Gateway {
 }
 
 /// Whose a lease is that is for a container.
-pub(super) fn reader_of(container: ContainerId, worker: WorkerId) -> LeaseReader {
+pub(crate) fn reader_of(container: ContainerId, worker: WorkerId) -> LeaseReader {
     LeaseReader {
         worker: Some(worker),
         container: container.to_string(),
@@ -163,7 +163,7 @@ pub(super) fn reading(opened: &OpenImage) -> Reading {
 }
 
 impl Gateway {
-    fn wire_image(&self, opened: &OpenImage) -> Image {
+    pub(super) fn wire_image(&self, opened: &OpenImage) -> Image {
         let (image, endpoint) = (&opened.image, opened.lease.endpoint());
         let variable = |(name, value): &(String, String)| format!("{name}={value}");
         Image {

@@ -58,6 +58,7 @@ impl Connection {
             from_worker::Message::Output(output) => output.delivery.as_ref(),
             from_worker::Message::Result(result) => result.delivery.as_ref(),
             from_worker::Message::Touched(touched) => touched.delivery.as_ref(),
+            from_worker::Message::Warming(warming) => warming.delivery.as_ref(),
         };
         let Ok(container) = self.container(delivery, "news").await else {
             tracing::debug!(?delivery, "a worker speaks of what it has not got");
@@ -70,6 +71,9 @@ impl Connection {
             from_worker::Message::Ended(ended) => container.has_ended(ended.into()),
             from_worker::Message::Output(output) => container.printed(&output),
             from_worker::Message::Result(result) => container.answered(result),
+            from_worker::Message::Warming(warming) => {
+                container.begins(Event::Warming(warming));
+            }
             from_worker::Message::Touched(touched) => {
                 self.gateway.hear_touched(&container, touched);
             }

@@ -123,7 +123,7 @@ async fn until_ready(
                 biased;
                 event = events.recv() => match event {
                     Some(Event::Ready(ready)) => return Ok(ready),
-                    Some(Event::Taken) => {}
+                    Some(Event::Taken | Event::Warming(_)) => {}
                     None => return Err(Gone::worker_lost()),
                 },
                 gone = container.gone() => return Err(gone.clone()),

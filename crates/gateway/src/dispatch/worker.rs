@@ -200,6 +200,10 @@ impl WorkerLink {
         std::ptr::eq(self, other)
     }
 
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.id
+    }
+
     pub(super) fn capacity(&self) -> Capacity {
         Capacity {
             cpu_millicores: self.total.cpu_millicores,

@@ -4,6 +4,7 @@
 mod access;
 mod build;
 mod open;
+mod warm;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,6 +22,7 @@ use crate::problem::{Kind, Problem};
 
 pub use open::OpenImage;
 pub(crate) use open::Proofs;
+pub use warm::{WarmEvent, WarmRequest, Warmed, Warming};
 
 /// An image that somebody wants to run functions in.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Workers on other machines, over their own port: who gets in, and what they are answered.
 
 mod traces;
+mod warming;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

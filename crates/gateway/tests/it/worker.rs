@@ -31,7 +31,7 @@ use worker_protocol::join_service_client::JoinServiceClient;
 use worker_protocol::worker_service_client::WorkerServiceClient;
 use worker_protocol::{
     Call, CallResult, Delivery, Ended, Exception, FromWorker, Hello, Output, Phase, Ready, Start,
-    Taken, ToWorker, from_worker, output, to_worker,
+    Taken, ToWorker, Warm, from_worker, output, to_worker,
 };
 
 use crate::support::Stage;
@@ -100,6 +100,8 @@ struct State {
     cancelled: watch::Sender<usize>,
     /// What it was told to start.
     starts: watch::Sender<Vec<Start>>,
+    /// What it was told to warm.
+    warms: watch::Sender<Vec<Warm>>,
     is_cut_off: watch::Sender<bool>,
 }
 
@@ -124,6 +126,7 @@ impl FakeWorker {
             calls: watch::Sender::new(0),
             cancelled: watch::Sender::new(0),
             starts: watch::Sender::new(Vec::new()),
+            warms: watch::Sender::new(Vec::new()),
             is_cut_off: watch::Sender::new(false),
         });
         let hello = from_worker::Message::Hello(Hello {
@@ -155,6 +158,13 @@ impl FakeWorker {
         let mut starts = self.state.starts.subscribe();
         let starts = starts.wait_for(|starts| !starts.is_empty()).await.unwrap();
         starts[0].clone()
+    }
+
+    /// The first image that it was told to warm.
+    pub(crate) async fn told_to_warm(&self) -> Warm {
+        let mut warms = self.state.warms.subscribe();
+        let warms = warms.wait_for(|warms| !warms.is_empty()).await.unwrap();
+        warms[0].clone()
     }
 
     /// All of them.
@@ -207,6 +217,9 @@ impl Containers {
     async fn obey(&mut self, state: &Arc<State>, message: ToWorker) {
         match message.message.unwrap() {
             to_worker::Message::Start(start) => self.start(state, start).await,
+            to_worker::Message::Warm(warm) => {
+                state.warms.send_modify(|warms| warms.push(warm));
+            }
             to_worker::Message::Call(call) => {
                 let delivery = self.deliveries[&call.container].clone();
                 let cancelling = CancellationToken::new();

@@ -6,7 +6,7 @@ use image_fs::{ImageFs, ReadError, WholeError};
 use tokio::sync::mpsc;
 
 use super::auth::RemoteAuth;
-use super::open::{self, Refusal};
+use super::open;
 use super::{Event, Parent, Remote, ServeError, refuse, surroundings};
 use crate::descriptors::Received;
 use crate::request::{MountStats, ServerRequest};

@@ -107,7 +107,7 @@ pub(super) async fn attend(
 }
 
 /// A container that was not ready in time.
-pub(super) fn late() -> End {
+pub(crate) fn late() -> End {
     End::new(Cause::StartTimeout, "the container was not ready in time")
 }
 
@@ -116,7 +116,7 @@ fn told_to() -> End {
 }
 
 /// What a command means before there is anything to call.
-pub(super) fn heed_early(command: Option<&Command>) -> Result<(), End> {
+pub(crate) fn heed_early(command: Option<&Command>) -> Result<(), End> {
     match command {
         Some(Command::Cancel { .. }) => Ok(()),
         Some(Command::Stop { .. }) | None => Err(told_to()),

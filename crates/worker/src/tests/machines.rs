@@ -10,6 +10,7 @@ use std::process::Stdio;
 
 use command_fds::{CommandFdExt, FdMapping};
 use credential::auth::{AuthError, AuthRequest, RegistryAuth};
+use futures::future::BoxFuture;
 use image_store::{ImageStore, Touch};
 use launch::{MountLog, Outputs};
 use reference::Registry;
@@ -23,10 +24,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::control_plane::within;
-use crate::container::end::LaunchEnd;
+use crate::container::end::{End, LaunchEnd};
 use crate::launching::{Launched, Machine, Order, Places};
 use crate::runner::ARCHIVE;
 use crate::runner::wire::FrameReader;
+use crate::warming::WarmOrder;
 
 /// The runner's end of everything.
 struct Ends {
@@ -135,6 +137,10 @@ impl Machine for Processes {
         };
         Ok(complete(places, AbortOnDropHandle::new(tokio::spawn(end))))
     }
+
+    fn warm(&self, _: WarmOrder) -> BoxFuture<'static, Result<(), End>> {
+        panic!("there is no cache here")
+    }
 }
 
 async fn run(mut child: Child, kill: CancellationToken) -> LaunchEnd {
@@ -159,6 +165,15 @@ async fn run(mut child: Child, kill: CancellationToken) -> LaunchEnd {
 pub(super) struct Played {
     programs: mpsc::UnboundedSender<Program>,
     store: Option<ImageStore>,
+    /// Is given each image that is to be warmed.
+    warmings: Option<mpsc::UnboundedSender<PlayedWarming>>,
+}
+
+/// An image that the test plays the warming of. It has ended when `end` is closed.
+#[derive(Debug)]
+pub(super) struct PlayedWarming {
+    pub(super) order: WarmOrder,
+    pub(super) end: oneshot::Sender<Result<(), End>>,
 }
 
 /// A program that the test plays. Dropping it is its end, with 0.
@@ -179,8 +194,20 @@ pub(super) struct Program {
 impl Played {
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Program>) {
         let (programs, played) = mpsc::unbounded_channel();
-        let store = None;
-        (Self { programs, store }, played)
+        let machine = Self {
+            programs,
+            store: None,
+            warmings: None,
+        };
+        (machine, played)
+    }
+
+    /// One that has the test play what is warmed.
+    pub(super) fn with_cache() -> (Self, mpsc::UnboundedReceiver<PlayedWarming>) {
+        let (mut machine, _) = Self::new();
+        let (warmings, played) = mpsc::unbounded_channel();
+        machine.warmings = Some(warmings);
+        (machine, played)
     }
 
     /// One that mounts images, and has indexes here.
@@ -233,6 +260,13 @@ impl Machine for Played {
             places,
             AbortOnDropHandle::new(tokio::spawn(ending)),
         ))
+    }
+
+    fn warm(&self, order: WarmOrder) -> BoxFuture<'static, Result<(), End>> {
+        let (end, ended) = oneshot::channel();
+        let warmings = self.warmings.as_ref().expect("the test plays it");
+        let _ = warmings.send(PlayedWarming { order, end });
+        Box::pin(async { ended.await.expect("the test says how it ends") })
     }
 }
 

@@ -34,5 +34,6 @@ mod shared_cache;
 mod support;
 mod traces;
 mod vault;
+mod warming;
 mod workers;
 mod zstd;

@@ -108,11 +108,15 @@ impl Serving {
     /// What the gateway answers to this token.
     pub(crate) fn get(&self, path: &str, token: &str) -> (u16, Value) {
         let address = self.address();
-        let mut stream = TcpStream::connect(address).expect("it listens");
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
              Connection: close\r\n\r\n"
         );
+        self.answer_to(&request)
+    }
+
+    fn answer_to(&self, request: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(self.address()).expect("it listens");
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("answered");
@@ -120,6 +124,19 @@ impl Serving {
         let status = head.split(' ').nth(1).expect("a status");
         let value = serde_json::from_str(body).unwrap_or(Value::Null);
         (status.parse().expect("a number"), value)
+    }
+
+    /// The same for what asks for an image.
+    pub(crate) fn post(&self, path: &str, token: &str, image: &str) -> (u16, Value) {
+        let address = self.address();
+        let body = serde_json::json!({ "image": image }).to_string();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        );
+        self.answer_to(&request)
     }
 
     /// The token that the first start made.
