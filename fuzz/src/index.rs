@@ -1,7 +1,7 @@
 //! Layer indexes from a disk that may hold anything: opened or refused, and then safe to ask.
 
 use bytes::Bytes;
-use layer_index::{Builder, Entry, EntryKind, Layer, LayerIndex, Tree};
+use layer_index::{Builder, Entry, EntryKind, Layer, LayerIndex, Scratch, SpanDigests, Tree};
 
 use crate::index_file::{self, Cursor, Sections};
 use crate::tree;
@@ -102,15 +102,16 @@ fn check_spans(index: &LayerIndex) {
 
 /// What the reader takes, the writer takes, and the same entries come back.
 fn check_read_back(index: &LayerIndex, entries: &[Entry]) {
-    let mut builder = Builder::new();
-    let mut digests = Vec::new();
+    let scratch = Scratch::in_memory();
+    let mut builder = Builder::new(&scratch);
+    let mut digests = SpanDigests::new(&scratch);
     for entry in entries {
         builder.entry(entry).expect("an entry that was read");
     }
     builder.checkpoint(0, 0);
     for span in index.spans() {
         builder.span(span.length).expect("a span that was read");
-        digests.push(span.digest);
+        digests.push(&span.digest).expect("memory takes it");
     }
     let header = index.header();
     let layer = Layer {
@@ -121,7 +122,7 @@ fn check_read_back(index: &LayerIndex, entries: &[Entry]) {
     };
     let mut file = Vec::new();
     let root = builder
-        .finish(layer, &digests, &mut file)
+        .finish(layer, digests, &mut file)
         .expect("it is written");
     let again = LayerIndex::decode(Bytes::from(file)).expect("what was written is read");
     assert_eq!(again.root(), root);

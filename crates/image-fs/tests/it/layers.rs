@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use image_fs::{Allowance, CacheError, LayerCache, SpanCache};
-use layer_index::{Builder, Codec, Entry, EntryKind, Extent, Layer, LayerIndex, Mtime};
+use layer_index::{
+    Builder, Codec, Entry, EntryKind, Extent, Layer, LayerIndex, Mtime, Scratch, SpanDigests,
+};
 
 /// A layer, its index, and what its files should read as.
 #[derive(Clone)]
@@ -189,7 +191,8 @@ fn finish(
     entries: &[Entry],
     files: Vec<(String, Vec<u8>)>,
 ) -> TestLayer {
-    let mut builder = Builder::new();
+    let scratch = Scratch::in_memory();
+    let mut builder = Builder::new(&scratch);
     for entry in entries {
         builder.entry(entry).unwrap();
     }
@@ -197,14 +200,14 @@ fn finish(
         Codec::Zstd => zstd::bulk::compress(plain, 1).unwrap(),
         _ => plain.to_vec(),
     };
-    let mut digests = Vec::new();
+    let mut digests = SpanDigests::new(&scratch);
     for (number, span) in plain.chunks(shape.span_bytes).enumerate() {
         if number == 0 || (shape.codec == Codec::Tar && number % shape.spans_per_checkpoint == 0) {
             builder.checkpoint((number * shape.span_bytes) as u64, 0);
         }
         let length = u32::try_from(span.len()).unwrap();
         builder.span(length).unwrap();
-        digests.push(*blake3::hash(span).as_bytes());
+        digests.push(blake3::hash(span).as_bytes()).unwrap();
     }
     let digest = |bytes: &[u8]| format!("sha256:{}", blake3::hash(bytes).to_hex());
     let layer = Layer {
@@ -214,7 +217,7 @@ fn finish(
         compressed_size: compressed.len() as u64,
     };
     let mut bytes = Vec::new();
-    builder.finish(layer, &digests, &mut bytes).unwrap();
+    builder.finish(layer, digests, &mut bytes).unwrap();
     let index = LayerIndex::decode(bytes.into()).unwrap();
     TestLayer {
         index,
