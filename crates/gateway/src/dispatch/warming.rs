@@ -10,7 +10,7 @@ use worker_protocol::ended::Cause;
 use worker_protocol::{Warm, to_worker};
 
 use super::container::{Container, Event, Given, Gone, GoneCause, NewContainer, SecretVersions};
-use super::hand_off::{reading, wire_image};
+use super::hand_off::reading;
 use super::start;
 use super::traces::Traced;
 use super::worker::WorkerLink;
@@ -70,7 +70,7 @@ impl Gateway {
         self.dispatch().add(&container);
         let warm = Warm {
             delivery: Some(container.delivery.clone()),
-            image: Some(wire_image(image)),
+            image: Some(self.wire_image(image)),
         };
         let sent = container.link.send(to_worker::Message::Warm(warm)).await;
         if sent.is_err() {

@@ -1,6 +1,7 @@
 //! Bringing all of an image into the cache, without mounting it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use image_fs::{ImageFs, ReadError, WholeError};
 use tokio::sync::mpsc;
@@ -21,7 +22,9 @@ pub(super) async fn fill(
     mut messages: mpsc::Receiver<Event>,
 ) -> Result<(), ServeError> {
     let auth = Arc::clone(&remote.auth);
-    let filesystem = match open::open(request, files.layers, surroundings(parent, remote)).await {
+    let surroundings = surroundings(parent, remote);
+    let bytes_shared = Arc::clone(&surroundings.bytes_shared);
+    let filesystem = match open::open(request, files.layers, surroundings).await {
         Ok(filesystem) => filesystem,
         Err(refusal) => return Err(refuse(parent, refusal).await),
     };
@@ -31,7 +34,7 @@ pub(super) async fn fill(
             filled = &mut filling => break filled,
             event = messages.recv() => match event {
                 Some(Event::Stats(id)) => {
-                    let stats = stats(&filesystem, &auth).into();
+                    let stats = stats(&filesystem, &auth, &bytes_shared).into();
                     parent.tell(&ToParent::Stats { id, stats }).await;
                 }
                 Some(Event::Trace(_)) => {}
@@ -44,7 +47,7 @@ pub(super) async fn fill(
         Err(WholeError::NoRoom) => WireFilled::NoRoom,
         Err(error) => failed(&error),
     };
-    let stats = stats(&filesystem, &auth).into();
+    let stats = stats(&filesystem, &auth, &bytes_shared).into();
     parent.tell(&ToParent::Filled { filled, stats }).await;
     Ok(())
 }
@@ -59,7 +62,7 @@ fn failed(error: &WholeError) -> WireFilled {
     }
 }
 
-fn stats(filesystem: &ImageFs, auth: &RemoteAuth) -> MountStats {
+fn stats(filesystem: &ImageFs, auth: &RemoteAuth, bytes_shared: &AtomicU64) -> MountStats {
     let (spans, present) = filesystem.spans_present();
     MountStats {
         fs: filesystem.stats(),
@@ -67,5 +70,6 @@ fn stats(filesystem: &ImageFs, auth: &RemoteAuth) -> MountStats {
         spans_present: present as u64,
         auth_requests: auth.requests(),
         files_backed: 0,
+        bytes_shared: bytes_shared.load(Ordering::Relaxed),
     }
 }

@@ -47,9 +47,9 @@ pub(super) struct Ended {
 
 /// How a start by a guess came out.
 enum Beside {
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// The name means something else.
-    Wrong(Proven),
+    Wrong(Box<Proven>),
 }
 
 impl Start<'_> {
@@ -106,8 +106,8 @@ impl Start<'_> {
             Ok((proven, is_right))
         });
         let proven = match Box::pin(beside).await? {
-            Beside::Ended(ended) => return Ok(ended),
-            Beside::Wrong(proven) => proven,
+            Beside::Ended(ended) => return Ok(*ended),
+            Beside::Wrong(proven) => *proven,
         };
         self.after(Ok(proven), lease, self.sandbox()?, signals)
             .await
@@ -191,13 +191,13 @@ impl Start<'_> {
             None => unless_interrupted(proving, signals).await?,
         };
         if !is_right {
-            return Ok(Beside::Wrong(proven));
+            return Ok(Beside::Wrong(Box::new(proven)));
         }
-        Ok(Beside::Ended(Ended {
+        Ok(Beside::Ended(Box::new(Ended {
             proven,
             launched,
             is_damaged: log.is_damaged,
-        }))
+        })))
     }
 
     /// Launches what the registry has said.

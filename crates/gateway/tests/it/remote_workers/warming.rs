@@ -61,9 +61,9 @@ async fn a_worker_that_warms_is_answered_about_that_image_alone() {
     let asked = warm(&stage, "node-1", &image);
     let told = within(first.told_to_warm()).await;
     let start = as_start(&told);
-    assert_eq!(ask_all(&second, &start).await, [Code::NotFound; 4]);
+    assert_eq!(ask_all(&second, &start).await, [Code::NotFound; 5]);
     // It has no code, and no secret.
-    let expected = [Code::Ok, Code::Ok, Code::NotFound, Code::Ok];
+    let expected = [Code::Ok, Code::Ok, Code::Ok, Code::NotFound, Code::Ok];
     assert_eq!(ask_all(&first, &start).await, expected);
     check_forbidden(&first, &start).await;
     // Another worker ends it for nobody.
@@ -85,7 +85,7 @@ async fn a_worker_that_warms_is_answered_about_that_image_alone() {
         (&3.into(), &7.into())
     );
     assert_eq!(warmed["worker"], "node-1");
-    assert_eq!(ask_all(&first, &start).await, [Code::NotFound; 4]);
+    assert_eq!(ask_all(&first, &start).await, [Code::NotFound; 5]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
