@@ -22,6 +22,17 @@ pub struct RetryPolicy {
     pub resume: Duration,
 }
 
+impl RetryPolicy {
+    /// For whoever is asked by somebody that tries again.
+    pub const ONCE: Self = Self {
+        attempts: 1,
+        first_pause: Duration::ZERO,
+        longest_pause: Duration::ZERO,
+        budget: Duration::ZERO,
+        resume: Duration::ZERO,
+    };
+}
+
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
@@ -165,6 +176,8 @@ mod tests {
         let mut attempts = Attempts::new(quick);
         assert!(attempts.pause_after(transient()).await.is_ok());
         assert!(attempts.pause_after(transient()).await.is_ok());
+        assert!(attempts.pause_after(transient()).await.is_err());
+        let mut attempts = Attempts::resuming(RetryPolicy::ONCE);
         assert!(attempts.pause_after(transient()).await.is_err());
         let limited = RegistryError::RateLimited {
             registry: "r".to_owned(),

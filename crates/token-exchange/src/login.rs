@@ -160,12 +160,9 @@ impl Login {
         if let Some(reader) = self.reader_for_others.get() {
             return Ok(reader.clone());
         }
-        let once = RetryPolicy {
-            attempts: 1,
-            ..RetryPolicy::default()
-        };
         let endpoint = self.endpoint.clone();
-        let reader = RegistryClient::with_retry(&self.dialer, endpoint, Arc::new(auth), once);
+        let (auth, once) = (Arc::new(auth), RetryPolicy::ONCE);
+        let reader = RegistryClient::with_retry(&self.dialer, endpoint, auth, once);
         let reader = reader.map_err(crate::mint::from_registry)?;
         Ok(self.reader_for_others.get_or_init(|| reader).clone())
     }
@@ -255,10 +252,7 @@ impl Door {
             .http_client(dialer)
             .map_err(|error| crate::wire::from_dial(&error))?;
         // Who waits for auth tries again on its own; trying in both places multiplies.
-        let once = RetryPolicy {
-            attempts: 1,
-            ..RetryPolicy::default()
-        };
+        let once = RetryPolicy::ONCE;
         let registry =
             RegistryClient::with_retry(dialer, endpoint.clone(), Arc::new(Anonymous), once)
                 .map_err(crate::mint::from_registry)?;
