@@ -278,6 +278,16 @@ impl BlobReader {
         }
     }
 
+    fn check_total(&self, total: Option<u64>) -> Result<(), RegistryError> {
+        match total {
+            Some(total) if total != self.size => {
+                let message = format!("it has {total} bytes, the manifest says {}", self.size);
+                Err(RegistryError::corrupt(&self.subject(), &message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_range(&self, headers: &HeaderMap, asked: (u64, u64)) -> Result<(), RegistryError> {
         let value = headers
             .get(CONTENT_RANGE)
@@ -288,7 +298,7 @@ impl BlobReader {
                 .protocol("a partial reply that does not say which part it is"));
         };
         // What is shorter than it was said to be cannot give what was asked either.
-        self.check_length(total, self.size)?;
+        self.check_total(total)?;
         if (first, last) != asked {
             let message = format!("bytes {first}-{last} for bytes {}-{}", asked.0, asked.1);
             return Err(self.core.protocol(&message));

@@ -12,7 +12,7 @@ pub(crate) fn program(directory: &Path) -> PathBuf {
     let this = std::env::current_exe().unwrap();
     let only = "--exact indexer::indexes --test-threads 1";
     let script = format!(
-        "#!/bin/sh\n{ROLE}=1 exec '{}' {only} 5>&1 >/dev/null\n",
+        "#!/bin/sh\n{ROLE}=1 exec '{}' {only} 9>&1 >/dev/null\n",
         this.display()
     );
     let path = directory.join("indexer");
@@ -29,7 +29,7 @@ fn indexes() {
     }
     let report = fs::File::options()
         .write(true)
-        .open("/proc/self/fd/5")
+        .open("/proc/self/fd/9")
         .unwrap();
     rustix::stdio::dup2_stdout(&report).unwrap();
     let succeeded = layer_indexer::child::main(None);
