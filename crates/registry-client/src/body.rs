@@ -119,7 +119,10 @@ impl BlobReader {
             match self.piece().await {
                 Ok(Some(piece)) => return Ok(Some(piece)),
                 Ok(None) => self.check_part().await?,
-                Err(error) => self.after_break(error).await?,
+                Err(error) => {
+                    self.attempts.broke_off();
+                    self.after_break(error).await?;
+                }
             }
         }
         self.check_end().await?;

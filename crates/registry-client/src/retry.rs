@@ -17,8 +17,9 @@ pub struct RetryPolicy {
     pub longest_pause: Duration,
     /// No pause begins that would end later than this after the first try.
     pub budget: Duration,
-    /// The same for a blob that is read whole, from the last real progress on, however many tries
-    /// that takes. It counts where it is more than `budget`.
+    /// The same for a blob that is read whole, from the last real progress on, however often it is
+    /// not answered meanwhile; answers that break off are counted. It counts where it is more than
+    /// `budget`.
     pub resume: Duration,
 }
 
@@ -69,6 +70,10 @@ pub(crate) struct Attempts {
     policy: RetryPolicy,
     started: Instant,
     failed: u32,
+    /// Of those, the ones that are held against the policy.
+    counted: u32,
+    /// Only time ends what is not answered.
+    outlasts: bool,
 }
 
 impl Attempts {
@@ -77,30 +82,42 @@ impl Attempts {
             policy,
             started: Instant::now(),
             failed: 0,
+            counted: 0,
+            outlasts: false,
         }
     }
 
     /// Of reading a whole blob.
     pub(crate) fn resuming(policy: RetryPolicy) -> Self {
-        if policy.resume <= policy.budget {
-            return Self::new(policy);
+        let budget = policy.budget.max(policy.resume);
+        Self {
+            outlasts: policy.resume > policy.budget,
+            ..Self::new(RetryPolicy { budget, ..policy })
         }
-        Self::new(RetryPolicy {
-            attempts: u32::MAX,
-            budget: policy.resume,
-            ..policy
-        })
     }
 
     /// Progress was made: start counting anew.
     pub(crate) fn reset(&mut self) {
-        *self = Self::new(self.policy);
+        *self = Self {
+            outlasts: self.outlasts,
+            ..Self::new(self.policy)
+        };
+    }
+
+    /// What failed was an answer that broke off: whoever gives such is not away.
+    pub(crate) fn broke_off(&mut self) {
+        if self.outlasts {
+            self.counted += 1;
+        }
     }
 
     /// Waits before the next try, or gives the error back when there shall be none.
     pub(crate) async fn pause_after(&mut self, error: RegistryError) -> Result<(), RegistryError> {
         self.failed += 1;
-        if !error.is_transient() || self.failed >= self.policy.attempts {
+        if !self.outlasts {
+            self.counted += 1;
+        }
+        if !error.is_transient() || self.counted >= self.policy.attempts {
             return Err(error);
         }
         let pause = pause(
@@ -179,6 +196,18 @@ mod tests {
         assert!(attempts.pause_after(transient()).await.is_err());
         let mut attempts = Attempts::resuming(RetryPolicy::ONCE);
         assert!(attempts.pause_after(transient()).await.is_err());
+        let mut attempts = Attempts::resuming(RetryPolicy {
+            resume: Duration::from_mins(2),
+            ..quick
+        });
+        for _ in 0..10 {
+            assert!(attempts.pause_after(transient()).await.is_ok());
+        }
+        for is_gone_on_with in [true, true, false] {
+            attempts.broke_off();
+            let paused = attempts.pause_after(transient()).await;
+            assert_eq!(paused.is_ok(), is_gone_on_with);
+        }
         let limited = RegistryError::RateLimited {
             registry: "r".to_owned(),
             retry_after: Some(Duration::from_secs(61)),
