@@ -332,6 +332,12 @@ fn is_forbidden(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
+/// What an event says.
+pub(crate) fn read_event<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T> {
+    let malformed = |error: serde_json::Error| Failure::of(Kind::Unreachable, &error);
+    serde_json::from_str(data).map_err(malformed)
+}
+
 fn not_a_gateway() -> Failure {
     Failure::new(
         Kind::Unreachable,

@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::args::LogsArgs;
-use crate::client::GatewayClient;
-use crate::failure::{Failure, Kind, Result};
+use crate::client::{GatewayClient, read_event};
+use crate::failure::{Kind, Result};
 use crate::output::{Output, bytes, is_read};
 
 /// How long a gateway that was there may be away.
@@ -102,8 +102,8 @@ impl Reader {
                 Some("gone") => self
                     .output
                     .note("what the call printed, if anything, is no longer kept"),
-                Some("output") if !self.show(&read(&data)?)? => return Ok(Stop::NobodyReads),
-                Some("end") => return Ok(Stop::Ended(read::<End>(&data)?.outcome)),
+                Some("output") if !self.show(&read_event(&data)?)? => return Ok(Stop::NobodyReads),
+                Some("end") => return Ok(Stop::Ended(read_event::<End>(&data)?.outcome)),
                 _ => {}
             }
         }
@@ -135,11 +135,6 @@ impl Reader {
 fn missing_bytes(offset: u64, printed: &Printed) -> u64 {
     let start = printed.offset.saturating_sub(printed.text.len() as u64);
     start.saturating_sub(offset)
-}
-
-fn read<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T> {
-    let malformed = |error: serde_json::Error| Failure::of(Kind::Unreachable, &error);
-    serde_json::from_str(data).map_err(malformed)
 }
 
 #[cfg(test)]

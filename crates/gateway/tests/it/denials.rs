@@ -126,7 +126,7 @@ async fn what_another_workspace_has_is_refused_and_noted() {
             continue;
         };
         let kind = before.trim_matches('/').rsplit('/').next().unwrap();
-        // Nobody's, and of the operators' socket alone.
+        // No workspace has one: `a_token_has_no_say_about_a_workers_disk` asks for it.
         if kind == "workers" {
             continue;
         }

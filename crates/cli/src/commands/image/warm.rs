@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::{ImageArg, WarmArgs};
-use crate::client::{GatewayClient, RefusalText};
+use crate::client::{GatewayClient, RefusalText, read_event};
 use crate::commands::reference::parse;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Output, bytes};
@@ -66,15 +66,15 @@ async fn warm_worker(app: &App, image: &ImageArg, worker: &str) -> Result<()> {
         let event = event?;
         let data = event.data.unwrap_or_default();
         match event.event.as_deref() {
-            Some("progress") => shown.line(&read::<Progress>(&data)?.message),
-            Some("reached") => shown.reached(&read(&data)?),
+            Some("progress") => shown.line(&read_event::<Progress>(&data)?.message),
+            Some("reached") => shown.reached(&read_event(&data)?),
             Some("error") => {
                 shown.clear();
-                return Err(read::<RefusalText>(&data)?.into());
+                return Err(read_event::<RefusalText>(&data)?.into());
             }
             Some("warmed") => {
                 shown.clear();
-                return app.output.show(&read::<Warmed>(&data)?, render);
+                return app.output.show(&read_event::<Warmed>(&data)?, render);
             }
             _ => {}
         }
@@ -159,11 +159,6 @@ impl Shown {
             bar.finish_and_clear();
         }
     }
-}
-
-fn read<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T> {
-    let malformed = |error: serde_json::Error| Failure::of(Kind::Unreachable, &error);
-    serde_json::from_str(data).map_err(malformed)
 }
 
 #[cfg(test)]
