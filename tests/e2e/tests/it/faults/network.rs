@@ -16,6 +16,10 @@ const MADE_WITHIN: Duration = Duration::from_secs(30);
 /// Some packets of the loopback device, which are long, and what waits before one is dropped.
 const QUEUE: [&str; 4] = ["burst", "256kb", "latency", "300ms"];
 
+/// Bytes of a connection that wait for the link: least, at first, most. What the kernel holds by
+/// default is a whole small image, which would arrive after whoever sent it was killed.
+const SENT_AHEAD: &str = "4096 16384 65536";
+
 /// That a thread is in one, which goes with the last process that is in it.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -31,6 +35,7 @@ impl Network {
         let file = File::open(holder.namespace()).expect("the namespace of a child of ours");
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
             .expect("root enters a network namespace");
+        fs::write("/proc/sys/net/ipv4/tcp_wmem", SENT_AHEAD).expect("the namespace is the test's");
         run("ip", &["link", "set", "lo", "up"]);
         let words = ["qdisc", "add", "dev", "lo", "root", "tbf", "rate", rate];
         run("tc", &[&words[..], &QUEUE].concat());
