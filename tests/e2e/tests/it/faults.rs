@@ -114,10 +114,7 @@ fn begin_start(scene: &mut Scene, moment: Moment, fault: Fault) -> Child {
         "mount-server"
     };
     until(role, || !scene.in_role(role).is_empty());
-    // A first use reads over several connections, and is soon done.
-    if moment != FirstUse {
-        std::thread::sleep(UNDER_WAY);
-    }
+    std::thread::sleep(UNDER_WAY);
     fault.begin(scene);
     child
 }
